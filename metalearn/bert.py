@@ -1,0 +1,161 @@
+"""The BERT encoder, small enough to read.
+
+The encoder is written out, and not taken from transformers, because what a tenant owns enters its graph (see
+docs/adr/0001), and because importing the library's modelling code alone takes longer than the rest of a server's start.
+Tests hold it to transformers' own output.
+
+Source: Devlin et al. 2019; layer for layer the ``BertModel`` of transformers without its pooler.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the field's own abbreviation
+
+from metalearn.errors import EncoderUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class BertConfig:
+    """The shape of a BERT encoder, named as in its ``config.json``."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    type_vocab_size: int
+    layer_norm_eps: float
+
+    @classmethod
+    def load(cls, path: Path) -> "BertConfig":
+        """From ``config.json``.
+
+        Raises:
+            EncoderUnavailable: The file describes another architecture, or a variant that is not supported.
+        """
+        try:
+            fields = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise EncoderUnavailable(f"cannot read {path}: {error}") from error
+        expected = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
+        for name, value in expected.items():
+            if fields.get(name, value if name != "model_type" else None) != value:
+                raise EncoderUnavailable(f"{path}: {name} is {fields.get(name)!r}; only {value!r} is supported")
+        try:
+            return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
+        except KeyError as error:
+            raise EncoderUnavailable(f"{path} lacks {error}") from error
+
+
+class BertLayer(nn.Module):
+    """Self-attention and feed-forward, each followed by a residual sum and a layer norm."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        dim = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.query_key_value = nn.Linear(dim, 3 * dim)
+        self.attention_output = nn.Linear(dim, dim)
+        self.attention_norm = nn.LayerNorm(dim, config.layer_norm_eps)
+        self.feed_forward = nn.Linear(dim, config.intermediate_size)
+        self.output = nn.Linear(config.intermediate_size, dim)
+        self.output_norm = nn.LayerNorm(dim, config.layer_norm_eps)
+
+    def forward(
+        self, hidden: Float[Tensor, "texts tokens dim"], attended: Bool[Tensor, "texts 1 1 tokens"] | None
+    ) -> Float[Tensor, "texts tokens dim"]:
+        """One layer; ``attended`` is None where no token is padding."""
+        texts, tokens, dim = hidden.shape
+        query, key, value = (
+            self.query_key_value(hidden)
+            .view(texts, tokens, 3, self.heads, dim // self.heads)
+            .permute(2, 0, 3, 1, 4)
+            .unbind(0)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attended)
+        mixed = mixed.transpose(1, 2).reshape(texts, tokens, dim)
+        hidden = self.attention_norm(hidden + self.attention_output(mixed))
+        normed: Tensor = self.output_norm(hidden + self.output(F.gelu(self.feed_forward(hidden))))
+        return normed
+
+
+class BertEncoder(nn.Module):
+    """Token ids -> a vector per token."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        dim = config.hidden_size
+        self.config = config
+        self.words = nn.Embedding(config.vocab_size, dim)
+        self.positions = nn.Embedding(config.max_position_embeddings, dim)
+        self.types = nn.Embedding(config.type_vocab_size, dim)
+        self.norm = nn.LayerNorm(dim, config.layer_norm_eps)
+        self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
+
+    @classmethod
+    def load(cls, folder: Path) -> "BertEncoder":
+        """From a folder with ``config.json`` and ``model.safetensors``.
+
+        Raises:
+            EncoderUnavailable: A file is missing, or the two do not fit together.
+        """
+        config = BertConfig.load(folder / "config.json")
+        try:
+            stored = safetensors.torch.load_file(folder / "model.safetensors")
+        except (OSError, safetensors.SafetensorError) as error:
+            raise EncoderUnavailable(f"cannot read {folder / 'model.safetensors'}: {error}") from error
+        with torch.device("meta"):  # no time spent on random numbers that the stored ones replace
+            encoder = cls(config)
+        try:
+            encoder.load_state_dict(_renamed(stored, config), assign=True)
+        except (KeyError, RuntimeError) as error:
+            raise EncoderUnavailable(f"the weights in {folder} do not fit its config.json: {error}") from error
+        return encoder
+
+    def forward(
+        self,
+        ids: Int[Tensor, "texts tokens"],
+        types: Int[Tensor, "texts tokens"],
+        attended: Bool[Tensor, "texts tokens"] | None,
+    ) -> Float[Tensor, "texts tokens dim"]:
+        """Hidden states of the last layer; ``attended`` is None where no token is padding."""
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        hidden: Tensor = self.norm(self.words(ids) + self.types(types) + self.positions(positions))
+        mask = None if attended is None else attended[:, None, None, :]
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
+        return hidden
+
+
+def _renamed(stored: dict[str, Tensor], config: BertConfig) -> dict[str, Tensor]:
+    """The stored weights under this module's names, in float32; query, key and value side by side."""
+    tensors = {name.removeprefix("bert."): tensor.float() for name, tensor in stored.items()}
+    renamed = {
+        "words.weight": tensors["embeddings.word_embeddings.weight"],
+        "positions.weight": tensors["embeddings.position_embeddings.weight"],
+        "types.weight": tensors["embeddings.token_type_embeddings.weight"],
+        "norm.weight": tensors["embeddings.LayerNorm.weight"],
+        "norm.bias": tensors["embeddings.LayerNorm.bias"],
+    }
+    names = {
+        "attention_output": "attention.output.dense",
+        "attention_norm": "attention.output.LayerNorm",
+        "feed_forward": "intermediate.dense",
+        "output": "output.dense",
+        "output_norm": "output.LayerNorm",
+    }
+    for i in range(config.num_hidden_layers):
+        for part in ("weight", "bias"):
+            for ours, theirs in names.items():
+                renamed[f"layers.{i}.{ours}.{part}"] = tensors[f"encoder.layer.{i}.{theirs}.{part}"]
+            renamed[f"layers.{i}.query_key_value.{part}"] = torch.cat(
+                [tensors[f"encoder.layer.{i}.attention.self.{name}.{part}"] for name in ("query", "key", "value")]
+            )
+    return renamed

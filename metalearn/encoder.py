@@ -1,0 +1,190 @@
+"""The shared encoder: texts -> features. Tokenizer and transformer come from a local folder."""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from metalearn.bert import BertEncoder
+from metalearn.errors import DeviceUnavailable, EncoderUnavailable
+from metalearn.types import TextInput
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSettings:
+    """How an encoder reads a text.
+
+    Attributes:
+        max_tokens: Longer texts are cut here, special tokens included.
+        normalize: Scale features to unit length.
+    """
+
+    max_tokens: int = 256
+    normalize: bool = True
+
+
+class TokenizedText(NamedTuple):
+    """A text as the encoder reads it.
+
+    Attributes:
+        ids: Token ids, special tokens included.
+        type_ids: 0 for the first text of a pair, 1 for the second.
+        truncated: Whether the text was cut at ``max_tokens``.
+    """
+
+    ids: list[int]
+    type_ids: list[int]
+    truncated: bool
+
+
+class Encoder:
+    """A frozen transformer with mean pooling.
+
+    ``tokenize`` may be called from any thread: its settings are fixed at construction and never change afterwards.
+    ``encode_batch`` belongs to the one thread that owns the device.
+    """
+
+    def __init__(self, folder: Path, settings: EncoderSettings, device: torch.device) -> None:
+        """Loads tokenizer and weights.
+
+        Args:
+            folder: Has ``tokenizer.json``, ``config.json`` and ``model.safetensors``.
+            settings: How texts are read.
+            device: Where the transformer runs.
+
+        Raises:
+            EncoderUnavailable: The folder lacks a file, or the files are not a transformer encoder's.
+        """
+        self.settings = settings
+        self.device = device
+        path = folder / "tokenizer.json"
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing more precise
+            raise EncoderUnavailable(f"cannot read {path}: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(settings.max_tokens, strategy="longest_first")
+        self._model = BertEncoder.load(folder).eval().requires_grad_(False).to(device)
+        longest = self._model.config.max_position_embeddings
+        if settings.max_tokens > longest:
+            raise EncoderUnavailable(f"max_tokens is {settings.max_tokens}; the encoder in {folder} reads {longest}")
+
+    @property
+    def dim(self) -> int:
+        """Width of the features."""
+        return self._model.config.hidden_size
+
+    def tokenize(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
+        """Token ids of each text or pair, not padded."""
+        pairs = [i.text if i.text_pair is None else (i.text, i.text_pair) for i in inputs]
+        encodings = self._tokenizer.encode_batch(pairs)
+        return [TokenizedText(e.ids, e.type_ids, bool(e.overflowing)) for e in encodings]
+
+    @torch.no_grad()  # not inference_mode: autograd would later refuse its tensors
+    def encode_batch(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]:
+        """Features of one batch, on the encoder's device, as float32.
+
+        The result of a row depends on the batch only in the last bits; the same batch gives the same bits.
+        """
+        lengths = [len(text.ids) for text in texts]
+        ids = self._padded([text.ids for text in texts])
+        types = self._padded([text.type_ids for text in texts])
+        attended = None
+        if min(lengths) < max(lengths):
+            attended = self._padded([[1] * length for length in lengths]).bool()
+        hidden = self._model(ids, types, attended)
+        if attended is None:
+            features = hidden.mean(dim=1)
+        else:
+            kept = attended.unsqueeze(-1).to(hidden.dtype)
+            features = (hidden * kept).sum(dim=1) / kept.sum(dim=1)
+        return torch.nn.functional.normalize(features, dim=-1) if self.settings.normalize else features
+
+    def _padded(self, rows: list[list[int]]) -> Int[Tensor, "rows width"]:
+        width = max(len(row) for row in rows)
+        host = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+        if self.device.type != "cuda":
+            return host.to(self.device)
+        return host.pin_memory().to(self.device, non_blocking=True)
+
+
+def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
+    """Groups row indices by length, so that no batch is wider than needed.
+
+    Args:
+        lengths: Tokens per row.
+        max_batch_tokens: Bound on rows times width of a batch; a longer row gets a batch of its own.
+
+    Returns:
+        Every index once. The plan depends on ``lengths`` alone, so the same texts always meet the same batches.
+    """
+    batches: list[list[int]] = []
+    width = 0
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        width = max(width, lengths[index])
+        if not batches or (len(batches[-1]) + 1) * width > max_batch_tokens:
+            batches.append([])
+            width = lengths[index]
+        batches[-1].append(index)
+    return batches
+
+
+def select_device(name: str) -> torch.device:
+    """The device called ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Raises:
+        DeviceUnavailable: This machine or this build of torch does not have it.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    device = torch.device(name)
+    if not available.get(device.type, False):
+        raise DeviceUnavailable(f"the device {name!r} is not available here: use auto or cpu")
+    return device
+
+
+def locate_encoder(source: str, base: Path) -> Path:
+    """The local folder that an encoder reference points to.
+
+    Args:
+        source: ``package:NAME`` for a Python package with a ``model`` folder, ``hub:OWNER/NAME@REVISION`` for the
+            Hugging Face hub (downloaded once into its cache), otherwise a folder.
+        base: Relative folders are relative to this one.
+
+    Raises:
+        EncoderUnavailable: There is no such package, repository or folder.
+    """
+    kind, _, rest = source.partition(":")
+    if kind == "package":
+        # find_spec does not import the package, whose own imports take seconds
+        spec = importlib.util.find_spec(rest)
+        if spec is None or not spec.submodule_search_locations:
+            raise EncoderUnavailable(f"the encoder comes in the Python package {rest!r}, which is not installed")
+        folder = Path(spec.submodule_search_locations[0]) / "model"
+    elif kind == "hub":
+        folder = _download(rest)
+    else:
+        folder = base / source
+    if not folder.is_dir():
+        raise EncoderUnavailable(f"the encoder's folder {folder} does not exist")
+    return folder
+
+
+def _download(reference: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = reference.partition("@")
+    try:
+        folder = snapshot_download(
+            repository, revision=revision or None, allow_patterns=["*.json", "*.safetensors", "*.txt"]
+        )
+    except Exception as error:  # network, authorisation, absent repository: the hub's own text says which
+        raise EncoderUnavailable(f"cannot fetch {repository!r} from the Hugging Face hub: {error}") from error
+    return Path(folder)

@@ -1,0 +1,35 @@
+"""What can go wrong in the learning core."""
+
+
+class MetalearnError(Exception):
+    """Root of this package's errors."""
+
+
+class InvalidSupportSet(MetalearnError):
+    """A support set that no learner can adapt on.
+
+    Attributes:
+        code: Stable, machine-readable reason.
+        location: Path to the culprit inside the support set, such as ``("support", 3, "label")``.
+    """
+
+    def __init__(self, code: str, message: str, location: tuple[str | int, ...] = ("support",)) -> None:
+        super().__init__(message)
+        self.code = code
+        self.location = location
+
+
+class AdaptationDiverged(MetalearnError):
+    """The inner loop left the finite numbers: the learning rate is too large for this support set."""
+
+
+class EncoderUnavailable(MetalearnError):
+    """The encoder's files are missing or cannot be used."""
+
+
+class DeviceUnavailable(MetalearnError):
+    """The requested device does not exist on this machine."""
+
+
+class UnknownLearner(MetalearnError):
+    """No learner is registered under that name."""

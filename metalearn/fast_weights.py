@@ -1,0 +1,62 @@
+"""What a task owns: a linear head, one row of weights per class; and how heads of many tasks share a batch."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from metalearn.types import FastWeights
+
+HEAD_WEIGHT = "head.weight"
+HEAD_BIAS = "head.bias"
+
+
+def head_logits(fast_weights: FastWeights, features: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
+    """Logits of one task's head."""
+    return torch.nn.functional.linear(features, fast_weights[HEAD_WEIGHT], fast_weights[HEAD_BIAS])
+
+
+class StackedHeads(NamedTuple):
+    """Heads of several tasks, padded to the largest number of classes.
+
+    Attributes:
+        weight: Zero where a task has fewer classes.
+        bias: Minus infinity there, so that a softmax gives padding no probability.
+    """
+
+    weight: Float[Tensor, "tasks classes dim"]
+    bias: Float[Tensor, "tasks classes"]
+
+
+def stack_heads(heads: Sequence[FastWeights]) -> StackedHeads:
+    """Pads and stacks heads over a common feature dimension."""
+    classes = max(head[HEAD_BIAS].shape[0] for head in heads)
+    first = heads[0][HEAD_WEIGHT]
+    weight = first.new_zeros(len(heads), classes, first.shape[1])
+    bias = first.new_full((len(heads), classes), -torch.inf)
+    for row, head in enumerate(heads):
+        n_classes = head[HEAD_BIAS].shape[0]
+        weight[row, :n_classes] = head[HEAD_WEIGHT]
+        bias[row, :n_classes] = head[HEAD_BIAS]
+    return StackedHeads(weight, bias)
+
+
+def mixed_logits(
+    heads: StackedHeads, task_of_row: Int[Tensor, " rows"], features: Float[Tensor, "rows dim"]
+) -> Float[Tensor, "rows classes"]:
+    """Logits of a batch in which row i belongs to task ``task_of_row[i]``; minus infinity at padding.
+
+    One gather and one batched product whatever the number of tasks.
+    """
+    if heads.weight.shape[0] == 1:
+        return torch.nn.functional.linear(features, heads.weight[0], heads.bias[0])
+    return torch.baddbmm(
+        heads.bias[task_of_row].unsqueeze(2), heads.weight[task_of_row], features.unsqueeze(2)
+    ).squeeze(2)
+
+
+def is_finite(fast_weights: FastWeights) -> Bool[Tensor, ""]:
+    """Whether every number in the fast weights is finite."""
+    return torch.stack([torch.isfinite(weight).all() for weight in fast_weights.values()]).all()

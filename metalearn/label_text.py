@@ -1,0 +1,30 @@
+"""What a label's name says about its class."""
+
+import re
+
+from metalearn.types import SupportSet, TextInput
+
+_CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_SEPARATORS = re.compile(r"[\W_]+")
+_OPAQUE = re.compile(r"[a-z]{0,2}\d*|(?:class|label|cat|category|type|group|intent|topic|tag|cluster|item|lbl)\d+")
+
+
+def label_words(label: str) -> str | None:
+    """The words that a label is made of, or None where it carries none.
+
+    ``card_arrival`` and ``cardArrival`` give "card arrival"; ``c17``, ``3``, ``label_2`` and ``A`` give None.
+    """
+    words = _SEPARATORS.sub(" ", _CAMEL_CASE.sub(" ", label)).strip()
+    if _OPAQUE.fullmatch(words.replace(" ", "").lower()):
+        return None
+    return words
+
+
+def label_texts(support: SupportSet) -> dict[int, TextInput]:
+    """Class index -> the text that stands for the class: its description, else the words of its name."""
+    texts = {}
+    for index, label in enumerate(support.labels):
+        words = support.descriptions.get(label) or label_words(label)
+        if words:
+            texts[index] = TextInput(words)
+    return texts
