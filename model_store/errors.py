@@ -1,0 +1,53 @@
+"""What can go wrong with what lasts."""
+
+
+class ModelStoreError(Exception):
+    """Root of this package's errors."""
+
+
+class CheckpointInvalid(ModelStoreError):
+    """A checkpoint folder that is incomplete, altered, or made for another version of this program."""
+
+
+class AdapterCorrupt(ModelStoreError):
+    """Stored bytes that are not the adapter that was written, or not the one that was asked for."""
+
+
+class StaleAdapter(ModelStoreError):
+    """An adapter made from another checkpoint than the one that is loaded.
+
+    Attributes:
+        made_from: Fingerprint of the checkpoint that the adapter was made from.
+    """
+
+    def __init__(self, made_from: str, loaded: str) -> None:
+        super().__init__(f"the adapter was made from checkpoint {made_from[:12]}, loaded is {loaded[:12]}")
+        self.made_from = made_from
+
+
+class StoreUnavailable(ModelStoreError):
+    """The store does not answer, or refuses to write; nothing was committed as far as is known."""
+
+
+class VersionConflict(ModelStoreError):
+    """Another commit came first.
+
+    Attributes:
+        current_version: The task's newest version now; 0 where the task does not exist.
+    """
+
+    def __init__(self, current_version: int) -> None:
+        super().__init__(f"the task's newest version is {current_version} by now")
+        self.current_version = current_version
+
+
+class IdempotencyReplay(ModelStoreError):
+    """The idempotency key was used before; nothing was committed.
+
+    Attributes:
+        answer: What was kept under the key.
+    """
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__("this idempotency key was used before")
+        self.answer = answer

@@ -1,0 +1,144 @@
+"""What a store keeps of a task, besides the weights themselves."""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Literal, Self
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+"""Names of tasks and tenants. No braces, colons or slashes, so a name cannot reach outside its Redis key."""
+
+_NAME = re.compile(NAME_PATTERN)
+
+
+def is_name(name: str) -> bool:
+    """Whether a task or a tenant may be called this."""
+    return _NAME.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable version of a task.
+
+    Attributes:
+        tenant: Its owner.
+        task: Its task.
+        version: 1, 2, 3 ... without gaps.
+        adapter_id: Unique to this commit, also where a deleted task's numbers are used anew.
+        labels: The classes, in the order of the head's rows.
+        n_support: Number of examples adapted on.
+        learner: The learner that made it.
+        steps: Inner steps taken.
+        learning_rate: The inner learning rate that the request asked for; None for the checkpoint's own.
+        use_label_text: Whether label names were used as a prior.
+        checkpoint: Fingerprint of the checkpoint it was made from.
+        support_accuracy: Share of the support set that the adapter classifies correctly.
+        size_bytes: Bytes of the encoded adapter.
+        support_kept: Whether the support set is stored beside it.
+        source: The call that made it.
+        copied_from: The version whose weights a rollback brought back.
+        created_at: Seconds since the epoch.
+    """
+
+    tenant: str
+    task: str
+    version: int
+    adapter_id: str
+    labels: tuple[str, ...]
+    n_support: int
+    learner: str
+    steps: int
+    learning_rate: float | None
+    use_label_text: bool
+    checkpoint: str
+    support_accuracy: float
+    size_bytes: int
+    support_kept: bool
+    source: Literal["adapt", "rollback"]
+    copied_from: int | None
+    created_at: float
+
+    def to_json(self) -> bytes:
+        """As stored."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """As loaded."""
+        fields = json.loads(data)
+        return cls(**{**fields, "labels": tuple(fields["labels"])})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task as it stands.
+
+    Attributes:
+        current: The newest committed version.
+        created_at: Seconds since the epoch.
+        expires_at: When the task ends of itself; None for never.
+    """
+
+    current: Version
+    created_at: float
+    expires_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """What a commit writes.
+
+    Attributes:
+        version: Its record.
+        adapter: The encoded adapter.
+        support: The encoded support set, where the tenant lets it be kept.
+    """
+
+    version: Version
+    adapter: bytes
+    support: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentVersion:
+    """The little that a prediction needs to know of a task.
+
+    Attributes:
+        version: The newest committed version.
+        adapter_id: Its unique id.
+    """
+
+    version: int
+    adapter_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotentAnswer:
+    """An answer that is committed together with a version, and given again to whoever repeats the request.
+
+    Attributes:
+        key: The client's key.
+        answer: What to keep under it.
+        ttl_s: How long.
+    """
+
+    key: str
+    answer: bytes
+    ttl_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyRecord:
+    """An API key as stored: its hash, never itself.
+
+    Attributes:
+        digest: SHA-256 of the key, hex.
+        tenant: Whom it lets in.
+        hint: The key's first characters, to tell keys apart.
+        created_at: Seconds since the epoch.
+    """
+
+    digest: str
+    tenant: str
+    hint: str
+    created_at: float

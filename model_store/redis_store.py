@@ -1,0 +1,317 @@
+"""The shared store: Redis, Valkey, or any server that speaks their protocol and runs Lua scripts.
+
+Keys, all of a tenant's with one hash tag, so that they share a slot of a cluster:
+
+* ``handful:{TENANT}:task:TASK``, a hash: ``current``, ``adapter_id``, ``created_at`` and per version N ``record:N``,
+  ``adapter:N``, ``support:N``. One key a task makes commit, expiry and deletion atomic.
+* ``handful:{TENANT}:tasks``, a sorted set of task names, for listing.
+* ``handful:{TENANT}:once:KEY``, the answer under an idempotency key.
+* ``handful:keys``, a hash: SHA-256 of an API key -> its record.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import redis
+from redis.backoff import ConstantBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from model_store.errors import IdempotencyReplay, StoreUnavailable, VersionConflict
+from model_store.records import (
+    ApiKeyRecord,
+    CurrentVersion,
+    IdempotentAnswer,
+    NewVersion,
+    TaskRecord,
+    Version,
+)
+
+_KEYS = "handful:keys"
+
+# A repeated commit, sent again because the first reply was lost, finds its own adapter_id and succeeds.
+_COMMIT = """
+local task, tasks, once = KEYS[1], KEYS[2], KEYS[3]
+local expected, version, adapter_id, record, adapter, support, ttl_ms, name, now, answer, answer_ttl_ms = unpack(ARGV)
+if redis.call('HGET', task, 'current') == version and redis.call('HGET', task, 'adapter_id') == adapter_id then
+  return {'done', ''}
+end
+if answer ~= '' then
+  local seen = redis.call('GET', once)
+  if seen then return {'replay', seen} end
+end
+local current = redis.call('HGET', task, 'current') or '0'
+if current ~= expected then return {'conflict', current} end
+redis.call('HSET', task, 'current', version, 'adapter_id', adapter_id, 'record:' .. version, record,
+           'adapter:' .. version, adapter)
+redis.call('HSETNX', task, 'created_at', now)
+if support ~= '' then redis.call('HSET', task, 'support:' .. version, support) end
+if ttl_ms == '' then redis.call('PERSIST', task) else redis.call('PEXPIRE', task, ttl_ms) end
+redis.call('ZADD', tasks, 0, name)
+if answer ~= '' then redis.call('SET', once, answer, 'PX', answer_ttl_ms) end
+return {'done', ''}
+"""
+
+_DELETE = """
+redis.call('ZREM', KEYS[2], ARGV[1])
+return redis.call('UNLINK', KEYS[1])
+"""
+
+# A task that expired leaves its name in the list; it goes only if the task was not made anew meanwhile.
+_FORGET_EXPIRED = """
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end
+"""
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+def _bounded(
+    method: Callable[Concatenate["RedisStore", _Parameters], _Result],
+) -> Callable[Concatenate["RedisStore", _Parameters], _Result]:
+    """Turns every failure of the client or the server into ``StoreUnavailable``."""
+
+    @functools.wraps(method)
+    def wrapper(self: "RedisStore", *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        try:
+            return method(self, *args, **kwargs)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"Redis: {error}") from error
+
+    return cast(Callable[Concatenate["RedisStore", _Parameters], _Result], wrapper)
+
+
+class RedisStore:
+    """A ``TaskStore`` in a Redis server, shared by any number of service processes.
+
+    Durability is the server's: with ``appendfsync everysec`` a crash of the server may lose the last second, with
+    ``always`` nothing; without an append-only file a restart loses what came after the last snapshot.
+    """
+
+    kind = "redis"
+
+    def __init__(self, url: str, *, timeout_s: float = 0.5, max_connections: int = 16) -> None:
+        """Prepares a pool; connects with the first call.
+
+        Args:
+            url: ``redis://[:password@]host:port/db`` or ``rediss://`` for TLS.
+            timeout_s: For connecting, for each reply, and for a free connection. One retry follows.
+            max_connections: Size of the pool; callers beyond it wait.
+
+        Raises:
+            StoreUnavailable: The URL is not one.
+        """
+        try:
+            pool = redis.BlockingConnectionPool.from_url(
+                url,
+                max_connections=max_connections,
+                timeout=timeout_s,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                health_check_interval=30,
+                retry=Retry(ConstantBackoff(0.01), retries=1),
+                protocol=2,
+            )
+        except ValueError as error:
+            raise StoreUnavailable(f"Redis: {error}") from error
+        self._redis: Any = redis.Redis(connection_pool=pool)
+        self._commit = self._redis.register_script(_COMMIT)
+        self._delete = self._redis.register_script(_DELETE)
+        self._forget_expired = self._redis.register_script(_FORGET_EXPIRED)
+
+    @_bounded
+    def commit(
+        self,
+        new: NewVersion,
+        *,
+        expected_version: int,
+        ttl_s: int | None = None,
+        idempotent: IdempotentAnswer | None = None,
+    ) -> None:
+        """See ``TaskStore.commit``."""
+        version = new.version
+        once = _once_key(version.tenant, idempotent.key if idempotent else "")
+        outcome, detail = self._commit(
+            keys=[_task_key(version.tenant, version.task), _tasks_key(version.tenant), once],
+            args=[
+                expected_version,
+                version.version,
+                version.adapter_id,
+                version.to_json(),
+                new.adapter,
+                new.support or b"",
+                "" if ttl_s is None else ttl_s * 1000,
+                version.task,
+                repr(time.time()),
+                idempotent.answer if idempotent else b"",
+                idempotent.ttl_s * 1000 if idempotent else 0,
+            ],
+        )
+        if outcome == b"conflict":
+            raise VersionConflict(int(detail))
+        if outcome == b"replay":
+            raise IdempotencyReplay(detail)
+
+    @_bounded
+    def current(self, tenant: str, task: str) -> CurrentVersion | None:
+        """See ``TaskStore.current``."""
+        version, adapter_id = self._redis.hmget(_task_key(tenant, task), "current", "adapter_id")
+        return None if version is None else CurrentVersion(int(version), adapter_id.decode())
+
+    @_bounded
+    def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
+        """See ``TaskStore.load_adapter``."""
+        return self._field(tenant, task, f"adapter:{version}")
+
+    @_bounded
+    def load_support(self, tenant: str, task: str, version: int) -> bytes | None:
+        """See ``TaskStore.load_support``."""
+        return self._field(tenant, task, f"support:{version}")
+
+    @_bounded
+    def task(self, tenant: str, task: str) -> TaskRecord | None:
+        """See ``TaskStore.task``."""
+        (record,) = self._records(tenant, [task])
+        return record
+
+    @_bounded
+    def tasks(self, tenant: str, *, after: str = "", limit: int = 100) -> Sequence[TaskRecord]:
+        """See ``TaskStore.tasks``."""
+        found: list[TaskRecord] = []
+        while len(found) < limit:
+            wanted = limit - len(found)
+            names = self._redis.zrangebylex(_tasks_key(tenant), f"({after}" if after else "-", "+", start=0, num=wanted)
+            records = self._records(tenant, [name.decode() for name in names])
+            for name, record in zip(names, records, strict=True):
+                if record is None:
+                    self._forget_expired(keys=[_task_key(tenant, name.decode()), _tasks_key(tenant)], args=[name])
+                else:
+                    found.append(record)
+            if len(names) < wanted:
+                break
+            after = names[-1].decode()
+        return found
+
+    @_bounded
+    def version(self, tenant: str, task: str, version: int) -> Version | None:
+        """See ``TaskStore.version``."""
+        record = self._field(tenant, task, f"record:{version}")
+        return Version.from_json(record) if record else None
+
+    @_bounded
+    def versions(self, tenant: str, task: str, *, before: int | None = None, limit: int = 100) -> Sequence[Version]:
+        """See ``TaskStore.versions``."""
+        current = self._redis.hget(_task_key(tenant, task), "current")
+        newest = min(int(current or 0), before - 1 if before is not None else int(current or 0))
+        numbers = range(newest, max(0, newest - limit), -1)
+        if not numbers:
+            return []
+        records = self._redis.hmget(_task_key(tenant, task), [f"record:{number}" for number in numbers])
+        return [Version.from_json(record) for record in records if record is not None]
+
+    @_bounded
+    def delete(self, tenant: str, task: str) -> bool:
+        """See ``TaskStore.delete``."""
+        return bool(self._delete(keys=[_task_key(tenant, task), _tasks_key(tenant)], args=[task]))
+
+    @_bounded
+    def idempotent_answer(self, tenant: str, key: str) -> bytes | None:
+        """See ``TaskStore.idempotent_answer``."""
+        return cast("bytes | None", self._redis.get(_once_key(tenant, key)))
+
+    @_bounded
+    def add_key(self, key: ApiKeyRecord) -> None:
+        """See ``TaskStore.add_key``."""
+        self._redis.hset(_KEYS, key.digest, json.dumps(asdict(key)))
+
+    @_bounded
+    def tenant_of_key(self, digest: str) -> str | None:
+        """See ``TaskStore.tenant_of_key``."""
+        record = self._redis.hget(_KEYS, digest)
+        return None if record is None else cast(str, json.loads(record)["tenant"])
+
+    @_bounded
+    def keys(self) -> Sequence[ApiKeyRecord]:
+        """See ``TaskStore.keys``."""
+        records = [ApiKeyRecord(**json.loads(record)) for record in self._redis.hvals(_KEYS)]
+        return sorted(records, key=lambda record: (record.created_at, record.digest))
+
+    @_bounded
+    def has_keys(self) -> bool:
+        """See ``TaskStore.has_keys``."""
+        return bool(self._redis.exists(_KEYS))
+
+    @_bounded
+    def remove_key(self, digest: str) -> bool:
+        """See ``TaskStore.remove_key``."""
+        return bool(self._redis.hdel(_KEYS, digest))
+
+    @_bounded
+    def ping(self) -> None:
+        """See ``TaskStore.ping``."""
+        self._redis.ping()
+
+    @_bounded
+    def warnings(self) -> Sequence[str]:
+        """See ``TaskStore.warnings``."""
+        found = []
+        memory = self._redis.info("memory")
+        policy = memory.get("maxmemory_policy", "unknown")
+        if policy.startswith("allkeys"):
+            found.append(
+                f"maxmemory-policy is {policy}: Redis deletes tenants' tasks silently when memory runs out; "
+                "set it to noeviction"
+            )
+        elif policy.startswith("volatile"):
+            found.append(
+                f"maxmemory-policy is {policy}: Redis deletes tasks that have a ttl before their time when memory "
+                "runs out; set it to noeviction"
+            )
+        if not self._redis.info("persistence").get("aof_enabled"):
+            found.append(
+                "the append-only file is off: a restart of Redis loses what came after its last snapshot; "
+                "set appendonly to yes"
+            )
+        return found
+
+    def close(self) -> None:
+        """See ``TaskStore.close``."""
+        self._redis.close()
+        self._redis.connection_pool.disconnect()
+
+    def _field(self, tenant: str, task: str, field: str) -> bytes | None:
+        return cast("bytes | None", self._redis.hget(_task_key(tenant, task), field))
+
+    def _records(self, tenant: str, tasks: Sequence[str]) -> list[TaskRecord | None]:
+        """Records of several tasks in two round trips, however many; the second asks for the versions of the first."""
+        now = time.time()
+        pipeline = self._redis.pipeline(transaction=False)
+        for task in tasks:
+            pipeline.hmget(_task_key(tenant, task), "current", "created_at")
+            pipeline.pttl(_task_key(tenant, task))
+        replies = pipeline.execute()
+        heads = list(zip(replies[::2], replies[1::2], strict=True))
+        for task, ((current, _), _) in zip(tasks, heads, strict=True):
+            pipeline.hget(_task_key(tenant, task), f"record:{int(current or 0)}")
+        return [
+            None
+            if record is None
+            else TaskRecord(Version.from_json(record), float(created), now + ttl_ms / 1000 if ttl_ms >= 0 else None)
+            for ((_, created), ttl_ms), record in zip(heads, pipeline.execute(), strict=True)
+        ]
+
+
+def _task_key(tenant: str, task: str) -> str:
+    return f"handful:{{{tenant}}}:task:{task}"
+
+
+def _tasks_key(tenant: str) -> str:
+    return f"handful:{{{tenant}}}:tasks"
+
+
+def _once_key(tenant: str, key: str) -> str:
+    return f"handful:{{{tenant}}}:once:{key}"

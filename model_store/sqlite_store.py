@@ -1,0 +1,321 @@
+"""The embedded store: one SQLite file, safe for several processes on one machine."""
+
+import functools
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from model_store.errors import IdempotencyReplay, StoreUnavailable, VersionConflict
+from model_store.records import (
+    ApiKeyRecord,
+    CurrentVersion,
+    IdempotentAnswer,
+    NewVersion,
+    TaskRecord,
+    Version,
+)
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE tasks (
+    tenant TEXT NOT NULL, task TEXT NOT NULL, version INTEGER NOT NULL, adapter_id TEXT NOT NULL,
+    created_at REAL NOT NULL, expires_at REAL,
+    PRIMARY KEY (tenant, task)
+) WITHOUT ROWID;
+CREATE INDEX tasks_by_expiry ON tasks (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE versions (
+    tenant TEXT NOT NULL, task TEXT NOT NULL, version INTEGER NOT NULL,
+    record BLOB NOT NULL, adapter BLOB NOT NULL, support BLOB,
+    PRIMARY KEY (tenant, task, version)
+);
+CREATE TABLE idempotency (
+    tenant TEXT NOT NULL, key TEXT NOT NULL, answer BLOB NOT NULL, expires_at REAL NOT NULL,
+    PRIMARY KEY (tenant, key)
+) WITHOUT ROWID;
+CREATE INDEX idempotency_by_expiry ON idempotency (expires_at);
+CREATE TABLE api_keys (
+    digest TEXT PRIMARY KEY, tenant TEXT NOT NULL, hint TEXT NOT NULL, created_at REAL NOT NULL
+) WITHOUT ROWID;
+"""
+_ALIVE = "(t.expires_at IS NULL OR t.expires_at > :now)"
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+def _bounded(
+    method: Callable[Concatenate["SqliteStore", _Parameters], _Result],
+) -> Callable[Concatenate["SqliteStore", _Parameters], _Result]:
+    """Turns every SQLite failure into ``StoreUnavailable``."""
+
+    @functools.wraps(method)
+    def wrapper(self: "SqliteStore", *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        try:
+            return method(self, *args, **kwargs)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"SQLite at {self.path}: {error}") from error
+
+    return cast(Callable[Concatenate["SqliteStore", _Parameters], _Result], wrapper)
+
+
+class SqliteStore:
+    """A ``TaskStore`` in one file, with a write-ahead log and an fsync before a commit is acknowledged."""
+
+    kind = "sqlite"
+
+    def __init__(self, path: Path, *, timeout_s: float = 5.0) -> None:
+        """Opens the file, and makes it where it is new.
+
+        Args:
+            path: The database file; its folder is made where it is missing.
+            timeout_s: How long to wait for another process's write.
+
+        Raises:
+            StoreUnavailable: The file cannot be opened, is no database, or was written by a newer program.
+        """
+        self.path = path.absolute()
+        self._timeout_s = timeout_s
+        self._local = threading.local()
+        self._open: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"cannot make the folder of {self.path}: {error}") from error
+        self._create_schema()
+
+    @_bounded
+    def commit(
+        self,
+        new: NewVersion,
+        *,
+        expected_version: int,
+        ttl_s: int | None = None,
+        idempotent: IdempotentAnswer | None = None,
+    ) -> None:
+        """See ``TaskStore.commit``."""
+        version, now = new.version, time.time()
+        tenant, task = version.tenant, version.task
+        with self._write() as db:
+            self._purge_expired(db, now)
+            if idempotent is not None:
+                row = db.execute(
+                    "SELECT answer FROM idempotency WHERE tenant = ? AND key = ?", (tenant, idempotent.key)
+                ).fetchone()
+                if row:
+                    raise IdempotencyReplay(row[0])
+            row = db.execute("SELECT version FROM tasks WHERE tenant = ? AND task = ?", (tenant, task)).fetchone()
+            current = row[0] if row else 0
+            if current != expected_version:
+                raise VersionConflict(current)
+            db.execute(
+                "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                " version = excluded.version, adapter_id = excluded.adapter_id, expires_at = excluded.expires_at",
+                (tenant, task, version.version, version.adapter_id, now, None if ttl_s is None else now + ttl_s),
+            )
+            db.execute(
+                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)",
+                (tenant, task, version.version, version.to_json(), new.adapter, new.support),
+            )
+            if idempotent is not None:
+                db.execute(
+                    "INSERT INTO idempotency VALUES (?, ?, ?, ?)",
+                    (tenant, idempotent.key, idempotent.answer, now + idempotent.ttl_s),
+                )
+
+    @_bounded
+    def current(self, tenant: str, task: str) -> CurrentVersion | None:
+        """See ``TaskStore.current``."""
+        row = self._one(
+            f"SELECT version, adapter_id FROM tasks t WHERE tenant = :tenant AND task = :task AND {_ALIVE}",
+            tenant=tenant,
+            task=task,
+        )
+        return CurrentVersion(*row) if row else None
+
+    @_bounded
+    def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
+        """See ``TaskStore.load_adapter``."""
+        return self._column("adapter", tenant, task, version)
+
+    @_bounded
+    def load_support(self, tenant: str, task: str, version: int) -> bytes | None:
+        """See ``TaskStore.load_support``."""
+        return self._column("support", tenant, task, version)
+
+    @_bounded
+    def task(self, tenant: str, task: str) -> TaskRecord | None:
+        """See ``TaskStore.task``."""
+        row = self._one(
+            "SELECT v.record, t.created_at, t.expires_at FROM tasks t JOIN versions v USING (tenant, task, version)"
+            f" WHERE t.tenant = :tenant AND t.task = :task AND {_ALIVE}",
+            tenant=tenant,
+            task=task,
+        )
+        return TaskRecord(Version.from_json(row[0]), row[1], row[2]) if row else None
+
+    @_bounded
+    def tasks(self, tenant: str, *, after: str = "", limit: int = 100) -> Sequence[TaskRecord]:
+        """See ``TaskStore.tasks``."""
+        rows = self._all(
+            "SELECT v.record, t.created_at, t.expires_at FROM tasks t JOIN versions v USING (tenant, task, version)"
+            f" WHERE t.tenant = :tenant AND t.task > :after AND {_ALIVE} ORDER BY t.task LIMIT :limit",
+            tenant=tenant,
+            after=after,
+            limit=limit,
+        )
+        return [TaskRecord(Version.from_json(record), created, expires) for record, created, expires in rows]
+
+    @_bounded
+    def version(self, tenant: str, task: str, version: int) -> Version | None:
+        """See ``TaskStore.version``."""
+        record = self._column("record", tenant, task, version)
+        return Version.from_json(record) if record else None
+
+    @_bounded
+    def versions(self, tenant: str, task: str, *, before: int | None = None, limit: int = 100) -> Sequence[Version]:
+        """See ``TaskStore.versions``."""
+        rows = self._all(
+            "SELECT v.record FROM versions v JOIN tasks t USING (tenant, task) WHERE v.tenant = :tenant"
+            f" AND v.task = :task AND (:before IS NULL OR v.version < :before) AND {_ALIVE}"
+            " ORDER BY v.version DESC LIMIT :limit",
+            tenant=tenant,
+            task=task,
+            before=before,
+            limit=limit,
+        )
+        return [Version.from_json(record) for (record,) in rows]
+
+    @_bounded
+    def delete(self, tenant: str, task: str) -> bool:
+        """See ``TaskStore.delete``."""
+        with self._write() as db:
+            self._purge_expired(db, time.time())
+            db.execute("DELETE FROM versions WHERE tenant = ? AND task = ?", (tenant, task))
+            return db.execute("DELETE FROM tasks WHERE tenant = ? AND task = ?", (tenant, task)).rowcount > 0
+
+    @_bounded
+    def idempotent_answer(self, tenant: str, key: str) -> bytes | None:
+        """See ``TaskStore.idempotent_answer``."""
+        row = self._one(
+            "SELECT answer FROM idempotency WHERE tenant = :tenant AND key = :key AND expires_at > :now",
+            tenant=tenant,
+            key=key,
+        )
+        return row[0] if row else None
+
+    @_bounded
+    def add_key(self, key: ApiKeyRecord) -> None:
+        """See ``TaskStore.add_key``."""
+        with self._write() as db:
+            db.execute("INSERT INTO api_keys VALUES (?, ?, ?, ?)", (key.digest, key.tenant, key.hint, key.created_at))
+
+    @_bounded
+    def tenant_of_key(self, digest: str) -> str | None:
+        """See ``TaskStore.tenant_of_key``."""
+        row = self._one("SELECT tenant FROM api_keys WHERE digest = :digest", digest=digest)
+        return row[0] if row else None
+
+    @_bounded
+    def keys(self) -> Sequence[ApiKeyRecord]:
+        """See ``TaskStore.keys``."""
+        rows = self._all("SELECT digest, tenant, hint, created_at FROM api_keys ORDER BY created_at, digest")
+        return [ApiKeyRecord(*row) for row in rows]
+
+    @_bounded
+    def has_keys(self) -> bool:
+        """See ``TaskStore.has_keys``."""
+        return self._one("SELECT 1 FROM api_keys LIMIT 1") is not None
+
+    @_bounded
+    def remove_key(self, digest: str) -> bool:
+        """See ``TaskStore.remove_key``."""
+        with self._write() as db:
+            return db.execute("DELETE FROM api_keys WHERE digest = ?", (digest,)).rowcount > 0
+
+    @_bounded
+    def ping(self) -> None:
+        """See ``TaskStore.ping``."""
+        self._one("SELECT 1 FROM tasks LIMIT 1")
+
+    def warnings(self) -> Sequence[str]:
+        """See ``TaskStore.warnings``."""
+        return []
+
+    def close(self) -> None:
+        """See ``TaskStore.close``."""
+        with self._lock:
+            self._closed = True
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+
+    # ---- connections -------------------------------------------------------------------------------------------
+
+    def _connection(self) -> sqlite3.Connection:
+        """This thread's own connection: SQLite's readers do not wait for its writer then."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
+            )
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")  # an erased text leaves no bytes behind
+            with self._lock:
+                if self._closed:
+                    connection.close()
+                    raise StoreUnavailable(f"SQLite at {self.path}: the store is closed")
+                self._open.append(connection)
+            self._local.connection = connection
+        return connection
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        db = self._connection()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        db.execute("COMMIT")
+
+    def _one(self, query: str, **parameters: object) -> Any:
+        return self._connection().execute(query, {"now": time.time(), **parameters}).fetchone()
+
+    def _all(self, query: str, **parameters: object) -> list[Any]:
+        return self._connection().execute(query, {"now": time.time(), **parameters}).fetchall()
+
+    def _column(self, column: str, tenant: str, task: str, version: int) -> bytes | None:
+        row = self._one(
+            f"SELECT v.{column} FROM versions v JOIN tasks t USING (tenant, task)"
+            f" WHERE v.tenant = :tenant AND v.task = :task AND v.version = :version AND {_ALIVE}",
+            tenant=tenant,
+            task=task,
+            version=version,
+        )
+        return row[0] if row else None
+
+    @staticmethod
+    def _purge_expired(db: sqlite3.Connection, now: float) -> None:
+        for tenant, task in db.execute("SELECT tenant, task FROM tasks WHERE expires_at <= ?", (now,)).fetchall():
+            db.execute("DELETE FROM versions WHERE tenant = ? AND task = ?", (tenant, task))
+            db.execute("DELETE FROM tasks WHERE tenant = ? AND task = ?", (tenant, task))
+        db.execute("DELETE FROM idempotency WHERE expires_at <= ?", (now,))
+
+    @_bounded
+    def _create_schema(self) -> None:
+        with self._write() as db:
+            (found,) = db.execute("PRAGMA user_version").fetchone()
+            if found > _SCHEMA_VERSION:
+                raise StoreUnavailable(f"{self.path} was written by a newer version of this program")
+            if found == 0:
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")

@@ -1,0 +1,96 @@
+"""What every store promises. One test suite holds all of them to it."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from model_store.records import (
+    ApiKeyRecord,
+    CurrentVersion,
+    IdempotentAnswer,
+    NewVersion,
+    TaskRecord,
+    Version,
+)
+
+
+class TaskStore(Protocol):
+    """Tasks, their versions, and API keys. Methods may be called from any thread and may block.
+
+    Every method raises ``StoreUnavailable`` when the store does not answer in its bounded time. A read after a commit
+    that returned sees that commit. A task whose time to live has passed is absent.
+    """
+
+    kind: str
+    """``sqlite`` or ``redis``: the label of this store's metrics."""
+
+    def commit(
+        self,
+        new: NewVersion,
+        *,
+        expected_version: int,
+        ttl_s: int | None = None,
+        idempotent: IdempotentAnswer | None = None,
+    ) -> None:
+        """Writes a version durably, all of it or nothing, and makes it the newest.
+
+        Args:
+            new: Its number is ``expected_version + 1``.
+            expected_version: The newest version that the caller knows; 0 for a new task.
+            ttl_s: The task ends after this time; None takes a former limit away.
+            idempotent: Committed in the same act.
+
+        Raises:
+            VersionConflict: The newest version is another one.
+            IdempotencyReplay: The idempotency key is taken.
+        """
+
+    def current(self, tenant: str, task: str) -> CurrentVersion | None:
+        """The newest version; None where the task is absent."""
+
+    def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
+        """The encoded adapter of a version; None where it is absent."""
+
+    def load_support(self, tenant: str, task: str, version: int) -> bytes | None:
+        """The encoded support set of a version; None where it is absent or was not to be kept."""
+
+    def task(self, tenant: str, task: str) -> TaskRecord | None:
+        """A task as it stands; None where it is absent."""
+
+    def tasks(self, tenant: str, *, after: str = "", limit: int = 100) -> Sequence[TaskRecord]:
+        """A tenant's tasks by name, those whose name sorts behind ``after``, at most ``limit``."""
+
+    def version(self, tenant: str, task: str, version: int) -> Version | None:
+        """The record of one version; None where it is absent."""
+
+    def versions(self, tenant: str, task: str, *, before: int | None = None, limit: int = 100) -> Sequence[Version]:
+        """A task's versions, newest first, those with a number below ``before``, at most ``limit``."""
+
+    def delete(self, tenant: str, task: str) -> bool:
+        """Removes a task with all its versions and support sets; False where it was absent."""
+
+    def idempotent_answer(self, tenant: str, key: str) -> bytes | None:
+        """What was committed under an idempotency key, while it lasts."""
+
+    def add_key(self, key: ApiKeyRecord) -> None:
+        """Lets a key in."""
+
+    def tenant_of_key(self, digest: str) -> str | None:
+        """Whom a key lets in; None for nobody."""
+
+    def keys(self) -> Sequence[ApiKeyRecord]:
+        """All keys, oldest first."""
+
+    def has_keys(self) -> bool:
+        """Whether there is any key."""
+
+    def remove_key(self, digest: str) -> bool:
+        """Shuts a key out; False where it was unknown."""
+
+    def ping(self) -> None:
+        """Returns when the store answers."""
+
+    def warnings(self) -> Sequence[str]:
+        """What in the store's configuration puts tenants' data at risk, a sentence each."""
+
+    def close(self) -> None:
+        """Gives back files and connections."""
