@@ -1,0 +1,229 @@
+"""A typed client. ``from service.client import Client``."""
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel
+
+from service.schemas import (
+    AdaptResponse,
+    CheckpointResponse,
+    ClassifyResponse,
+    DeleteResponse,
+    PredictResponse,
+    TaskList,
+    TaskResponse,
+    VersionList,
+    VersionResponse,
+)
+
+_RETRIES = 2
+_BACKOFF_S = 0.5
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class HandfulError(Exception):
+    """The server refused, or could not be reached.
+
+    Attributes:
+        status: HTTP status; 0 where there was no answer.
+        code: Stable reason, such as ``task_not_found``.
+        errors: Parts of the request at fault: pointer and detail of each.
+        request_id: Finds the request in the server's log.
+    """
+
+    def __init__(
+        self, detail: str, *, status: int, code: str, errors: Sequence[Mapping[str, str]] = (), request_id: str = ""
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.errors = errors
+        self.request_id = request_id
+
+
+class Client:
+    """Talks to a Handful server; a context manager.
+
+    Calls that found the server busy or away are tried again, writes under an idempotency key, so that a repeated
+    write counts once.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Prepares a client; connects with the first call.
+
+        Args:
+            url: The server's address.
+            api_key: Needed once the server has any key.
+            timeout_s: For each attempt.
+            transport: In place of the network.
+        """
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._url = url
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def adapt(self, task: str, support: Sequence[Mapping[str, str]], **options: Any) -> AdaptResponse:
+        """Adapts a task on exactly this support set.
+
+        Args:
+            task: The task's name.
+            support: Examples: ``text``, ``label``, and where wanted ``text_pair`` and ``id``.
+            options: Further fields of the request, such as ``steps`` or ``ttl_seconds``.
+
+        Raises:
+            HandfulError: The server refused or is away.
+        """
+        body = {"support": list(support), **options}
+        return self._call(AdaptResponse, "POST", f"/v1/tasks/{task}/adapt", body, write=True)
+
+    def predict(self, task: str, queries: Sequence[str | Mapping[str, str]], **options: Any) -> PredictResponse:
+        """Classifies texts.
+
+        Raises:
+            HandfulError: The server refused or is away.
+        """
+        return self._call(PredictResponse, "POST", f"/v1/tasks/{task}/predict", {"queries": list(queries), **options})
+
+    def classify(
+        self, support: Sequence[Mapping[str, str]], queries: Sequence[str | Mapping[str, str]], **options: Any
+    ) -> ClassifyResponse:
+        """Adapts and classifies at once; the server stores nothing.
+
+        Raises:
+            HandfulError: The server refused or is away.
+        """
+        body = {"support": list(support), "queries": list(queries), **options}
+        return self._call(ClassifyResponse, "POST", "/v1/classify", body)
+
+    def tasks(self) -> Iterator[TaskResponse]:
+        """All tasks, by name, a page at a time.
+
+        Raises:
+            HandfulError: The server refused or is away.
+        """
+        after: str | None = None
+        while True:
+            page = self._call(TaskList, "GET", "/v1/tasks", query={"after": after})
+            yield from page.tasks
+            after = page.next
+            if after is None:
+                return
+
+    def task(self, task: str) -> TaskResponse:
+        """One task.
+
+        Raises:
+            HandfulError: There is none, or the server is away.
+        """
+        return self._call(TaskResponse, "GET", f"/v1/tasks/{task}")
+
+    def versions(self, task: str) -> Iterator[VersionResponse]:
+        """All versions, newest first, a page at a time.
+
+        Raises:
+            HandfulError: There is no such task, or the server is away.
+        """
+        before: int | None = None
+        while True:
+            page = self._call(VersionList, "GET", f"/v1/tasks/{task}/versions", query={"before": before})
+            yield from page.versions
+            before = page.next
+            if before is None:
+                return
+
+    def rollback(self, task: str, version: int) -> VersionResponse:
+        """Brings a version back under a new number.
+
+        Raises:
+            HandfulError: There is no such version, or the server is away.
+        """
+        return self._call(VersionResponse, "POST", f"/v1/tasks/{task}/rollback", {"version": version}, write=True)
+
+    def delete(self, task: str) -> None:
+        """Removes a task with all it has.
+
+        Raises:
+            HandfulError: There is none, or the server is away.
+        """
+        self._call(DeleteResponse, "DELETE", f"/v1/tasks/{task}")
+
+    def checkpoint(self) -> CheckpointResponse:
+        """What the server answers with.
+
+        Raises:
+            HandfulError: The server refused or is away.
+        """
+        return self._call(CheckpointResponse, "GET", "/v1/checkpoint")
+
+    def _call(
+        self,
+        answer: type[Answer],
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        write: bool = False,
+    ) -> Answer:
+        headers = {"Idempotency-Key": uuid.uuid4().hex} if write else {}
+        parameters = {name: value for name, value in (query or {}).items() if value is not None}
+        for attempt in range(_RETRIES + 1):
+            last = attempt == _RETRIES
+            try:
+                response = self._http.request(method, path, json=body, params=parameters, headers=headers)
+            except httpx.TransportError as error:
+                # A DELETE that was carried out but not answered would find nothing the second time
+                if last or method == "DELETE":
+                    raise HandfulError(
+                        f"no answer from {self._url}: {error or type(error).__name__}; is `handful serve` running?",
+                        status=0,
+                        code="unreachable",
+                    ) from error
+                time.sleep(_BACKOFF_S * 2**attempt)
+                continue
+            if response.status_code == httpx.codes.SERVICE_UNAVAILABLE and not last:
+                time.sleep(float(response.headers.get("Retry-After", _BACKOFF_S)))
+                continue
+            if response.is_success:
+                return answer.model_validate_json(response.content)
+            raise _refusal(response)
+        raise AssertionError("unreachable")  # the last attempt returns or raises
+
+
+def _refusal(response: httpx.Response) -> HandfulError:
+    try:
+        problem = response.json()
+        detail, code, errors = problem["detail"], problem["code"], problem.get("errors", ())
+    except (ValueError, KeyError, TypeError):  # a proxy's page, not the server's answer
+        detail, code, errors = f"HTTP {response.status_code}: {response.text[:200]}", "unexpected_answer", ()
+    return HandfulError(
+        detail,
+        status=response.status_code,
+        code=code,
+        errors=errors,
+        request_id=response.headers.get("X-Request-Id", ""),
+    )

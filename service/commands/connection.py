@@ -1,0 +1,43 @@
+"""How commands reach a service: a running server, or the app inside this process."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from service.client import Client
+from service.commands.output import waiting
+from service.settings import ClientSettings, load_settings, prepare_threads
+
+Url = Annotated[str | None, typer.Option("--url", help="The server's address. [env: HANDFUL_URL]")]
+ApiKey = Annotated[str | None, typer.Option("--api-key", help="API key. [env: HANDFUL_API_KEY]")]
+Local = Annotated[bool, typer.Option("--local", help="Compute in this process, without a server.")]
+StoreUrl = Annotated[str | None, typer.Option("--store", help="With --local: the store. [env: HANDFUL_STORE]")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")]
+
+
+@contextmanager
+def connect(url: str | None, api_key: str | None, *, local: bool, store: str | None = None) -> Iterator[Client]:
+    """A client of the service that the options ask for.
+
+    With ``--local`` the tenant is ``default``: who may read the store's file needs no key.
+    """
+    if not local:
+        given = {name: value for name, value in (("url", url), ("api_key", api_key)) if value is not None}
+        settings = ClientSettings(**given)  # type: ignore[arg-type]
+        key = settings.api_key.get_secret_value() if settings.api_key else None
+        with Client(settings.url, api_key=key) as client:
+            yield client
+        return
+    own = load_settings(store=store, log_level="error")
+    prepare_threads(own)
+    with waiting("loading the checkpoint"):
+        from service.local import local_client
+
+        context = local_client(own)
+        client = context.__enter__()
+    try:
+        yield client
+    finally:
+        context.__exit__(None, None, None)

@@ -1,0 +1,71 @@
+"""``handful keys``: works on the store itself, so it needs the server's own settings."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from model_store.records import is_name
+from model_store.store import TaskStore
+from service.commands.output import print_json, stderr
+from service.settings import load_settings
+
+app = typer.Typer(help="Make, list and revoke API keys in the server's store.", no_args_is_help=True)
+
+_MIN_HINT = 12
+
+Store = Annotated[str | None, typer.Option("--store", help="The server's store. [env: HANDFUL_STORE]")]
+
+
+@app.command()
+def create(tenant: Annotated[str, typer.Argument(help="Whom the key lets in.")], store: Store = None) -> None:
+    """Make a key for a tenant and print it; it is stored hashed and cannot be shown again."""
+    if not is_name(tenant):
+        raise typer.BadParameter("a tenant's name has letters, digits, '.', '_' and '-', at most 128")
+    from service.auth import new_key
+
+    key, record = new_key(tenant)
+    with _opened(store) as opened:
+        opened.add_key(record)
+    stderr.print(f"A key for {tenant}; keep it, it is not shown again:", highlight=False)
+    print(key)  # noqa: T201 - alone on standard output, for scripts
+
+
+@app.command(name="list")
+def list_keys(store: Store = None) -> None:
+    """Keys by their first characters."""
+    with _opened(store) as opened:
+        for record in opened.keys():
+            print_json({"key": f"{record.hint}…", "tenant": record.tenant, "created_at": record.created_at,
+                        "sha256": record.digest})  # fmt: skip
+
+
+@app.command()
+def revoke(
+    key: Annotated[str, typer.Argument(help="The key, or the beginning of its sha256 in `keys list`.")],
+    store: Store = None,
+) -> None:
+    """Shut a key out; servers follow within HANDFUL_AUTH_CACHE_S."""
+    from service.auth import key_digest
+
+    with _opened(store) as opened:
+        digests = [record.digest for record in opened.keys()]
+        found = [d for d in digests if d == key_digest(key) or (len(key) >= _MIN_HINT and d.startswith(key))]
+        if len(found) != 1:
+            raise typer.BadParameter(
+                f"{len(found)} keys match; give the key, or {_MIN_HINT} or more digits of its sha256"
+            )
+        opened.remove_key(found[0])
+    stderr.print("revoked", highlight=False)
+
+
+@contextmanager
+def _opened(store: str | None) -> Iterator[TaskStore]:
+    from service.store_access import open_store
+
+    opened = open_store(load_settings(store=store))
+    try:
+        yield opened
+    finally:
+        opened.close()

@@ -1,0 +1,112 @@
+"""``handful serve``."""
+
+import inspect
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import Annotated, Any, Literal, get_origin
+
+import typer
+import uvicorn
+from pydantic import SecretStr
+
+from service.commands.output import stderr
+from service.settings import PREFIX, Settings, load_settings, prepare_threads
+
+
+def add_to(app: typer.Typer) -> None:
+    """Registers the command, with an option for each setting."""
+    app.command(name="serve", help="Start the server.")(_with_setting_options(serve))
+
+
+def serve(**overrides: Any) -> None:
+    """Starts the server and returns when it has drained."""
+    settings = load_settings(**overrides)
+    prepare_threads(settings)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with stderr.status("loading the checkpoint"):
+        _fail_early(settings)
+        from service.app import create_app
+
+        app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        log_config=None,
+        access_log=settings.log_level == "debug",
+        server_header=False,
+        # Longer than a load balancer keeps idle connections, so that it is never we who close one under a request
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=round(settings.drain_timeout_s) or 1,
+    )
+    DrainingServer(config, app.state, settings).run()
+
+
+class DrainingServer(uvicorn.Server):
+    """On SIGTERM: unready first, serving on for a while, since traffic still arrives; then no new connections."""
+
+    def __init__(self, config: uvicorn.Config, state: Any, settings: Settings) -> None:
+        super().__init__(config)
+        self._state = state
+        self._settings = settings
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Starts, and says where."""
+        await super().startup(sockets)
+        for server in self.servers:
+            for socket in server.sockets:
+                host, port = socket.getsockname()[:2]
+                stderr.print(
+                    f"Handful is ready on http://{host}:{port}  (docs: /docs, metrics: /metrics)", highlight=False
+                )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Takes a signal; a second one, or Ctrl-C, skips the wait."""
+        if sig == signal.SIGTERM and not self._state.draining:
+            self._state.draining = True
+            timer = threading.Timer(self._settings.drain_delay_s, self._stop_accepting)
+            timer.daemon = True
+            timer.start()
+        else:
+            super().handle_exit(sig, frame)
+
+    def _stop_accepting(self) -> None:
+        self.should_exit = True
+
+
+def _fail_early(settings: Settings) -> None:
+    """Finds what would stop the app from starting, while it can still be said in one line."""
+    from metalearn.encoder import select_device
+    from model_store.checkpoint import read_manifest, resolve_checkpoint
+    from service.store_access import open_store
+
+    read_manifest(resolve_checkpoint(settings.checkpoint))
+    select_device(settings.device)
+    open_store(settings).close()
+
+
+def _with_setting_options(command: Any) -> Any:
+    parameters = []
+    for name, field in Settings.model_fields.items():
+        default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+        kind: Any = field.annotation
+        if kind is SecretStr or get_origin(kind) is Literal:
+            kind = str
+        flag = f"--{name.replace('_', '-')}"
+        text = f"{field.description} [env: {PREFIX}{name.upper()}] [default: {default}]"
+        option = typer.Option(*([flag, f"--no{flag[1:]}"] if kind is bool else [flag]), help=text, show_default=False)
+        parameters.append(
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+            )
+        )
+
+    def wrapper(**options: Any) -> None:
+        command(**options)
+
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper

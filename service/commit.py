@@ -1,0 +1,108 @@
+"""A new version is committed: durable first, then in the cache, then acknowledged."""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from metalearn.types import Adapter
+from model_store.codec import AdapterKey, encode_adapter
+from model_store.errors import IdempotencyReplay, VersionConflict
+from model_store.records import NewVersion, Version
+from service.idempotency import IdempotentRequest
+from service.request_context import Timings
+from service.routes.request import Parts, json_response
+
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class VersionDraft:
+    """What is known of a version before it has its number; see ``model_store.records.Version``."""
+
+    labels: tuple[str, ...]
+    n_support: int
+    learner: str
+    steps: int
+    learning_rate: float | None
+    use_label_text: bool
+    support_accuracy: float
+    source: Literal["adapt", "rollback"]
+    copied_from: int | None = None
+
+
+async def commit_next(
+    parts: Parts,
+    timings: Timings,
+    tenant: str,
+    task: str,
+    *,
+    adapter: Adapter,
+    draft: VersionDraft,
+    support: bytes | None,
+    ttl_s: int | None,
+    answer: Callable[[Version], BaseModel],
+    idempotent: IdempotentRequest | None,
+) -> Response:
+    """Commits an adapter as the task's newest version and answers.
+
+    A version that does not build on the one before it loses nothing when another commit comes first: it takes the
+    next number. So two adapts of one task at once both succeed.
+
+    Args:
+        parts: The app's parts.
+        timings: The request's.
+        tenant: Whose task.
+        task: Which task.
+        adapter: The weights.
+        draft: The rest of the record.
+        support: The encoded support set, where it is kept.
+        ttl_s: The task ends after this time.
+        answer: Makes the answer of the record.
+        idempotent: Whether the answer is kept for a repeated request.
+
+    Raises:
+        VersionConflict: Other commits came first, many times over.
+        StoreUnavailable: The store does not answer.
+    """
+    store, began = parts.access.store, time.perf_counter()
+    current = await parts.access.call(store.current, tenant, task)
+    expected = current.version if current else 0
+    for attempt in range(_ATTEMPTS):
+        key = AdapterKey(tenant, task, expected + 1, uuid.uuid4().hex)
+        data = encode_adapter(adapter, key)
+        version = Version(
+            **asdict(key),
+            **asdict(draft),
+            checkpoint=adapter.checkpoint,
+            size_bytes=len(data),
+            support_kept=support is not None,
+            created_at=time.time(),
+        )
+        body = answer(version)
+        try:
+            await parts.access.call(
+                store.commit,
+                NewVersion(version, data, support),
+                expected_version=expected,
+                ttl_s=ttl_s,
+                idempotent=idempotent.answer(body) if idempotent else None,
+            )
+        except VersionConflict as conflict:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            expected = conflict.current_version
+        except IdempotencyReplay as replay:
+            # The same request was in flight twice, and the other one came first
+            if idempotent is None:
+                raise
+            return idempotent.replay(replay.answer)
+        else:
+            break
+    parts.adapters.keep(key, adapter)
+    timings.add("store", time.perf_counter() - began)
+    return json_response(body)

@@ -1,0 +1,1 @@
+"""The compute thread, its queue, and the adapters in memory."""

@@ -1,0 +1,77 @@
+"""Adapters in memory, by bytes; what is in use is never thrown out."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from metalearn.types import Adapter
+from model_store.codec import AdapterKey
+from service.metrics import Metrics
+
+_OVERHEAD_BYTES = 1024
+"""What an entry takes beside its weights: tensors' headers, key, labels' objects."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    adapter: Adapter
+    size_bytes: int
+    leases: int = 0
+
+
+class AdapterCache:
+    """Least recently used goes first. Lives on the event loop: no method may be called from another thread."""
+
+    def __init__(self, metrics: Metrics, *, max_bytes: int, max_adapters: int) -> None:
+        self._metrics = metrics
+        self._max_bytes = max_bytes
+        self._max_adapters = max_adapters
+        self._entries: OrderedDict[AdapterKey, _Entry] = OrderedDict()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: AdapterKey) -> Adapter | None:
+        """The adapter, now the most recently used; None where it is not here."""
+        entry = self._entries.get(key)
+        self._metrics.cache_events.labels("miss" if entry is None else "hit").inc()
+        if entry is None:
+            return None
+        self._entries.move_to_end(key)
+        return entry.adapter
+
+    def put(self, key: AdapterKey, adapter: Adapter) -> None:
+        """Keeps an adapter, and throws out others until the bounds hold again."""
+        if key in self._entries:
+            return
+        labels = sum(len(label.encode()) for label in adapter.labels)
+        entry = _Entry(adapter, adapter.size_bytes + labels + _OVERHEAD_BYTES)
+        self._entries[key] = entry
+        self._bytes += entry.size_bytes
+        self._evict()
+
+    @contextmanager
+    def lease(self, key: AdapterKey, adapter: Adapter) -> Iterator[Adapter]:
+        """Keeps an adapter in the cache, and counted, for as long as it is in use."""
+        self.put(key, adapter)
+        entry = self._entries.get(key)
+        if entry is None:  # larger than the whole cache: used without being kept
+            yield adapter
+            return
+        entry.leases += 1
+        try:
+            yield entry.adapter
+        finally:
+            entry.leases -= 1
+            self._evict()
+
+    def _evict(self) -> None:
+        for key in list(self._entries):
+            if self._bytes <= self._max_bytes and len(self._entries) <= self._max_adapters:
+                break
+            if self._entries[key].leases == 0:
+                self._bytes -= self._entries.pop(key).size_bytes
+                self._metrics.cache_events.labels("evict").inc()
+        self._metrics.cache_bytes.set(self._bytes)

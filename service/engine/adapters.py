@@ -1,0 +1,89 @@
+"""From (tenant, task, version) to an adapter: the cache, else one read of the store however many wait for it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from metalearn.types import Adapter
+from model_store.checkpoint import Checkpoint
+from model_store.codec import AdapterKey, decode_adapter
+from model_store.errors import AdapterCorrupt
+from service.engine.adapter_cache import AdapterCache
+from service.errors import ApiError
+from service.store_access import StoreAccess
+
+
+def task_not_found() -> ApiError:
+    """The answer for a task that is absent or another tenant's; nobody can tell which."""
+    return ApiError(404, "task_not_found", "there is no such task, or no such version of it")
+
+
+class Adapters:
+    """Adapters of stored versions. Lives on the event loop."""
+
+    def __init__(self, store: StoreAccess, cache: AdapterCache, checkpoint: Checkpoint) -> None:
+        self._store = store
+        self._cache = cache
+        self._checkpoint = checkpoint
+        self._loading: dict[AdapterKey, asyncio.Task[Adapter | None]] = {}
+
+    @asynccontextmanager
+    async def lease(self, tenant: str, task: str, version: int | None) -> AsyncIterator[tuple[AdapterKey, Adapter]]:
+        """The adapter of a version, or of the newest one by the store's own word; in memory for as long as it is used.
+
+        Raises:
+            ApiError: 404 where task or version is absent.
+            StaleAdapter: Made from another checkpoint.
+            AdapterCorrupt: The stored bytes are damaged.
+            StoreUnavailable: The store does not answer.
+        """
+        key, adapter = await self._resolve(tenant, task, version)
+        with self._cache.lease(key, adapter):
+            yield key, adapter
+
+    def keep(self, key: AdapterKey, adapter: Adapter) -> None:
+        """Keeps a version that was just committed."""
+        self._cache.put(key, adapter)
+
+    async def _resolve(self, tenant: str, task: str, version: int | None) -> tuple[AdapterKey, Adapter]:
+        for attempt in (1, 2):
+            key = await self._key(tenant, task, version)
+            try:
+                adapter = self._cache.get(key) or await self._load(key)
+            except AdapterCorrupt:
+                # Deleted and made anew between the two reads, the task has another adapter under the same number
+                if attempt == 2:
+                    raise
+                continue
+            if adapter is not None:
+                return key, adapter
+        raise task_not_found()
+
+    async def _key(self, tenant: str, task: str, version: int | None) -> AdapterKey:
+        current = await self._store.call(self._store.store.current, tenant, task)
+        if current is None:
+            raise task_not_found()
+        if version is None or version == current.version:
+            return AdapterKey(tenant, task, current.version, current.adapter_id)
+        record = await self._store.call(self._store.store.version, tenant, task, version)
+        if record is None:
+            raise task_not_found()
+        return AdapterKey(tenant, task, version, record.adapter_id)
+
+    async def _load(self, key: AdapterKey) -> Adapter | None:
+        loading = self._loading.get(key)
+        if loading is None:
+            loading = asyncio.ensure_future(self._load_from_store(key))
+            self._loading[key] = loading
+            loading.add_done_callback(lambda _: self._loading.pop(key, None))
+        # Shielded: the one who gives up must not take the others' load along
+        return await asyncio.shield(loading)
+
+    async def _load_from_store(self, key: AdapterKey) -> Adapter | None:
+        data = await self._store.call(self._store.store.load_adapter, key.tenant, key.task, key.version)
+        if data is None:
+            return None
+        encoder = self._checkpoint.encoder
+        return decode_adapter(
+            data, key, checkpoint=self._checkpoint.fingerprint, dim=encoder.dim, device=encoder.device
+        )

@@ -1,0 +1,215 @@
+"""The one thread that owns the device."""
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import torch
+
+from metalearn.encoder import TokenizedText
+from metalearn.fast_weights import mixed_logits, stack_heads
+from metalearn.types import Adapter
+from model_store.checkpoint import Checkpoint
+from service.engine.work import PredictWork, SlicedWork, Work
+from service.errors import ServerBusy
+from service.metrics import Metrics
+
+log = logging.getLogger("handful")
+
+_SLICE_BUDGET_S = 0.02
+"""How long adaptations may compute between two batches of predictions."""
+
+
+class EngineStopped(Exception):
+    """The compute thread has ended."""
+
+
+class ComputeThread:
+    """Runs predictions in batches that mix tenants, and adaptations slice by slice in between.
+
+    Predictions are served round robin: a request that does not fit into one batch goes to the end of the queue after
+    its turn, so that it delays another by one batch and not by all of its own.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, metrics: Metrics, *, max_queue_tokens: int, max_batch_tokens: int
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._metrics = metrics
+        self._max_queue_tokens = max_queue_tokens
+        self._max_batch_tokens = max_batch_tokens
+        self._predictions: deque[PredictWork] = deque()
+        self._sliced: deque[SlicedWork[Any]] = deque()
+        self._queued_tokens = 0
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="handful-compute", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether work is still computed."""
+        return self._thread.is_alive() and not self._stopping
+
+    def submit(self, work: PredictWork | SlicedWork[Any]) -> None:
+        """Queues work, or refuses it at once.
+
+        Raises:
+            ServerBusy: The queue has no room for it. Work larger than the whole queue is let in when it is empty.
+            EngineStopped: The thread has ended.
+        """
+        with self._changed:
+            if not self.alive:
+                raise EngineStopped
+            if self._queued_tokens and self._queued_tokens + work.tokens > self._max_queue_tokens:
+                raise ServerBusy
+            self._count(work.tokens)
+            if isinstance(work, PredictWork):
+                self._predictions.append(work)
+            else:
+                self._sliced.append(work)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Ends the thread; what is still queued fails."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    while not (self._predictions or self._sliced or self._stopping):
+                        self._changed.wait()
+                    if self._stopping:
+                        return
+                if self._predictions:
+                    self._predict_batch()
+                if self._sliced:
+                    self._run_slices()
+        except BaseException:
+            log.exception("the compute thread died")
+        finally:
+            with self._changed:
+                self._stopping = True
+                abandoned = [*self._predictions, *self._sliced]
+                self._predictions.clear()
+                self._sliced.clear()
+            for work in abandoned:
+                self._done(work)
+                work.fail(EngineStopped("the server is stopping"))
+
+    # ---- predictions -------------------------------------------------------------------------------------------
+
+    def _predict_batch(self) -> None:
+        batch = self._take_batch()
+        try:
+            self._compute(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                self._fail(batch[0][0], error)
+            else:
+                # One request's trouble must not become its neighbours': each is tried alone
+                for work, indices in batch:
+                    try:
+                        self._compute([(work, indices)])
+                    except Exception as own_error:
+                        self._fail(work, own_error)
+        for work, _ in batch:
+            if work in self._predictions and work.finish():
+                self._remove(work)
+
+    def _take_batch(self) -> list[tuple[PredictWork, list[int]]]:
+        batch: list[tuple[PredictWork, list[int]]] = []
+        rows = width = 0
+        for work in list(self._predictions):
+            if work.cancelled:
+                self._remove(work)
+                continue
+            taken = work.take(rows, width, self._max_batch_tokens)
+            if not taken:
+                break
+            if work.start():
+                self._metrics.queue_wait.observe(work.queue_s)
+            batch.append((work, taken))
+            rows += len(taken)
+            width = max(width, *(len(work.text(i).ids) for i in taken))
+        with self._changed:
+            self._predictions.rotate(-len(batch))
+        return batch
+
+    @torch.no_grad()
+    def _compute(self, batch: list[tuple[PredictWork, list[int]]]) -> None:
+        """One forward pass for all rows, one product for all heads."""
+        if not batch:
+            return
+        texts: list[TokenizedText] = []
+        adapters: dict[int, Adapter] = {}
+        adapter_of_row: list[int] = []
+        positions: dict[int, int] = {}
+        for work, indices in batch:
+            position = positions.setdefault(id(work.adapter), len(positions))
+            adapters[position] = work.adapter
+            texts += [work.text(i) for i in indices]
+            adapter_of_row += [position] * len(indices)
+        features = self._checkpoint.encoder.encode_batch(texts)
+        heads = stack_heads([adapters[position].fast_weights for position in range(len(adapters))])
+        logits = mixed_logits(heads, torch.tensor(adapter_of_row, device=features.device), features)
+        probabilities = logits.softmax(dim=1).cpu().tolist()
+        row = 0
+        for work, indices in batch:
+            n_classes = len(work.adapter.labels)
+            for index in indices:
+                work.answer(index, probabilities[row][:n_classes])
+                row += 1
+        self._metrics.predict_queries.inc(len(texts))
+        self._metrics.batch_queries.observe(len(texts))
+        self._metrics.batch_tenants.observe(len({work.tenant for work, _ in batch}))
+
+    # ---- adaptations -------------------------------------------------------------------------------------------
+
+    def _run_slices(self) -> None:
+        until = time.perf_counter() + _SLICE_BUDGET_S
+        work = self._sliced[0]
+        while time.perf_counter() < until:
+            if work.cancelled:
+                self._remove(work)
+                return
+            if work.start():
+                self._metrics.queue_wait.observe(work.queue_s)
+            try:
+                next(work.slices)
+            except StopIteration as stop:
+                self._remove(work)
+                work.resolve(stop.value)
+                return
+            except Exception as error:
+                self._fail(work, error)
+                return
+        with self._changed:
+            self._sliced.rotate(-1)
+
+    # ---- bookkeeping -------------------------------------------------------------------------------------------
+
+    def _fail(self, work: PredictWork | SlicedWork[Any], error: Exception) -> None:
+        self._remove(work)
+        work.fail(error)
+
+    def _remove(self, work: PredictWork | SlicedWork[Any]) -> None:
+        with self._changed:
+            if isinstance(work, PredictWork):
+                self._predictions.remove(work)
+            else:
+                self._sliced.remove(work)
+            self._done(work)
+
+    def _done(self, work: Work[Any]) -> None:
+        self._count(-work.tokens)
+
+    def _count(self, tokens: int) -> None:
+        self._queued_tokens += tokens
+        self._metrics.queue_tokens.set(self._queued_tokens)

@@ -1,0 +1,126 @@
+"""What waits for the compute thread, and how its results get back to the event loop."""
+
+import asyncio
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Generic, TypeVar
+
+from metalearn.encoder import TokenizedText
+from metalearn.types import Adapter
+
+Result = TypeVar("Result")
+
+
+class Work(Generic[Result]):
+    """Something to compute for one request. Made on the event loop; resolved or failed from any thread.
+
+    Attributes:
+        tokens: What it counts in the queue.
+        queue_s: Time from admission to the first computation, once that began.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.queue_s = 0.0
+        self._admitted_at = time.perf_counter()
+        self._started = False
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[Result] = self._loop.create_future()
+
+    async def result(self) -> Result:
+        """Waits; a cancelled wait cancels the work."""
+        return await self._future
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits any more."""
+        return self._future.cancelled()
+
+    def start(self) -> bool:
+        """Notes that computation begins; False if it had begun before."""
+        if self._started:
+            return False
+        self._started = True
+        self.queue_s = time.perf_counter() - self._admitted_at
+        return True
+
+    def resolve(self, value: Result) -> None:
+        """Hands the result over."""
+        self._settle(lambda: self._future.set_result(value))
+
+    def fail(self, error: BaseException) -> None:
+        """Hands an error over; the waiting request answers with it."""
+        self._settle(lambda: self._future.set_exception(error))
+
+    def _settle(self, settle: Callable[[], None]) -> None:
+        def on_loop() -> None:
+            if not self._future.done():
+                settle()
+
+        try:
+            # A future belongs to its loop's thread
+            self._loop.call_soon_threadsafe(on_loop)
+        except RuntimeError:  # the loop is closed: nobody waits
+            return
+
+
+class SlicedWork(Work[Result]):
+    """Work in slices, so that predictions need not wait for all of it.
+
+    Attributes:
+        slices: Does one slice per ``next``; returns the result.
+    """
+
+    def __init__(self, tokens: int, slices: Generator[None, None, Result]) -> None:
+        super().__init__(tokens)
+        self.slices = slices
+
+
+class PredictWork(Work[list[list[float]]]):
+    """Queries of one request for one adapter; results in the order of the queries.
+
+    Attributes:
+        tenant: Its owner.
+        adapter: Answers them.
+        rows: The queries, shortest first, so that a batch has little padding.
+    """
+
+    def __init__(self, tenant: str, adapter: Adapter, texts: Sequence[TokenizedText]) -> None:
+        super().__init__(sum(len(text.ids) for text in texts))
+        self.tenant = tenant
+        self.adapter = adapter
+        self._texts = texts
+        self._order = sorted(range(len(texts)), key=lambda i: len(texts[i].ids))
+        self._next = 0
+        self._probabilities: list[list[float]] = [[] for _ in texts]
+
+    def take(self, rows: int, width: int, max_tokens: int) -> list[int]:
+        """Indices of the next texts that still fit a batch of ``rows`` rows of ``width`` tokens.
+
+        An empty batch takes one text at least, however long.
+        """
+        taken: list[int] = []
+        while self._next < len(self._order):
+            index = self._order[self._next]
+            width = max(width, len(self._texts[index].ids))
+            total = rows + len(taken) + 1
+            if total > 1 and total * width > max_tokens:
+                break
+            taken.append(index)
+            self._next += 1
+        return taken
+
+    def text(self, index: int) -> TokenizedText:
+        """A query."""
+        return self._texts[index]
+
+    def answer(self, index: int, probabilities: list[float]) -> None:
+        """Notes the class probabilities of a query."""
+        self._probabilities[index] = probabilities
+
+    def finish(self) -> bool:
+        """Resolves if every query has its answer."""
+        if self._next < len(self._order):
+            return False
+        self.resolve(self._probabilities)
+        return True

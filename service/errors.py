@@ -1,0 +1,188 @@
+"""Exception -> (status, code): the one table. Answers are RFC 9457 problem details."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from metalearn.errors import AdaptationDiverged, InvalidSupportSet, UnknownLearner
+from model_store.errors import AdapterCorrupt, StaleAdapter, StoreUnavailable, VersionConflict
+
+log = logging.getLogger("handful")
+
+_MAX_FIELD_ERRORS = 20
+_RETRY_SOON_S = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one part of a request.
+
+    Attributes:
+        pointer: ``#/support/3/text`` in the body (a JSON pointer); ``path/task``, ``query/limit`` or
+            ``header/Authorization`` elsewhere.
+        detail: What is wrong, and what would be right.
+    """
+
+    pointer: str
+    detail: str
+
+
+class ApiError(Exception):
+    """An answer that is not a success.
+
+    Attributes:
+        status: HTTP status.
+        code: Stable, machine-readable reason.
+        detail: What went wrong and what to do next.
+        errors: The parts of the request at fault.
+        headers: Further headers.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+
+
+class ServerBusy(ApiError):
+    """The queue is full."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            503,
+            "server_busy",
+            "the server's queue is full: try again after the time in Retry-After",
+            headers={"Retry-After": _RETRY_SOON_S},
+        )
+
+
+def body_pointer(*path: str | int) -> str:
+    """JSON pointer, as a URI fragment, to a place in the body. Source: RFC 6901, sections 3 and 6."""
+    return "#" + "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+
+
+def invalid_content(errors: Sequence[FieldError], code: str = "invalid_request") -> ApiError:
+    """The 422 for given field errors."""
+    shown = errors[:_MAX_FIELD_ERRORS]
+    more = f" ({len(errors) - len(shown)} more not shown)" if len(errors) > len(shown) else ""
+    return ApiError(422, code, f"{shown[0].pointer}: {shown[0].detail}{more}", errors=shown)
+
+
+def field_errors(details: Sequence[ErrorDetails]) -> list[FieldError]:
+    """Field errors of a pydantic validation of the body; the offending input is never repeated."""
+    found: dict[str, str] = {}
+    for detail in details:
+        # Parts in angle brackets name the branch of a union, not a place in the body
+        path = [part for part in detail["loc"] if not str(part).startswith("<")]
+        message = detail["msg"]
+        if detail["type"] == "extra_forbidden":
+            message = "unknown field: remove it, or check its spelling"
+        found.setdefault(body_pointer(*path), message)
+    return [FieldError(pointer, message) for pointer, message in found.items()]
+
+
+def to_api_error(error: Exception) -> ApiError:  # noqa: PLR0911 - a table reads best as one
+    """The answer for an exception; 500 without details for one that nobody foresaw."""
+    match error:
+        case ApiError():
+            return error
+        case RequestValidationError():
+            return invalid_content([FieldError("/".join(map(str, e["loc"])), e["msg"]) for e in error.errors()])
+        case HTTPException(status_code=404):
+            return ApiError(
+                404, "not_found", "there is no such route: see /docs", errors=[FieldError("path", "no such route")]
+            )
+        case HTTPException():
+            detail = f"{error.detail}: see /docs"
+            return ApiError(
+                error.status_code,
+                HTTPStatus(error.status_code).phrase.lower().replace(" ", "_"),
+                detail,
+                errors=[FieldError("method", detail)],
+                headers=dict(error.headers or {}),
+            )
+        case InvalidSupportSet():
+            return invalid_content([FieldError(body_pointer(*error.location), str(error))], error.code)
+        case UnknownLearner():
+            return invalid_content([FieldError(body_pointer("learner"), str(error))], "unknown_learner")
+        case AdaptationDiverged():
+            return invalid_content([FieldError(body_pointer("learning_rate"), str(error))], "adaptation_diverged")
+        case StaleAdapter():
+            return ApiError(
+                409, "stale_adapter", f"{error}: call adapt again to make a version for the loaded checkpoint"
+            )
+        case VersionConflict():
+            return ApiError(409, "version_conflict", f"{error}: look at it and try again")
+        case StoreUnavailable():
+            log.error("store: %s", error)
+            return ApiError(
+                503,
+                "store_unavailable",
+                "the store does not answer; nothing was changed as far as is known: try again",
+                headers={"Retry-After": _RETRY_SOON_S},
+            )
+        case AdapterCorrupt():
+            log.error("corrupt adapter: %s", error)
+            return ApiError(500, "adapter_corrupt", "the stored version is damaged: roll back, or call adapt again")
+        case _:
+            log.error("unexpected error", exc_info=error)
+            return ApiError(500, "internal_error", "an unexpected error; the server's log has it under X-Request-Id")
+
+
+def problem_response(error: ApiError) -> Response:
+    """The problem+json answer; ASCII, so that any text in it can be sent."""
+    content: dict[str, object] = {
+        "type": f"urn:handful:problem:{error.code}",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "code": error.code,
+        "detail": error.detail,
+    }
+    if error.errors:
+        content["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
+    return Response(
+        json.dumps(content, ensure_ascii=True),
+        status_code=error.status,
+        headers=error.headers,
+        media_type="application/problem+json",
+    )
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Makes every foreseen exception a problem; the middleware takes the rest."""
+
+    async def handle(_: Request, error: Exception) -> Response:
+        return problem_response(to_api_error(error))
+
+    for kind in (
+        ApiError,
+        RequestValidationError,
+        HTTPException,
+        InvalidSupportSet,
+        UnknownLearner,
+        AdaptationDiverged,
+        StaleAdapter,
+        VersionConflict,
+        StoreUnavailable,
+        AdapterCorrupt,
+    ):
+        app.add_exception_handler(kind, handle)

@@ -1,0 +1,76 @@
+"""Every collector. One registry per app, so that two apps in one process do not meet. No tenant is a label."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+_LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_STORE_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """The collectors that ``/metrics`` shows."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # promtool: a _created series is a gauge that means nothing here
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+        self.requests = Counter("handful_requests", "Requests answered.", ["route", "status"], registry=registry)
+        self.request_duration = Histogram(
+            "handful_request_duration_seconds",
+            "Time from a request's first byte to its answer.",
+            ["route"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self.adapt_duration = Histogram(
+            "handful_adapt_duration_seconds",
+            "Time on the device for one adaptation: encoding and inner loop.",
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self.adapt_support_examples = Histogram(
+            "handful_adapt_support_examples", "Examples per adaptation.", buckets=(*_COUNTS, 4096), registry=registry
+        )
+        self.predict_queries = Counter("handful_predict_queries", "Queries classified.", registry=registry)
+        self.batch_queries = Histogram(
+            "handful_batch_queries", "Queries per forward pass.", buckets=_COUNTS, registry=registry
+        )
+        self.batch_tenants = Histogram(
+            "handful_batch_tenants", "Tenants per forward pass.", buckets=_COUNTS, registry=registry
+        )
+        self.queue_tokens = Gauge("handful_queue_tokens", "Tokens admitted and not yet computed.", registry=registry)
+        self.queue_wait = Histogram(
+            "handful_queue_wait_seconds",
+            "Time from admission to the first computation.",
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self.cache_events = Counter(
+            "handful_cache_events", "What happened in the adapter cache.", ["event"], registry=registry
+        )
+        self.cache_bytes = Gauge("handful_cache_bytes", "Bytes of cached adapters.", registry=registry)
+        self.store_duration = Histogram(
+            "handful_store_duration_seconds",
+            "Time of a store operation.",
+            ["store", "op"],
+            buckets=_STORE_S,
+            registry=registry,
+        )
+        self.store_errors = Counter(
+            "handful_store_errors", "Store operations that failed.", ["store", "op"], registry=registry
+        )
+        self.abstentions = Counter("handful_abstentions", "Predictions that abstained.", registry=registry)
+        self.checkpoint_info = Gauge(
+            "handful_checkpoint_info",
+            "The loaded checkpoint; always 1.",
+            ["name", "fingerprint", "learner", "device", "runtime"],
+            registry=registry,
+        )
+        for event in ("hit", "miss", "evict"):
+            self.cache_events.labels(event)

@@ -1,0 +1,78 @@
+"""What every request gets: an id, timings, a count, and an answer even where nobody foresaw the error."""
+
+import re
+import secrets
+import time
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import problem_response, to_api_error
+from service.metrics import Metrics
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_PHASES = ("queue", "encode", "adapt", "store")
+
+
+class Timings:
+    """Seconds that a request spent in each phase, for ``Server-Timing``."""
+
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys(_PHASES, 0.0)
+
+    def add(self, phase: str, seconds: float) -> None:
+        """Adds to a phase."""
+        self._seconds[phase] += seconds
+
+    def header(self) -> str:
+        """The header's value, in milliseconds. Source: W3C Server Timing, section 3."""
+        return ", ".join(f"{phase};dur={seconds * 1000:.3f}" for phase, seconds in self._seconds.items())
+
+
+class RequestContext:
+    """ASGI middleware; outermost, so that no answer goes without."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        timings = Timings()
+        scope.setdefault("state", {})["timings"] = timings
+        request_id = _request_id(scope)
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers["Server-Timing"] = timings.header()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            if status:  # half an answer is out: only the connection can tell the client
+                raise
+            await problem_response(to_api_error(error))(scope, receive, send_with_headers)
+        finally:
+            # The template, not the path: paths hold tasks' names and are without bound
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.requests.labels(route, str(status or 499)).inc()
+            self._metrics.request_duration.labels(route).observe(time.perf_counter() - began)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text: str = value.decode("latin-1")
+            if _REQUEST_ID.fullmatch(text):
+                return text
+    return secrets.token_hex(8)

@@ -1,0 +1,133 @@
+"""``adapt``: a support set in, a stored version out. ``classify``: the same, storing nothing."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from model_store.codec import encode_support
+from model_store.records import Version
+from service.commit import VersionDraft, commit_next
+from service.conversion import abstain_threshold, to_inputs, to_predictions, to_support_set
+from service.engine.engine import Adaptation, AdaptOptions, Predictions
+from service.idempotency import IdempotentRequest, replayed
+from service.request_context import Timings
+from service.routes.request import (
+    PROBLEMS,
+    AppParts,
+    RequestTimings,
+    TaskName,
+    Tenant,
+    json_body,
+    json_response,
+    request_body,
+    unless_disconnected,
+)
+from service.schemas import AdaptRequest, AdaptResponse, ClassifyRequest, ClassifyResponse
+
+router = APIRouter(prefix="/v1", responses=PROBLEMS)
+
+
+@router.post(
+    "/tasks/{task}/adapt", response_model=AdaptResponse, openapi_extra=request_body(AdaptRequest), tags=["adapt"]
+)
+async def adapt(
+    task: TaskName,
+    tenant: Tenant,
+    parts: AppParts,
+    timings: RequestTimings,
+    request: Request,
+    body: Annotated[AdaptRequest, Depends(json_body(AdaptRequest))],
+) -> Response:
+    """Adapts a task on exactly this support set and commits the result as its newest version."""
+    began = time.perf_counter()
+    idempotent = IdempotentRequest.of(request, body)
+    former = await replayed(parts.access, tenant, idempotent)
+    if former is not None:
+        return former
+    support = to_support_set(body, parts.settings)
+    adaptation = await parts.engine.adapt(support, _options(body))
+    _note(timings, adaptation)
+    draft = VersionDraft(
+        labels=support.labels,
+        n_support=len(support.examples),
+        learner=adaptation.learner,
+        steps=adaptation.steps,
+        learning_rate=body.learning_rate,
+        use_label_text=body.use_label_text,
+        support_accuracy=adaptation.support_accuracy,
+        source="adapt",
+    )
+
+    def answer(version: Version) -> AdaptResponse:
+        return AdaptResponse(
+            task=task,
+            version=version.version,
+            labels=list(version.labels),
+            n_support=version.n_support,
+            steps=version.steps,
+            losses=adaptation.losses,
+            support_accuracy=version.support_accuracy,
+            checkpoint=version.checkpoint,
+            bytes=version.size_bytes,
+            elapsed_ms=(time.perf_counter() - began) * 1000,
+            truncated=adaptation.truncated,
+        )
+
+    return await commit_next(
+        parts,
+        timings,
+        tenant,
+        task,
+        adapter=adaptation.adapter,
+        draft=draft,
+        support=encode_support(support) if body.keep_support else None,
+        ttl_s=body.ttl_seconds,
+        answer=answer,
+        idempotent=idempotent,
+    )
+
+
+@router.post(
+    "/classify", response_model=ClassifyResponse, openapi_extra=request_body(ClassifyRequest), tags=["predict"]
+)
+async def classify(
+    tenant: Tenant,
+    parts: AppParts,
+    timings: RequestTimings,
+    request: Request,
+    body: Annotated[ClassifyRequest, Depends(json_body(ClassifyRequest))],
+) -> Response:
+    """Adapts on the support set and classifies the queries, storing nothing."""
+    support = to_support_set(body, parts.settings)
+    inputs = to_inputs(body, parts.settings)
+    threshold = abstain_threshold(body.abstain, parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold)
+
+    async def work() -> tuple[Adaptation, Predictions]:
+        adaptation = await parts.engine.adapt(support, _options(body))
+        return adaptation, await parts.engine.predict(tenant, adaptation.adapter, inputs)
+
+    adaptation, predictions = await unless_disconnected(request, work())
+    _note(timings, adaptation)
+    timings.add("queue", predictions.queue_s)
+    timings.add("encode", predictions.encode_s)
+    answer = ClassifyResponse(
+        labels=list(support.labels),
+        predictions=to_predictions(support.labels, predictions.probabilities, top_k=body.top_k, threshold=threshold),
+        losses=adaptation.losses,
+        support_accuracy=adaptation.support_accuracy,
+        truncated=adaptation.truncated + predictions.truncated,
+    )
+    parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in answer.predictions))
+    return json_response(answer)
+
+
+def _options(body: AdaptRequest | ClassifyRequest) -> AdaptOptions:
+    return AdaptOptions(body.steps, body.learning_rate, body.learner, body.use_label_text)
+
+
+def _note(timings: Timings, adaptation: Adaptation) -> None:
+    timings.add("queue", adaptation.queue_s)
+    timings.add("encode", adaptation.encode_s)
+    timings.add("adapt", adaptation.inner_s)

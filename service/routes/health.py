@@ -1,0 +1,75 @@
+"""What operators ask: alive, ready, metrics, checkpoint."""
+
+import json
+
+from fastapi import APIRouter, Request
+from prometheus_client.exposition import choose_encoder
+from starlette.responses import Response
+
+from model_store.errors import StoreUnavailable
+from service.conversion import limits_of
+from service.routes.request import PROBLEMS, AppParts, Tenant, json_response
+from service.schemas import CheckpointResponse
+
+router = APIRouter(tags=["operations"])
+
+RUNTIME = "torch"
+
+
+@router.get("/livez", include_in_schema=False)
+async def livez(parts: AppParts) -> Response:
+    """Whether this process can still do its work; asks nobody else. 503 means: start it anew."""
+    return _status({"compute": parts.engine.alive})
+
+
+@router.get("/readyz", include_in_schema=False)
+async def readyz(request: Request, parts: AppParts) -> Response:
+    """Whether requests should be sent here now."""
+    try:
+        await parts.access.call(parts.access.store.ping)
+        store = True
+    except StoreUnavailable:
+        store = False
+    draining: bool = request.app.state.draining
+    return _status({"compute": parts.engine.alive, "store": store, "not_draining": not draining})
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics(request: Request, parts: AppParts) -> Response:
+    """For Prometheus, in the format that it asks for."""
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(parts.metrics.registry), headers={"Content-Type": content_type})
+
+
+@router.get("/v1/checkpoint", response_model=CheckpointResponse, responses=PROBLEMS)
+async def checkpoint(_: Tenant, parts: AppParts) -> Response:
+    """What answers, and what it accepts."""
+    loaded = parts.engine.checkpoint
+    manifest = loaded.manifest
+    return json_response(
+        CheckpointResponse(
+            name=manifest.name,
+            fingerprint=manifest.fingerprint,
+            learner=manifest.learner,
+            steps=manifest.hyperparameters.steps,
+            encoder={
+                "source": manifest.encoder.source,
+                "dim": manifest.encoder.dim,
+                "max_tokens": manifest.encoder.max_tokens,
+                "licence": manifest.encoder.licence,
+            },
+            device=str(loaded.encoder.device),
+            runtime=RUNTIME,
+            limits=dict(limits_of(parts.settings)),
+        )
+    )
+
+
+def _status(checks: dict[str, bool]) -> Response:
+    ok = all(checks.values())
+    return Response(
+        json.dumps({"status": "ok" if ok else "unavailable", "checks": checks}),
+        status_code=200 if ok else 503,
+        media_type="application/json",
+        headers={} if ok else {"Retry-After": "1"},
+    )

@@ -1,0 +1,51 @@
+"""``predict``: answers a tenant's queries; changes nothing."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from service.conversion import abstain_threshold, to_inputs, to_predictions
+from service.routes.request import (
+    PROBLEMS,
+    AppParts,
+    RequestTimings,
+    TaskName,
+    Tenant,
+    json_body,
+    json_response,
+    request_body,
+    unless_disconnected,
+)
+from service.schemas import PredictRequest, PredictResponse
+
+router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["predict"])
+
+
+@router.post("/tasks/{task}/predict", response_model=PredictResponse, openapi_extra=request_body(PredictRequest))
+async def predict(
+    task: TaskName,
+    tenant: Tenant,
+    parts: AppParts,
+    timings: RequestTimings,
+    request: Request,
+    body: Annotated[PredictRequest, Depends(json_body(PredictRequest))],
+) -> Response:
+    """Classifies texts with the task's newest version, or with the one that is asked for."""
+    inputs = to_inputs(body, parts.settings)
+    threshold = abstain_threshold(body.abstain, parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold)
+    began = time.perf_counter()
+    async with parts.adapters.lease(tenant, task, body.version) as (key, adapter):
+        timings.add("store", time.perf_counter() - began)
+        result = await unless_disconnected(request, parts.engine.predict(tenant, adapter, inputs))
+    timings.add("queue", result.queue_s)
+    timings.add("encode", result.encode_s)
+    answer = PredictResponse(
+        task=task,
+        version=key.version,
+        predictions=to_predictions(adapter.labels, result.probabilities, top_k=body.top_k, threshold=threshold),
+        truncated=result.truncated,
+    )
+    parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in answer.predictions))
+    return json_response(answer)

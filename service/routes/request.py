@@ -1,0 +1,160 @@
+"""What routes take from a request: its parts of the app, its tenant, its checked body."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Path, Request
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ValidationError
+from starlette.responses import Response
+
+from service.auth import Authenticator
+from service.engine.adapters import Adapters
+from service.engine.engine import Engine
+from service.errors import ApiError, FieldError, field_errors, invalid_content
+from service.metrics import Metrics
+from service.request_context import Timings
+from service.schemas import TASK_PATTERN
+from service.settings import Settings
+from service.store_access import StoreAccess
+
+Body = TypeVar("Body", bound=BaseModel)
+Result = TypeVar("Result")
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": description,
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for status, description in {
+        401: "No key, or an unknown one",
+        404: "Absent, or another tenant's",
+        409: "Version race, or made from another checkpoint",
+        413: "Body too large",
+        415: "Not JSON",
+        422: "Bad content; `errors` points at it",
+        503: "Server full, or the store away; see Retry-After",
+    }.items()
+}
+"""Answers that any route may give."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What ``create_app`` has put together, for the routes."""
+
+    settings: Settings
+    metrics: Metrics
+    engine: Engine
+    adapters: Adapters
+    access: StoreAccess
+    authenticator: Authenticator
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def _timings(request: Request) -> Timings:
+    timings: Timings = request.state.timings
+    return timings
+
+
+_documented = HTTPBearer(auto_error=False, description="Needed once an API key exists.")
+
+
+async def _tenant(request: Request, _: Annotated[object, Depends(_documented)]) -> str:
+    return await _parts(request).authenticator.tenant(request.headers.get("authorization"))
+
+
+AppParts = Annotated[Parts, Depends(_parts)]
+RequestTimings = Annotated[Timings, Depends(_timings)]
+Tenant = Annotated[str, Depends(_tenant)]
+TaskName = Annotated[str, Path(pattern=TASK_PATTERN, description="A task's name.", examples=["support-tickets"])]
+
+
+def json_body(model: type[Body]) -> Callable[[Request], Coroutine[Any, Any, Body]]:
+    """A dependency that reads and checks the body.
+
+    FastAPI's own reading answers 500 to NaN, lone surrogates and binary bodies, and bounds nothing.
+    """
+
+    async def read(request: Request) -> Body:
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json" and not media_type.endswith("+json"):
+            detail = "send JSON, with the header Content-Type: application/json"
+            raise ApiError(415, "unsupported_media_type", detail, errors=[FieldError("header/Content-Type", detail)])
+        data = await bounded_body(request, _parts(request).settings.max_body_bytes)
+        try:
+            return model.model_validate_json(data)
+        except ValidationError as error:
+            raise invalid_content(
+                field_errors(error.errors(include_url=False, include_context=False, include_input=False))
+            ) from None
+
+    return read
+
+
+async def bounded_body(request: Request, max_bytes: int) -> bytes:
+    """The body, read no further than the bound.
+
+    Raises:
+        ApiError: 413, it is larger; known from its header where it has one.
+    """
+    declared = request.headers.get("content-length", "")
+    chunks = bytearray()
+    too_large = declared.isdecimal() and int(declared) > max_bytes
+    if not too_large:
+        async for chunk in request.stream():
+            chunks += chunk
+            if len(chunks) > max_bytes:
+                too_large = True
+                break
+    if too_large:
+        detail = f"the body is larger than {max_bytes} bytes: send it in parts"
+        raise ApiError(413, "body_too_large", detail, errors=[FieldError("#", detail)], headers={"Connection": "close"})
+    return bytes(chunks)
+
+
+def request_body(model: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI of a body that ``json_body`` reads; ``create_app`` adds the model to the components."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def json_response(model: BaseModel, headers: dict[str, str] | None = None) -> Response:
+    """A model as JSON, without FastAPI validating what was just made."""
+    return Response(model.model_dump_json(), media_type="application/json", headers=headers)
+
+
+async def unless_disconnected(request: Request, work: Awaitable[Result]) -> Result:
+    """Awaits ``work``, and cancels it when the client goes away: nobody would read the answer.
+
+    Raises:
+        ApiError: The client is gone.
+    """
+    running = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            return running.result()
+        raise ApiError(499, "client_closed_request", "the client went away")
+    finally:
+        running.cancel()
+        gone.cancel()
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def request_digest(request: Request, body: BaseModel) -> str:
+    """What tells one request under an idempotency key from another."""
+    content = f"{request.method} {request.url.path}\n{body.model_dump_json()}"
+    return hashlib.sha256(content.encode()).hexdigest()

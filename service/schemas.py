@@ -1,0 +1,252 @@
+"""Wire models. Light to import: the command line and the client have them without torch."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from model_store.records import NAME_PATTERN, TaskRecord, Version
+
+TASK_PATTERN = f"^{NAME_PATTERN}$"
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LabelledText(_Request):
+    """One example of a support set."""
+
+    text: str = Field(description="The text.", examples=["I have not received my card yet"])
+    label: str = Field(description="Its class.", examples=["card_arrival"])
+    text_pair: str | None = Field(None, description="Second text, where pairs are classified.")
+    id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$",
+        description="Your name for the example, unique in the support set; made from its content where it is missing.",
+    )
+
+
+class TextPair(_Request):
+    """A query that is a pair of texts."""
+
+    text: str = Field(description="The text.")
+    text_pair: str | None = Field(None, description="Second text.")
+
+
+def _query_branch(value: Any) -> str:
+    return "<text>" if isinstance(value, str) else "<pair>"
+
+
+Query = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[TextPair, Tag("<pair>")],
+    Discriminator(_query_branch),
+]
+
+
+def _abstain_branch(value: Any) -> str:
+    return "<flag>" if isinstance(value, bool) else "<threshold>"
+
+
+Abstain = Annotated[
+    Annotated[bool, Tag("<flag>")] | Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Tag("<threshold>")],
+    Discriminator(_abstain_branch),
+]
+
+
+class AdaptationFields(_Request):
+    """What ``adapt`` and ``classify`` share."""
+
+    support: list[LabelledText] = Field(description="The labelled examples: at least one per class, two classes.")
+    steps: int | None = Field(None, ge=0, description="Inner steps; the checkpoint's own number where it is missing.")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1000, allow_inf_nan=False, description="Inner learning rate; else the checkpoint's own."
+    )
+    learner: str | None = Field(None, description="Learner; else the checkpoint's own.")
+    labels: dict[str, str] | None = Field(
+        None,
+        description="What labels mean, in words: a prior for their classes. A label that stands only here is a class "
+        "that starts from its description alone.",
+        examples=[{"refund": "asks for money back"}],
+    )
+    use_label_text: bool = Field(True, description="Use the words of label names and descriptions as a prior.")
+    seed: int = Field(0, ge=0, lt=2**63, description="For learners that draw random numbers; 'protomaml' draws none.")
+
+
+class AdaptRequest(AdaptationFields):
+    """Adapt a task on exactly this support set."""
+
+    keep_support: bool = Field(True, description="Keep the texts beside the weights.")
+    ttl_seconds: int | None = Field(
+        None, ge=1, le=10 * 366 * 86400, description="The task ends after this time; never where it is missing."
+    )
+
+
+class PredictionFields(_Request):
+    """What ``predict`` and ``classify`` share."""
+
+    queries: list[Query] = Field(description="Texts to classify.")
+    top_k: int | None = Field(None, ge=1, description="How many labels to score in the answer; all where missing.")
+    abstain: Abstain | None = Field(
+        None,
+        description="true: answer null instead of a label where confidence is under the checkpoint's threshold; a "
+        "number is a threshold of your own.",
+    )
+
+
+class PredictRequest(PredictionFields):
+    """Classify texts with a stored task."""
+
+    version: int | None = Field(None, ge=1, description="The newest version where it is missing.")
+
+
+class ClassifyRequest(AdaptationFields, PredictionFields):
+    """Adapt and classify at once, storing nothing."""
+
+
+class RollbackRequest(_Request):
+    """Bring an earlier version back."""
+
+    version: int = Field(ge=1, description="The version to bring back; it becomes the newest under a new number.")
+
+
+class Prediction(BaseModel):
+    """The answer for one query."""
+
+    label: str | None = Field(description="The most probable class; null where the prediction abstains.")
+    confidence: float = Field(description="Probability of the most probable class.")
+    scores: dict[str, float] = Field(description="Probability of each class, the most probable first.")
+    abstained: bool = Field(description="Whether confidence was under the threshold.")
+
+
+class AdaptResponse(BaseModel):
+    """A version that was made."""
+
+    task: str
+    version: int
+    labels: list[str]
+    n_support: int
+    steps: int
+    losses: list[float] = Field(description="Support loss before the first step and after each step.")
+    support_accuracy: float
+    checkpoint: str = Field(description="Fingerprint of the checkpoint that the version was made from.")
+    bytes: int = Field(description="Size of the stored adapter.")
+    elapsed_ms: float
+    truncated: int = Field(description="How many texts were longer than the encoder reads and were cut.")
+
+
+class PredictResponse(BaseModel):
+    """Predictions, in the order of the queries."""
+
+    task: str
+    version: int
+    predictions: list[Prediction]
+    truncated: int = Field(description="How many queries were longer than the encoder reads and were cut.")
+
+
+class ClassifyResponse(BaseModel):
+    """Predictions of an adapter that is already forgotten."""
+
+    labels: list[str]
+    predictions: list[Prediction]
+    losses: list[float]
+    support_accuracy: float
+    truncated: int
+
+
+class VersionResponse(BaseModel):
+    """One version."""
+
+    task: str
+    version: int
+    labels: list[str]
+    n_support: int
+    learner: str
+    steps: int
+    learning_rate: float | None
+    use_label_text: bool
+    checkpoint: str
+    support_accuracy: float
+    support_kept: bool
+    bytes: int
+    source: Literal["adapt", "rollback"]
+    copied_from: int | None
+    created_at: datetime
+
+    @classmethod
+    def fields_of(cls, version: Version) -> dict[str, Any]:
+        """The fields of a stored record."""
+        names = set(VersionResponse.model_fields) - {"bytes", "created_at", "labels"}
+        return {
+            **{name: getattr(version, name) for name in names},
+            "labels": list(version.labels),
+            "bytes": version.size_bytes,
+            "created_at": _moment(version.created_at),
+        }
+
+    @classmethod
+    def of(cls, version: Version) -> "VersionResponse":
+        """From a stored record."""
+        return cls(**cls.fields_of(version))
+
+
+class TaskResponse(VersionResponse):
+    """A task: its newest version, and when it began and ends."""
+
+    task_created_at: datetime
+    expires_at: datetime | None
+
+    @classmethod
+    def of_task(cls, record: TaskRecord) -> "TaskResponse":
+        """From a stored record."""
+        expires_at = None if record.expires_at is None else _moment(record.expires_at)
+        return cls(**cls.fields_of(record.current), task_created_at=_moment(record.created_at), expires_at=expires_at)
+
+
+class TaskList(BaseModel):
+    """A page of tasks, by name."""
+
+    tasks: list[TaskResponse]
+    next: str | None = Field(description="Give it as `after` for the next page; null on the last.")
+
+
+class VersionList(BaseModel):
+    """A page of versions, newest first."""
+
+    versions: list[VersionResponse]
+    next: int | None = Field(description="Give it as `before` for the next page; null on the last.")
+
+
+class DeleteResponse(BaseModel):
+    """A task that is gone."""
+
+    task: str
+    deleted: Literal[True] = True
+
+
+class CheckpointResponse(BaseModel):
+    """What the server answers with."""
+
+    name: str
+    fingerprint: str
+    learner: str
+    steps: int
+    encoder: dict[str, Any]
+    device: str
+    runtime: str
+    limits: dict[str, int]
+
+
+class Problem(BaseModel):
+    """Every answer that is not a success (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[dict[str, str]] | None = None
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,116 @@
+"""The one reader of the environment."""
+
+import difflib
+import math
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "HANDFUL_"
+
+
+class SettingsInvalid(Exception):
+    """A setting that is unknown or that makes no sense; the message says which and what to do."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured. Built once at start, handed down, never changed."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    checkpoint: str = Field("minilm-l6-protomaml", description="Checkpoint folder, or the name of a shipped one.")
+    store: SecretStr = Field(
+        SecretStr("sqlite:handful.db"), description="sqlite:PATH, redis://HOST:PORT/DB or rediss://HOST:PORT/DB."
+    )
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps.")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads to compute with; 0 takes what the machine grants.")
+    allow_open: bool = Field(
+        False, description="Without any API key, answer on addresses beyond loopback too, for the tenant 'default'."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+
+    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest request body.")
+    max_support_examples: int = Field(7500, ge=2, description="Most examples in one support set.")
+    max_classes: int = Field(150, ge=2, description="Most classes of one task.")
+    max_queries: int = Field(1000, ge=1, description="Most queries in one request.")
+    max_text_chars: int = Field(8000, ge=1, description="Longest text.")
+    max_label_chars: int = Field(256, ge=1, description="Longest label.")
+    max_description_chars: int = Field(1000, ge=1, description="Longest description of a label.")
+    max_steps: int = Field(200, ge=0, description="Most inner steps that a request may ask for.")
+
+    max_queue_tokens: int = Field(131_072, ge=1, description="Tokens that may wait; what comes beyond is refused.")
+    max_batch_tokens: int = Field(0, ge=0, description="Tokens of one forward pass; 0 takes what suits the device.")
+    cache_max_bytes: int = Field(256 * 2**20, ge=0, description="Memory for adapters in use and recently used.")
+    cache_max_adapters: int = Field(100_000, ge=1, description="Most adapters in that memory.")
+
+    store_timeout_s: float = Field(0.5, gt=0, le=60, description="How long Redis may take for a reply.")
+    auth_cache_s: float = Field(5.0, ge=0, description="How long a key that was removed may still work.")
+    drain_delay_s: float = Field(2.0, ge=0, description="After SIGTERM, how long to serve on while unready.")
+    drain_timeout_s: float = Field(30.0, gt=0, description="Then, how long requests may take to finish.")
+
+    @model_validator(mode="after")
+    def _check_store(self) -> Self:
+        url = self.store.get_secret_value()
+        if not url.startswith(("sqlite:", "redis://", "rediss://", "unix://")):
+            raise ValueError("store must start with sqlite:, redis://, rediss:// or unix://")
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
+
+
+class ClientSettings(BaseSettings):
+    """What the command line needs to talk to a server."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    url: str = Field("http://127.0.0.1:8000", description="The server's address.")
+    api_key: SecretStr | None = Field(None, description="API key; needed once the server has any.")
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment; ``overrides`` that are not None win.
+
+    Raises:
+        SettingsInvalid: A ``HANDFUL_`` variable is unknown, or a value is not acceptable.
+    """
+    known = {PREFIX + name.upper() for name in (*Settings.model_fields, *ClientSettings.model_fields)}
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "see `handful serve --help`"
+            raise SettingsInvalid(
+                f"the environment variable {name} is not a setting: {hint} "
+                "(Kubernetes makes such variables for a Service called handful: set enableServiceLinks: false)"
+            )
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise SettingsInvalid("; ".join(lines)) from None
+
+
+def granted_threads(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """CPU threads that this process may keep busy: its affinity, or its container's quota where that is less."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup v2 here, or "max": no quota
+        return cores
+
+
+def prepare_threads(settings: Settings) -> None:
+    """Bounds the threads of the numeric libraries; they read these variables once, when torch is first imported."""
+    count = str(settings.threads or granted_threads())
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = count
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
