@@ -47,6 +47,7 @@ async def commit_next(
     ttl_s: int | None,
     answer: Callable[[Version], BaseModel],
     idempotent: IdempotentRequest | None,
+    expected_version: int | None = None,
 ) -> Response:
     """Commits an adapter as the task's newest version and answers.
 
@@ -64,14 +65,17 @@ async def commit_next(
         ttl_s: The task ends after this time.
         answer: Makes the answer of the record.
         idempotent: Whether the answer is kept for a repeated request.
+        expected_version: The version that this one builds on; None where it builds on nothing.
 
     Raises:
-        VersionConflict: Other commits came first, many times over.
+        VersionConflict: Another commit, or a deletion, came first.
         StoreUnavailable: The store does not answer.
     """
     store, began = parts.access.store, time.perf_counter()
-    current = await parts.access.call(store.current, tenant, task)
-    expected = current.version if current else 0
+    expected = expected_version
+    if expected is None:
+        current = await parts.access.call(store.current, tenant, task)
+        expected = current.version if current else 0
     for attempt in range(_ATTEMPTS):
         key = AdapterKey(tenant, task, expected + 1, uuid.uuid4().hex)
         data = encode_adapter(adapter, key)
@@ -93,7 +97,7 @@ async def commit_next(
                 idempotent=idempotent.answer(body) if idempotent else None,
             )
         except VersionConflict as conflict:
-            if attempt == _ATTEMPTS - 1:
+            if expected_version is not None or attempt == _ATTEMPTS - 1:
                 raise
             expected = conflict.current_version
         except IdempotencyReplay as replay:

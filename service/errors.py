@@ -152,7 +152,7 @@ def problem_response(error: ApiError) -> Response:
     """The problem+json answer; ASCII, so that any text in it can be sent."""
     content: dict[str, object] = {
         "type": f"urn:handful:problem:{error.code}",
-        "title": HTTPStatus(error.status).phrase,
+        "title": _title(error.status),
         "status": error.status,
         "code": error.code,
         "detail": error.detail,
@@ -165,6 +165,13 @@ def problem_response(error: ApiError) -> Response:
         headers=error.headers,
         media_type="application/problem+json",
     )
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # 499 is nginx's, not the RFC's
+        return "Client Closed Request"
 
 
 def install_error_handlers(app: FastAPI) -> None:

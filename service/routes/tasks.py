@@ -138,4 +138,6 @@ async def rollback(
         ttl_s=None if record.expires_at is None else max(1, round(record.expires_at - time.time())),
         answer=VersionResponse.of,
         idempotent=idempotent,
+        # A task that is deleted meanwhile must not come back
+        expected_version=record.current.version,
     )

@@ -1,0 +1,79 @@
+"""64 tenants at once through a cache of 4 adapters: nobody gets somebody else's answer."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from benchmarks.server import running_server
+from service.auth import new_key
+from service.settings import Settings
+from service.store_access import open_store
+
+TENANTS = 64
+ROUNDS = 4
+TOPICS = [
+    ("I want my money back", "refund"),
+    ("the parcel never came", "delivery"),
+    ("I cannot sign in", "login"),
+    ("you charged me twice", "billing"),
+    ("the app crashes when I open it", "crash"),
+    ("please delete my account", "account"),
+]
+QUERIES = ["where is my parcel", "give me a refund", "my password does not work", "why two payments on my bill"]
+
+
+def support_of(tenant: int) -> list[dict[str, str]]:
+    """Between two and six classes; the labels name the tenant, so that a crossed answer shows."""
+    chosen = [TOPICS[(tenant + i) % len(TOPICS)] for i in range(2 + tenant % (len(TOPICS) - 1))]
+    return [{"text": f"{text}, says customer {tenant}", "label": f"{label} of {tenant}"} for text, label in chosen]
+
+
+def test_every_answer_equals_the_single_tenant_answer(store_url: str, tmp_path: Path) -> None:
+    store = open_store(Settings(store=SecretStr(store_url), store_timeout_s=5))
+    keys = []
+    for tenant in range(TENANTS):
+        key, record = new_key(f"tenant-{tenant}")
+        store.add_key(record)
+        keys.append(key)
+    store.close()
+    options = ("--store", store_url, "--store-timeout-s", "5", "--cache-max-adapters", "4")
+    with running_server(tmp_path, *options) as server:
+        asyncio.run(_check(server.url, keys))
+        metrics = httpx.get(f"{server.url}/metrics").text
+    evicted = next(
+        line for line in metrics.splitlines() if line.startswith('handful_cache_events_total{event="evict"}')
+    )
+    assert float(evicted.split()[1]) > TENANTS, "the cache was never under pressure: the test shows nothing"
+    tenants_in_batch = next(line for line in metrics.splitlines() if line.startswith("handful_batch_tenants_sum"))
+    batches = next(line for line in metrics.splitlines() if line.startswith("handful_batch_tenants_count"))
+    assert float(tenants_in_batch.split()[1]) > 1.5 * float(batches.split()[1]), "hardly any batch mixed tenants"
+
+
+async def _check(url: str, keys: list[str]) -> None:
+    limits = httpx.Limits(max_connections=TENANTS)
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+
+        async def call(tenant: int, path: str, body: dict[str, object]) -> dict[str, object]:
+            # One name for all tenants' tasks: only the key tells them apart
+            answer = await client.post(
+                f"/v1/tasks/tickets/{path}", json=body, headers={"Authorization": f"Bearer {keys[tenant]}"}
+            )
+            assert answer.status_code == 200, answer.text
+            result: dict[str, object] = answer.json()
+            return result
+
+        for tenant in range(TENANTS):
+            await call(tenant, "adapt", {"support": support_of(tenant)})
+        alone = [await call(tenant, "predict", {"queries": QUERIES}) for tenant in range(TENANTS)]
+        for _ in range(ROUNDS):
+            together = await asyncio.gather(
+                *(call(tenant, "predict", {"queries": QUERIES}) for tenant in range(TENANTS))
+            )
+            for tenant in range(TENANTS):
+                labels = {example["label"] for example in support_of(tenant)}
+                for one, other in zip(alone[tenant]["predictions"], together[tenant]["predictions"], strict=True):
+                    assert set(other["scores"]) == labels
+                    assert other["scores"] == pytest.approx(one["scores"], abs=1e-5)

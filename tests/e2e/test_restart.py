@@ -1,0 +1,58 @@
+"""A real server process on the shipped checkpoint: what was adapted outlives the process, bit for bit."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+
+from benchmarks.server import running_server
+from model_store.checkpoint import DEFAULT_CHECKPOINT, read_manifest, resolve_checkpoint
+from model_store.codec import AdapterKey, decode_adapter
+from model_store.store import TaskStore
+from tests.conftest import SUPPORT
+
+QUERIES = ["when will my new card be delivered", "what is this payment on my bill", "how can I get a virtual card"]
+
+
+def test_a_task_survives_a_restart_with_the_same_version_and_scores(store_url: str, tmp_path: Path) -> None:
+    options = ("--store", store_url, "--store-timeout-s", "5")
+    with running_server(tmp_path, *options) as server:
+        adapted = httpx.post(f"{server.url}/v1/tasks/bank/adapt", json={"support": SUPPORT}, timeout=60).json()
+        before = httpx.post(f"{server.url}/v1/tasks/bank/predict", json={"queries": QUERIES}, timeout=60).json()
+    assert server.process.returncode == 0
+    with running_server(tmp_path, *options) as server:
+        after = httpx.post(f"{server.url}/v1/tasks/bank/predict", json={"queries": QUERIES}, timeout=60).json()
+    assert adapted["version"] == before["version"] == after["version"] == 1
+    for old, new in zip(before["predictions"], after["predictions"], strict=True):
+        assert new["label"] == old["label"]
+        assert new["scores"] == pytest.approx(old["scores"], abs=1e-5)
+    assert [p["label"] for p in after["predictions"]] == [
+        "card_arrival",
+        "extra_charge_on_statement",
+        "getting_virtual_card",
+    ]
+
+
+def test_the_same_adapt_request_gives_bit_equal_weights_also_in_another_process(
+    store: TaskStore, store_url: str, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        with running_server(tmp_path, "--store", store_url, "--store-timeout-s", "5") as server:
+            for _ in range(2):
+                answer = httpx.post(f"{server.url}/v1/tasks/bank/adapt", json={"support": SUPPORT}, timeout=60)
+                assert answer.status_code == 200, answer.text
+    manifest = read_manifest(resolve_checkpoint(DEFAULT_CHECKPOINT))
+    adapters = []
+    for number in (1, 2, 3, 4):
+        record = store.version("default", "bank", number)
+        data = store.load_adapter("default", "bank", number)
+        assert record is not None
+        assert data is not None
+        key = AdapterKey("default", "bank", number, record.adapter_id)
+        adapters.append(
+            decode_adapter(data, key, checkpoint=manifest.fingerprint, dim=manifest.encoder.dim).fast_weights
+        )
+    for other in adapters[1:]:
+        for name, weight in adapters[0].items():
+            assert torch.equal(weight, other[name])
