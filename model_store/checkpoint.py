@@ -63,7 +63,7 @@ class Hyperparameters(_Frozen):
     abstain_threshold: float = Field(ge=0, le=1)
 
 
-UNTRAINED = Hyperparameters(steps=20, label_text_weight=2.0, abstain_threshold=0.5)
+UNTRAINED = Hyperparameters(steps=40, label_text_weight=2.0, abstain_threshold=0.5)
 """For a stock encoder without meta-training; see docs/log.md for how they were chosen."""
 
 

@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (adapt, predict, tasks, health):
         app.include_router(module.router)
     install_error_handlers(app)
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(RequestContext, metrics=metrics, max_inflight_requests=settings.max_inflight_requests)
     _document_bodies(app)
     return app
 

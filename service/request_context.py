@@ -7,7 +7,7 @@ import time
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import problem_response, to_api_error
+from service.errors import ServerBusy, problem_response, to_api_error
 from service.metrics import Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -32,9 +32,11 @@ class Timings:
 class RequestContext:
     """ASGI middleware; outermost, so that no answer goes without."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_inflight_requests: int) -> None:
         self._app = app
         self._metrics = metrics
+        self._max_inflight = max_inflight_requests
+        self._inflight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -56,13 +58,19 @@ class RequestContext:
                 headers["Server-Timing"] = timings.header()
             await send(message)
 
+        # Bodies are held in memory before the queue can count them. Probes and metrics always get through
+        counted = scope["path"].startswith("/v1/")
+        self._inflight += counted
         try:
+            if counted and self._inflight > self._max_inflight:
+                raise ServerBusy
             await self._app(scope, receive, send_with_headers)
         except Exception as error:
             if status:  # half an answer is out: only the connection can tell the client
                 raise
             await problem_response(to_api_error(error))(scope, receive, send_with_headers)
         finally:
+            self._inflight -= counted
             # The template, not the path: paths hold tasks' names and are without bound
             route = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.requests.labels(route, str(status or 499)).inc()

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     max_description_chars: int = Field(1000, ge=1, description="Longest description of a label.")
     max_steps: int = Field(200, ge=0, description="Most inner steps that a request may ask for.")
 
+    max_inflight_requests: int = Field(1000, ge=1, description="Requests served at once; one more is refused.")
     max_queue_tokens: int = Field(131_072, ge=1, description="Tokens that may wait; what comes beyond is refused.")
     max_batch_tokens: int = Field(0, ge=0, description="Tokens of one forward pass; 0 takes what suits the device.")
     cache_max_bytes: int = Field(256 * 2**20, ge=0, description="Memory for adapters in use and recently used.")

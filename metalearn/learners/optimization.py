@@ -26,7 +26,7 @@ class ProtoMaml:
 
     def initial_slow_weights(self) -> dict[str, Tensor]:
         """Logarithms, so that meta-training keeps both positive."""
-        return {"log_scale": torch.tensor(7.0).log(), "log_learning_rate": torch.tensor(1.0).log()}
+        return {"log_scale": torch.tensor(4.0).log(), "log_learning_rate": torch.tensor(2.0).log()}
 
     def start(self, slow: SlowWeights, support: SupportFeatures) -> FastWeights:
         """The head that answers like nearest class mean."""
