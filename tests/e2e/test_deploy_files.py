@@ -1,0 +1,368 @@
+"""Dockerfile, compose file and monitoring: they parse, and what they name exists."""
+
+import itertools
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.metrics import Metrics
+from service.routes import adapt, health, predict
+from service.settings import PREFIX, ClientSettings, Settings
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+DASHBOARD = DEPLOY / "grafana" / "dashboards" / "handful.json"
+NAMES_SETTINGS = ["Dockerfile", "docker-compose.yml", "deploy/prometheus/alerts.yml", "docs/deployment.md"]
+
+Tree = dict[str, Any]
+
+
+def load_yaml(path: str) -> Tree:
+    """A YAML file of the repository, which is a mapping."""
+    content = yaml.safe_load((ROOT / path).read_text())
+    assert isinstance(content, dict)
+    return content
+
+
+def seconds(duration: str) -> float:
+    """Compose's ``45s`` or ``1m30s``."""
+    units = {"h": 3600, "m": 60, "s": 1}
+    parts = re.findall(r"(\d+)([hms])", duration)
+    assert "".join(itertools.chain(*parts)) == duration
+    return sum(int(number) * units[unit] for number, unit in parts)
+
+
+def dockerfile_instructions(keyword: str) -> list[str]:
+    """What follows a keyword, continuation lines joined."""
+    text = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text())
+    return re.findall(rf"^{keyword}\s+(.*)$", text, flags=re.MULTILINE)
+
+
+def dockerfile_environment() -> dict[str, str]:
+    """The variables that the image sets."""
+    pairs = itertools.chain(*(shlex.split(line) for line in dockerfile_instructions("ENV")))
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def exposed_series() -> set[str]:
+    """Every handful_* name that a query can ask for."""
+    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
+    return {
+        family.name + suffix
+        for family in Metrics().registry.collect()
+        for suffix in suffixes.get(family.type, [""])
+        if family.name.startswith("handful_")
+    }
+
+
+def named_series(expressions: list[str]) -> set[str]:
+    """Every handful_* name in PromQL."""
+    return {name for expression in expressions for name in re.findall(r"\bhandful_\w+", expression)}
+
+
+def routes() -> set[str]:
+    """The paths of the service, as metrics name them."""
+    return {str(getattr(route, "path", "")) for module in (adapt, health, predict) for route in module.router.routes}
+
+
+@pytest.fixture
+def compose() -> Tree:
+    """The compose file's services."""
+    services = load_yaml("docker-compose.yml")["services"]
+    assert isinstance(services, dict)
+    return services
+
+
+@pytest.fixture
+def panels() -> list[Tree]:
+    """The dashboard's panels, rows left out."""
+    found = [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
+    assert found
+    return found
+
+
+@pytest.fixture
+def alerts() -> list[Tree]:
+    """The alert rules."""
+    return [rule for group in load_yaml("deploy/prometheus/alerts.yml")["groups"] for rule in group["rules"]]
+
+
+# ---- Dockerfile ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", NAMES_SETTINGS)
+def test_every_setting_that_is_named_is_one(path: str) -> None:
+    known = {PREFIX + name.upper() for name in (*Settings.model_fields, *ClientSettings.model_fields)}
+    named = set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", (ROOT / path).read_text()))
+    assert named <= known
+    assert named
+
+
+def test_the_settings_of_the_image_are_acceptable(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = dockerfile_environment()
+    for name, value in environment.items():
+        if name.startswith(PREFIX):
+            monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.port == int(dockerfile_instructions("EXPOSE")[0])
+    volume = dockerfile_instructions("VOLUME")[0]
+    assert settings.store.get_secret_value().startswith(f"sqlite:{volume}/")
+    assert not settings.is_loopback
+    assert not settings.allow_open
+
+
+def test_what_the_image_is_made_of_is_there_and_reaches_the_builder() -> None:
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = set[str]()
+    for arguments in dockerfile_instructions("COPY"):
+        if not arguments.startswith("--from="):
+            copied.update(arguments.split()[:-1])
+    assert copied == let_in
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", dockerfile_instructions("USER")[-1])
+
+
+@pytest.fixture(params=[200, 503])
+def probed(request: pytest.FixtureRequest) -> Iterator[tuple[int, int, list[str]]]:
+    """A stand-in for the service: its port, its answer, and the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(request.param)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port, request.param, asked
+        server.shutdown()
+
+
+def test_the_health_check_tells_ready_from_unready(probed: tuple[int, int, list[str]]) -> None:
+    port, status, asked = probed
+    (instruction,) = dockerfile_instructions("HEALTHCHECK")
+    command = json.loads(instruction[instruction.index("CMD ") + 4 :])
+    assert command[0] == "python"
+    environment = {**os.environ, "HANDFUL_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, *command[1:]], env=environment, timeout=60, check=False)
+    assert (done.returncode == 0) == (status == 200)
+    assert len(asked) == 1
+    assert set(asked) <= routes()
+
+
+# ---- compose ---------------------------------------------------------------------------------------------------
+
+
+def test_images_have_a_fixed_tag(compose: Tree) -> None:
+    images = [service["image"] for service in compose.values() if "image" in service]
+    images += [value.partition("=")[2] for value in dockerfile_instructions("ARG") if value.startswith("PYTHON_IMAGE")]
+    assert [image for image in images if not re.fullmatch(r"[a-z/]+:v?\d[\w.-]*", image)] == []
+
+
+def test_nothing_is_published_beyond_loopback(compose: Tree) -> None:
+    ports = [port for service in compose.values() for port in service.get("ports", [])]
+    assert ports
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+def test_the_containers_may_do_little(compose: Tree) -> None:
+    for service in compose.values():
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in service["security_opt"]
+
+
+def test_there_is_time_to_drain(compose: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in compose["handful"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert seconds(compose["handful"]["stop_grace_period"]) > settings.drain_delay_s + settings.drain_timeout_s
+
+
+def test_the_store_evicts_nothing_and_keeps_a_log(compose: Tree) -> None:
+    _, *arguments = compose["valkey"]["command"]
+    options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    assert options["--maxmemory-policy"] == "noeviction"
+    assert options["--appendonly"] == "yes"
+
+
+def test_what_is_mounted_exists(compose: Tree) -> None:
+    volumes = [volume for service in compose.values() for volume in service.get("volumes", [])]
+    mounted = [volume.split(":")[0] for volume in volumes if volume.startswith(".")]
+    named = {volume.split(":")[0] for volume in volumes if not volume.startswith(".")}
+    assert mounted
+    assert [path for path in mounted if not (ROOT / path).is_dir()] == []
+    assert named == set(load_yaml("docker-compose.yml")["volumes"])
+
+
+# ---- Prometheus ------------------------------------------------------------------------------------------------
+
+
+def test_prometheus_scrapes_the_service_and_loads_the_rules(compose: Tree) -> None:
+    config = load_yaml("deploy/prometheus/prometheus.yml")
+    targets = {
+        job["job_name"]: target
+        for job in config["scrape_configs"]
+        for static in job["static_configs"]
+        for target in static["targets"]
+    }
+    host, port = targets["handful"].split(":")
+    assert host in compose
+    assert port == dockerfile_environment()["HANDFUL_PORT"]
+    assert all((DEPLOY / "prometheus" / name).is_file() for name in config["rule_files"])
+
+
+def test_alerts_name_metrics_and_routes_that_exist(alerts: list[Tree]) -> None:
+    expressions = [alert["expr"] for alert in alerts]
+    assert named_series(expressions) <= exposed_series()
+    assert set(re.findall(r'route="([^"]+)"', " ".join(expressions))) <= routes()
+    for alert in alerts:
+        assert alert["labels"]["severity"] in {"critical", "warning", "info"}
+        assert alert["annotations"].keys() == {"summary", "description"}
+
+
+def test_the_alert_on_the_queue_knows_its_size(alerts: list[Tree]) -> None:
+    (alert,) = (alert for alert in alerts if alert["alert"] == "HandfulQueueFull")
+    assert alert["expr"].endswith(f"* {Settings().max_queue_tokens}")
+
+
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+
+
+@needs_promtool
+@pytest.mark.parametrize("arguments", [("config", "prometheus.yml"), ("rules", "alerts.yml")], ids=lambda a: a[0])
+def test_promtool_accepts(arguments: tuple[str, str]) -> None:
+    kind, name = arguments
+    subprocess.run(["promtool", "check", kind, DEPLOY / "prometheus" / name], timeout=60, check=True)
+
+
+@needs_promtool
+def test_each_alert_fires_and_none_without_cause(alerts: list[Tree], tmp_path: Path) -> None:
+    predict = 'job="handful", instance="a", route="/v1/tasks/{task}/predict"'
+    adapt = 'job="handful", instance="a", route="/v1/tasks/{task}/adapt"'
+    process = 'job="handful", instance="a"'
+    trouble = {
+        "HandfulDown": [(f"up{{{process}}}", "0x70")],
+        "HandfulRestarting": [(f"process_start_time_seconds{{{process}}}", "0+300x70")],
+        "HandfulErrorRatio": [
+            (f'handful_requests_total{{{predict}, status="200"}}', "0+90x70"),
+            (f'handful_requests_total{{{process}, route="unmatched", status="503"}}', "0+10x70"),
+        ],
+        "HandfulPredictSlow": [
+            (f'handful_request_duration_seconds_bucket{{{predict}, le="1"}}', "0+90x70"),
+            (f'handful_request_duration_seconds_bucket{{{predict}, le="2.5"}}', "0+100x70"),
+            (f'handful_request_duration_seconds_bucket{{{predict}, le="+Inf"}}', "0+100x70"),
+        ],
+        "HandfulAdaptSlow": [
+            (f'handful_request_duration_seconds_bucket{{{adapt}, le="30"}}', "0+90x70"),
+            (f'handful_request_duration_seconds_bucket{{{adapt}, le="60"}}', "0+100x70"),
+            (f'handful_request_duration_seconds_bucket{{{adapt}, le="+Inf"}}', "0+100x70"),
+        ],
+        "HandfulQueueFull": [(f"handful_queue_tokens{{{process}}}", "131072x70")],
+        "HandfulStoreErrors": [(f'handful_store_errors_total{{{process}, store="redis", op="commit"}}', "0+1x70")],
+        "HandfulAbstentions": [
+            (f"handful_abstentions_total{{{process}}}", "0+60x70"),
+            (f"handful_predict_queries_total{{{process}}}", "0+100x70"),
+        ],
+    }
+    well = [
+        (f"up{{{process}}}", "1x70"),
+        (f"process_start_time_seconds{{{process}}}", "1000x70"),
+        (f'handful_requests_total{{{predict}, status="200"}}', "0+99x70"),
+        (f'handful_requests_total{{{predict}, status="503"}}', "0+1x70"),
+        (f'handful_request_duration_seconds_bucket{{{predict}, le="1"}}', "0+100x70"),
+        (f'handful_request_duration_seconds_bucket{{{predict}, le="+Inf"}}', "0+100x70"),
+        (f'handful_request_duration_seconds_bucket{{{adapt}, le="30"}}', "0+100x70"),
+        (f'handful_request_duration_seconds_bucket{{{adapt}, le="+Inf"}}', "0+100x70"),
+        (f"handful_queue_tokens{{{process}}}", "50000x70"),
+        (f'handful_store_errors_total{{{process}, store="redis", op="commit"}}', "3x70"),
+        (f"handful_abstentions_total{{{process}}}", "0+10x70"),
+        (f"handful_predict_queries_total{{{process}}}", "0+100x70"),
+    ]
+    names = [alert["alert"] for alert in alerts]
+    assert set(trouble) == set(names)
+
+    def case(data: list[tuple[str, str]], firing: str | None) -> Tree:
+        return {
+            "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in data],
+            # ALERTS, so that the test does not repeat the texts of the alerts
+            "promql_expr_test": [
+                {
+                    "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
+                    "eval_time": "65m",
+                    "exp_samples": [{"labels": f'{{alertname="{firing}"}}', "value": 1}] if firing else [],
+                }
+            ],
+        }
+
+    tests = [case(data, name) for name, data in trouble.items()] + [case(well, None)]
+    rules = str(DEPLOY / "prometheus" / "alerts.yml")
+    file = tmp_path / "test.yml"
+    file.write_text(json.dumps({"rule_files": [rules], "evaluation_interval": "1m", "tests": tests}))
+    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ---- Grafana ---------------------------------------------------------------------------------------------------
+
+
+def test_the_dashboard_names_metrics_that_exist_and_shows_them_all(panels: list[Tree]) -> None:
+    named = named_series([target["expr"] for panel in panels for target in panel["targets"]])
+    exposed = exposed_series()
+    assert named <= exposed
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in named}
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in exposed} == families
+
+
+def test_the_dashboard_asks_the_provisioned_data_source(panels: list[Tree], compose: Tree) -> None:
+    (source,) = load_yaml("deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    wanted = {"type": source["type"], "uid": source["uid"]}
+    assert [panel["title"] for panel in panels if panel["datasource"] != wanted] == []
+    assert all(target["datasource"] == wanted for panel in panels for target in panel["targets"])
+    variables = json.loads(DASHBOARD.read_text())["templating"]["list"]
+    assert all(variable["datasource"] == wanted for variable in variables)
+    assert re.fullmatch(r"http://(\w+):9090", source["url"]).group(1) in compose  # type: ignore[union-attr]
+    scraped_every = load_yaml("deploy/prometheus/prometheus.yml")["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == scraped_every
+
+
+def test_panels_have_ids_of_their_own_and_do_not_overlap() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken = set[tuple[int, int]]()
+    for panel in panels:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        cells = set(itertools.product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])))
+        assert not cells & taken
+        taken |= cells
+
+
+def test_grafana_finds_the_dashboard(compose: Tree) -> None:
+    (provider,) = load_yaml("deploy/grafana/provisioning/dashboards/handful.yml")["providers"]
+    mounts = dict(volume.split(":")[:2][::-1] for volume in compose["grafana"]["volumes"])
+    assert (ROOT / mounts[provider["options"]["path"]]).resolve() == DASHBOARD.parent
+    home = compose["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{provider['options']['path']}/{DASHBOARD.name}"
+    assert (ROOT / mounts["/etc/grafana/provisioning"]).resolve() == DEPLOY / "grafana" / "provisioning"
