@@ -44,14 +44,21 @@ class BertConfig:
             fields = json.loads(path.read_bytes())
         except (OSError, ValueError) as error:
             raise EncoderUnavailable(f"cannot read {path}: {error}") from error
+        if not isinstance(fields, dict):
+            raise EncoderUnavailable(f"{path} holds no JSON object")
         expected = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
         for name, value in expected.items():
             if fields.get(name, value if name != "model_type" else None) != value:
                 raise EncoderUnavailable(f"{path}: {name} is {fields.get(name)!r}; only {value!r} is supported")
         try:
-            return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
+            config = cls(**{name: fields[name] for name in cls.__dataclass_fields__})
         except KeyError as error:
             raise EncoderUnavailable(f"{path} lacks {error}") from error
+        if config.hidden_size % config.num_attention_heads:
+            raise EncoderUnavailable(
+                f"{path}: {config.num_attention_heads} attention heads do not divide a width of {config.hidden_size}"
+            )
+        return config
 
 
 class BertLayer(nn.Module):

@@ -1,6 +1,7 @@
 """The shared encoder: texts -> features. Tokenizer and transformer come from a local folder."""
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,9 +144,9 @@ def select_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     device = torch.device(name)
-    if not available.get(device.type, False):
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= count.get(device.type, 0):
         raise DeviceUnavailable(f"the device {name!r} is not available here: use auto or cpu")
     return device
 
@@ -164,14 +165,15 @@ def locate_encoder(source: str, base: Path) -> Path:
     kind, _, rest = source.partition(":")
     if kind == "package":
         # find_spec does not import the package, whose own imports take seconds
-        spec = importlib.util.find_spec(rest)
+        spec = importlib.util.find_spec(rest) if rest.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
             raise EncoderUnavailable(f"the encoder comes in the Python package {rest!r}, which is not installed")
         folder = Path(spec.submodule_search_locations[0]) / "model"
     elif kind == "hub":
         folder = _download(rest)
     else:
-        folder = base / source
+        # By name alone: the checkpoint's own folder need not exist yet when it is being written
+        folder = Path(os.path.normpath(base / source))
     if not folder.is_dir():
         raise EncoderUnavailable(f"the encoder's folder {folder} does not exist")
     return folder

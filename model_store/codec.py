@@ -6,14 +6,15 @@ for: a store or a connection that hands out somebody else's bytes is found out h
 """
 
 import hashlib
-import json
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import safetensors.torch
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from metalearn.errors import InvalidSupportSet
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, is_finite
 from metalearn.types import Adapter, Example, SupportSet, TextInput
 from model_store.errors import AdapterCorrupt, StaleAdapter
@@ -40,19 +41,29 @@ class AdapterKey:
     adapter_id: str
 
 
+class _Header(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    tenant: str
+    task: str
+    version: int
+    adapter_id: str
+    checkpoint: str
+    labels: list[str]
+
+
+class _Support(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    examples: list[tuple[str, str, str, str | None]]
+    """Id, label, text, second text."""
+    descriptions: dict[str, str]
+
+
 def encode_adapter(adapter: Adapter, key: AdapterKey) -> bytes:
     """Bytes that decode to the same adapter, for this key alone."""
-    header = json.dumps(
-        {
-            "tenant": key.tenant,
-            "task": key.task,
-            "version": key.version,
-            "adapter_id": key.adapter_id,
-            "checkpoint": adapter.checkpoint,
-            "labels": list(adapter.labels),
-        },
-        separators=(",", ":"),
-    ).encode()
+    fields = _Header(**asdict(key), checkpoint=adapter.checkpoint, labels=list(adapter.labels))
+    header = fields.model_dump_json().encode()
     tensors = safetensors.torch.save({name: w.contiguous().cpu() for name, w in adapter.fast_weights.items()})
     content = _HEADER_LENGTH.pack(len(header)) + header + tensors
     return MAGIC + hashlib.sha256(content).digest() + content
@@ -80,14 +91,17 @@ def decode_adapter(
     if hashlib.sha256(content).digest() != data[len(MAGIC) : len(MAGIC) + _DIGEST_BYTES]:
         raise AdapterCorrupt("the checksum does not match: the bytes were damaged")
     (header_length,) = _HEADER_LENGTH.unpack_from(content)
-    header = json.loads(content[_HEADER_LENGTH.size : _HEADER_LENGTH.size + header_length])
-    found = AdapterKey(header["tenant"], header["task"], header["version"], header["adapter_id"])
+    try:
+        header = _Header.model_validate_json(content[_HEADER_LENGTH.size : _HEADER_LENGTH.size + header_length])
+        weights = safetensors.torch.load(content[_HEADER_LENGTH.size + header_length :])
+    except (ValidationError, safetensors.SafetensorError) as error:
+        raise AdapterCorrupt(f"malformed: {error}") from error
+    found = AdapterKey(header.tenant, header.task, header.version, header.adapter_id)
     if found != key:
         raise AdapterCorrupt(f"asked for {key}, found {found}")
-    if header["checkpoint"] != checkpoint:
-        raise StaleAdapter(header["checkpoint"], checkpoint)
-    weights = safetensors.torch.load(content[_HEADER_LENGTH.size + header_length :])
-    labels = tuple(header["labels"])
+    if header.checkpoint != checkpoint:
+        raise StaleAdapter(header.checkpoint, checkpoint)
+    labels = tuple(header.labels)
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     if shapes != {HEAD_WEIGHT: (len(labels), dim), HEAD_BIAS: (len(labels),)}:
         raise AdapterCorrupt(f"{len(labels)} labels and features of width {dim} do not fit the weights {shapes}")
@@ -100,8 +114,11 @@ def decode_adapter(
 
 def encode_support(support: SupportSet) -> bytes:
     """The support set as compressed JSON."""
-    examples = [[e.id, e.label, e.input.text, e.input.text_pair] for e in support.examples]
-    return zlib.compress(json.dumps({"examples": examples, "descriptions": dict(support.descriptions)}).encode())
+    fields = _Support(
+        examples=[(e.id, e.label, e.input.text, e.input.text_pair) for e in support.examples],
+        descriptions=dict(support.descriptions),
+    )
+    return zlib.compress(fields.model_dump_json().encode())
 
 
 def decode_support(data: bytes) -> SupportSet:
@@ -111,10 +128,10 @@ def decode_support(data: bytes) -> SupportSet:
         AdapterCorrupt: The bytes are damaged.
     """
     try:
-        fields = json.loads(zlib.decompress(data))
-    except (zlib.error, ValueError) as error:
+        fields = _Support.model_validate_json(zlib.decompress(data))
+        return SupportSet(
+            tuple(Example(TextInput(text, pair), label, name) for name, label, text, pair in fields.examples),
+            fields.descriptions,
+        )
+    except (zlib.error, ValidationError, InvalidSupportSet) as error:
         raise AdapterCorrupt(f"the stored support set is damaged: {error}") from error
-    return SupportSet(
-        tuple(Example(TextInput(text, pair), label, id_) for id_, label, text, pair in fields["examples"]),
-        fields["descriptions"],
-    )

@@ -29,6 +29,10 @@ class StoreUnavailable(ModelStoreError):
     """The store does not answer, or refuses to write; nothing was committed as far as is known."""
 
 
+class StoreFull(StoreUnavailable):
+    """The store answers and has no room for a write; reads still work."""
+
+
 class VersionConflict(ModelStoreError):
     """Another commit came first.
 

@@ -18,10 +18,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import redis
 from redis.backoff import ConstantBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from redis.retry import Retry
 
-from model_store.errors import IdempotencyReplay, StoreUnavailable, VersionConflict
+from model_store.errors import IdempotencyReplay, StoreFull, StoreUnavailable, VersionConflict
 from model_store.records import (
     ApiKeyRecord,
     CurrentVersion,
@@ -36,11 +36,12 @@ _KEYS = "handful:keys"
 # A repeated commit, sent again because the first reply was lost, finds its own adapter_id and succeeds.
 _COMMIT = """
 local task, tasks, once = KEYS[1], KEYS[2], KEYS[3]
-local expected, version, adapter_id, record, adapter, support, ttl_ms, name, now, answer, answer_ttl_ms = unpack(ARGV)
+local expected, version, adapter_id, record, adapter, ttl_ms, name, now = unpack(ARGV, 1, 8)
+local support_given, support, answer_given, answer, answer_ttl_ms = unpack(ARGV, 9)
 if redis.call('HGET', task, 'current') == version and redis.call('HGET', task, 'adapter_id') == adapter_id then
   return {'done', ''}
 end
-if answer ~= '' then
+if answer_given == '1' then
   local seen = redis.call('GET', once)
   if seen then return {'replay', seen} end
 end
@@ -49,10 +50,10 @@ if current ~= expected then return {'conflict', current} end
 redis.call('HSET', task, 'current', version, 'adapter_id', adapter_id, 'record:' .. version, record,
            'adapter:' .. version, adapter)
 redis.call('HSETNX', task, 'created_at', now)
-if support ~= '' then redis.call('HSET', task, 'support:' .. version, support) end
+if support_given == '1' then redis.call('HSET', task, 'support:' .. version, support) end
 if ttl_ms == '' then redis.call('PERSIST', task) else redis.call('PEXPIRE', task, ttl_ms) end
 redis.call('ZADD', tasks, 0, name)
-if answer ~= '' then redis.call('SET', once, answer, 'PX', answer_ttl_ms) end
+if answer_given == '1' then redis.call('SET', once, answer, 'PX', answer_ttl_ms) end
 return {'done', ''}
 """
 
@@ -79,6 +80,8 @@ def _bounded(
     def wrapper(self: "RedisStore", *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
         try:
             return method(self, *args, **kwargs)
+        except OutOfMemoryError as error:
+            raise StoreFull(f"Redis: {error}") from error
         except (RedisError, OSError) as error:
             raise StoreUnavailable(f"Redis: {error}") from error
 
@@ -112,7 +115,8 @@ class RedisStore:
                 timeout=timeout_s,
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,
-                health_check_interval=30,
+                # No health checks: each would double the time that a server without a word can cost
+                socket_keepalive=True,
                 retry=Retry(ConstantBackoff(0.01), retries=1),
                 protocol=2,
             )
@@ -143,10 +147,12 @@ class RedisStore:
                 version.adapter_id,
                 version.to_json(),
                 new.adapter,
-                new.support or b"",
                 "" if ttl_s is None else ttl_s * 1000,
                 version.task,
                 repr(time.time()),
+                int(new.support is not None),
+                new.support or b"",
+                int(idempotent is not None),
                 idempotent.answer if idempotent else b"",
                 idempotent.ttl_s * 1000 if idempotent else 0,
             ],
@@ -226,7 +232,7 @@ class RedisStore:
     @_bounded
     def add_key(self, key: ApiKeyRecord) -> None:
         """See ``TaskStore.add_key``."""
-        self._redis.hset(_KEYS, key.digest, json.dumps(asdict(key)))
+        self._redis.hsetnx(_KEYS, key.digest, json.dumps(asdict(key)))
 
     @_bounded
     def tenant_of_key(self, digest: str) -> str | None:

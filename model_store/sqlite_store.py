@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from model_store.errors import IdempotencyReplay, StoreUnavailable, VersionConflict
+from model_store.errors import IdempotencyReplay, StoreFull, StoreUnavailable, VersionConflict
 from model_store.records import (
     ApiKeyRecord,
     CurrentVersion,
@@ -57,6 +57,8 @@ def _bounded(
         try:
             return method(self, *args, **kwargs)
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise StoreFull(f"SQLite at {self.path}: {error}") from error
             raise StoreUnavailable(f"SQLite at {self.path}: {error}") from error
 
     return cast(Callable[Concatenate["SqliteStore", _Parameters], _Result], wrapper)
@@ -197,7 +199,10 @@ class SqliteStore:
         with self._write() as db:
             self._purge_expired(db, time.time())
             db.execute("DELETE FROM versions WHERE tenant = ? AND task = ?", (tenant, task))
-            return db.execute("DELETE FROM tasks WHERE tenant = ? AND task = ?", (tenant, task)).rowcount > 0
+            found = db.execute("DELETE FROM tasks WHERE tenant = ? AND task = ?", (tenant, task)).rowcount > 0
+        # Until it is written back, the log still has the texts
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return found
 
     @_bounded
     def idempotent_answer(self, tenant: str, key: str) -> bytes | None:
@@ -213,7 +218,10 @@ class SqliteStore:
     def add_key(self, key: ApiKeyRecord) -> None:
         """See ``TaskStore.add_key``."""
         with self._write() as db:
-            db.execute("INSERT INTO api_keys VALUES (?, ?, ?, ?)", (key.digest, key.tenant, key.hint, key.created_at))
+            db.execute(
+                "INSERT INTO api_keys VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (key.digest, key.tenant, key.hint, key.created_at),
+            )
 
     @_bounded
     def tenant_of_key(self, digest: str) -> str | None:

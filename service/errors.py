@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from metalearn.errors import AdaptationDiverged, InvalidSupportSet, UnknownLearner
-from model_store.errors import AdapterCorrupt, StaleAdapter, StoreUnavailable, VersionConflict
+from model_store.errors import AdapterCorrupt, StaleAdapter, StoreFull, StoreUnavailable, VersionConflict
 
 log = logging.getLogger("handful")
 
@@ -100,7 +100,7 @@ def field_errors(details: Sequence[ErrorDetails]) -> list[FieldError]:
     return [FieldError(pointer, message) for pointer, message in found.items()]
 
 
-def to_api_error(error: Exception) -> ApiError:  # noqa: PLR0911 - a table reads best as one
+def to_api_error(error: Exception) -> ApiError:  # noqa: PLR0911, PLR0912 - a table reads best as one
     """The answer for an exception; 500 without details for one that nobody foresaw."""
     match error:
         case ApiError():
@@ -132,6 +132,11 @@ def to_api_error(error: Exception) -> ApiError:  # noqa: PLR0911 - a table reads
             )
         case VersionConflict():
             return ApiError(409, "version_conflict", f"{error}: look at it and try again")
+        case StoreFull():
+            log.error("store: %s", error)
+            return ApiError(
+                503, "store_full", "the store has no room left; nothing was changed", headers={"Retry-After": "60"}
+            )
         case StoreUnavailable():
             log.error("store: %s", error)
             return ApiError(

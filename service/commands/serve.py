@@ -3,6 +3,7 @@
 import inspect
 import logging
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Annotated, Any, Literal, get_origin
@@ -22,6 +23,8 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(**overrides: Any) -> None:
     """Starts the server and returns when it has drained."""
+    # Process 1 of a container has no default handler: until uvicorn has its own, SIGTERM would be lost
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = load_settings(**overrides)
     prepare_threads(settings)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
