@@ -61,6 +61,20 @@ class BertConfig:
         return config
 
 
+class _Linear(nn.Linear):
+    """Without the random start, which the stored weights replace."""
+
+    def reset_parameters(self) -> None:
+        """Leaves the weights as they are."""
+
+
+class _Embedding(nn.Embedding):
+    """Without the random start, which the stored weights replace."""
+
+    def reset_parameters(self) -> None:
+        """Leaves the weights as they are."""
+
+
 class BertLayer(nn.Module):
     """Self-attention and feed-forward, each followed by a residual sum and a layer norm."""
 
@@ -68,11 +82,11 @@ class BertLayer(nn.Module):
         super().__init__()
         dim = config.hidden_size
         self.heads = config.num_attention_heads
-        self.query_key_value = nn.Linear(dim, 3 * dim)
-        self.attention_output = nn.Linear(dim, dim)
+        self.query_key_value = _Linear(dim, 3 * dim)
+        self.attention_output = _Linear(dim, dim)
         self.attention_norm = nn.LayerNorm(dim, config.layer_norm_eps)
-        self.feed_forward = nn.Linear(dim, config.intermediate_size)
-        self.output = nn.Linear(config.intermediate_size, dim)
+        self.feed_forward = _Linear(dim, config.intermediate_size)
+        self.output = _Linear(config.intermediate_size, dim)
         self.output_norm = nn.LayerNorm(dim, config.layer_norm_eps)
 
     def forward(
@@ -100,9 +114,9 @@ class BertEncoder(nn.Module):
         super().__init__()
         dim = config.hidden_size
         self.config = config
-        self.words = nn.Embedding(config.vocab_size, dim)
-        self.positions = nn.Embedding(config.max_position_embeddings, dim)
-        self.types = nn.Embedding(config.type_vocab_size, dim)
+        self.words = _Embedding(config.vocab_size, dim)
+        self.positions = _Embedding(config.max_position_embeddings, dim)
+        self.types = _Embedding(config.type_vocab_size, dim)
         self.norm = nn.LayerNorm(dim, config.layer_norm_eps)
         self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
 
@@ -118,8 +132,7 @@ class BertEncoder(nn.Module):
             stored = safetensors.torch.load_file(folder / "model.safetensors")
         except (OSError, safetensors.SafetensorError) as error:
             raise EncoderUnavailable(f"cannot read {folder / 'model.safetensors'}: {error}") from error
-        with torch.device("meta"):  # no time spent on random numbers that the stored ones replace
-            encoder = cls(config)
+        encoder = cls(config)
         try:
             encoder.load_state_dict(_renamed(stored, config), assign=True)
         except (KeyError, RuntimeError) as error:
