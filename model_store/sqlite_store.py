@@ -1,5 +1,6 @@
 """The embedded store: one SQLite file, safe for several processes on one machine."""
 
+import contextlib
 import functools
 import sqlite3
 import threading
@@ -85,6 +86,7 @@ class SqliteStore:
         self._open: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._closed = False
+        self._log_has_erased_texts = False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -200,8 +202,7 @@ class SqliteStore:
             self._purge_expired(db, time.time())
             db.execute("DELETE FROM versions WHERE tenant = ? AND task = ?", (tenant, task))
             found = db.execute("DELETE FROM tasks WHERE tenant = ? AND task = ?", (tenant, task)).rowcount > 0
-        # Until it is written back, the log still has the texts
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._log_has_erased_texts |= found
         return found
 
     @_bounded
@@ -272,7 +273,7 @@ class SqliteStore:
             connection = sqlite3.connect(
                 self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
             )
-            connection.execute("PRAGMA journal_mode = WAL")
+            self._enter_wal_mode(connection)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")  # an erased text leaves no bytes behind
             with self._lock:
@@ -282,6 +283,18 @@ class SqliteStore:
                 self._open.append(connection)
             self._local.connection = connection
         return connection
+
+    def _enter_wal_mode(self, connection: sqlite3.Connection) -> None:
+        """Waits for others who are just doing the same: SQLite itself does not, whatever its timeout."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
@@ -293,6 +306,17 @@ class SqliteStore:
             db.execute("ROLLBACK")
             raise
         db.execute("COMMIT")
+        if self._log_has_erased_texts:
+            self._clean_log(db)
+
+    def _clean_log(self, db: sqlite3.Connection) -> None:
+        """Writes the log back and empties it, so that it forgets what was erased; the next write tries again if a
+        reader is in the way. What was committed stays committed whatever comes of it."""
+        db.execute("PRAGMA busy_timeout = 0")
+        with contextlib.suppress(sqlite3.Error):
+            (busy, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._log_has_erased_texts = bool(busy)
+        db.execute(f"PRAGMA busy_timeout = {round(self._timeout_s * 1000)}")
 
     def _one(self, query: str, **parameters: object) -> Any:
         return self._connection().execute(query, {"now": time.time(), **parameters}).fetchone()
@@ -310,11 +334,11 @@ class SqliteStore:
         )
         return row[0] if row else None
 
-    @staticmethod
-    def _purge_expired(db: sqlite3.Connection, now: float) -> None:
+    def _purge_expired(self, db: sqlite3.Connection, now: float) -> None:
         for tenant, task in db.execute("SELECT tenant, task FROM tasks WHERE expires_at <= ?", (now,)).fetchall():
             db.execute("DELETE FROM versions WHERE tenant = ? AND task = ?", (tenant, task))
             db.execute("DELETE FROM tasks WHERE tenant = ? AND task = ?", (tenant, task))
+            self._log_has_erased_texts = True
         db.execute("DELETE FROM idempotency WHERE expires_at <= ?", (now,))
 
     @_bounded

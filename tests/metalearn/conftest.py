@@ -1,0 +1,48 @@
+"""Fixtures of the learning core's tests: encoders on the CPU, and folders to spoil."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from metalearn.encoder import Encoder, EncoderSettings, locate_encoder
+from metalearn.types import Example, SupportFeatures, SupportSet, TextInput
+from tests.conftest import STOCK_ENCODER
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny_encoder: Path) -> Encoder:
+    """The tiny encoder, cutting texts at 64 tokens."""
+    return Encoder(tiny_encoder, EncoderSettings(max_tokens=64), CPU)
+
+
+@pytest.fixture(scope="session")
+def stock_folder() -> Path:
+    """The folder of the stock encoder."""
+    return locate_encoder(STOCK_ENCODER, Path())
+
+
+@pytest.fixture
+def spoiled(tiny_encoder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny encoder's folder, for tests that break it."""
+    return Path(shutil.copytree(tiny_encoder, tmp_path / "spoiled"))
+
+
+def support_set(*examples: tuple[str, str], **descriptions: str) -> SupportSet:
+    """A support set of (text, label) pairs."""
+    return SupportSet(tuple(Example(TextInput(text), label) for text, label in examples), descriptions)
+
+
+def clusters(
+    n_classes: int, per_class: int, *, dim: int = 8, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> SupportFeatures:
+    """Unit features that lie around one direction per class, far enough apart to be separable."""
+    draw = torch.Generator().manual_seed(seed)
+    centres = torch.nn.functional.normalize(torch.randn(n_classes, dim, generator=draw, dtype=dtype), dim=1)
+    targets = torch.arange(n_classes).repeat_interleave(per_class)
+    noise = 0.1 * torch.randn(len(targets), dim, generator=draw, dtype=dtype)
+    features = torch.nn.functional.normalize(centres[targets] + noise, dim=1)
+    return SupportFeatures(features, targets, torch.ones(len(targets), dtype=dtype), n_classes)

@@ -1,0 +1,77 @@
+"""What a label's name says, and when it says nothing."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metalearn.label_text import label_texts, label_words
+from metalearn.types import Example, SupportSet, TextInput
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("card_arrival", "card arrival"),
+        ("cardArrival", "card Arrival"),
+        ("CardArrival", "Card Arrival"),
+        ("card.arrival", "card arrival"),
+        ("card-arrival", "card arrival"),
+        ("banking/card  arrival!", "banking card arrival"),
+        ("__card__", "card"),
+        ("extra_charge_on_statement", "extra charge on statement"),
+        ("überweisung_fehlt", "überweisung fehlt"),
+        ("опоздание-карты", "опоздание карты"),
+        ("カード到着", "カード到着"),
+        ("yes", "yes"),
+        ("covid19", "covid19"),
+        ("label_me", "label me"),
+        ("class_action_suit", "class action suit"),
+    ],
+)
+def test_words_are_read_from_the_name(label: str, words: str) -> None:
+    assert label_words(label) == words
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "c17",
+        "3",
+        "A",
+        "label_2",
+        "class7",
+        "",
+        "_",
+        "---",
+        "C-3",
+        "Label 12",
+        "CLASS_7",
+        "lbl3",
+        "topic-04",
+        "00",
+        "ab1",
+    ],
+)
+def test_opaque_names_say_nothing(label: str) -> None:
+    assert label_words(label) is None
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text(st.characters(), max_size=30))
+def test_no_label_is_too_strange(label: str) -> None:
+    words = label_words(label)
+    assert words is None or (words and words == words.strip() and "_" not in words)
+
+
+def test_a_description_goes_before_the_name() -> None:
+    support = SupportSet(
+        (Example(TextInput("x"), "card_arrival"), Example(TextInput("y"), "c17"), Example(TextInput("z"), "c18")),
+        {"c17": "a fee on the statement", "card_arrival": "where is the card", "refund_due": "", "c19": "lost pin"},
+    )
+    assert support.labels == ("c17", "c18", "c19", "card_arrival", "refund_due")
+    assert label_texts(support) == {
+        0: TextInput("a fee on the statement"),
+        2: TextInput("lost pin"),
+        3: TextInput("where is the card"),
+        4: TextInput("refund due"),
+    }

@@ -1,0 +1,340 @@
+"""The embedded store: files that are not one, other processes, full disks, erased bytes."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from model_store.errors import StoreUnavailable, VersionConflict
+from model_store.sqlite_store import SqliteStore
+from model_store.store import TaskStore
+from tests.model_store.conftest import EVERY_CALL, REPOSITORY, commit, new_version
+
+
+def _run(script: str, *arguments: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_file_and_its_folder_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "handful.db"
+    store = SqliteStore(path)
+    commit(store)
+    store.close()
+    assert path.is_file()
+    assert list(store.warnings()) == []
+
+
+def _a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"this is no database, however one looks at it\n" * 200)
+
+
+def _cut_header(path: Path) -> None:
+    SqliteStore(path).close()
+    path.write_bytes(b"SQLite format 3\x00" + bytes(50))
+
+
+@pytest.mark.parametrize("spoil", [_a_folder, _garbage, _cut_header])
+def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    path = tmp_path / "handful.db"
+    spoil(path)
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(StoreUnavailable, match=r"handful\.db"):
+        SqliteStore(path)
+    if before is not None:
+        assert path.read_bytes() == before
+
+
+def test_a_path_through_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailable, match="file"):
+        SqliteStore(tmp_path / "file" / "handful.db")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    folder.chmod(0o500)
+    if os.access(folder, os.W_OK):  # root may write anywhere, but in here
+        folder = Path("/proc")
+    with pytest.raises(StoreUnavailable, match=r"handful\.db"):
+        SqliteStore(folder / "handful.db")
+    with pytest.raises(StoreUnavailable, match=r"handful\.db"):
+        SqliteStore(folder / "deeper" / "handful.db")
+
+
+def test_a_file_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "handful.db"
+    store = SqliteStore(path)
+    commit(store)
+    store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreUnavailable, match="newer version"):
+        SqliteStore(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_damaged_in_the_middle_is_reported_and_never_read_as_data(tmp_path: Path) -> None:
+    path = tmp_path / "handful.db"
+    store = SqliteStore(path)
+    for n in range(1, 20):
+        commit(store, version=n, adapter=bytes(5000))
+    store.close()
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)  # the first page has the schema
+    path.write_bytes(content)
+    damaged = SqliteStore(path)
+    try:
+        for name in (
+            "current",
+            "load_adapter",
+            "load_support",
+            "task",
+            "tasks",
+            "version",
+            "versions",
+            "commit",
+            "ping",
+        ):
+            with pytest.raises(StoreUnavailable):
+                EVERY_CALL[name](damaged)
+    finally:
+        damaged.close()
+
+
+# ---- processes and threads -----------------------------------------------------------------------------------------
+
+_WRITER = """
+import sys
+from pathlib import Path
+from model_store.errors import VersionConflict
+from model_store.sqlite_store import SqliteStore
+from tests.model_store.conftest import new_version
+
+store = SqliteStore(Path(sys.argv[1]), timeout_s=30)
+expected = 0
+for i in range(int(sys.argv[2])):
+    while True:
+        try:
+            store.commit(new_version(version=expected + 1, adapter=b"other %d" % i), expected_version=expected)
+            break
+        except VersionConflict as conflict:
+            expected = conflict.current_version
+    expected += 1
+    print(expected, flush=True)
+store.close()
+"""
+
+
+def test_two_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+    path, each = tmp_path / "handful.db", 30
+    store = SqliteStore(path, timeout_s=30)
+    process = _run(_WRITER, path, each)
+    assert process.stdout is not None
+    theirs = [int(process.stdout.readline())]  # it writes from now on
+    ours: list[int] = []
+    expected = theirs[0]
+    while len(ours) < each:
+        try:
+            store.commit(new_version(version=expected + 1, adapter=b"own %d" % len(ours)), expected_version=expected)
+        except VersionConflict as conflict:
+            expected = conflict.current_version
+        else:
+            expected += 1
+            ours.append(expected)
+    output, problems = process.communicate(timeout=60)
+    assert process.returncode == 0, problems
+    theirs += [int(line) for line in output.split()]
+    assert sorted(ours + theirs) == list(range(1, 2 * each + 1))
+    assert [version.version for version in store.versions("acme", "bank")] == list(range(2 * each, 0, -1))
+    assert [store.load_adapter("acme", "bank", n) for n in ours] == [b"own %d" % i for i in range(each)]
+    assert [store.load_adapter("acme", "bank", n) for n in theirs] == [b"other %d" % i for i in range(each)]
+    store.close()
+
+
+def test_a_commit_that_returned_outlasts_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "handful.db"
+    SqliteStore(path).close()
+    process = _run(_WRITER, path, 100_000)
+    assert process.stdout is not None
+    for _ in range(20):
+        last = int(process.stdout.readline())
+    process.kill()
+    last = max([last, *(int(line) for line in process.communicate(timeout=60)[0].splitlines()[:-1])])
+    store = SqliteStore(path)
+    newest = store.current("acme", "bank")
+    assert newest is not None
+    assert newest.version >= last
+    assert len(store.versions("acme", "bank", limit=100_000)) == newest.version
+    assert store.load_adapter("acme", "bank", last) == b"other %d" % (last - 1)
+    commit(store, version=newest.version + 1)
+    store.close()
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_new_file_may_be_opened_by_many_at_once(tmp_path: Path, attempt: int) -> None:
+    start = threading.Barrier(8)
+
+    def work(n: int) -> None:
+        start.wait()
+        store = SqliteStore(tmp_path / "handful.db", timeout_s=30)
+        commit(store, task=f"task-{attempt}-{n}")
+        store.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    store = SqliteStore(tmp_path / "handful.db")
+    assert len(store.tasks("acme")) == 8
+    store.close()
+
+
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+def test_opening_a_new_file_waits_for_whoever_is_just_making_it(tmp_path: Path, lock: str) -> None:
+    path = tmp_path / "handful.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute(f"BEGIN {lock}")
+    release = threading.Timer(0.3, other.execute, ["COMMIT"])
+    release.start()
+    try:
+        store = SqliteStore(path, timeout_s=10)
+        commit(store)
+        store.close()
+    finally:
+        release.join()
+        other.close()
+
+
+def test_behind_a_long_write_reads_answer_and_writes_give_up_in_time(tmp_path: Path) -> None:
+    path = tmp_path / "handful.db"
+    store = SqliteStore(path, timeout_s=0.3)
+    commit(store)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("DELETE FROM versions")
+    try:
+        assert store.load_adapter("acme", "bank", 1) == b"adapter"
+        for call in (lambda: commit(store, version=2), lambda: store.delete("acme", "bank")):
+            begun = time.monotonic()
+            with pytest.raises(StoreUnavailable, match="locked"):
+                call()
+            assert 0.2 < time.monotonic() - begun < 2
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    commit(store, version=2)
+    store.close()
+
+
+def test_a_disk_that_is_full_refuses_a_commit_whole_and_the_next_one_works(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    script = """
+import resource, sys
+from pathlib import Path
+from model_store.errors import StoreUnavailable
+from model_store.sqlite_store import SqliteStore
+from tests.model_store.conftest import commit
+
+path = Path(sys.argv[1])
+store = SqliteStore(path)
+first = commit(store)
+size = Path(f"{path}-wal").stat().st_size
+for room in range(0, 120_000, 10_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, resource.RLIM_INFINITY))
+    try:
+        commit(store, version=2, adapter=bytes(200_000))
+    except StoreUnavailable:
+        pass
+    else:
+        raise SystemExit("the disk was not full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert store.current("acme", "bank").version == 1
+    assert store.version("acme", "bank", 2) is None
+    assert store.load_adapter("acme", "bank", 2) is None
+commit(store, version=2, adapter=bytes(200_000))
+assert store.current("acme", "bank").version == 2
+store.close()
+store = SqliteStore(path)
+assert [version.version for version in store.versions("acme", "bank")] == [2, 1]
+"""
+    process = _run(script, tmp_path / "handful.db")
+    _, problems = process.communicate(timeout=60)
+    assert process.returncode == 0, problems
+
+
+# ---- closing and erasing -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EVERY_CALL)
+def test_after_close_every_call_is_refused(tmp_path: Path, name: str) -> None:
+    store: TaskStore = SqliteStore(tmp_path / "handful.db")
+    commit(store)
+    store.close()
+    with pytest.raises(StoreUnavailable):
+        EVERY_CALL[name](store)
+    with ThreadPoolExecutor(1) as thread, pytest.raises(StoreUnavailable):
+        thread.submit(EVERY_CALL[name], store).result()
+    store.close()
+
+
+def test_closing_gives_back_the_connections_of_every_thread(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "handful.db")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: commit(store, task=f"task-{n}"), range(20)))
+    store.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["handful.db"], "the last to close tidies up the log"
+
+
+def _bytes_anywhere(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("how", ["delete", "expiry"])
+def test_an_erased_text_leaves_no_bytes_behind_once_closed(tmp_path: Path, how: str) -> None:
+    store = SqliteStore(tmp_path / "handful.db")
+    secret = b"the customer's own words, which nobody is to find again"
+    commit(store, support=secret * 50, ttl_s=1 if how == "expiry" else None)
+    commit(store, task="stays", support=b"what may be found")
+    assert secret in _bytes_anywhere(tmp_path)
+    if how == "delete":
+        assert store.delete("acme", "bank")
+    else:
+        time.sleep(1.1)
+        commit(store, task="another")  # writing sweeps up what has expired
+    store.close()
+    assert secret not in _bytes_anywhere(tmp_path)
+    assert b"what may be found" in _bytes_anywhere(tmp_path)
+
+
+def test_a_deleted_text_leaves_no_bytes_behind_while_the_store_is_open(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "handful.db")
+    secret = b"the customer's own words, which nobody is to find again"
+    commit(store, support=secret * 50)
+    assert secret in _bytes_anywhere(tmp_path)
+    assert store.delete("acme", "bank")
+    try:
+        assert secret not in _bytes_anywhere(tmp_path), "a server runs for months: its log has to forget, too"
+    finally:
+        store.close()

@@ -1,0 +1,533 @@
+"""What every store promises, held against SQLite and a real Valkey server alike."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from model_store.errors import IdempotencyReplay, VersionConflict
+from model_store.records import CurrentVersion, IdempotentAnswer, NewVersion
+from model_store.store import TaskStore
+from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version, open_store, run_out
+
+
+def _assert_absent(store: TaskStore, tenant: str = "acme", task: str = "bank") -> None:
+    assert store.current(tenant, task) is None
+    assert store.task(tenant, task) is None
+    assert store.version(tenant, task, 1) is None
+    assert store.load_adapter(tenant, task, 1) is None
+    assert store.load_support(tenant, task, 1) is None
+    assert list(store.versions(tenant, task)) == []
+    assert task not in [record.current.task for record in store.tasks(tenant)]
+
+
+# ---- commit --------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_store_knows_nothing(store: TaskStore) -> None:
+    store.ping()
+    _assert_absent(store)
+    assert store.delete("acme", "bank") is False
+    assert store.idempotent_answer("acme", "key") is None
+    assert list(store.keys()) == []
+
+
+def test_a_commit_is_read_back_whole(store: TaskStore) -> None:
+    before = time.time()
+    new = commit(store, adapter=b"the weights", support=b"the texts")
+    assert store.current("acme", "bank") == CurrentVersion(1, new.version.adapter_id)
+    assert store.version("acme", "bank", 1) == new.version
+    assert list(store.versions("acme", "bank")) == [new.version]
+    assert store.load_adapter("acme", "bank", 1) == b"the weights"
+    assert store.load_support("acme", "bank", 1) == b"the texts"
+    record = store.task("acme", "bank")
+    assert record is not None
+    assert list(store.tasks("acme")) == [record]
+    assert record.current == new.version
+    assert record.expires_at is None
+    assert before <= record.created_at <= time.time()
+
+
+def test_versions_count_up_and_the_newest_answers(store: TaskStore) -> None:
+    written = [commit(store, version=n, adapter=b"%d" % n, support=b"s%d" % n) for n in range(1, 6)]
+    made_at = store.tasks("acme")[0].created_at
+    assert store.current("acme", "bank") == CurrentVersion(5, written[-1].version.adapter_id)
+    assert list(store.versions("acme", "bank")) == [new.version for new in reversed(written)]
+    for n, new in enumerate(written, start=1):
+        assert store.version("acme", "bank", n) == new.version
+        assert store.load_adapter("acme", "bank", n) == b"%d" % n
+        assert store.load_support("acme", "bank", n) == b"s%d" % n
+    for absent in (0, 6, -1):
+        assert store.version("acme", "bank", absent) is None
+        assert store.load_adapter("acme", "bank", absent) is None
+    (record,) = store.tasks("acme")
+    assert record.current == written[-1].version
+    commit(store, version=6)
+    assert store.tasks("acme")[0].created_at == made_at, "a task is made once"
+
+
+@pytest.mark.parametrize("expected", [0, 1, 3, 7])
+def test_a_commit_on_another_version_than_the_newest_is_refused(store: TaskStore, expected: int) -> None:
+    commit(store, version=1)
+    second = commit(store, version=2)
+    with pytest.raises(VersionConflict) as caught:
+        store.commit(new_version(version=expected + 1, adapter=b"intruder"), expected_version=expected)
+    assert caught.value.current_version == 2
+    assert store.current("acme", "bank") == CurrentVersion(2, second.version.adapter_id)
+    assert len(store.versions("acme", "bank")) == 2
+    assert store.load_adapter("acme", "bank", 2) == b"adapter"
+    assert all(store.load_adapter("acme", "bank", n) is None for n in (3, 4, 8))
+
+
+def test_a_commit_on_a_task_that_does_not_exist_says_0(store: TaskStore) -> None:
+    with pytest.raises(VersionConflict) as caught:
+        store.commit(new_version(version=3), expected_version=2)
+    assert caught.value.current_version == 0
+    _assert_absent(store)
+
+
+def test_a_support_set_that_is_not_kept_is_absent(store: TaskStore) -> None:
+    commit(store, version=1, support=b"kept")
+    commit(store, version=2, support=None)
+    assert store.load_support("acme", "bank", 1) == b"kept"
+    assert store.load_support("acme", "bank", 2) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(range(256)) * 3,
+        b"\x00",
+        b"\x00\x00NUL first",
+        b"\r\n$-1\r\n",
+        b"\xff\xfe lone \xed\xa0\x80 surrogate",
+        b"nil",
+        b"0",
+        b"x" * 3_000_000,
+    ],
+    ids=["every byte", "nul", "leading nul", "protocol", "no utf-8", "nil", "zero", "large"],
+)
+def test_values_are_kept_byte_for_byte(store: TaskStore, data: bytes) -> None:
+    commit(store, adapter=data, support=data[::-1], idempotent=IdempotentAnswer("key", data, 60))
+    assert store.load_adapter("acme", "bank", 1) == data
+    assert store.load_support("acme", "bank", 1) == data[::-1]
+    assert store.idempotent_answer("acme", "key") == data
+
+
+def test_an_empty_adapter_is_not_an_absent_one(store: TaskStore) -> None:
+    commit(store, adapter=b"")
+    assert store.load_adapter("acme", "bank", 1) == b""
+
+
+def test_an_empty_support_set_is_not_an_absent_one(store: TaskStore) -> None:
+    commit(store, support=b"")
+    assert store.load_support("acme", "bank", 1) == b""
+
+
+def test_an_empty_answer_is_kept_like_any_other(store: TaskStore) -> None:
+    commit(store, idempotent=IdempotentAnswer("key", b"", 60))
+    assert store.idempotent_answer("acme", "key") == b""
+    with pytest.raises(IdempotencyReplay):
+        commit(store, version=2, idempotent=IdempotentAnswer("key", b"", 60))
+
+
+def test_what_was_committed_outlasts_the_store_object(store: TaskStore, store_url: str) -> None:
+    new = commit(store, adapter=bytes(range(256)), idempotent=IdempotentAnswer("key", b"answer", 60), ttl_s=3600)
+    store.add_key(api_key(1))
+    record = store.task("acme", "bank")
+    assert record is not None
+    store.close()
+    again = open_store(store_url)
+    try:
+        assert again.current("acme", "bank") == CurrentVersion(1, new.version.adapter_id)
+        assert again.load_adapter("acme", "bank", 1) == bytes(range(256))
+        assert again.idempotent_answer("acme", "key") == b"answer"
+        assert list(again.keys()) == [api_key(1)]
+        found = again.task("acme", "bank")
+        assert found is not None
+        assert found.expires_at == pytest.approx(record.expires_at, abs=0.1)
+        assert replace(found, expires_at=None) == replace(record, expires_at=None)
+        commit(again, version=2)
+    finally:
+        again.close()
+
+
+def test_two_stores_on_the_same_data_see_each_others_commits_at_once(store: TaskStore, store_url: str) -> None:
+    other = open_store(store_url)
+    try:
+        for n in range(1, 11):
+            writer, reader = (store, other) if n % 2 else (other, store)
+            new = commit(writer, version=n)
+            assert reader.current("acme", "bank") == CurrentVersion(n, new.version.adapter_id)
+    finally:
+        other.close()
+
+
+# ---- many at once --------------------------------------------------------------------------------------------------
+
+
+def test_eight_threads_that_retry_lose_nothing(store: TaskStore) -> None:
+    threads, each = 8, 6
+    start = threading.Barrier(threads)
+
+    def work(thread: int) -> list[tuple[int, str]]:
+        start.wait()
+        written = []
+        expected = 0
+        for i in range(each):
+            while True:
+                new = new_version(version=expected + 1, adapter=b"%d/%d" % (thread, i))
+                try:
+                    store.commit(new, expected_version=expected)
+                except VersionConflict as conflict:
+                    assert conflict.current_version != expected
+                    expected = conflict.current_version
+                else:
+                    break
+            expected += 1
+            written.append((expected, new.version.adapter_id))
+        return written
+
+    with ThreadPoolExecutor(threads) as pool:
+        written = dict(pair for done in pool.map(work, range(threads)) for pair in done)
+    assert sorted(written) == list(range(1, threads * each + 1)), "every commit got a number of its own"
+    versions = store.versions("acme", "bank", limit=1000)
+    assert [version.version for version in versions] == list(range(threads * each, 0, -1))
+    assert all(version.adapter_id == written[version.version] for version in versions)
+    adapters = {store.load_adapter("acme", "bank", n) for n in written}
+    assert adapters == {b"%d/%d" % (thread, i) for thread in range(threads) for i in range(each)}
+
+
+def test_of_eight_first_commits_one_wins(store: TaskStore) -> None:
+    start = threading.Barrier(8)
+
+    def work(thread: int) -> bool:
+        start.wait()
+        try:
+            store.commit(new_version(adapter=b"%d" % thread), expected_version=0)
+        except VersionConflict as conflict:
+            assert conflict.current_version == 1
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(work, range(8)))
+    assert won.count(True) == 1
+    assert store.load_adapter("acme", "bank", 1) == b"%d" % won.index(True)
+    assert len(store.versions("acme", "bank")) == 1
+
+
+def test_of_eight_requests_with_one_idempotency_key_one_is_carried_out(store: TaskStore) -> None:
+    start = threading.Barrier(8)
+
+    def work(thread: int) -> bytes:
+        answer = b"%d" % thread
+        start.wait()
+        new = new_version(task=f"task-{thread}")
+        try:
+            store.commit(new, expected_version=0, idempotent=IdempotentAnswer("key", answer, 60))
+        except IdempotencyReplay as replay:
+            return replay.answer
+        return answer
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = set(pool.map(work, range(8)))
+    assert len(answers) == 1
+    assert [record.current.task for record in store.tasks("acme")] == [f"task-{answers.pop().decode()}"]
+
+
+def test_a_reader_never_sees_half_a_commit(store: TaskStore) -> None:
+    done = threading.Event()
+    last = 40
+
+    def write() -> None:
+        try:
+            for n in range(1, last + 1):
+                commit(store, version=n, adapter=b"a%d" % n, support=b"s%d" % n, adapter_id=f"id-{n}")
+        finally:
+            done.set()
+
+    def read() -> int:
+        newest = 0
+        while True:
+            over = done.is_set()
+            found = store.current("acme", "bank")
+            if found is not None:
+                assert found.version >= newest
+                newest = found.version
+                assert found.adapter_id == f"id-{newest}"
+                assert store.load_adapter("acme", "bank", newest) == b"a%d" % newest
+                assert store.load_support("acme", "bank", newest) == b"s%d" % newest
+                record = store.task("acme", "bank")
+                assert record is not None
+                assert record.current.version >= newest
+            if over:
+                return newest
+
+    with ThreadPoolExecutor(4) as pool:
+        readers = [pool.submit(read) for _ in range(3)]
+        pool.submit(write).result()
+        assert [reader.result() for reader in readers] == [last] * 3
+
+
+# ---- time to live --------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_absent_everywhere_once_its_time_is_over(store: TaskStore) -> None:
+    commit(store, version=1, ttl_s=1)
+    old = commit(store, version=2, ttl_s=1)
+    commit(store, task="stays")
+    first = store.task("acme", "bank")
+    assert first is not None
+    assert first.expires_at == pytest.approx(time.time() + 1, abs=0.5)
+    time.sleep(1.1)
+    _assert_absent(store)
+    assert store.version("acme", "bank", 2) is None
+    assert store.load_adapter("acme", "bank", 2) is None
+    assert store.delete("acme", "bank") is False
+    assert [record.current.task for record in store.tasks("acme")] == ["stays"]
+    with pytest.raises(VersionConflict) as caught:
+        commit(store, version=3)
+    assert caught.value.current_version == 0
+    new = commit(store, version=1, adapter=b"anew", support=None)
+    assert new.version.adapter_id != old.version.adapter_id
+    assert store.current("acme", "bank") == CurrentVersion(1, new.version.adapter_id)
+    assert [version.version for version in store.versions("acme", "bank")] == [1]
+    assert store.load_adapter("acme", "bank", 1) == b"anew"
+    assert store.load_support("acme", "bank", 1) is None, "nothing of the task that ended may show up again"
+    assert store.load_adapter("acme", "bank", 2) is None
+    record = store.task("acme", "bank")
+    assert record is not None
+    assert record.created_at > first.created_at + 1
+    assert record.expires_at is None
+
+
+def test_the_newest_commit_decides_how_long_a_task_lasts(store: TaskStore) -> None:
+    commit(store, task="freed", version=1, ttl_s=1)
+    commit(store, task="freed", version=2)
+    commit(store, task="longer", version=1, ttl_s=1)
+    commit(store, task="longer", version=2, ttl_s=3600)
+    commit(store, task="limited", version=1)
+    commit(store, task="limited", version=2, ttl_s=1)
+    freed, longer = store.task("acme", "freed"), store.task("acme", "longer")
+    assert freed is not None
+    assert freed.expires_at is None
+    assert longer is not None
+    assert longer.expires_at == pytest.approx(time.time() + 3600, abs=2)
+    time.sleep(1.1)
+    assert [record.current.task for record in store.tasks("acme")] == ["freed", "longer"]
+    assert len(store.versions("acme", "freed")) == 2
+    assert store.load_adapter("acme", "freed", 1) == b"adapter"
+    _assert_absent(store, task="limited")
+
+
+def test_a_refused_commit_does_not_change_how_long_a_task_lasts(store: TaskStore) -> None:
+    commit(store, idempotent=IdempotentAnswer("key", b"answer", 60))
+    with pytest.raises(VersionConflict):
+        commit(store, version=5, ttl_s=1)
+    with pytest.raises(IdempotencyReplay):
+        commit(store, version=2, ttl_s=1, idempotent=IdempotentAnswer("key", b"other", 60))
+    record = store.task("acme", "bank")
+    assert record is not None
+    assert record.expires_at is None
+
+
+# ---- deletion ------------------------------------------------------------------------------------------------------
+
+
+def test_deleting_removes_every_version_of_this_task_alone(store: TaskStore) -> None:
+    first = commit(store, version=1)
+    commit(store, version=2)
+    commit(store, task="bank2")
+    commit(store, tenant="other")
+    assert store.delete("acme", "bank") is True
+    _assert_absent(store)
+    assert store.load_adapter("acme", "bank", 2) is None
+    assert store.load_support("acme", "bank", 2) is None
+    assert store.delete("acme", "bank") is False
+    assert store.load_support("acme", "bank2", 1) == b"support"
+    assert store.load_support("other", "bank", 1) == b"support"
+    again = commit(store, version=1, support=None)
+    assert again.version.adapter_id != first.version.adapter_id
+    assert store.current("acme", "bank") == CurrentVersion(1, again.version.adapter_id)
+    assert store.load_support("acme", "bank", 1) is None
+    assert store.version("acme", "bank", 2) is None
+
+
+# ---- paging --------------------------------------------------------------------------------------------------------
+
+
+def _names(store: TaskStore, **page: object) -> list[str]:
+    return [record.current.task for record in store.tasks("acme", **page)]  # type: ignore[arg-type]
+
+
+def test_tasks_are_listed_by_name_in_pages(store: TaskStore) -> None:
+    names = ["Z", "a", "a.b", "a-b", "a_b", "a0", "b", "b1", "b10", "b2"]
+    for name in reversed(names):
+        commit(store, task=name)
+    commit(store, tenant="other", task="aa")
+    ordered = sorted(names)
+    assert _names(store) == ordered
+    for size in (1, 3, 4, len(names), 100):
+        pages, after = [], ""
+        while page := _names(store, after=after, limit=size):
+            assert len(page) <= size
+            pages += page
+            after = page[-1]
+        assert pages == ordered
+    assert _names(store, after="a_a", limit=2) == ["a_b", "b"], "a name to start behind need not exist"
+    assert _names(store, after="zzz") == []
+    assert _names(store, limit=0) == []
+
+
+@pytest.mark.parametrize("gone", [range(0, 12, 2), range(9), range(3, 12), range(12)])
+def test_tasks_that_ended_take_no_room_in_a_page(store: TaskStore, store_url: str, gone: range) -> None:
+    for n in range(12):
+        commit(store, task=f"task-{n:02}", ttl_s=3600 if n in gone else None)
+    for n in gone:
+        run_out(store_url, "acme", f"task-{n:02}")
+    alive = [f"task-{n:02}" for n in range(12) if n not in gone]
+    assert _names(store, limit=2) == alive[:2]
+    assert _names(store, after="task-04", limit=3) == [name for name in alive if name > "task-04"][:3]
+    assert _names(store) == alive
+    for n in gone:
+        commit(store, task=f"task-{n:02}")
+    assert len(_names(store)) == 12, "a task that is made anew is listed again"
+
+
+def test_versions_are_listed_newest_first_in_pages(store: TaskStore) -> None:
+    for n in range(1, 8):
+        commit(store, version=n)
+
+    def numbers(**page: int) -> list[int]:
+        return [version.version for version in store.versions("acme", "bank", **page)]
+
+    assert numbers() == [7, 6, 5, 4, 3, 2, 1]
+    assert numbers(limit=3) == [7, 6, 5]
+    assert numbers(before=5, limit=3) == [4, 3, 2]
+    assert numbers(before=2, limit=3) == [1]
+    assert numbers(before=1) == []
+    assert numbers(before=0) == []
+    assert numbers(before=-3) == []
+    assert numbers(before=100, limit=1) == [7]
+    assert numbers(limit=0) == []
+
+
+# ---- idempotency ---------------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_was_used_gives_its_answer_and_makes_no_version(store: TaskStore) -> None:
+    commit(store, version=1, idempotent=IdempotentAnswer("key", b"first", 60))
+    assert store.idempotent_answer("acme", "key") == b"first"
+    # also where the version would have been in conflict, and on another task
+    for task, version in (("bank", 2), ("bank", 1), ("bank", 9), ("fresh", 1)):
+        with pytest.raises(IdempotencyReplay) as caught:
+            commit(store, task=task, version=version, idempotent=IdempotentAnswer("key", b"second", 60))
+        assert caught.value.answer == b"first"
+    assert store.idempotent_answer("acme", "key") == b"first"
+    assert len(store.versions("acme", "bank")) == 1
+    assert [record.current.task for record in store.tasks("acme")] == ["bank"]
+
+
+def test_a_commit_that_was_refused_does_not_use_its_key_up(store: TaskStore) -> None:
+    commit(store, version=1)
+    with pytest.raises(VersionConflict):
+        commit(store, version=1, idempotent=IdempotentAnswer("key", b"refused", 60))
+    assert store.idempotent_answer("acme", "key") is None
+    commit(store, version=2, idempotent=IdempotentAnswer("key", b"done", 60))
+    assert store.idempotent_answer("acme", "key") == b"done"
+
+
+def test_an_idempotency_key_expires(store: TaskStore) -> None:
+    commit(store, version=1, idempotent=IdempotentAnswer("key", b"first", 1))
+    time.sleep(1.1)
+    assert store.idempotent_answer("acme", "key") is None
+    commit(store, version=2, idempotent=IdempotentAnswer("key", b"second", 60))
+    assert store.idempotent_answer("acme", "key") == b"second"
+    assert len(store.versions("acme", "bank")) == 2
+
+
+@pytest.mark.parametrize(
+    "key", ["a", "A", "}{", "key:with:colons", "schlüssel 日本", "*", "x" * 255, "a\x00b", "a\x00"]
+)
+def test_idempotency_keys_are_told_apart(store: TaskStore, key: str) -> None:
+    commit(store, idempotent=IdempotentAnswer(key, b"answer", 60))
+    assert store.idempotent_answer("acme", key) == b"answer"
+    for other in ("b", key + "x", key[:-1] + "~", key.swapcase() + " "):
+        assert store.idempotent_answer("acme", other) is None
+    assert store.idempotent_answer("other", key) is None
+
+
+# ---- tenants -------------------------------------------------------------------------------------------------------
+
+
+def test_tenants_of_alike_names_do_not_meet(store: TaskStore) -> None:
+    tenants = ["acme", "acme2", "Acme", "acm", "acme.task", "acme-", "acme_tasks"]
+    written: dict[str, NewVersion] = {}
+    for tenant in tenants:
+        assert store.current(tenant, "bank") is None
+        assert list(store.tasks(tenant)) == []
+        idempotent = IdempotentAnswer("key", tenant.encode(), 60)
+        written[tenant] = commit(store, tenant, adapter=tenant.encode(), support=b"s", idempotent=idempotent)
+    for tenant in tenants:
+        assert store.current(tenant, "bank") == CurrentVersion(1, written[tenant].version.adapter_id)
+        assert store.load_adapter(tenant, "bank", 1) == tenant.encode()
+        assert store.idempotent_answer(tenant, "key") == tenant.encode()
+        assert [record.current for record in store.tasks(tenant)] == [written[tenant].version]
+    assert store.delete("acme", "bank")
+    for tenant in tenants[1:]:
+        assert store.load_support(tenant, "bank", 1) == b"s"
+
+
+# ---- API keys ------------------------------------------------------------------------------------------------------
+
+
+def test_keys_are_let_in_listed_and_shut_out(store: TaskStore) -> None:
+    assert store.has_keys() is False
+    assert store.tenant_of_key(api_key(1).digest) is None
+    for key in (api_key(2, "other"), api_key(1), api_key(3)):
+        store.add_key(key)
+    assert store.has_keys() is True
+    assert list(store.keys()) == [api_key(1), api_key(2, "other"), api_key(3)]
+    assert store.tenant_of_key(api_key(1).digest) == "acme"
+    assert store.tenant_of_key(api_key(2).digest) == "other"
+    assert store.tenant_of_key(api_key(1).digest[:-1]) is None
+    assert store.remove_key(api_key(2).digest) is True
+    assert store.remove_key(api_key(2).digest) is False
+    assert store.tenant_of_key(api_key(2).digest) is None
+    assert list(store.keys()) == [api_key(1), api_key(3)]
+    assert store.remove_key(api_key(1).digest)
+    assert store.remove_key(api_key(3).digest)
+    assert store.has_keys() is False
+
+
+def test_keys_of_the_same_age_have_a_fixed_order(store: TaskStore) -> None:
+    keys = [replace(api_key(n), created_at=5.0) for n in range(10)]
+    for key in reversed(keys):
+        store.add_key(key)
+    assert list(store.keys()) == keys
+
+
+def test_adding_a_key_again_changes_nothing(store: TaskStore) -> None:
+    store.add_key(api_key(1))
+    store.add_key(api_key(1))
+    assert list(store.keys()) == [api_key(1)]
+    assert store.tenant_of_key(api_key(1).digest) == "acme"
+
+
+# ---- the whole protocol --------------------------------------------------------------------------------------------
+
+
+def test_every_method_of_the_protocol_is_held_here(store: TaskStore) -> None:
+    methods = {name for name in vars(TaskStore) if not name.startswith("_") and callable(getattr(TaskStore, name))}
+    assert methods == EVERY_CALL.keys() | {"warnings", "close"}
+    assert store.kind in {"sqlite", "redis"}
+
+
+@pytest.mark.parametrize("name", EVERY_CALL)
+def test_every_call_may_come_from_a_thread_of_its_own(store: TaskStore, name: str) -> None:
+    commit(store)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(EVERY_CALL[name], store).result()
