@@ -31,17 +31,18 @@ log = logging.getLogger("handful")
 _REQUEST_MODELS = (AdaptRequest, PredictRequest, ClassifyRequest, RollbackRequest, Problem)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, trusted: bool = False) -> FastAPI:
     """The service as an ASGI app. The checkpoint is loaded and the store opened when the app starts.
 
     Args:
         settings: Everything that can be configured.
+        trusted: Let callers in without a key; see ``Authenticator``. Never for an app behind a socket.
     """
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        parts = _start(settings, metrics)
+        parts = _start(settings, metrics, trusted=trusted)
         app.state.parts = parts
         try:
             yield
@@ -66,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _start(settings: Settings, metrics: Metrics) -> Parts:
+def _start(settings: Settings, metrics: Metrics, *, trusted: bool) -> Parts:
     torch.set_num_threads(settings.threads or granted_threads())
     checkpoint = Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
     access = StoreAccess(open_store(settings), metrics)
@@ -92,7 +93,7 @@ def _start(settings: Settings, metrics: Metrics) -> Parts:
         engine=engine,
         adapters=Adapters(access, cache, checkpoint),
         access=access,
-        authenticator=Authenticator(access, may_be_open=may_be_open, cache_s=settings.auth_cache_s),
+        authenticator=Authenticator(access, may_be_open=may_be_open, trusted=trusted, cache_s=settings.auth_cache_s),
     )
 
 

@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from model_store.records import NAME_PATTERN, is_name
 from service.schemas import (
     AdaptResponse,
     CheckpointResponse,
@@ -23,6 +24,7 @@ from service.schemas import (
 
 _RETRIES = 2
 _BACKOFF_S = 0.5
+_MAX_RETRY_AFTER_S = 60.0
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -98,7 +100,7 @@ class Client:
             HandfulError: The server refused or is away.
         """
         body = {"support": list(support), **options}
-        return self._call(AdaptResponse, "POST", f"/v1/tasks/{task}/adapt", body, write=True)
+        return self._call(AdaptResponse, "POST", _path(task, "/adapt"), body, write=True)
 
     def predict(self, task: str, queries: Sequence[str | Mapping[str, str]], **options: Any) -> PredictResponse:
         """Classifies texts.
@@ -106,7 +108,7 @@ class Client:
         Raises:
             HandfulError: The server refused or is away.
         """
-        return self._call(PredictResponse, "POST", f"/v1/tasks/{task}/predict", {"queries": list(queries), **options})
+        return self._call(PredictResponse, "POST", _path(task, "/predict"), {"queries": list(queries), **options})
 
     def classify(
         self, support: Sequence[Mapping[str, str]], queries: Sequence[str | Mapping[str, str]], **options: Any
@@ -139,7 +141,7 @@ class Client:
         Raises:
             HandfulError: There is none, or the server is away.
         """
-        return self._call(TaskResponse, "GET", f"/v1/tasks/{task}")
+        return self._call(TaskResponse, "GET", _path(task))
 
     def versions(self, task: str) -> Iterator[VersionResponse]:
         """All versions, newest first, a page at a time.
@@ -149,7 +151,7 @@ class Client:
         """
         before: int | None = None
         while True:
-            page = self._call(VersionList, "GET", f"/v1/tasks/{task}/versions", query={"before": before})
+            page = self._call(VersionList, "GET", _path(task, "/versions"), query={"before": before})
             yield from page.versions
             before = page.next
             if before is None:
@@ -161,7 +163,7 @@ class Client:
         Raises:
             HandfulError: There is no such version, or the server is away.
         """
-        return self._call(VersionResponse, "POST", f"/v1/tasks/{task}/rollback", {"version": version}, write=True)
+        return self._call(VersionResponse, "POST", _path(task, "/rollback"), {"version": version}, write=True)
 
     def delete(self, task: str) -> None:
         """Removes a task with all it has.
@@ -169,7 +171,7 @@ class Client:
         Raises:
             HandfulError: There is none, or the server is away.
         """
-        self._call(DeleteResponse, "DELETE", f"/v1/tasks/{task}")
+        self._call(DeleteResponse, "DELETE", _path(task))
 
     def checkpoint(self) -> CheckpointResponse:
         """What the server answers with.
@@ -206,12 +208,46 @@ class Client:
                 time.sleep(_BACKOFF_S * 2**attempt)
                 continue
             if response.status_code == httpx.codes.SERVICE_UNAVAILABLE and not last:
-                time.sleep(float(response.headers.get("Retry-After", _BACKOFF_S)))
+                time.sleep(_retry_after_s(response))
                 continue
-            if response.is_success:
+            if not response.is_success:
+                raise _refusal(response)
+            try:
                 return answer.model_validate_json(response.content)
-            raise _refusal(response)
+            except ValidationError:
+                raise _unexpected(response) from None
         raise AssertionError("unreachable")  # the last attempt returns or raises
+
+
+def _path(task: str, rest: str = "") -> str:
+    """The path of a task; refused here, since a name with a slash or a dot would make the path of something else."""
+    if not is_name(task):
+        detail = f"a task's name matches {NAME_PATTERN}"
+        raise HandfulError(
+            f"path/task: {detail}",
+            status=422,
+            code="invalid_request",
+            errors=[{"pointer": "path/task", "detail": detail}],
+        )
+    return f"/v1/tasks/{task}{rest}"
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    """The server's wish where it is a number of seconds; bounded, whatever it is."""
+    try:
+        wish = float(response.headers.get("Retry-After", _BACKOFF_S))
+    except ValueError:  # a date, from a proxy
+        return _BACKOFF_S
+    return min(wish, _MAX_RETRY_AFTER_S) if wish >= 0 else _BACKOFF_S
+
+
+def _unexpected(response: httpx.Response) -> HandfulError:
+    return HandfulError(
+        f"HTTP {response.status_code}, but not Handful's answer: {response.text[:200]!r}",
+        status=response.status_code,
+        code="unexpected_answer",
+        request_id=response.headers.get("X-Request-Id", ""),
+    )
 
 
 def _refusal(response: httpx.Response) -> HandfulError:
@@ -219,7 +255,7 @@ def _refusal(response: httpx.Response) -> HandfulError:
         problem = response.json()
         detail, code, errors = problem["detail"], problem["code"], problem.get("errors", ())
     except (ValueError, KeyError, TypeError):  # a proxy's page, not the server's answer
-        detail, code, errors = f"HTTP {response.status_code}: {response.text[:200]}", "unexpected_answer", ()
+        return _unexpected(response)
     return HandfulError(
         detail,
         status=response.status_code,

@@ -18,6 +18,8 @@ from model_store.errors import AdapterCorrupt, StaleAdapter, StoreFull, StoreUna
 log = logging.getLogger("handful")
 
 _MAX_FIELD_ERRORS = 20
+_MAX_MESSAGE_CHARS = 500
+_UNIONS = ("queries", "abstain")
 _RETRY_SOON_S = "1"
 
 
@@ -63,6 +65,25 @@ class ApiError(Exception):
         self.headers = headers or {}
 
 
+class ServerStopping(ApiError):
+    """The compute thread has ended, or is about to."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            503,
+            "server_stopping",
+            "this server computes no more: try again, elsewhere if you can",
+            headers={"Retry-After": _RETRY_SOON_S},
+        )
+
+
+class ClientGone(ApiError):
+    """Nobody will read the answer."""
+
+    def __init__(self) -> None:
+        super().__init__(499, "client_closed_request", "the client went away")
+
+
 class ServerBusy(ApiError):
     """The queue is full."""
 
@@ -91,8 +112,10 @@ def field_errors(details: Sequence[ErrorDetails]) -> list[FieldError]:
     """Field errors of a pydantic validation of the body; the offending input is never repeated."""
     found: dict[str, str] = {}
     for detail in details:
-        # Parts in angle brackets name the branch of a union, not a place in the body
-        path = [part for part in detail["loc"] if not str(part).startswith("<")]
+        path = list(detail["loc"])
+        if path and path[0] in _UNIONS:
+            # Parts in angle brackets name the branch of a union, not a place in the body
+            path = [part for part in path if not str(part).startswith("<")]
         message = detail["msg"]
         if detail["type"] == "extra_forbidden":
             message = "unknown field: remove it, or check its spelling"
@@ -100,8 +123,13 @@ def field_errors(details: Sequence[ErrorDetails]) -> list[FieldError]:
     return [FieldError(pointer, message) for pointer, message in found.items()]
 
 
-def to_api_error(error: Exception) -> ApiError:  # noqa: PLR0911, PLR0912 - a table reads best as one
-    """The answer for an exception; 500 without details for one that nobody foresaw."""
+def to_api_error(error: Exception, request_id: str = "") -> ApiError:  # noqa: PLR0911, PLR0912 - a table reads best as one
+    """The answer for an exception; 500 without details for one that nobody foresaw.
+
+    Args:
+        error: What went wrong.
+        request_id: For the log, where the server is at fault.
+    """
     match error:
         case ApiError():
             return error
@@ -133,12 +161,12 @@ def to_api_error(error: Exception) -> ApiError:  # noqa: PLR0911, PLR0912 - a ta
         case VersionConflict():
             return ApiError(409, "version_conflict", f"{error}: look at it and try again")
         case StoreFull():
-            log.error("store: %s", error)
+            log.error("request %s: store: %s", request_id, error)
             return ApiError(
                 503, "store_full", "the store has no room left; nothing was changed", headers={"Retry-After": "60"}
             )
         case StoreUnavailable():
-            log.error("store: %s", error)
+            log.error("request %s: store: %s", request_id, error)
             return ApiError(
                 503,
                 "store_unavailable",
@@ -146,10 +174,10 @@ def to_api_error(error: Exception) -> ApiError:  # noqa: PLR0911, PLR0912 - a ta
                 headers={"Retry-After": _RETRY_SOON_S},
             )
         case AdapterCorrupt():
-            log.error("corrupt adapter: %s", error)
+            log.error("request %s: corrupt adapter: %s", request_id, error)
             return ApiError(500, "adapter_corrupt", "the stored version is damaged: roll back, or call adapt again")
         case _:
-            log.error("unexpected error", exc_info=error)
+            log.error("request %s: unexpected error", request_id, exc_info=error)
             return ApiError(500, "internal_error", "an unexpected error; the server's log has it under X-Request-Id")
 
 
@@ -160,16 +188,21 @@ def problem_response(error: ApiError) -> Response:
         "title": _title(error.status),
         "status": error.status,
         "code": error.code,
-        "detail": error.detail,
+        "detail": _shortened(error.detail),
     }
     if error.errors:
-        content["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
+        content["errors"] = [{"pointer": _shortened(e.pointer), "detail": _shortened(e.detail)} for e in error.errors]
     return Response(
         json.dumps(content, ensure_ascii=True),
         status_code=error.status,
         headers=error.headers,
         media_type="application/problem+json",
     )
+
+
+def _shortened(text: str) -> str:
+    """A pointer may hold a field's name, and a name may be as long as the body."""
+    return text if len(text) <= _MAX_MESSAGE_CHARS else text[:_MAX_MESSAGE_CHARS] + "…"
 
 
 def _title(status: int) -> str:
@@ -182,8 +215,8 @@ def _title(status: int) -> str:
 def install_error_handlers(app: FastAPI) -> None:
     """Makes every foreseen exception a problem; the middleware takes the rest."""
 
-    async def handle(_: Request, error: Exception) -> Response:
-        return problem_response(to_api_error(error))
+    async def handle(request: Request, error: Exception) -> Response:
+        return problem_response(to_api_error(error, request.state.request_id))
 
     for kind in (
         ApiError,

@@ -38,7 +38,7 @@ def local_client(settings: Settings) -> Iterator[Client]:
         DeviceUnavailable: The device does not exist here.
         StoreUnavailable: The store cannot be opened.
     """
-    app = create_app(settings)
+    app = create_app(settings, trusted=True)
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(app.router.lifespan_context(app)),

@@ -45,8 +45,8 @@ class RequestContext:
             return
         began = time.perf_counter()
         timings = Timings()
-        scope.setdefault("state", {})["timings"] = timings
         request_id = _request_id(scope)
+        scope.setdefault("state", {}).update(timings=timings, request_id=request_id)
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -68,7 +68,7 @@ class RequestContext:
         except Exception as error:
             if status:  # half an answer is out: only the connection can tell the client
                 raise
-            await problem_response(to_api_error(error))(scope, receive, send_with_headers)
+            await problem_response(to_api_error(error, request_id))(scope, receive, send_with_headers)
         finally:
             self._inflight -= counted
             # The template, not the path: paths hold tasks' names and are without bound

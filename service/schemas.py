@@ -97,7 +97,7 @@ class PredictionFields(_Request):
 class PredictRequest(PredictionFields):
     """Classify texts with a stored task."""
 
-    version: int | None = Field(None, ge=1, description="The newest version where it is missing.")
+    version: int | None = Field(None, ge=1, lt=2**63, description="The newest version where it is missing.")
 
 
 class ClassifyRequest(AdaptationFields, PredictionFields):
@@ -107,7 +107,9 @@ class ClassifyRequest(AdaptationFields, PredictionFields):
 class RollbackRequest(_Request):
     """Bring an earlier version back."""
 
-    version: int = Field(ge=1, description="The version to bring back; it becomes the newest under a new number.")
+    version: int = Field(
+        ge=1, lt=2**63, description="The version to bring back; it becomes the newest under a new number."
+    )
 
 
 class Prediction(BaseModel):

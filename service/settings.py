@@ -82,11 +82,12 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         SettingsInvalid: A ``HANDFUL_`` variable is unknown, or a value is not acceptable.
     """
-    known = {PREFIX + name.upper() for name in (*Settings.model_fields, *ClientSettings.model_fields)}
+    known = {name.upper() for name in (*Settings.model_fields, *ClientSettings.model_fields)}
     for name in sorted(os.environ):
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
-            near = difflib.get_close_matches(name.upper(), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see `handful serve --help`"
+        setting = name.upper().removeprefix(PREFIX)
+        if name.upper().startswith(PREFIX) and setting not in known:
+            near = difflib.get_close_matches(setting, known, n=1)
+            hint = f"did you mean {PREFIX}{near[0]}?" if near else "see `handful serve --help`"
             raise SettingsInvalid(
                 f"the environment variable {name} is not a setting: {hint} "
                 "(Kubernetes makes such variables for a Service called handful: set enableServiceLinks: false)"

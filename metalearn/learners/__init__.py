@@ -52,5 +52,5 @@ def make_learner(name: str) -> Learner:
         UnknownLearner: There is none; the message lists those that there are.
     """
     if name not in LEARNERS:
-        raise UnknownLearner(f"there is no learner {name!r}; there are: {', '.join(sorted(LEARNERS))}")
+        raise UnknownLearner(f"there is no learner {name[:64]!r}; there are: {', '.join(sorted(LEARNERS))}")
     return LEARNERS[name]()

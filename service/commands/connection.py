@@ -27,6 +27,8 @@ def connect(url: str | None, api_key: str | None, *, local: bool, store: str | N
         given = {name: value for name, value in (("url", url), ("api_key", api_key)) if value is not None}
         settings = ClientSettings(**given)  # type: ignore[arg-type]
         key = settings.api_key.get_secret_value() if settings.api_key else None
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise typer.BadParameter("an API key has letters, digits, '-' and '_' only")
         with Client(settings.url, api_key=key) as client:
             yield client
         return

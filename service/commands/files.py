@@ -45,23 +45,25 @@ def read_queries(source: str) -> list[str | dict[str, str]]:
 
 
 def _records(source: str, *, plain_text: bool) -> list[tuple[int, object]]:
-    if source == _STANDARD_INPUT:
-        content = sys.stdin.read()
-    else:
-        try:
-            content = Path(source).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise typer.BadParameter(f"cannot read {source}: {error}") from error
+    try:
+        data = sys.stdin.buffer.read() if source == _STANDARD_INPUT else Path(source).read_bytes()
+        content = data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"cannot read {source}: {error}") from error
     if source.lower().endswith(".csv"):
         rows = csv.DictReader(io.StringIO(content))
-        return [(rows.line_num, dict(row)) for row in rows]
-    lines = [(number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+        try:
+            return [(rows.line_num, dict(row)) for row in rows]
+        except csv.Error as error:
+            raise typer.BadParameter(f"{source}, line {rows.line_num}: {error}") from error
+    # Not splitlines: a text may hold a line separator of its own
+    lines = [(number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
     if plain_text and lines and lines[0][1].lstrip()[0] not in '{"':
-        return list(lines)
+        return [(number, line.rstrip("\r")) for number, line in lines]
     records: list[tuple[int, object]] = []
     for number, line in lines:
         try:
             records.append((number, json.loads(line)))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise typer.BadParameter(f"{source}, line {number} is not JSON: {error}") from error
     return records

@@ -48,6 +48,8 @@ class AdapterCache:
             return
         labels = sum(len(label.encode()) for label in adapter.labels)
         entry = _Entry(adapter, adapter.size_bytes + labels + _OVERHEAD_BYTES)
+        if entry.size_bytes > self._max_bytes:  # it would throw out all others and then itself
+            return
         self._entries[key] = entry
         self._bytes += entry.size_bytes
         self._evict()

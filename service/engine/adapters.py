@@ -84,6 +84,9 @@ class Adapters:
         if data is None:
             return None
         encoder = self._checkpoint.encoder
-        return decode_adapter(
+        adapter = decode_adapter(
             data, key, checkpoint=self._checkpoint.fingerprint, dim=encoder.dim, device=encoder.device
         )
+        # Here, not by those who wait: who comes between the end of this load and their turn must find it
+        self._cache.put(key, adapter)
+        return adapter

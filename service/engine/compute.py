@@ -13,17 +13,13 @@ from metalearn.fast_weights import mixed_logits, stack_heads
 from metalearn.types import Adapter
 from model_store.checkpoint import Checkpoint
 from service.engine.work import PredictWork, SlicedWork, Work
-from service.errors import ServerBusy
+from service.errors import ServerBusy, ServerStopping
 from service.metrics import Metrics
 
 log = logging.getLogger("handful")
 
 _SLICE_BUDGET_S = 0.02
 """How long adaptations may compute between two batches of predictions."""
-
-
-class EngineStopped(Exception):
-    """The compute thread has ended."""
 
 
 class ComputeThread:
@@ -58,11 +54,11 @@ class ComputeThread:
 
         Raises:
             ServerBusy: The queue has no room for it. Work larger than the whole queue is let in when it is empty.
-            EngineStopped: The thread has ended.
+            ServerStopping: The thread has ended.
         """
         with self._changed:
             if not self.alive:
-                raise EngineStopped
+                raise ServerStopping
             if self._queued_tokens and self._queued_tokens + work.tokens > self._max_queue_tokens:
                 raise ServerBusy
             self._count(work.tokens)
@@ -101,7 +97,7 @@ class ComputeThread:
                 self._sliced.clear()
             for work in abandoned:
                 self._done(work)
-                work.fail(EngineStopped("the server is stopping"))
+                work.fail(ServerStopping())
 
     # ---- predictions -------------------------------------------------------------------------------------------
 
@@ -120,8 +116,10 @@ class ComputeThread:
                     except Exception as own_error:
                         self._fail(work, own_error)
         for work, _ in batch:
-            if work in self._predictions and work.finish():
+            if work in self._predictions and work.answered:
+                # First its tokens, then its answer: who has it may ask again at once
                 self._remove(work)
+                work.finish()
 
     def _take_batch(self) -> list[tuple[PredictWork, list[int]]]:
         batch: list[tuple[PredictWork, list[int]]] = []

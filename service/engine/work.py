@@ -118,9 +118,11 @@ class PredictWork(Work[list[list[float]]]):
         """Notes the class probabilities of a query."""
         self._probabilities[index] = probabilities
 
-    def finish(self) -> bool:
-        """Resolves if every query has its answer."""
-        if self._next < len(self._order):
-            return False
+    @property
+    def answered(self) -> bool:
+        """Whether every query has its answer."""
+        return self._next == len(self._order)
+
+    def finish(self) -> None:
+        """Resolves with the answers."""
         self.resolve(self._probabilities)
-        return True

@@ -9,12 +9,13 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from service.auth import Authenticator
 from service.engine.adapters import Adapters
 from service.engine.engine import Engine
-from service.errors import ApiError, FieldError, field_errors, invalid_content
+from service.errors import ApiError, ClientGone, FieldError, field_errors, invalid_content
 from service.metrics import Metrics
 from service.request_context import Timings
 from service.schemas import TASK_PATTERN
@@ -104,16 +105,20 @@ async def bounded_body(request: Request, max_bytes: int) -> bytes:
 
     Raises:
         ApiError: 413, it is larger; known from its header where it has one.
+        ClientGone: The client went away inside it.
     """
     declared = request.headers.get("content-length", "")
     chunks = bytearray()
     too_large = declared.isdecimal() and int(declared) > max_bytes
     if not too_large:
-        async for chunk in request.stream():
-            chunks += chunk
-            if len(chunks) > max_bytes:
-                too_large = True
-                break
+        try:
+            async for chunk in request.stream():
+                chunks += chunk
+                if len(chunks) > max_bytes:
+                    too_large = True
+                    break
+        except ClientDisconnect:
+            raise ClientGone from None
     if too_large:
         detail = f"the body is larger than {max_bytes} bytes: send it in parts"
         raise ApiError(413, "body_too_large", detail, errors=[FieldError("#", detail)], headers={"Connection": "close"})
@@ -135,7 +140,7 @@ async def unless_disconnected(request: Request, work: Awaitable[Result]) -> Resu
     """Awaits ``work``, and cancels it when the client goes away: nobody would read the answer.
 
     Raises:
-        ApiError: The client is gone.
+        ClientGone: The client went away first.
     """
     running = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnect(request))
@@ -143,7 +148,7 @@ async def unless_disconnected(request: Request, work: Awaitable[Result]) -> Resu
         await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             return running.result()
-        raise ApiError(499, "client_closed_request", "the client went away")
+        raise ClientGone
     finally:
         running.cancel()
         gone.cancel()

@@ -1,0 +1,74 @@
+"""What the tests of the service share: tenants with keys, and a look behind the routes."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from model_store.store import TaskStore
+from service.auth import new_key
+from service.routes.request import Parts
+from tests.conftest import SUPPORT, StartService
+
+TEXTS = [example["text"] for example in SUPPORT]
+
+OTHER_SUPPORT = [
+    {"text": "The train leaves at nine", "label": "travel"},
+    {"text": "Book me a flight to Lisbon", "label": "travel"},
+    {"text": "Boil the pasta for ten minutes", "label": "cooking"},
+    {"text": "Chop the onions and fry them", "label": "cooking"},
+]
+"""Nothing of it is in SUPPORT: no text, no label."""
+
+
+def parts_of(client: httpx.Client) -> Parts:
+    """The parts of the app behind a client."""
+    parts: Parts = client.app.state.parts  # type: ignore[attr-defined]
+    return parts
+
+
+def store_of(client: httpx.Client) -> TaskStore:
+    """The store of the app behind a client."""
+    return parts_of(client).access.store
+
+
+def make_key(client: httpx.Client, tenant: str) -> str:
+    """A key for a tenant, straight into the store."""
+    key, record = new_key(tenant)
+    store_of(client).add_key(record)
+    return key
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Headers with a key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+def adapt(
+    client: httpx.Client, task: str = "bank", support: object = SUPPORT, headers: Mapping[str, str] = {}, **fields: Any
+) -> dict[str, Any]:
+    """Adapts; has to succeed."""
+    response = client.post(f"/v1/tasks/{task}/adapt", json={"support": support, **fields}, headers=dict(headers))
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def predict(
+    client: httpx.Client, task: str = "bank", queries: object = TEXTS, headers: Mapping[str, str] = {}, **fields: Any
+) -> dict[str, Any]:
+    """Predicts; has to succeed."""
+    response = client.post(f"/v1/tasks/{task}/predict", json={"queries": queries, **fields}, headers=dict(headers))
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+@pytest.fixture
+def stored_service(start_service: StartService, store_url: str) -> Iterator[httpx.Client]:
+    """A service on each kind of store in turn."""
+    yield start_service(store=store_url)
+
+
+Sender = Callable[[], httpx.Response]

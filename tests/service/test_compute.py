@@ -1,0 +1,603 @@
+"""The compute thread: batches mix tenants, nobody waits for another's trouble, and the queue is bounded."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+import torch
+
+from metalearn.encoder import TokenizedText
+from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
+from metalearn.types import Adapter, TextInput
+from model_store.checkpoint import Checkpoint
+from service.engine.compute import ComputeThread
+from service.engine.work import PredictWork, SlicedWork
+from service.errors import ServerBusy, ServerStopping
+from service.metrics import Metrics
+from tests.conftest import SUPPORT, StartService
+from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, parts_of, predict
+
+SENTENCE = "why was my new virtual card charged an extra fee and where does the statement show that it has arrived"
+WORDS = tuple(SENTENCE.split())
+POISON = "poison"
+
+
+class Gate:
+    """Stands before the encoder: holds its calls back until it is opened, and notes them."""
+
+    def __init__(self, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._encode = checkpoint.encoder.encode_batch
+        self._open = threading.Event()
+        self._arrived = threading.Semaphore(0)
+        self._poison = tuple(checkpoint.encoder.tokenize([TextInput(POISON)])[0].ids)
+        self.batches: list[list[TokenizedText]] = []
+        monkeypatch.setattr(checkpoint.encoder, "encode_batch", self._gated)
+
+    def _gated(self, texts: Sequence[TokenizedText]) -> torch.Tensor:
+        self._arrived.release()
+        assert self._open.wait(30)
+        self.batches.append(list(texts))
+        if any(tuple(text.ids) == self._poison for text in texts):
+            raise RuntimeError("this text cannot be encoded")
+        return self._encode(texts)
+
+    def open(self) -> None:
+        """Lets every call through from now on."""
+        self._open.set()
+
+    def wait_for_call(self) -> None:
+        """Returns once the compute thread stands before the gate."""
+        assert self._arrived.acquire(timeout=30)
+
+
+@pytest.fixture
+def gate(loaded_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """A closed gate before the shared checkpoint's encoder."""
+    gate = Gate(loaded_checkpoint, monkeypatch)
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+def make_thread(loaded_checkpoint: Checkpoint) -> Iterator[Callable[..., tuple[ComputeThread, Metrics]]]:
+    """Starts compute threads, and ends them after the test."""
+    threads: list[ComputeThread] = []
+
+    def make(*, max_queue_tokens: int = 10_000, max_batch_tokens: int = 512) -> tuple[ComputeThread, Metrics]:
+        metrics = Metrics()
+        thread = ComputeThread(
+            loaded_checkpoint, metrics, max_queue_tokens=max_queue_tokens, max_batch_tokens=max_batch_tokens
+        )
+        threads.append(thread)
+        return thread, metrics
+
+    yield make
+    for thread in threads:
+        thread.close()
+
+
+def head(n_classes: int, seed: int) -> Adapter:
+    """Random fast weights."""
+    draw = torch.Generator().manual_seed(seed)
+    weights = {
+        HEAD_WEIGHT: torch.randn(n_classes, 32, generator=draw),
+        HEAD_BIAS: torch.randn(n_classes, generator=draw),
+    }
+    return Adapter(weights, tuple(f"class {i:03}" for i in range(n_classes)), "fingerprint")
+
+
+def sentences(n: int, seed: int = 0) -> list[TextInput]:
+    """Texts of different lengths."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def number(below: int) -> int:
+        return int(torch.randint(below, (1,), generator=draw))
+
+    return [TextInput(" ".join(WORDS[number(len(WORDS))] for _ in range(1 + number(12)))) for _ in range(n)]
+
+
+def run(main: Coroutine[Any, Any, Any]) -> Any:
+    """Runs a test's own event loop, bounded."""
+
+    async def bounded() -> Any:
+        return await asyncio.wait_for(main, 60)
+
+    return asyncio.run(bounded())
+
+
+def queued(metrics: Metrics) -> float:
+    """What the gauge says."""
+    value = metrics.registry.get_sample_value("handful_queue_tokens")
+    assert value is not None
+    return value
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what another thread is about to do."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "never came true"
+        await asyncio.sleep(0.005)
+
+
+def test_a_batch_that_mixes_tenants_answers_as_each_alone_would(
+    loaded_checkpoint: Checkpoint, gate: Gate, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    thread, metrics = make_thread()
+    cases = [(f"tenant {i}", head(2 + 3 * i, i), sentences(1 + i % 4, i)) for i in range(30)]
+
+    def work(case: tuple[str, Adapter, list[TextInput]]) -> PredictWork:
+        tenant, adapter, inputs = case
+        return PredictWork(tenant, adapter, loaded_checkpoint.encoder.tokenize(inputs))
+
+    async def main() -> tuple[list[Any], list[Any]]:
+        works = [work(case) for case in cases]
+        for one in works:
+            thread.submit(one)
+        gate.open()
+        together = await asyncio.gather(*(one.result() for one in works))
+        alone = []
+        for case in cases:
+            one = work(case)
+            thread.submit(one)
+            alone.append(await one.result())
+        return together, alone
+
+    together, alone = run(main())
+    for (_, adapter, inputs), mixed, single in zip(cases, together, alone, strict=True):
+        assert len(mixed) == len(inputs)
+        for row, expected in zip(mixed, single, strict=True):
+            assert len(row) == len(adapter.labels)
+            assert row == pytest.approx(expected, abs=1e-5)
+            assert sum(row) == pytest.approx(1, abs=1e-5)
+    # Else the test above would hold for a thread that never mixes
+    of_most = metrics.registry.get_sample_value("handful_batch_tenants_bucket", {"le": "8.0"})
+    everything = metrics.registry.get_sample_value("handful_batch_tenants_count")
+    assert of_most is not None
+    assert everything is not None
+    assert of_most < everything
+    assert queued(metrics) == 0
+
+
+def test_rows_are_answered_in_the_order_of_the_queries(
+    loaded_checkpoint: Checkpoint, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    thread, _ = make_thread(max_batch_tokens=48)
+    adapter, inputs = head(5, 0), sentences(40)
+
+    async def main() -> tuple[Any, list[Any]]:
+        work = PredictWork("a", adapter, loaded_checkpoint.encoder.tokenize(inputs))
+        thread.submit(work)
+        singles = []
+        for text in inputs:
+            single = PredictWork("a", adapter, loaded_checkpoint.encoder.tokenize([text]))
+            thread.submit(single)
+            singles.append((await single.result())[0])
+        return await work.result(), singles
+
+    rows, singles = run(main())
+    for row, single in zip(rows, singles, strict=True):
+        assert row == pytest.approx(single, abs=1e-5)
+
+
+def test_no_batch_is_wider_than_the_bound(
+    loaded_checkpoint: Checkpoint, gate: Gate, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    thread, _ = make_thread(max_batch_tokens=40)
+
+    async def main() -> None:
+        works = [PredictWork("a", head(2, i), loaded_checkpoint.encoder.tokenize(sentences(7, i))) for i in range(12)]
+        for work in works:
+            thread.submit(work)
+        gate.open()
+        await asyncio.gather(*(work.result() for work in works))
+
+    run(main())
+    assert sum(len(batch) for batch in gate.batches) == 12 * 7
+    for batch in gate.batches:
+        assert len(batch) == 1 or len(batch) * max(len(text.ids) for text in batch) <= 40
+
+
+def test_what_the_queue_has_no_room_for_is_refused_at_once(
+    loaded_checkpoint: Checkpoint, gate: Gate, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    thread, metrics = make_thread(max_queue_tokens=30)
+    texts = loaded_checkpoint.encoder.tokenize([TextInput("why was my card charged")])
+    size = len(texts[0].ids)
+
+    async def main() -> None:
+        admitted = []
+        for _ in range(30 // size):
+            work = PredictWork("a", head(2, 0), texts)
+            thread.submit(work)
+            admitted.append(work)
+        assert queued(metrics) == size * len(admitted)
+        for _ in range(3):
+            with pytest.raises(ServerBusy):
+                thread.submit(PredictWork("b", head(2, 1), texts))
+        assert queued(metrics) == size * len(admitted)
+        gate.open()
+        await asyncio.gather(*(work.result() for work in admitted))
+        await until(lambda: queued(metrics) == 0)
+        after = PredictWork("b", head(2, 1), texts)
+        thread.submit(after)
+        assert len(await after.result()) == 1
+
+    run(main())
+
+
+def test_work_larger_than_the_queue_is_let_in_when_nothing_waits(
+    loaded_checkpoint: Checkpoint, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    thread, metrics = make_thread(max_queue_tokens=10)
+
+    async def main() -> None:
+        work = PredictWork("a", head(2, 0), loaded_checkpoint.encoder.tokenize(sentences(20)))
+        thread.submit(work)
+        with pytest.raises(ServerBusy):
+            thread.submit(PredictWork("a", head(2, 0), loaded_checkpoint.encoder.tokenize(sentences(1))))
+        assert len(await work.result()) == 20
+        await until(lambda: queued(metrics) == 0)
+
+    run(main())
+
+
+class SlowToFinish(PredictWork):
+    """Leaves time between its answer and whatever the thread does afterwards."""
+
+    def finish(self) -> bool:
+        done = super().finish()
+        time.sleep(0.05)
+        return done
+
+
+def test_whoever_has_an_answer_has_given_the_tokens_back(
+    loaded_checkpoint: Checkpoint, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    # Else one who asks again at once is refused because of the request that was just answered
+    thread, metrics = make_thread(max_queue_tokens=1)
+
+    async def main() -> None:
+        for _ in range(3):
+            work = SlowToFinish("a", head(2, 0), loaded_checkpoint.encoder.tokenize(sentences(1)))
+            thread.submit(work)
+            await work.result()
+            assert queued(metrics) == 0
+
+    run(main())
+
+
+def test_a_large_request_does_not_starve_a_small_one(
+    loaded_checkpoint: Checkpoint, gate: Gate, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    thread, _ = make_thread(max_batch_tokens=32)
+    finished: list[str] = []
+
+    async def main() -> None:
+        async def one(name: str, n: int) -> None:
+            work = PredictWork(name, head(2, 0), loaded_checkpoint.encoder.tokenize(sentences(n)))
+            thread.submit(work)
+            await work.result()
+            finished.append(name)
+
+        large = asyncio.ensure_future(one("large", 200))
+        await asyncio.to_thread(gate.wait_for_call)
+        small = [asyncio.ensure_future(one(f"small {i}", 1)) for i in range(3)]
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(large, *small)
+
+    run(main())
+    assert sorted(finished[:3]) == ["small 0", "small 1", "small 2"]
+    assert finished[3] == "large"
+    # Else the large one was not large
+    assert len(gate.batches) > 20
+
+
+def sliced(n: int, log: list[str], name: str, pause_s: float = 0.0) -> Generator[None, None, str]:
+    """Work of ``n`` slices."""
+    for _ in range(n):
+        log.append(name)
+        time.sleep(pause_s)
+        yield
+    return name
+
+
+def test_a_prediction_does_not_wait_for_a_whole_adaptation(
+    loaded_checkpoint: Checkpoint, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    thread, _ = make_thread()
+    log: list[str] = []
+
+    async def main() -> tuple[int, str]:
+        long: SlicedWork[str] = SlicedWork(100, sliced(100, log, "adapt", 0.01))
+        thread.submit(long)
+        await until(lambda: len(log) > 0)
+        work = PredictWork("a", head(2, 0), loaded_checkpoint.encoder.tokenize(sentences(1)))
+        thread.submit(work)
+        await work.result()
+        return len(log), await long.result()
+
+    slices_before, result = run(main())
+    assert slices_before < 30
+    assert result == "adapt"
+    assert len(log) == 100
+
+
+def test_an_adaptation_goes_on_while_predictions_keep_coming(
+    loaded_checkpoint: Checkpoint, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    thread, _ = make_thread()
+    log: list[str] = []
+    texts = loaded_checkpoint.encoder.tokenize(sentences(30))
+
+    async def main() -> int:
+        async def keep_asking(done: asyncio.Event) -> int:
+            answered = 0
+            while not done.is_set():
+                work = PredictWork("a", head(2, 0), texts)
+                thread.submit(work)
+                await work.result()
+                answered += 1
+            return answered
+
+        done = asyncio.Event()
+        askers = [asyncio.ensure_future(keep_asking(done)) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        work: SlicedWork[str] = SlicedWork(10, sliced(10, log, "adapt", 0.005))
+        thread.submit(work)
+        await work.result()
+        done.set()
+        return sum(await asyncio.gather(*askers))
+
+    assert run(main()) > 0
+    assert len(log) == 10
+
+
+def test_a_short_adaptation_does_not_wait_for_a_long_one(
+    make_thread: Callable[..., tuple[ComputeThread, Metrics]],
+) -> None:
+    thread, _ = make_thread()
+    log: list[str] = []
+
+    async def main() -> None:
+        long: SlicedWork[str] = SlicedWork(100, sliced(100, log, "long", 0.01))
+        thread.submit(long)
+        await until(lambda: len(log) > 0)
+        short: SlicedWork[str] = SlicedWork(3, sliced(3, log, "short", 0.01))
+        thread.submit(short)
+        await short.result()
+        assert log.count("long") < 50
+        await long.result()
+
+    run(main())
+
+
+def test_cancelled_work_is_dropped_and_its_tokens_are_given_back(
+    loaded_checkpoint: Checkpoint, gate: Gate, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    thread, metrics = make_thread(max_batch_tokens=16)
+    log: list[str] = []
+
+    async def main() -> None:
+        async def answer(work: PredictWork | SlicedWork[str]) -> object:
+            thread.submit(work)
+            return await work.result()
+
+        tokenize = loaded_checkpoint.encoder.tokenize
+        running = asyncio.ensure_future(answer(PredictWork("a", head(2, 0), tokenize([TextInput("first one")]))))
+        await asyncio.to_thread(gate.wait_for_call)
+        doomed = [
+            asyncio.ensure_future(answer(PredictWork("b", head(2, 1), tokenize(sentences(5, 7))))),
+            asyncio.ensure_future(answer(SlicedWork(50, sliced(3, log, "adapt")))),
+        ]
+        kept = asyncio.ensure_future(answer(PredictWork("c", head(3, 2), tokenize([TextInput("last one")]))))
+        await asyncio.sleep(0)
+        before = queued(metrics)
+        assert before > 50
+        for task in doomed:
+            task.cancel()
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(running, kept)
+        await until(lambda: queued(metrics) == 0)
+        assert all(task.cancelled() for task in doomed)
+
+    run(main())
+    assert log == []
+    doomed_ids = {tuple(text.ids) for text in loaded_checkpoint.encoder.tokenize(sentences(5, 7))}
+    assert not [text for batch in gate.batches for text in batch if tuple(text.ids) in doomed_ids]
+
+
+def test_work_cancelled_half_way_stops(
+    loaded_checkpoint: Checkpoint, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    thread, metrics = make_thread()
+    log: list[str] = []
+
+    async def main() -> None:
+        work: SlicedWork[str] = SlicedWork(100, sliced(1000, log, "adapt", 0.005))
+        thread.submit(work)
+        waiting = asyncio.ensure_future(work.result())
+        await until(lambda: len(log) > 3)
+        waiting.cancel()
+        await until(lambda: queued(metrics) == 0)
+
+    run(main())
+    count = len(log)
+    assert count < 200
+    time.sleep(0.05)
+    assert len(log) == count
+
+
+@pytest.mark.parametrize("others", [0, 1, 6])
+def test_one_requests_exception_fails_that_request_alone(
+    loaded_checkpoint: Checkpoint, gate: Gate, make_thread: Callable[..., tuple[ComputeThread, Metrics]], others: int
+) -> None:
+    thread, metrics = make_thread()
+    tokenize = loaded_checkpoint.encoder.tokenize
+
+    async def main() -> None:
+        works = [PredictWork(f"t{i}", head(2 + i, i), tokenize(sentences(2, i))) for i in range(others)]
+        bad = PredictWork("bad", head(2, 99), tokenize([TextInput("fine"), TextInput(POISON)]))
+        works.insert(others // 2, bad)
+        for work in works:
+            thread.submit(work)
+        gate.open()
+        results = await asyncio.gather(*(work.result() for work in works), return_exceptions=True)
+        for work, result in zip(works, results, strict=True):
+            if work is bad:
+                assert isinstance(result, RuntimeError)
+            else:
+                assert isinstance(result, list), result
+                assert [len(row) for row in result] == [len(work.adapter.labels)] * 2
+        await until(lambda: queued(metrics) == 0)
+        assert thread.alive
+        later = PredictWork("later", head(2, 0), tokenize(sentences(1)))
+        thread.submit(later)
+        assert len(await later.result()) == 1
+
+    run(main())
+
+
+def test_a_failing_adaptation_fails_alone(make_thread: Callable[..., tuple[ComputeThread, Metrics]]) -> None:
+    thread, metrics = make_thread()
+
+    def failing() -> Generator[None, None, str]:
+        yield
+        raise ValueError("no")
+
+    async def main() -> None:
+        log: list[str] = []
+        bad: SlicedWork[str] = SlicedWork(5, failing())
+        good: SlicedWork[str] = SlicedWork(5, sliced(3, log, "good"))
+        thread.submit(bad)
+        thread.submit(good)
+        with pytest.raises(ValueError, match="no"):
+            await bad.result()
+        assert await good.result() == "good"
+        await until(lambda: queued(metrics) == 0)
+        assert thread.alive
+
+    run(main())
+
+
+def test_a_closed_thread_fails_what_waits_and_refuses_the_rest(
+    loaded_checkpoint: Checkpoint, gate: Gate, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    thread, metrics = make_thread(max_batch_tokens=16)
+    tokenize = loaded_checkpoint.encoder.tokenize
+
+    async def main() -> None:
+        works: list[Any] = [PredictWork("a", head(2, i), tokenize(sentences(30, i))) for i in range(3)]
+        works.append(SlicedWork(5, sliced(1000, [], "adapt", 0.01)))
+        for work in works:
+            thread.submit(work)
+        await asyncio.to_thread(gate.wait_for_call)
+        closing = asyncio.ensure_future(asyncio.to_thread(thread.close))
+        await until(lambda: not thread.alive)
+        gate.open()
+        results = await asyncio.gather(*(work.result() for work in works), return_exceptions=True)
+        await closing
+        assert all(isinstance(result, ServerStopping) for result in results), results
+        with pytest.raises(ServerStopping):
+            thread.submit(PredictWork("a", head(2, 0), tokenize(sentences(1))))
+        assert queued(metrics) == 0
+
+    run(main())
+
+
+# ---- through the service -------------------------------------------------------------------------------------------
+
+
+def many_classes(n: int) -> list[dict[str, str]]:
+    """A support set of ``n`` classes."""
+    return [{"text": f"{WORDS[i % len(WORDS)]} number {i}", "label": f"class {i:02}"} for i in range(n)]
+
+
+def wait_until_drained(client: httpx.Client) -> None:
+    """The queue's gauge has to come back to zero."""
+    deadline = time.monotonic() + 10
+    while queued(parts_of(client).metrics) != 0:
+        assert time.monotonic() < deadline, "tokens were lost"
+        time.sleep(0.01)
+
+
+def test_concurrent_requests_of_many_tasks_equal_single_ones(service: httpx.Client) -> None:
+    sizes = [2, 3, 5, 8, 13, 21, 34, 55]
+    for size in sizes:
+        adapt(service, f"task-{size}", many_classes(size), steps=2)
+    requests = [(size, TEXTS[i % 6 : i % 6 + 1 + i % 3]) for i, size in enumerate(sizes * 6)]
+    single = [predict(service, f"task-{size}", texts)["predictions"] for size, texts in requests]
+    with ThreadPoolExecutor(24) as threads:
+        futures = [threads.submit(predict, service, f"task-{size}", texts) for size, texts in requests]
+        together = [future.result()["predictions"] for future in futures]
+    for (size, _), alone, mixed in zip(requests, single, together, strict=True):
+        for one, other in zip(alone, mixed, strict=True):
+            assert len(other["scores"]) == size
+            assert other["scores"] == pytest.approx(one["scores"], abs=1e-5)
+    wait_until_drained(service)
+
+
+def test_a_full_queue_answers_503_and_recovers(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = start_service(max_queue_tokens=200)
+    adapt(client)
+    gate = Gate(parts_of(client).engine.checkpoint, monkeypatch)
+
+    def ask(_: int) -> httpx.Response:
+        return client.post("/v1/tasks/bank/predict", json={"queries": TEXTS})
+
+    with ThreadPoolExecutor(12) as threads:
+        futures = [threads.submit(ask, i) for i in range(12)]
+        deadline = time.monotonic() + 20
+        while sum(future.done() for future in futures) < 6:
+            assert time.monotonic() < deadline, "nothing was refused"
+            time.sleep(0.01)
+        # An adapt is refused by the same queue
+        refused_adapt = client.post("/v1/tasks/bank/adapt", json={"support": SUPPORT * 10})
+        gate.open()
+        answers = [future.result() for future in futures]
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert 0 < len(refused) < len(answers)
+    for answer in [*refused, refused_adapt]:
+        assert answer.status_code == 503
+        assert answer.json()["code"] == "server_busy"
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert predict(client)["version"] == 1
+    wait_until_drained(client)
+
+
+def test_a_text_that_cannot_be_computed_fails_its_own_request_alone(
+    service: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapt(service, "one")
+    adapt(service, "two", OTHER_SUPPORT)
+    expected = predict(service, "one")["predictions"]
+    gate = Gate(parts_of(service).engine.checkpoint, monkeypatch)
+    with ThreadPoolExecutor(8) as threads:
+        good = [threads.submit(predict, service, "one") for _ in range(4)]
+        bad = threads.submit(service.post, "/v1/tasks/two/predict", json={"queries": ["fine", POISON]})
+        bad_adapt = threads.submit(
+            service.post,
+            "/v1/tasks/three/adapt",
+            json={"support": [*SUPPORT, {"text": POISON, "label": "card_arrival"}]},
+        )
+        time.sleep(0.3)
+        gate.open()
+        for future in good:
+            for one, other in zip(expected, future.result()["predictions"], strict=True):
+                assert other["scores"] == pytest.approx(one["scores"], abs=1e-5)
+        for failed in (bad.result(), bad_adapt.result()):
+            assert failed.status_code == 500
+            assert failed.json()["code"] == "internal_error"
+            assert "cannot be encoded" not in failed.text
+    assert predict(service, "two")["version"] == 1
+    assert service.get("/v1/tasks/three").status_code == 404
+    assert service.get("/livez").status_code == 200
+    wait_until_drained(service)

@@ -1,0 +1,188 @@
+"""Two tenants: nothing of one is seen, told or touched with the other's key."""
+
+import importlib
+import json
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+
+import service.routes
+from tests.conftest import SUPPORT, StartService
+from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, bearer, make_key, predict
+
+TASK = "secret-project"
+ABSENT = "absent-project"
+
+BODIES: dict[tuple[str, str], object] = {
+    ("POST", "/v1/tasks/{task}/predict"): {"queries": ["where is my card"]},
+    ("GET", "/v1/tasks/{task}"): None,
+    ("DELETE", "/v1/tasks/{task}"): None,
+    ("GET", "/v1/tasks/{task}/versions"): None,
+    ("POST", "/v1/tasks/{task}/rollback"): {"version": 1},
+}
+"""Every route that takes a task and finds it absent; a new route needs a line here."""
+
+CREATING = {("POST", "/v1/tasks/{task}/adapt")}
+"""Routes that make a task where there is none: another tenant's name is free to them. Held to it below."""
+
+VARIANTS: dict[tuple[str, str], list[object]] = {
+    ("POST", "/v1/tasks/{task}/predict"): [
+        {"queries": ["where is my card"], "version": 1},
+        {"queries": ["where is my card"], "version": 99},
+        {"queries": ["where is my card"], "top_k": 1, "abstain": True},
+    ],
+    ("POST", "/v1/tasks/{task}/rollback"): [{"version": 2}, {"version": 99}],
+}
+"""Further bodies: none of them may tell an existing task from an absent one."""
+
+
+@dataclass(frozen=True)
+class Tenants:
+    """A service, and what two tenants send with each request."""
+
+    client: httpx.Client
+    owner: dict[str, str]
+    stranger: dict[str, str]
+
+
+@pytest.fixture
+def tenants(stored_service: httpx.Client) -> Iterator[Tenants]:
+    """The owner has two versions of a task; the stranger has none."""
+    owner = bearer(make_key(stored_service, "acme"))
+    stranger = bearer(make_key(stored_service, "globex"))
+    adapt(stored_service, TASK, headers=owner)
+    adapt(stored_service, TASK, headers=owner, steps=3)
+    yield Tenants(stored_service, owner, stranger)
+
+
+def routes_with_a_task() -> set[tuple[str, str]]:
+    """Method and path of every route of every module in ``service.routes``."""
+    found = set()
+    for module in pkgutil.iter_modules(service.routes.__path__):
+        router = getattr(importlib.import_module(f"service.routes.{module.name}"), "router", None)
+        for route in router.routes if router else []:
+            if isinstance(route, APIRoute) and "{task}" in route.path:
+                found |= {(method, route.path) for method in route.methods}
+    return found
+
+
+def comparable(response: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
+    """All of an answer that does not differ by chance."""
+    headers = {name: value for name, value in response.headers.items() if name not in {"x-request-id", "server-timing"}}
+    return response.status_code, response.content, headers
+
+
+def view_of_owner(tenants: Tenants) -> tuple[object, ...]:
+    """All that the owner sees."""
+    client, headers = tenants.client, tenants.owner
+    return (
+        client.get("/v1/tasks", headers=headers).json(),
+        client.get(f"/v1/tasks/{TASK}/versions", headers=headers).json(),
+        predict(client, TASK, TEXTS, headers=headers),
+    )
+
+
+def test_every_route_that_takes_a_task_has_a_case_here(service: httpx.Client) -> None:
+    routes = routes_with_a_task()
+    assert routes == set(BODIES) | CREATING
+    described = {
+        (method.upper(), path)
+        for path, methods in service.get("/openapi.json").json()["paths"].items()
+        for method in methods
+        if "{task}" in path
+    }
+    assert described == routes
+
+
+def test_another_tenants_task_looks_like_an_absent_one(tenants: Tenants) -> None:
+    before = view_of_owner(tenants)
+    requests = [(route, body) for route in BODIES for body in [BODIES[route], *VARIANTS.get(route, [])]]
+    assert len(requests) >= 10
+    for (method, path), body in requests:
+        answers = [
+            tenants.client.request(method, path.format(task=task), json=body, headers=tenants.stranger)
+            for task in (TASK, ABSENT)
+        ]
+        assert comparable(answers[0]) == comparable(answers[1]), path
+        assert answers[0].status_code == 404, path
+        assert answers[0].json()["code"] == "task_not_found"
+        assert TASK not in answers[0].text
+        assert view_of_owner(tenants) == before, path
+
+
+def test_the_owners_own_request_finds_the_task(tenants: Tenants) -> None:
+    # Else the test above would pass for a route that never finds anything
+    for (method, path), body in sorted(BODIES.items(), key=lambda case: case[0][0] == "DELETE"):  # deleted last
+        response = tenants.client.request(method, path.format(task=TASK), json=body, headers=tenants.owner)
+        assert response.status_code == 200, response.text
+
+
+def test_lists_show_only_the_tenants_own_tasks(tenants: Tenants) -> None:
+    empty = tenants.client.get("/v1/tasks", headers=tenants.stranger)
+    assert empty.json() == {"tasks": [], "next": None}
+    adapt(tenants.client, "globex-task", OTHER_SUPPORT, headers=tenants.stranger)
+    for headers, names in ((tenants.owner, [TASK]), (tenants.stranger, ["globex-task"])):
+        for query in ("", "?limit=1", "?after=a"):
+            page = tenants.client.get(f"/v1/tasks{query}", headers=headers).json()
+            assert [task["task"] for task in page["tasks"]] == names
+            assert page["next"] is None
+
+
+def test_adapting_under_anothers_task_name_makes_a_task_of_ones_own(tenants: Tenants) -> None:
+    before = view_of_owner(tenants)
+    taken = adapt(tenants.client, TASK, OTHER_SUPPORT, headers=tenants.stranger)
+    free = adapt(tenants.client, ABSENT, OTHER_SUPPORT, headers=tenants.stranger)
+    changing = {"task", "elapsed_ms", "bytes"}
+    assert {k: v for k, v in taken.items() if k not in changing} == {k: v for k, v in free.items() if k not in changing}
+    assert taken["version"] == 1
+    scores = predict(tenants.client, TASK, ["the train"], headers=tenants.stranger)["predictions"][0]["scores"]
+    assert set(scores) == {"travel", "cooking"}
+    assert view_of_owner(tenants) == before
+    deleted = tenants.client.delete(f"/v1/tasks/{TASK}", headers=tenants.stranger)
+    assert deleted.status_code == 200
+    assert view_of_owner(tenants) == before
+
+
+def test_one_idempotency_key_serves_two_tenants(tenants: Tenants) -> None:
+    once = {"Idempotency-Key": "the-same-key"}
+    first = adapt(tenants.client, "shared", SUPPORT, headers={**tenants.owner, **once})
+    other = tenants.client.post(
+        "/v1/tasks/shared/adapt", json={"support": SUPPORT}, headers={**tenants.stranger, **once}
+    )
+    assert other.status_code == 200
+    assert "idempotent-replayed" not in other.headers
+    assert other.json()["elapsed_ms"] != first["elapsed_ms"]
+    different = tenants.client.post(
+        "/v1/tasks/shared2/adapt", json={"support": OTHER_SUPPORT}, headers={**tenants.stranger, **once}
+    )
+    assert different.status_code == 422
+
+
+def test_mixed_traffic_never_answers_with_anothers_labels(start_service: StartService) -> None:
+    client = start_service(cache_max_adapters=2)  # so that adapters are thrown out all the time
+    keys = {tenant: bearer(make_key(client, tenant)) for tenant in ("a", "b", "c", "d")}
+    for tenant, headers in keys.items():
+        support = [{**example, "label": f"{tenant}-{example['label']}"} for example in SUPPORT]
+        adapt(client, "same-name", support, headers=headers)
+    for _ in range(10):
+        for tenant, headers in keys.items():
+            for prediction in predict(client, "same-name", TEXTS[:2], headers=headers)["predictions"]:
+                assert all(label.startswith(f"{tenant}-") for label in prediction["scores"])
+
+
+def test_no_answer_to_a_stranger_names_what_the_owner_has(tenants: Tenants) -> None:
+    answers = [
+        tenants.client.request(method, path.format(task=TASK), json=body, headers=tenants.stranger).text
+        for (method, path), body in BODIES.items()
+    ]
+    answers += [
+        tenants.client.get(path, headers=tenants.stranger).text
+        for path in ("/v1/tasks", "/v1/checkpoint", "/metrics", "/readyz", "/openapi.json")
+    ]
+    shown = "\n".join(answers)
+    for own in ("acme", TASK, json.dumps(SUPPORT[0]["text"]), 'card_arrival":'):
+        assert own not in shown
