@@ -2,16 +2,18 @@
 
 Keys, all of a tenant's with one hash tag, so that they share a slot of a cluster:
 
-* ``handful:{TENANT}:task:TASK``, a hash: ``current``, ``adapter_id``, ``created_at`` and per version N ``record:N``,
-  ``adapter:N``, ``support:N``. One key a task makes commit, expiry and deletion atomic.
+* ``handful:{TENANT}:task:TASK``, a hash: ``current``, ``adapter_id``, ``created_at`` and per version N ``id:N``,
+  ``record:N``, ``adapter:N``, ``support:N``. One key a task makes commit, expiry and deletion atomic.
 * ``handful:{TENANT}:tasks``, a sorted set of task names, for listing.
-* ``handful:{TENANT}:once:KEY``, the answer under an idempotency key.
+* ``handful:{TENANT}:once:KEY``, the answer under an idempotency key; ``handful:{TENANT}:answers:TASK``, the set of a
+  task's, which go with it; ``handful:{TENANT}:deleted:TOKEN``, for a minute, a deletion that was carried out.
 * ``handful:keys``, a hash: SHA-256 of an API key -> its record.
 """
 
 import functools
 import json
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -35,10 +37,10 @@ _KEYS = "handful:keys"
 
 # A repeated commit, sent again because the first reply was lost, finds its own adapter_id and succeeds.
 _COMMIT = """
-local task, tasks, once = KEYS[1], KEYS[2], KEYS[3]
+local task, tasks, once, answers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local expected, version, adapter_id, record, adapter, ttl_ms, name, now = unpack(ARGV, 1, 8)
-local support_given, support, answer_given, answer, answer_ttl_ms = unpack(ARGV, 9)
-if redis.call('HGET', task, 'current') == version and redis.call('HGET', task, 'adapter_id') == adapter_id then
+local support_given, support, answer_given, answer, answer_ttl_ms, expected_id = unpack(ARGV, 9)
+if redis.call('HGET', task, 'id:' .. version) == adapter_id then
   return {'done', ''}
 end
 if answer_given == '1' then
@@ -46,20 +48,33 @@ if answer_given == '1' then
   if seen then return {'replay', seen} end
 end
 local current = redis.call('HGET', task, 'current') or '0'
-if current ~= expected then return {'conflict', current} end
-redis.call('HSET', task, 'current', version, 'adapter_id', adapter_id, 'record:' .. version, record,
-           'adapter:' .. version, adapter)
+local current_id = redis.call('HGET', task, 'adapter_id')
+if current ~= expected or (expected_id ~= '' and expected_id ~= current_id) then return {'conflict', current} end
+redis.call('HSET', task, 'current', version, 'adapter_id', adapter_id, 'id:' .. version, adapter_id,
+           'record:' .. version, record, 'adapter:' .. version, adapter)
 redis.call('HSETNX', task, 'created_at', now)
 if support_given == '1' then redis.call('HSET', task, 'support:' .. version, support) end
 if ttl_ms == '' then redis.call('PERSIST', task) else redis.call('PEXPIRE', task, ttl_ms) end
 redis.call('ZADD', tasks, 0, name)
-if answer_given == '1' then redis.call('SET', once, answer, 'PX', answer_ttl_ms) end
+if answer_given == '1' then
+  redis.call('SET', once, answer, 'PX', answer_ttl_ms)
+  redis.call('SADD', answers, once)
+  redis.call('PEXPIRE', answers, answer_ttl_ms)
+end
 return {'done', ''}
 """
 
+# A repeated deletion, sent again because the first reply was lost, finds its own token and says the same again
 _DELETE = """
-redis.call('ZREM', KEYS[2], ARGV[1])
-return redis.call('UNLINK', KEYS[1])
+local task, tasks, answers, token = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+if redis.call('EXISTS', token) == 1 then return 1 end
+redis.call('ZREM', tasks, ARGV[1])
+for _, once in ipairs(redis.call('SMEMBERS', answers)) do redis.call('UNLINK', once) end
+redis.call('UNLINK', answers)
+local found = redis.call('UNLINK', task)
+-- pcall: a full server deletes, but takes no token
+if found == 1 then redis.pcall('SET', token, '', 'PX', 60000) end
+return found
 """
 
 # A task that expired leaves its name in the list; it goes only if the task was not made anew meanwhile.
@@ -133,6 +148,7 @@ class RedisStore:
         new: NewVersion,
         *,
         expected_version: int,
+        expected_adapter_id: str | None = None,
         ttl_s: int | None = None,
         idempotent: IdempotentAnswer | None = None,
     ) -> None:
@@ -140,7 +156,12 @@ class RedisStore:
         version = new.version
         once = _once_key(version.tenant, idempotent.key if idempotent else "")
         outcome, detail = self._commit(
-            keys=[_task_key(version.tenant, version.task), _tasks_key(version.tenant), once],
+            keys=[
+                _task_key(version.tenant, version.task),
+                _tasks_key(version.tenant),
+                once,
+                _answers_key(version.tenant, version.task),
+            ],
             args=[
                 expected_version,
                 version.version,
@@ -155,6 +176,7 @@ class RedisStore:
                 int(idempotent is not None),
                 idempotent.answer if idempotent else b"",
                 idempotent.ttl_s * 1000 if idempotent else 0,
+                expected_adapter_id or "",
             ],
         )
         if outcome == b"conflict":
@@ -222,7 +244,13 @@ class RedisStore:
     @_bounded
     def delete(self, tenant: str, task: str) -> bool:
         """See ``TaskStore.delete``."""
-        return bool(self._delete(keys=[_task_key(tenant, task), _tasks_key(tenant)], args=[task]))
+        keys = [
+            _task_key(tenant, task),
+            _tasks_key(tenant),
+            _answers_key(tenant, task),
+            f"handful:{{{tenant}}}:deleted:{uuid.uuid4().hex}",
+        ]
+        return bool(self._delete(keys=keys, args=[task]))
 
     @_bounded
     def idempotent_answer(self, tenant: str, key: str) -> bytes | None:
@@ -255,6 +283,9 @@ class RedisStore:
     def remove_key(self, digest: str) -> bool:
         """See ``TaskStore.remove_key``."""
         return bool(self._redis.hdel(_KEYS, digest))
+
+    def purge_expired(self) -> None:
+        """See ``TaskStore.purge_expired``; Redis does so by itself."""
 
     @_bounded
     def ping(self) -> None:
@@ -317,6 +348,10 @@ def _task_key(tenant: str, task: str) -> str:
 
 def _tasks_key(tenant: str) -> str:
     return f"handful:{{{tenant}}}:tasks"
+
+
+def _answers_key(tenant: str, task: str) -> str:
+    return f"handful:{{{tenant}}}:answers:{task}"
 
 
 def _once_key(tenant: str, key: str) -> str:

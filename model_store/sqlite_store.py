@@ -34,7 +34,7 @@ CREATE TABLE versions (
     PRIMARY KEY (tenant, task, version)
 );
 CREATE TABLE idempotency (
-    tenant TEXT NOT NULL, key TEXT NOT NULL, answer BLOB NOT NULL, expires_at REAL NOT NULL,
+    tenant TEXT NOT NULL, key TEXT NOT NULL, task TEXT NOT NULL, answer BLOB NOT NULL, expires_at REAL NOT NULL,
     PRIMARY KEY (tenant, key)
 ) WITHOUT ROWID;
 CREATE INDEX idempotency_by_expiry ON idempotency (expires_at);
@@ -99,6 +99,7 @@ class SqliteStore:
         new: NewVersion,
         *,
         expected_version: int,
+        expected_adapter_id: str | None = None,
         ttl_s: int | None = None,
         idempotent: IdempotentAnswer | None = None,
     ) -> None:
@@ -113,9 +114,11 @@ class SqliteStore:
                 ).fetchone()
                 if row:
                     raise IdempotencyReplay(row[0])
-            row = db.execute("SELECT version FROM tasks WHERE tenant = ? AND task = ?", (tenant, task)).fetchone()
-            current = row[0] if row else 0
-            if current != expected_version:
+            row = db.execute(
+                "SELECT version, adapter_id FROM tasks WHERE tenant = ? AND task = ?", (tenant, task)
+            ).fetchone()
+            current, adapter_id = row or (0, None)
+            if current != expected_version or expected_adapter_id not in {None, adapter_id}:
                 raise VersionConflict(current)
             db.execute(
                 "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
@@ -128,8 +131,8 @@ class SqliteStore:
             )
             if idempotent is not None:
                 db.execute(
-                    "INSERT INTO idempotency VALUES (?, ?, ?, ?)",
-                    (tenant, idempotent.key, idempotent.answer, now + idempotent.ttl_s),
+                    "INSERT INTO idempotency VALUES (?, ?, ?, ?, ?)",
+                    (tenant, idempotent.key, task, idempotent.answer, now + idempotent.ttl_s),
                 )
 
     @_bounded
@@ -201,6 +204,7 @@ class SqliteStore:
         with self._write() as db:
             self._purge_expired(db, time.time())
             db.execute("DELETE FROM versions WHERE tenant = ? AND task = ?", (tenant, task))
+            db.execute("DELETE FROM idempotency WHERE tenant = ? AND task = ?", (tenant, task))
             found = db.execute("DELETE FROM tasks WHERE tenant = ? AND task = ?", (tenant, task)).rowcount > 0
             self._log_has_erased_texts |= found
         return found
@@ -246,6 +250,12 @@ class SqliteStore:
         """See ``TaskStore.remove_key``."""
         with self._write() as db:
             return db.execute("DELETE FROM api_keys WHERE digest = ?", (digest,)).rowcount > 0
+
+    @_bounded
+    def purge_expired(self) -> None:
+        """See ``TaskStore.purge_expired``."""
+        with self._write() as db:
+            self._purge_expired(db, time.time())
 
     @_bounded
     def ping(self) -> None:
@@ -303,7 +313,8 @@ class SqliteStore:
         try:
             yield db
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:  # a full disk has rolled back already
+                db.execute("ROLLBACK")
             raise
         db.execute("COMMIT")
         if self._log_has_erased_texts:

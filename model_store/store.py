@@ -28,6 +28,7 @@ class TaskStore(Protocol):
         new: NewVersion,
         *,
         expected_version: int,
+        expected_adapter_id: str | None = None,
         ttl_s: int | None = None,
         idempotent: IdempotentAnswer | None = None,
     ) -> None:
@@ -36,6 +37,8 @@ class TaskStore(Protocol):
         Args:
             new: Its number is ``expected_version + 1``.
             expected_version: The newest version that the caller knows; 0 for a new task.
+            expected_adapter_id: The newest version's unique id, where the number alone is not enough: a task that was
+                deleted and made anew has the same numbers.
             ttl_s: The task ends after this time; None takes a former limit away.
             idempotent: Committed in the same act.
 
@@ -85,6 +88,9 @@ class TaskStore(Protocol):
 
     def remove_key(self, digest: str) -> bool:
         """Shuts a key out; False where it was unknown."""
+
+    def purge_expired(self) -> None:
+        """Erases what has outlived its time, where the store does not do so by itself."""
 
     def ping(self) -> None:
         """Returns when the store answers."""

@@ -1,5 +1,6 @@
 """The one composition root."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from metalearn.encoder import select_device
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint, resolve_checkpoint
+from model_store.errors import StoreUnavailable
 from service.auth import Authenticator
 from service.engine.adapter_cache import AdapterCache
 from service.engine.adapters import Adapters
@@ -28,25 +30,30 @@ from service.store_access import StoreAccess, open_store
 
 log = logging.getLogger("handful")
 
+_PURGE_EVERY_S = 60
+
 _REQUEST_MODELS = (AdaptRequest, PredictRequest, ClassifyRequest, RollbackRequest, Problem)
 
 
-def create_app(settings: Settings, *, trusted: bool = False) -> FastAPI:
-    """The service as an ASGI app. The checkpoint is loaded and the store opened when the app starts.
+def create_app(settings: Settings, *, checkpoint: Checkpoint | None = None, trusted: bool = False) -> FastAPI:
+    """The service as an ASGI app. The store is opened when the app starts.
 
     Args:
         settings: Everything that can be configured.
+        checkpoint: What to answer with; None loads what the settings name when the app starts.
         trusted: Let callers in without a key; see ``Authenticator``. Never for an app behind a socket.
     """
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        parts = _start(settings, metrics, trusted=trusted)
+        parts = _start(settings, metrics, checkpoint or load_checkpoint(settings), trusted=trusted)
         app.state.parts = parts
+        purging = asyncio.create_task(_purge_expired(parts.access))
         try:
             yield
         finally:
+            purging.cancel()
             parts.engine.close()
             parts.access.close()
 
@@ -67,10 +74,24 @@ def create_app(settings: Settings, *, trusted: bool = False) -> FastAPI:
     return app
 
 
-def _start(settings: Settings, metrics: Metrics, *, trusted: bool) -> Parts:
+def load_checkpoint(settings: Settings) -> Checkpoint:
+    """The checkpoint that the settings name, on their device.
+
+    Raises:
+        CheckpointInvalid: It is missing, incomplete or altered.
+        DeviceUnavailable: The device does not exist here.
+    """
     torch.set_num_threads(settings.threads or granted_threads())
-    checkpoint = Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
+    return Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
+
+
+def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trusted: bool) -> Parts:
     access = StoreAccess(open_store(settings), metrics)
+    try:
+        for warning in access.store.warnings():
+            log.warning("store: %s", warning)
+    except StoreUnavailable as error:  # it may come later; until then /readyz says so
+        log.warning("store: %s", error)
     engine = Engine(checkpoint, settings, metrics)
     # The first pass is slow; the first request should not be
     checkpoint.encoder.encode_batch(checkpoint.encoder.tokenize([TextInput("warm up")]))
@@ -95,6 +116,16 @@ def _start(settings: Settings, metrics: Metrics, *, trusted: bool) -> Parts:
         access=access,
         authenticator=Authenticator(access, may_be_open=may_be_open, trusted=trusted, cache_s=settings.auth_cache_s),
     )
+
+
+async def _purge_expired(access: StoreAccess) -> None:
+    """Erases what has outlived its time also where nobody writes."""
+    while True:
+        try:
+            await access.call(access.store.purge_expired)
+        except StoreUnavailable as error:
+            log.warning("store: %s", error)
+        await asyncio.sleep(_PURGE_EVERY_S)
 
 
 def _document_bodies(app: FastAPI) -> None:

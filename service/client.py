@@ -1,5 +1,6 @@
 """A typed client. ``from service.client import Client``."""
 
+import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -192,11 +193,15 @@ class Client:
         write: bool = False,
     ) -> Answer:
         headers = {"Idempotency-Key": uuid.uuid4().hex} if write else {}
+        # ASCII: what no encoding can express reaches the server all the same, which says where it is
+        content = None if body is None else json.dumps(body).encode()
+        if content is not None:
+            headers["Content-Type"] = "application/json"
         parameters = {name: value for name, value in (query or {}).items() if value is not None}
         for attempt in range(_RETRIES + 1):
             last = attempt == _RETRIES
             try:
-                response = self._http.request(method, path, json=body, params=parameters, headers=headers)
+                response = self._http.request(method, path, content=content, params=parameters, headers=headers)
             except httpx.TransportError as error:
                 # A DELETE that was carried out but not answered would find nothing the second time
                 if last or method == "DELETE":

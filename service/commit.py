@@ -14,7 +14,6 @@ from model_store.codec import AdapterKey, encode_adapter
 from model_store.errors import IdempotencyReplay, VersionConflict
 from model_store.records import NewVersion, Version
 from service.idempotency import IdempotentRequest
-from service.request_context import Timings
 from service.routes.request import Parts, json_response
 
 _ATTEMPTS = 20
@@ -37,7 +36,6 @@ class VersionDraft:
 
 async def commit_next(
     parts: Parts,
-    timings: Timings,
     tenant: str,
     task: str,
     *,
@@ -47,7 +45,7 @@ async def commit_next(
     ttl_s: int | None,
     answer: Callable[[Version], BaseModel],
     idempotent: IdempotentRequest | None,
-    expected_version: int | None = None,
+    builds_on: Version | None = None,
 ) -> Response:
     """Commits an adapter as the task's newest version and answers.
 
@@ -56,7 +54,6 @@ async def commit_next(
 
     Args:
         parts: The app's parts.
-        timings: The request's.
         tenant: Whose task.
         task: Which task.
         adapter: The weights.
@@ -65,17 +62,18 @@ async def commit_next(
         ttl_s: The task ends after this time.
         answer: Makes the answer of the record.
         idempotent: Whether the answer is kept for a repeated request.
-        expected_version: The version that this one builds on; None where it builds on nothing.
+        builds_on: The newest version, where this one is only right on top of it; None where it builds on nothing.
 
     Raises:
         VersionConflict: Another commit, or a deletion, came first.
         StoreUnavailable: The store does not answer.
     """
-    store, began = parts.access.store, time.perf_counter()
-    expected = expected_version
-    if expected is None:
+    store = parts.access.store
+    if builds_on is None:
         current = await parts.access.call(store.current, tenant, task)
         expected = current.version if current else 0
+    else:
+        expected = builds_on.version
     for attempt in range(_ATTEMPTS):
         key = AdapterKey(tenant, task, expected + 1, uuid.uuid4().hex)
         data = encode_adapter(adapter, key)
@@ -93,11 +91,12 @@ async def commit_next(
                 store.commit,
                 NewVersion(version, data, support),
                 expected_version=expected,
+                expected_adapter_id=builds_on.adapter_id if builds_on else None,
                 ttl_s=ttl_s,
                 idempotent=idempotent.answer(body) if idempotent else None,
             )
         except VersionConflict as conflict:
-            if expected_version is not None or attempt == _ATTEMPTS - 1:
+            if builds_on is not None or attempt == _ATTEMPTS - 1:
                 raise
             expected = conflict.current_version
         except IdempotencyReplay as replay:
@@ -108,5 +107,4 @@ async def commit_next(
         else:
             break
     parts.adapters.keep(key, adapter)
-    timings.add("store", time.perf_counter() - began)
     return json_response(body)

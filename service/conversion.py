@@ -1,6 +1,7 @@
 """Wire models <-> domain types, and the limits on what a request may hold."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from metalearn.types import Example, SupportSet, TextInput
@@ -86,17 +87,16 @@ def to_support_set(request: AdaptationFields, settings: Settings) -> SupportSet:
 def with_ids(examples: Sequence[LabelledText]) -> tuple[Example, ...]:
     """Examples, each with an id: the given one, else one that its content and its repetition decide."""
     taken = {example.id for example in examples if example.id is not None}
+    repetitions: Counter[str] = Counter()
     result = []
     for example in examples:
         name = example.id
         if name is None:
             content = "\0".join([example.label, example.text, example.text_pair or ""])
             digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-            name, repetition = digest, 1
-            while name in taken:
-                repetition += 1
-                name = f"{digest}-{repetition}"
-            taken.add(name)
+            while name is None or name in taken:
+                repetitions[digest] += 1
+                name = digest if repetitions[digest] == 1 else f"{digest}-{repetitions[digest]}"
         result.append(Example(TextInput(example.text, example.text_pair), example.label, name))
     return tuple(result)
 

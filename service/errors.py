@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -19,6 +19,7 @@ log = logging.getLogger("handful")
 
 _MAX_FIELD_ERRORS = 20
 _MAX_MESSAGE_CHARS = 500
+_MAX_LISTED_ERRORS = 1000
 _UNIONS = ("queries", "abstain")
 _RETRY_SOON_S = "1"
 
@@ -108,10 +109,13 @@ def invalid_content(errors: Sequence[FieldError], code: str = "invalid_request")
     return ApiError(422, code, f"{shown[0].pointer}: {shown[0].detail}{more}", errors=shown)
 
 
-def field_errors(details: Sequence[ErrorDetails]) -> list[FieldError]:
-    """Field errors of a pydantic validation of the body; the offending input is never repeated."""
+def field_errors(error: ValidationError) -> list[FieldError]:
+    """Field errors of a validation of the body; the offending input is never repeated."""
+    if error.error_count() > _MAX_LISTED_ERRORS:
+        # Listing millions of them, a megabyte of wrong fields' worth, takes minutes and gigabytes
+        return [FieldError("#", f"{error.error_count()} faults, too many to list: see /docs for the body's form")]
     found: dict[str, str] = {}
-    for detail in details:
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
         path = list(detail["loc"])
         if path and path[0] in _UNIONS:
             # Parts in angle brackets name the branch of a union, not a place in the body

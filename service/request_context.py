@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from contextvars import ContextVar
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,6 +13,16 @@ from service.metrics import Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _PHASES = ("queue", "encode", "adapt", "store")
+
+
+_current: ContextVar["Timings"] = ContextVar("handful_timings")
+
+
+def add_to_current(phase: str, seconds: float) -> None:
+    """Adds to a phase of the request that is being served, if one is."""
+    timings = _current.get(None)
+    if timings is not None:
+        timings.add(phase, seconds)
 
 
 class Timings:
@@ -45,6 +56,7 @@ class RequestContext:
             return
         began = time.perf_counter()
         timings = Timings()
+        _current.set(timings)
         request_id = _request_id(scope)
         scope.setdefault("state", {}).update(timings=timings, request_id=request_id)
         status = 0

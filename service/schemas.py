@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
 from model_store.records import NAME_PATTERN, TaskRecord, Version
 
@@ -57,7 +57,9 @@ Abstain = Annotated[
 class AdaptationFields(_Request):
     """What ``adapt`` and ``classify`` share."""
 
-    support: list[LabelledText] = Field(description="The labelled examples: at least one per class, two classes.")
+    support: Annotated[list[LabelledText], FailFast()] = Field(
+        description="The labelled examples: at least one per class, two classes."
+    )
     steps: int | None = Field(None, ge=0, description="Inner steps; the checkpoint's own number where it is missing.")
     learning_rate: float | None = Field(
         None, gt=0, le=1000, allow_inf_nan=False, description="Inner learning rate; else the checkpoint's own."
@@ -85,7 +87,7 @@ class AdaptRequest(AdaptationFields):
 class PredictionFields(_Request):
     """What ``predict`` and ``classify`` share."""
 
-    queries: list[Query] = Field(description="Texts to classify.")
+    queries: Annotated[list[Query], FailFast()] = Field(description="Texts to classify.")
     top_k: int | None = Field(None, ge=1, description="How many labels to score in the answer; all where missing.")
     abstain: Abstain | None = Field(
         None,

@@ -29,10 +29,12 @@ def serve(**overrides: Any) -> None:
     prepare_threads(settings)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with stderr.status("loading the checkpoint"):
-        _fail_early(settings)
-        from service.app import create_app
+        # Here, where what is wrong with them can be said in one line
+        from service.app import create_app, load_checkpoint
+        from service.store_access import open_store
 
-        app = create_app(settings)
+        open_store(settings).close()
+        app = create_app(settings, checkpoint=load_checkpoint(settings))
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -78,17 +80,6 @@ class DrainingServer(uvicorn.Server):
 
     def _stop_accepting(self) -> None:
         self.should_exit = True
-
-
-def _fail_early(settings: Settings) -> None:
-    """Finds what would stop the app from starting, while it can still be said in one line."""
-    from metalearn.encoder import select_device
-    from model_store.checkpoint import read_manifest, resolve_checkpoint
-    from service.store_access import open_store
-
-    read_manifest(resolve_checkpoint(settings.checkpoint))
-    select_device(settings.device)
-    open_store(settings).close()
 
 
 def _with_setting_options(command: Any) -> Any:

@@ -69,11 +69,24 @@ class AdapterCache:
             entry.leases -= 1
             self._evict()
 
-    def _evict(self) -> None:
-        for key in list(self._entries):
-            if self._bytes <= self._max_bytes and len(self._entries) <= self._max_adapters:
-                break
-            if self._entries[key].leases == 0:
-                self._bytes -= self._entries.pop(key).size_bytes
-                self._metrics.cache_events.labels("evict").inc()
+    def forget(self, tenant: str, task: str) -> None:
+        """Drops all versions of a deleted task; who uses one right now keeps it until done."""
+        for key in [key for key in self._entries if key.tenant == tenant and key.task == task]:
+            self._bytes -= self._entries.pop(key).size_bytes
         self._metrics.cache_bytes.set(self._bytes)
+
+    def _evict(self) -> None:
+        size_bytes, count = self._bytes, len(self._entries)
+        victims = []
+        for key, entry in self._entries.items():
+            if size_bytes <= self._max_bytes and count <= self._max_adapters:
+                break
+            if entry.leases == 0:
+                victims.append(key)
+                size_bytes -= entry.size_bytes
+                count -= 1
+        for key in victims:
+            del self._entries[key]
+            self._metrics.cache_events.labels("evict").inc()
+        self._bytes = size_bytes
+        self._metrics.cache_bytes.set(size_bytes)

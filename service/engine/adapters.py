@@ -45,6 +45,10 @@ class Adapters:
         """Keeps a version that was just committed."""
         self._cache.put(key, adapter)
 
+    def forget(self, tenant: str, task: str) -> None:
+        """Drops a deleted task's versions."""
+        self._cache.forget(tenant, task)
+
     async def _resolve(self, tenant: str, task: str, version: int | None) -> tuple[AdapterKey, Adapter]:
         for attempt in (1, 2):
             key = await self._key(tenant, task, version)

@@ -53,15 +53,17 @@ class ComputeThread:
         """Queues work, or refuses it at once.
 
         Raises:
-            ServerBusy: The queue has no room for it. Work larger than the whole queue is let in when it is empty.
+            ServerBusy: The queue has no room for it. No work counts for more than half of the queue, so that a large
+                request can get in, and leaves room for others when it is.
             ServerStopping: The thread has ended.
         """
         with self._changed:
             if not self.alive:
                 raise ServerStopping
-            if self._queued_tokens and self._queued_tokens + work.tokens > self._max_queue_tokens:
+            work.charge = min(work.tokens, max(1, self._max_queue_tokens // 2))
+            if self._queued_tokens and self._queued_tokens + work.charge > self._max_queue_tokens:
                 raise ServerBusy
-            self._count(work.tokens)
+            self._count(work.charge)
             if isinstance(work, PredictWork):
                 self._predictions.append(work)
             else:
@@ -164,6 +166,7 @@ class ComputeThread:
             for index in indices:
                 work.answer(index, probabilities[row][:n_classes])
                 row += 1
+            self._computed(work, sum(len(work.text(i).ids) for i in indices))
         self._metrics.predict_queries.inc(len(texts))
         self._metrics.batch_queries.observe(len(texts))
         self._metrics.batch_tenants.observe(len({work.tenant for work, _ in batch}))
@@ -180,7 +183,7 @@ class ComputeThread:
             if work.start():
                 self._metrics.queue_wait.observe(work.queue_s)
             try:
-                next(work.slices)
+                self._computed(work, next(work.slices))
             except StopIteration as stop:
                 self._remove(work)
                 work.resolve(stop.value)
@@ -205,8 +208,17 @@ class ComputeThread:
                 self._sliced.remove(work)
             self._done(work)
 
+    def _computed(self, work: Work[Any], tokens: int) -> None:
+        """Gives back what a part of the work had in the queue."""
+        with self._changed:
+            work.tokens -= tokens
+            charge = min(work.charge, work.tokens)
+            self._count(charge - work.charge)
+            work.charge = charge
+
     def _done(self, work: Work[Any]) -> None:
-        self._count(-work.tokens)
+        self._count(-work.charge)
+        work.charge = 0
 
     def _count(self, tokens: int) -> None:
         self._queued_tokens += tokens

@@ -163,6 +163,11 @@ class Engine:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._tokenizing, self.checkpoint.encoder.tokenize, inputs)
 
+    def _wait_for_device(self) -> None:
+        """A GPU is handed work and left to it; without waiting, slices have no bound and timings no sense."""
+        if self.checkpoint.encoder.device.type == "cuda":
+            torch.cuda.synchronize(self.checkpoint.encoder.device)
+
     def _adapt_slices(
         self,
         support: SupportSet,
@@ -170,7 +175,7 @@ class Engine:
         texts: Sequence[TokenizedText],
         learner: Learner,
         options: AdaptOptions,
-    ) -> Generator[None, None, Adaptation]:
+    ) -> Generator[int, None, Adaptation]:
         """Encodes batch by batch, then takes step by step; runs on the compute thread."""
         checkpoint = self.checkpoint
         encoder = checkpoint.encoder
@@ -180,8 +185,9 @@ class Engine:
         for batch in plan_batches([len(text.ids) for text in texts], self._max_batch_tokens):
             began = time.perf_counter()
             features[batch] = encoder.encode_batch([texts[i] for i in batch])
+            self._wait_for_device()
             encode_s += time.perf_counter() - began
-            yield
+            yield sum(len(texts[i].ids) for i in batch)
         encoded = support_features(plan, features)
         steps = checkpoint.manifest.hyperparameters.steps if options.steps is None else options.steps
         states = adaptation_steps(
@@ -195,8 +201,9 @@ class Engine:
                 break
             losses.append(state.loss)
             fast_weights = state.fast_weights
+            self._wait_for_device()
             inner_s += time.perf_counter() - began
-            yield
+            yield 0
         result = finished(fast_weights, losses)
         examples = features[: plan.n_examples]
         accuracy = support_accuracy(learner.logits(result.fast_weights, examples), support.targets)

@@ -15,12 +15,14 @@ class Work(Generic[Result]):
     """Something to compute for one request. Made on the event loop; resolved or failed from any thread.
 
     Attributes:
-        tokens: What it counts in the queue.
+        tokens: Tokens still to be computed.
+        charge: What it counts in the queue: its tokens, or less where one request would fill the queue.
         queue_s: Time from admission to the first computation, once that began.
     """
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
+        self.charge = tokens
         self.queue_s = 0.0
         self._admitted_at = time.perf_counter()
         self._started = False
@@ -68,10 +70,10 @@ class SlicedWork(Work[Result]):
     """Work in slices, so that predictions need not wait for all of it.
 
     Attributes:
-        slices: Does one slice per ``next``; returns the result.
+        slices: Does one slice per ``next``, yields how many tokens that were, and returns the result.
     """
 
-    def __init__(self, tokens: int, slices: Generator[None, None, Result]) -> None:
+    def __init__(self, tokens: int, slices: Generator[int, None, Result]) -> None:
         super().__init__(tokens)
         self.slices = slices
 

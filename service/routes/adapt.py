@@ -1,5 +1,6 @@
 """``adapt``: a support set in, a stored version out. ``classify``: the same, storing nothing."""
 
+import asyncio
 import time
 from typing import Annotated
 
@@ -77,12 +78,12 @@ async def adapt(
 
     return await commit_next(
         parts,
-        timings,
         tenant,
         task,
         adapter=adaptation.adapter,
         draft=draft,
-        support=encode_support(support) if body.keep_support else None,
+        # Compressing megabytes takes long enough to be felt by others
+        support=await asyncio.to_thread(encode_support, support) if body.keep_support else None,
         ttl_s=body.ttl_seconds,
         answer=answer,
         idempotent=idempotent,

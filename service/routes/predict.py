@@ -1,6 +1,5 @@
 """``predict``: answers a tenant's queries; changes nothing."""
 
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -35,9 +34,7 @@ async def predict(
     """Classifies texts with the task's newest version, or with the one that is asked for."""
     inputs = to_inputs(body, parts.settings)
     threshold = abstain_threshold(body.abstain, parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold)
-    began = time.perf_counter()
     async with parts.adapters.lease(tenant, task, body.version) as (key, adapter):
-        timings.add("store", time.perf_counter() - began)
         result = await unless_disconnected(request, parts.engine.predict(tenant, adapter, inputs))
     timings.add("queue", result.queue_s)
     timings.add("encode", result.encode_s)

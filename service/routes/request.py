@@ -93,9 +93,7 @@ def json_body(model: type[Body]) -> Callable[[Request], Coroutine[Any, Any, Body
         try:
             return model.model_validate_json(data)
         except ValidationError as error:
-            raise invalid_content(
-                field_errors(error.errors(include_url=False, include_context=False, include_input=False))
-            ) from None
+            raise invalid_content(field_errors(error)) from None
 
     return read
 

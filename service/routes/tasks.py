@@ -7,13 +7,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from model_store.codec import AdapterKey, decode_adapter
+from model_store.errors import AdapterCorrupt
 from service.commit import VersionDraft, commit_next
 from service.engine.adapters import task_not_found
 from service.idempotency import IdempotentRequest, replayed
 from service.routes.request import (
     PROBLEMS,
     AppParts,
-    RequestTimings,
     TaskName,
     Tenant,
     json_body,
@@ -65,6 +65,7 @@ async def delete_task(task: TaskName, tenant: Tenant, parts: AppParts) -> Respon
     """Removes a task with all its versions and texts."""
     if not await parts.access.call(parts.access.store.delete, tenant, task):
         raise task_not_found()
+    parts.adapters.forget(tenant, task)
     return json_response(DeleteResponse(task=task))
 
 
@@ -89,7 +90,6 @@ async def rollback(
     task: TaskName,
     tenant: Tenant,
     parts: AppParts,
-    timings: RequestTimings,
     request: Request,
     body: Annotated[RollbackRequest, Depends(json_body(RollbackRequest))],
 ) -> Response:
@@ -101,25 +101,30 @@ async def rollback(
     former = await replayed(parts.access, tenant, idempotent)
     if former is not None:
         return former
-    store, began = parts.access.store, time.perf_counter()
+    store = parts.access.store
     record = await parts.access.call(store.task, tenant, task)
     source = await parts.access.call(store.version, tenant, task, body.version)
     data = await parts.access.call(store.load_adapter, tenant, task, body.version)
     support = await parts.access.call(store.load_support, tenant, task, body.version)
     if record is None or source is None or data is None:
         raise task_not_found()
-    timings.add("store", time.perf_counter() - began)
     encoder = parts.engine.checkpoint.encoder
-    adapter = decode_adapter(
-        data,
-        AdapterKey(tenant, task, source.version, source.adapter_id),
-        checkpoint=parts.engine.checkpoint.fingerprint,
-        dim=encoder.dim,
-        device=encoder.device,
-    )
+    try:
+        adapter = decode_adapter(
+            data,
+            AdapterKey(tenant, task, source.version, source.adapter_id),
+            checkpoint=parts.engine.checkpoint.fingerprint,
+            dim=encoder.dim,
+            device=encoder.device,
+        )
+    except AdapterCorrupt:
+        # Deleted and made anew between the reads, the task has another adapter under the same number
+        again = await parts.access.call(store.version, tenant, task, body.version)
+        if again is not None and again.adapter_id == source.adapter_id:
+            raise
+        raise task_not_found() from None
     return await commit_next(
         parts,
-        timings,
         tenant,
         task,
         adapter=adapter,
@@ -139,5 +144,5 @@ async def rollback(
         answer=VersionResponse.of,
         idempotent=idempotent,
         # A task that is deleted meanwhile must not come back
-        expected_version=record.current.version,
+        builds_on=record.current,
     )

@@ -1,5 +1,6 @@
 """What every store promises, held against SQLite and a real Valkey server alike."""
 
+import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -522,7 +523,7 @@ def test_adding_a_key_again_changes_nothing(store: TaskStore) -> None:
 
 def test_every_method_of_the_protocol_is_held_here(store: TaskStore) -> None:
     methods = {name for name in vars(TaskStore) if not name.startswith("_") and callable(getattr(TaskStore, name))}
-    assert methods == EVERY_CALL.keys() | {"warnings", "close"}
+    assert methods == EVERY_CALL.keys() | {"warnings", "close", "purge_expired"}
     assert store.kind in {"sqlite", "redis"}
 
 
@@ -531,3 +532,32 @@ def test_every_call_may_come_from_a_thread_of_its_own(store: TaskStore, name: st
     commit(store)
     with ThreadPoolExecutor(1) as thread:
         thread.submit(EVERY_CALL[name], store).result()
+
+
+def test_a_task_made_anew_is_another_one_whatever_its_number(store: TaskStore) -> None:
+    former = commit(store)
+    store.delete("acme", "bank")
+    anew = commit(store)
+    with pytest.raises(VersionConflict):
+        store.commit(new_version(version=2), expected_version=1, expected_adapter_id=former.version.adapter_id)
+    store.commit(new_version(version=2), expected_version=1, expected_adapter_id=anew.version.adapter_id)
+    assert [version.version for version in store.versions("acme", "bank")] == [2, 1]
+
+
+def test_a_deleted_task_takes_its_answers_with_it(store: TaskStore) -> None:
+    commit(store, idempotent=IdempotentAnswer("key", b"with the labels in it", 60))
+    commit(store, task="other", idempotent=IdempotentAnswer("another", b"stays", 60))
+    store.delete("acme", "bank")
+    assert store.idempotent_answer("acme", "key") is None
+    assert store.idempotent_answer("acme", "another") == b"stays"
+
+
+def test_purging_erases_what_has_outlived_its_time_and_nothing_else(store: TaskStore, store_url: str) -> None:
+    commit(store, task="mortal", ttl_s=60)
+    commit(store, task="other")
+    run_out(store_url, "acme", "mortal")
+    store.purge_expired()
+    assert [record.current.task for record in store.tasks("acme")] == ["other"]
+    if store_url.startswith("sqlite:"):
+        with sqlite3.connect(store_url.removeprefix("sqlite:")) as db:
+            assert db.execute("SELECT task FROM versions").fetchall() == [("other",)]

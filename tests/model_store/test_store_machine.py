@@ -28,6 +28,7 @@ class Model:
     versions: dict[tuple[str, str], list[NewVersion]] = field(default_factory=dict)
     limited: set[tuple[str, str]] = field(default_factory=set)
     answers: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    answered: dict[tuple[str, str], str] = field(default_factory=dict)
     keys: dict[int, str] = field(default_factory=dict)
 
 
@@ -82,11 +83,16 @@ class StoreMachine(RuleBasedStateMachine):
         if key is not None:
             assert (tenant, key) not in self.model.answers
             self.model.answers[tenant, key] = answer
+            self.model.answered[tenant, key] = task
 
     @rule(tenant=TENANT, task=TASK)
     def delete(self, tenant: str, task: str) -> None:
         assert self.store.delete(tenant, task) is ((tenant, task) in self.model.versions)
         self._forget(tenant, task)
+        for tenant_and_key, answered in list(self.model.answered.items()):
+            if (tenant_and_key[0], answered) == (tenant, task):
+                del self.model.answered[tenant_and_key]
+                del self.model.answers[tenant_and_key]
 
     @precondition(lambda self: self.model.limited)
     @rule(data=st.data())

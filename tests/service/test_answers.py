@@ -86,20 +86,18 @@ def test_the_log_names_the_request_of_an_unforeseen_error(
     assert "find-me-2" in caplog.text
 
 
-@pytest.mark.parametrize("request_id", ["a", "req-1", "0af7651916cd43dd8448eb211c80319c", "A.b_c:d/e+f=", "x" * 128])
-def test_a_sane_request_id_is_echoed(service: httpx.Client, request_id: str) -> None:
-    for path in ("/v1/tasks", "/v1/tasks/absent", "/nowhere", "/livez", "/metrics"):
-        response = service.get(path, headers={"X-Request-Id": request_id})
-        assert response.headers.get_list("x-request-id") == [request_id]
+def test_a_sane_request_id_is_echoed(service: httpx.Client) -> None:
+    for request_id in ("a", "req-1", "0af7651916cd43dd8448eb211c80319c", "A.b_c:d/e+f=", "x" * 128):
+        for path in ("/v1/tasks", "/v1/tasks/absent", "/nowhere", "/livez", "/metrics"):
+            response = service.get(path, headers={"X-Request-Id": request_id})
+            assert response.headers.get_list("x-request-id") == [request_id]
 
 
-@pytest.mark.parametrize(
-    "request_id", [b"", b" ", b"a b", b"x" * 129, b"<script>", b"a;b", "é".encode(), b"a\tb", b'"', b"%0a"]
-)
-def test_another_request_id_is_replaced(service: httpx.Client, request_id: bytes) -> None:
-    response = service.get("/livez", headers=[(b"X-Request-Id", request_id)])
-    (echoed,) = response.headers.get_list("x-request-id")
-    assert re.fullmatch(r"[0-9a-f]{16,}", echoed)
+def test_another_request_id_is_replaced(service: httpx.Client) -> None:
+    for request_id in (b"", b" ", b"a b", b"x" * 129, b"<script>", b"a;b", "é".encode(), b"a\tb", b'"', b"%0a"):
+        response = service.get("/livez", headers=[(b"X-Request-Id", request_id)])
+        (echoed,) = response.headers.get_list("x-request-id")
+        assert re.fullmatch(r"[0-9a-f]{16,}", echoed), request_id
 
 
 def test_requests_without_an_id_get_one_each(service: httpx.Client) -> None:

@@ -219,7 +219,6 @@ def test_local_needs_no_server_and_shares_the_store(handful: Handful) -> None:
         ("no-label.jsonl", '{"text": "a"}\n', "line 1"),
         ("a-list.jsonl", '["a", "b"]\n', "line 1"),
         ("number.jsonl", '{"text": 5, "label": "b"}\n', "line 1"),
-        ("deep.jsonl", "[" * 100_000 + "\n", "line 1"),
         ("wrong-columns.csv", "question,answer\na,b\n", "line 2"),
         ("open-quote.csv", 'text,label\n"' + "a" * 200_000 + ",b\n", "open-quote.csv"),
         ("latin-1.jsonl", b'{"text": "\xe9", "label": "b"}\n', "latin-1.jsonl"),
@@ -331,6 +330,8 @@ def test_help_is_there_for_every_command(handful: Handful) -> None:
 def test_the_program_itself_ends_with_one_line_and_no_traceback(
     tmp_path: Path, environment: dict[str, str], url: str
 ) -> None:
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000 + "\n")
+
     def run(*words: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, "-m", "service", *words],
@@ -347,6 +348,11 @@ def test_the_program_itself_ends_with_one_line_and_no_traceback(
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("error:")
     assert "Traceback" not in refused.stderr
+    # Here and not above: on 3.11 an overflow of the stack in C disturbs whatever this process parses later
+    deep = run("adapt", "program", "--support", "deep.jsonl")
+    assert (deep.returncode, deep.stdout) == (2, "")
+    assert "line 1" in deep.stderr
+    assert "Traceback" not in deep.stderr
     adapted = run("adapt", "program", "--support", "-")
     assert adapted.returncode == 0, adapted.stderr
     assert json.loads(adapted.stdout)["version"] == 1

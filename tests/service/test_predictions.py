@@ -214,6 +214,8 @@ def stored_bytes(url: str) -> Iterator[bytes]:
                     values.append(server.get(name))
                 elif kind == b"zset":
                     values += server.zrange(name, 0, -1)
+                elif kind == b"set":
+                    values += server.smembers(name)
                 else:
                     raise AssertionError(kind)
     for value in values:
