@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from model_store.errors import ModelStoreError
 from service.commands.output import stdout, waiting
@@ -38,7 +39,7 @@ def doctor(
             findings = list(check(settings))
         for level, what, found in findings:
             failed |= level == "error"
-            stdout.print(f"[{colours[level]}]{level:8}[/] {what:11} {found}", highlight=False, soft_wrap=True)
+            stdout.print(f"[{colours[level]}]{level:8}[/] {what:11} {escape(found)}", highlight=False, soft_wrap=True)
     raise typer.Exit(1 if failed else 0)
 
 

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 
 from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 stdout = Console()
@@ -14,9 +15,9 @@ stderr = Console(stderr=True)
 
 def complain(message: str, *details: str) -> None:
     """Says what went wrong."""
-    stderr.print(f"[bold red]error:[/] {_plain(message)}", highlight=False, soft_wrap=True)
+    stderr.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     for detail in details:
-        stderr.print(f"  {_plain(detail)}", highlight=False, soft_wrap=True)
+        stderr.print(f"  {escape(detail)}", highlight=False, soft_wrap=True)
 
 
 def show(
@@ -29,7 +30,7 @@ def show(
         return
     table = Table(*columns)
     for row in rows:
-        table.add_row(*(_plain(str(cell)) for cell in row))
+        table.add_row(*(escape(str(cell)) for cell in row))
     stdout.print(table)
 
 
@@ -42,7 +43,3 @@ def print_json(record: BaseModel | dict[str, object]) -> None:
 def waiting(message: str) -> AbstractContextManager[object]:
     """A spinner on a terminal, for what takes more than a second."""
     return stderr.status(message)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

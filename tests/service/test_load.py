@@ -1,0 +1,91 @@
+"""What one request may cost the others."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from service.conversion import with_ids
+from service.schemas import LabelledText
+from tests.conftest import SUPPORT
+
+ADAPT = "/v1/tasks/bank/adapt"
+
+
+def test_equal_examples_get_names_of_their_own_whatever_names_are_given() -> None:
+    (plain,) = with_ids([LabelledText(text="a", label="b")])
+    given = LabelledText(text="c", label="d", id=f"{plain.id}-3")
+    examples = with_ids([*[LabelledText(text="a", label="b")] * 2000, given])
+    assert len({example.id for example in examples}) == 2001
+    assert [example.id for example in examples[:4]] == [plain.id, f"{plain.id}-2", f"{plain.id}-4", f"{plain.id}-5"]
+    assert examples[-1].id == f"{plain.id}-3"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"support": SUPPORT, "labels": {str(i): i for i in range(5000)}}, "#"),
+        ({"support": SUPPORT, **{f"unknown{i}": i for i in range(5000)}}, "#"),
+        ({"support": [1] * 100_000}, "#/support/0"),
+    ],
+)
+def test_masses_of_faults_are_refused_without_listing_them(
+    service: httpx.Client, body: dict[str, object], pointer: str
+) -> None:
+    answer = service.post(ADAPT, json=body)
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+def test_a_request_larger_than_the_queue_leaves_room_for_others(start_service: Callable[..., httpx.Client]) -> None:
+    service = start_service(max_queue_tokens=200)
+    assert service.post("/v1/tasks/small/adapt", json={"support": SUPPORT}).status_code == 200
+    large = [{"text": f"text number {i}, of some more words than one", "label": str(i % 5)} for i in range(1500)]
+    answers: list[httpx.Response] = []
+
+    def adapt() -> None:
+        answers.append(service.post(ADAPT, json={"support": large, "use_label_text": False}))
+
+    adapting = threading.Thread(target=adapt)
+    adapting.start()
+    meanwhile = []
+    while adapting.is_alive():
+        if "handful_queue_tokens 100.0" in service.get("/metrics").text:
+            meanwhile.append(service.post("/v1/tasks/small/predict", json={"queries": ["short"]}).status_code)
+        time.sleep(0.001)
+    adapting.join()
+    assert answers[0].status_code == 200
+    assert meanwhile, "the large request was never seen in the queue: the test shows nothing"
+    assert set(meanwhile) == {200}
+    assert "handful_queue_tokens 0.0" in service.get("/metrics").text
+
+
+def test_a_rollback_does_not_bring_a_deleted_task_back(service: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.post(ADAPT, json={"support": SUPPORT})
+    store = service.app.state.parts.access.store  # type: ignore[attr-defined]
+    load_support = store.load_support
+    others = [{"text": "one", "label": "new"}, {"text": "two", "label": "newer"}]
+
+    def load_support_while_the_task_is_made_anew(*key: object) -> object:
+        found = load_support(*key)
+        service.delete("/v1/tasks/bank")
+        assert service.post(ADAPT, json={"support": others}).json()["version"] == 1
+        return found
+
+    load_support_while_the_task_is_made_anew.__name__ = "load_support"
+    monkeypatch.setattr(store, "load_support", load_support_while_the_task_is_made_anew)
+    answer = service.post("/v1/tasks/bank/rollback", json={"version": 1})
+    assert (answer.status_code, answer.json()["code"]) == (409, "version_conflict")
+    task = service.get("/v1/tasks/bank").json()
+    assert (task["version"], task["labels"]) == (1, ["new", "newer"])
+
+
+def test_what_puts_data_at_risk_is_logged_at_the_start(
+    start_service: Callable[..., httpx.Client], redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        start_service(store=redis_url)
+    assert "append-only file is off" in caplog.text
