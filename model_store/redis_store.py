@@ -10,13 +10,12 @@ Keys, all of a tenant's with one hash tag, so that they share a slot of a cluste
 * ``handful:keys``, a hash: SHA-256 of an API key -> its record.
 """
 
-import functools
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
 import redis
 from redis.backoff import ConstantBackoff
@@ -24,6 +23,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from redis.retry import Retry
 
 from model_store.errors import IdempotencyReplay, StoreFull, StoreUnavailable, VersionConflict
+from model_store.failures import failing_as
 from model_store.records import (
     ApiKeyRecord,
     CurrentVersion,
@@ -32,75 +32,16 @@ from model_store.records import (
     TaskRecord,
     Version,
 )
+from model_store.redis_scripts import COMMIT, DELETE, FORGET_EXPIRED
 
 _KEYS = "handful:keys"
 
-# A repeated commit, sent again because the first reply was lost, finds its own adapter_id and succeeds.
-_COMMIT = """
-local task, tasks, once, answers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local expected, version, adapter_id, record, adapter, ttl_ms, name, now = unpack(ARGV, 1, 8)
-local support_given, support, answer_given, answer, answer_ttl_ms, expected_id = unpack(ARGV, 9)
-if redis.call('HGET', task, 'id:' .. version) == adapter_id then
-  return {'done', ''}
-end
-if answer_given == '1' then
-  local seen = redis.call('GET', once)
-  if seen then return {'replay', seen} end
-end
-local current = redis.call('HGET', task, 'current') or '0'
-local current_id = redis.call('HGET', task, 'adapter_id')
-if current ~= expected or (expected_id ~= '' and expected_id ~= current_id) then return {'conflict', current} end
-redis.call('HSET', task, 'current', version, 'adapter_id', adapter_id, 'id:' .. version, adapter_id,
-           'record:' .. version, record, 'adapter:' .. version, adapter)
-redis.call('HSETNX', task, 'created_at', now)
-if support_given == '1' then redis.call('HSET', task, 'support:' .. version, support) end
-if ttl_ms == '' then redis.call('PERSIST', task) else redis.call('PEXPIRE', task, ttl_ms) end
-redis.call('ZADD', tasks, 0, name)
-if answer_given == '1' then
-  redis.call('SET', once, answer, 'PX', answer_ttl_ms)
-  redis.call('SADD', answers, once)
-  redis.call('PEXPIRE', answers, answer_ttl_ms)
-end
-return {'done', ''}
-"""
 
-# A repeated deletion, sent again because the first reply was lost, finds its own token and says the same again
-_DELETE = """
-local task, tasks, answers, token = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-if redis.call('EXISTS', token) == 1 then return 1 end
-redis.call('ZREM', tasks, ARGV[1])
-for _, once in ipairs(redis.call('SMEMBERS', answers)) do redis.call('UNLINK', once) end
-redis.call('UNLINK', answers)
-local found = redis.call('UNLINK', task)
--- pcall: a full server deletes, but takes no token
-if found == 1 then redis.pcall('SET', token, '', 'PX', 60000) end
-return found
-"""
-
-# A task that expired leaves its name in the list; it goes only if the task was not made anew meanwhile.
-_FORGET_EXPIRED = """
-if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end
-"""
-
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
+def _translate(_: object, error: Exception) -> StoreUnavailable:
+    return (StoreFull if isinstance(error, OutOfMemoryError) else StoreUnavailable)(f"Redis: {error}")
 
 
-def _bounded(
-    method: Callable[Concatenate["RedisStore", _Parameters], _Result],
-) -> Callable[Concatenate["RedisStore", _Parameters], _Result]:
-    """Turns every failure of the client or the server into ``StoreUnavailable``."""
-
-    @functools.wraps(method)
-    def wrapper(self: "RedisStore", *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        try:
-            return method(self, *args, **kwargs)
-        except OutOfMemoryError as error:
-            raise StoreFull(f"Redis: {error}") from error
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"Redis: {error}") from error
-
-    return cast(Callable[Concatenate["RedisStore", _Parameters], _Result], wrapper)
+_bounded = failing_as(_translate, RedisError, OSError)
 
 
 class RedisStore:
@@ -138,9 +79,9 @@ class RedisStore:
         except ValueError as error:
             raise StoreUnavailable(f"Redis: {error}") from error
         self._redis: Any = redis.Redis(connection_pool=pool)
-        self._commit = self._redis.register_script(_COMMIT)
-        self._delete = self._redis.register_script(_DELETE)
-        self._forget_expired = self._redis.register_script(_FORGET_EXPIRED)
+        self._commit = self._redis.register_script(COMMIT)
+        self._delete = self._redis.register_script(DELETE)
+        self._forget_expired = self._redis.register_script(FORGET_EXPIRED)
 
     @_bounded
     def commit(

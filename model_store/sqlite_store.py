@@ -1,16 +1,16 @@
 """The embedded store: one SQLite file, safe for several processes on one machine."""
 
 import contextlib
-import functools
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any
 
 from model_store.errors import IdempotencyReplay, StoreFull, StoreUnavailable, VersionConflict
+from model_store.failures import failing_as
 from model_store.records import (
     ApiKeyRecord,
     CurrentVersion,
@@ -44,25 +44,13 @@ CREATE TABLE api_keys (
 """
 _ALIVE = "(t.expires_at IS NULL OR t.expires_at > :now)"
 
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
+
+def _translate(store: "SqliteStore", error: Exception) -> StoreUnavailable:
+    full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return (StoreFull if full else StoreUnavailable)(f"SQLite at {store.path}: {error}")
 
 
-def _bounded(
-    method: Callable[Concatenate["SqliteStore", _Parameters], _Result],
-) -> Callable[Concatenate["SqliteStore", _Parameters], _Result]:
-    """Turns every SQLite failure into ``StoreUnavailable``."""
-
-    @functools.wraps(method)
-    def wrapper(self: "SqliteStore", *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        try:
-            return method(self, *args, **kwargs)
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                raise StoreFull(f"SQLite at {self.path}: {error}") from error
-            raise StoreUnavailable(f"SQLite at {self.path}: {error}") from error
-
-    return cast(Callable[Concatenate["SqliteStore", _Parameters], _Result], wrapper)
+_bounded = failing_as(_translate, sqlite3.Error)
 
 
 class SqliteStore:

@@ -1,0 +1,48 @@
+"""What has to happen in Redis all at once: Lua, which runs on every version since 5. Keys: see ``redis_store``."""
+
+# A repeated commit, sent again because the first reply was lost, finds its own adapter_id and succeeds.
+COMMIT = """
+local task, tasks, once, answers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local expected, version, adapter_id, record, adapter, ttl_ms, name, now = unpack(ARGV, 1, 8)
+local support_given, support, answer_given, answer, answer_ttl_ms, expected_id = unpack(ARGV, 9)
+if redis.call('HGET', task, 'id:' .. version) == adapter_id then
+  return {'done', ''}
+end
+if answer_given == '1' then
+  local seen = redis.call('GET', once)
+  if seen then return {'replay', seen} end
+end
+local current = redis.call('HGET', task, 'current') or '0'
+local current_id = redis.call('HGET', task, 'adapter_id')
+if current ~= expected or (expected_id ~= '' and expected_id ~= current_id) then return {'conflict', current} end
+redis.call('HSET', task, 'current', version, 'adapter_id', adapter_id, 'id:' .. version, adapter_id,
+           'record:' .. version, record, 'adapter:' .. version, adapter)
+redis.call('HSETNX', task, 'created_at', now)
+if support_given == '1' then redis.call('HSET', task, 'support:' .. version, support) end
+if ttl_ms == '' then redis.call('PERSIST', task) else redis.call('PEXPIRE', task, ttl_ms) end
+redis.call('ZADD', tasks, 0, name)
+if answer_given == '1' then
+  redis.call('SET', once, answer, 'PX', answer_ttl_ms)
+  redis.call('SADD', answers, once)
+  redis.call('PEXPIRE', answers, answer_ttl_ms)
+end
+return {'done', ''}
+"""
+
+# A repeated deletion, sent again because the first reply was lost, finds its own token and says the same again
+DELETE = """
+local task, tasks, answers, token = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+if redis.call('EXISTS', token) == 1 then return 1 end
+redis.call('ZREM', tasks, ARGV[1])
+for _, once in ipairs(redis.call('SMEMBERS', answers)) do redis.call('UNLINK', once) end
+redis.call('UNLINK', answers)
+local found = redis.call('UNLINK', task)
+-- pcall: a full server deletes, but takes no token
+if found == 1 then redis.pcall('SET', token, '', 'PX', 60000) end
+return found
+"""
+
+# A task that expired leaves its name in the list; it goes only if the task was not made anew meanwhile.
+FORGET_EXPIRED = """
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end
+"""
