@@ -62,6 +62,14 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def sqlite_path(self) -> Path | None:
+        """The embedded store's file; None where the store is another one."""
+        url = self.store.get_secret_value()
+        if not url.startswith("sqlite:"):
+            return None
+        return Path(url.removeprefix("sqlite:").removeprefix("//")).expanduser()
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         return self.host in {"localhost", "::1"} or self.host.startswith("127.")

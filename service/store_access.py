@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from model_store.errors import StoreUnavailable
@@ -28,10 +27,9 @@ def open_store(settings: Settings) -> TaskStore:
     Raises:
         StoreUnavailable: It cannot be opened.
     """
-    url = settings.store.get_secret_value()
-    if url.startswith("sqlite:"):
-        return SqliteStore(Path(url.removeprefix("sqlite:").removeprefix("//")).expanduser())
-    return RedisStore(url, timeout_s=settings.store_timeout_s, max_connections=_THREADS)
+    if settings.sqlite_path is not None:
+        return SqliteStore(settings.sqlite_path)
+    return RedisStore(settings.store.get_secret_value(), timeout_s=settings.store_timeout_s, max_connections=_THREADS)
 
 
 class StoreAccess:

@@ -1,7 +1,7 @@
 """How commands reach a service: a running server, or the app inside this process."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Annotated
 
 import typer
@@ -34,12 +34,9 @@ def connect(url: str | None, api_key: str | None, *, local: bool, store: str | N
         return
     own = load_settings(store=store, log_level="error")
     prepare_threads(own)
-    with waiting("loading the checkpoint"):
-        from service.local import local_client
+    with ExitStack() as stack:
+        with waiting("loading the checkpoint"):
+            from service.local import local_client
 
-        context = local_client(own)
-        client = context.__enter__()
-    try:
+            client = stack.enter_context(local_client(own))
         yield client
-    finally:
-        context.__exit__(None, None, None)

@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -95,10 +94,9 @@ def _threads(settings: Settings) -> Iterator[Finding]:
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    url = settings.store.get_secret_value()
-    if not url.startswith("sqlite:"):
+    if settings.sqlite_path is None:
         return
-    folder = Path(url.removeprefix("sqlite:").removeprefix("//")).expanduser().absolute().parent
+    folder = settings.sqlite_path.absolute().parent
     free = shutil.disk_usage(folder).free
     yield "ok" if free > _LOW_DISK_BYTES else "warning", "disk", f"{free / 2**30:.1f} GiB free in {folder}"
 
