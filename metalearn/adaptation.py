@@ -1,17 +1,17 @@
-"""From a support set to an adapter: which texts are encoded, and how the learner's parts make an inner loop."""
+"""From labelled texts to what a learner adapts on: which texts are encoded, and what each counts."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.errors import InvalidSupportSet
-from metalearn.inner_loop import InnerState, inner_steps
-from metalearn.label_text import label_texts
-from metalearn.learners import Learner
-from metalearn.types import SlowWeights, SupportFeatures, SupportSet, TextInput
+from metalearn.body import HiddenTexts, TextBody
+from metalearn.errors import InvalidEpisode, InvalidSupportSet
+from metalearn.label_text import label_texts, words_of_labels
+from metalearn.meta_model import PreparedEpisode, PreparedSet
+from metalearn.types import Episode, LabelledTexts, Objective, SupportSet, Target, TextInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,46 +59,73 @@ def plan_support(support: SupportSet, *, label_text_weight: float) -> SupportPla
     )
 
 
-def support_features(plan: SupportPlan, features: Float[Tensor, "inputs dim"]) -> SupportFeatures:
-    """The encoded support set: row i of ``features`` belongs to input i of the plan."""
-    return SupportFeatures(
-        features,
-        torch.tensor(plan.targets, device=features.device),
-        torch.tensor(plan.weights, dtype=features.dtype, device=features.device),
-        plan.n_classes,
-    )
+def prepared_support(plan: SupportPlan, inputs: HiddenTexts) -> PreparedSet:
+    """The support set as the body reads it: text i of ``inputs`` belongs to input i of the plan."""
+    device = inputs.order.device
+    targets = torch.tensor(plan.targets, device=device)
+    return PreparedSet(inputs, targets, torch.tensor(plan.weights, device=device), plan.n_classes)
 
 
-def adaptation_steps(
-    learner: Learner,
-    slow: SlowWeights,
-    support: SupportFeatures,
-    *,
-    steps: int,
-    learning_rate: float | None = None,
-    create_graph: bool = False,
-) -> Iterator[InnerState]:
-    """The inner loop of one task: the learner's start, then ``steps`` gradient steps.
+def prepare_episode(body: TextBody, episode: Episode, *, label_text_weight: float = 0.0) -> PreparedEpisode:
+    """Tokenizes an episode and runs the frozen layers.
 
     Args:
-        learner: Says how fast weights start and what is descended on.
-        slow: The meta-learned weights.
-        support: The encoded support set.
-        steps: Number of inner steps.
-        learning_rate: Takes the place of the meta-learned rate.
-        create_graph: Keep the graph, for meta-gradients.
+        body: Reads the texts.
+        episode: What was sampled.
+        label_text_weight: What the words of a label count beside an example; 0 leaves them out.
 
-    Yields:
-        The start and the state after each step.
+    Raises:
+        InvalidEpisode: A text has no token.
     """
-    return inner_steps(
-        learner.start(slow, support),
-        lambda fast_weights: learner.support_loss(fast_weights, support),
-        rule=learner.rule,
-        learning_rates=learner.learning_rates(slow, support, base_rate=learning_rate),
-        steps=steps,
-        create_graph=create_graph,
+    return PreparedEpisode(
+        prepare_episode_support(body, episode, label_text_weight=label_text_weight),
+        _prepared(body, episode.query, [1.0] * len(episode.query.inputs), episode),
+        episode.task,
+        episode.group,
     )
+
+
+def prepare_episode_support(body: TextBody, episode: Episode, *, label_text_weight: float = 0.0) -> PreparedSet:
+    """The support set alone, with the words of the labels; see ``prepare_episode``.
+
+    Raises:
+        InvalidEpisode: A text has no token.
+    """
+    support = episode.support
+    weights = [1.0] * len(support.inputs)
+    if label_text_weight > 0 and episode.objective == "classification":
+        texts = words_of_labels(episode.labels)
+        support = LabelledTexts(support.inputs + tuple(texts.values()), support.targets + tuple(texts))
+        weights += [label_text_weight] * len(texts)
+    return _prepared(body, support, weights, episode)
+
+
+def _prepared(body: TextBody, texts: LabelledTexts, weights: list[float], episode: Episode) -> PreparedSet:
+    tokenized = body.encoder.tokenize(texts.inputs)
+    for text, read in zip(texts.inputs, tokenized, strict=True):
+        if read.empty:
+            raise InvalidEpisode(f"a text of {episode.task} has no token: {text.text[:40]!r}")
+    device = body.encoder.device
+    return PreparedSet(
+        body.prepare(tokenized),
+        target_tensor(episode.objective, texts.targets, episode.n_classes).to(device),
+        torch.tensor(weights, device=device),
+        episode.n_classes,
+        episode.objective,
+    )
+
+
+def target_tensor(objective: Objective, targets: Sequence[Target], n_classes: int) -> Tensor:
+    """Targets as ``EncodedSet`` holds them: class indices, rows of zeros and ones, or scores."""
+    if objective == "classification":
+        return torch.tensor(targets, dtype=torch.long)
+    if objective == "regression":
+        return torch.tensor(targets, dtype=torch.float32).reshape(-1, 1)
+    rows = torch.zeros(len(targets), n_classes)
+    for row, classes in enumerate(targets):
+        assert isinstance(classes, tuple)  # noqa: S101 - what an episode of this objective holds
+        rows[row, list(classes)] = 1.0
+    return rows
 
 
 def support_accuracy(logits: Float[Tensor, "examples classes"], targets: tuple[int, ...]) -> float:

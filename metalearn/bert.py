@@ -8,6 +8,7 @@ Source: Devlin et al. 2019; layer for layer the ``BertModel`` of transformers wi
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,12 +77,11 @@ class _Embedding(nn.Embedding):
 
 
 class BertLayer(nn.Module):
-    """Self-attention and feed-forward, each followed by a residual sum and a layer norm."""
+    """Self-attention and feed-forward, each followed by a residual sum and a layer norm. Holds weights only."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         dim = config.hidden_size
-        self.heads = config.num_attention_heads
         self.query_key_value = _Linear(dim, 3 * dim)
         self.attention_output = _Linear(dim, dim)
         self.attention_norm = nn.LayerNorm(dim, config.layer_norm_eps)
@@ -89,22 +89,40 @@ class BertLayer(nn.Module):
         self.output = _Linear(config.intermediate_size, dim)
         self.output_norm = nn.LayerNorm(dim, config.layer_norm_eps)
 
-    def forward(
-        self, hidden: Float[Tensor, "texts tokens dim"], attended: Bool[Tensor, "texts 1 1 tokens"] | None
-    ) -> Float[Tensor, "texts tokens dim"]:
-        """One layer; ``attended`` is None where no token is padding."""
-        texts, tokens, dim = hidden.shape
-        query, key, value = (
-            self.query_key_value(hidden)
-            .view(texts, tokens, 3, self.heads, dim // self.heads)
-            .permute(2, 0, 3, 1, 4)
-            .unbind(0)
+
+def layer_forward(
+    config: BertConfig,
+    weights: Mapping[str, Tensor],
+    hidden: Float[Tensor, "texts tokens dim"],
+    attended: Bool[Tensor, "texts 1 1 tokens"] | None,
+) -> Float[Tensor, "texts tokens dim"]:
+    """One layer as a function of its weights, so that a task may bring its own.
+
+    Args:
+        config: Shape of the encoder.
+        weights: Named as in ``BertLayer``.
+        hidden: The layer's input.
+        attended: None where no token is padding.
+    """
+
+    def linear(name: str, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    def norm(name: str, inputs: Tensor) -> Tensor:
+        return F.layer_norm(
+            inputs, (dim,), weights[f"{name}.weight"], weights[f"{name}.bias"], eps=config.layer_norm_eps
         )
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attended)
-        mixed = mixed.transpose(1, 2).reshape(texts, tokens, dim)
-        hidden = self.attention_norm(hidden + self.attention_output(mixed))
-        normed: Tensor = self.output_norm(hidden + self.output(F.gelu(self.feed_forward(hidden))))
-        return normed
+
+    texts, tokens, dim = hidden.shape
+    heads = config.num_attention_heads
+    query, key, value = (
+        linear("query_key_value", hidden).view(texts, tokens, 3, heads, dim // heads).permute(2, 0, 3, 1, 4).unbind(0)
+    )
+    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attended)
+    hidden = norm(
+        "attention_norm", hidden + linear("attention_output", mixed.transpose(1, 2).reshape(texts, tokens, dim))
+    )
+    return norm("output_norm", hidden + linear("output", F.gelu(linear("feed_forward", hidden))))
 
 
 class BertEncoder(nn.Module):
@@ -139,6 +157,48 @@ class BertEncoder(nn.Module):
             raise EncoderUnavailable(f"the weights in {folder} do not fit its config.json: {error}") from error
         return encoder
 
+    def embed(
+        self, ids: Int[Tensor, "texts tokens"], types: Int[Tensor, "texts tokens"]
+    ) -> Float[Tensor, "texts tokens dim"]:
+        """What the first layer reads."""
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        embedded: Tensor = self.norm(self.words(ids) + self.types(types) + self.positions(positions))
+        return embedded
+
+    def run_layers(
+        self,
+        hidden: Float[Tensor, "texts tokens dim"],
+        attended: Bool[Tensor, "texts tokens"] | None,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> Float[Tensor, "texts tokens dim"]:
+        """Hidden states after the layers from ``first`` up to, not including, ``last``.
+
+        Args:
+            hidden: What layer ``first`` reads.
+            attended: None where no token is padding.
+            first: Index of the first layer that runs.
+            last: Index after the last one; all by default.
+            weights: Take the place of the encoder's own, by the names of ``layer_weights``.
+        """
+        mask = None if attended is None else attended[:, None, None, :]
+        for i in list(range(len(self.layers)))[first:last]:
+            own: dict[str, Tensor] = dict(self.layers[i].named_parameters())
+            if weights is not None:
+                own = {name: weights.get(f"layers.{i}.{name}", weight) for name, weight in own.items()}
+            hidden = layer_forward(self.config, own, hidden, mask)
+        return hidden
+
+    def layer_weights(self, first: int) -> dict[str, Tensor]:
+        """Weights of the layers from ``first`` on, as ``layers.INDEX.PART.weight`` and ``.bias``."""
+        return {
+            f"layers.{i}.{name}": weight.detach()
+            for i in range(first, len(self.layers))
+            for name, weight in self.layers[i].named_parameters()
+        }
+
     def forward(
         self,
         ids: Int[Tensor, "texts tokens"],
@@ -146,12 +206,7 @@ class BertEncoder(nn.Module):
         attended: Bool[Tensor, "texts tokens"] | None,
     ) -> Float[Tensor, "texts tokens dim"]:
         """Hidden states of the last layer; ``attended`` is None where no token is padding."""
-        positions = torch.arange(ids.shape[1], device=ids.device)
-        hidden: Tensor = self.norm(self.words(ids) + self.types(types) + self.positions(positions))
-        mask = None if attended is None else attended[:, None, None, :]
-        for layer in self.layers:
-            hidden = layer(hidden, mask)
-        return hidden
+        return self.run_layers(self.embed(ids, types), attended)
 
 
 def _renamed(stored: dict[str, Tensor], config: BertConfig) -> dict[str, Tensor]:

@@ -2,13 +2,13 @@
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -37,11 +37,25 @@ class TokenizedText(NamedTuple):
         ids: Token ids, special tokens included.
         type_ids: 0 for the first text of a pair, 1 for the second.
         truncated: Whether the text was cut at ``max_tokens``.
+        empty: Whether there is nothing but special tokens, so that features would say nothing about the text.
     """
 
     ids: list[int]
     type_ids: list[int]
     truncated: bool
+    empty: bool = False
+
+
+class HiddenBatch(NamedTuple):
+    """Texts on their way through the encoder, padded to the longest.
+
+    Attributes:
+        hidden: States after the lower layers.
+        attended: False at padding; None where there is none.
+    """
+
+    hidden: Float[Tensor, "texts tokens dim"]
+    attended: Bool[Tensor, "texts tokens"] | None
 
 
 class Encoder:
@@ -85,7 +99,12 @@ class Encoder:
         """Token ids of each text or pair, not padded."""
         pairs = [i.text if i.text_pair is None else (i.text, i.text_pair) for i in inputs]
         encodings = self._tokenizer.encode_batch(pairs)
-        return [TokenizedText(e.ids, e.type_ids, bool(e.overflowing)) for e in encodings]
+        return [TokenizedText(e.ids, e.type_ids, bool(e.overflowing), all(e.special_tokens_mask)) for e in encodings]
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers the transformer has."""
+        return self._model.config.num_hidden_layers
 
     @torch.no_grad()  # not inference_mode: autograd would later refuse its tensors
     def encode_batch(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]:
@@ -93,13 +112,32 @@ class Encoder:
 
         The result of a row depends on the batch only in the last bits; the same batch gives the same bits.
         """
+        return self.finish_batch(self.begin_batch(texts, self.n_layers), self.n_layers)
+
+    @torch.no_grad()
+    def begin_batch(self, texts: Sequence[TokenizedText], layers: int) -> HiddenBatch:
+        """Runs the embeddings and the first ``layers`` layers, which are frozen."""
         lengths = [len(text.ids) for text in texts]
         ids = self._padded([text.ids for text in texts])
         types = self._padded([text.type_ids for text in texts])
         attended = None
         if min(lengths) < max(lengths):
             attended = self._padded([[1] * length for length in lengths]).bool()
-        hidden = self._model(ids, types, attended)
+        hidden = self._model.run_layers(self._model.embed(ids, types), attended, last=layers)
+        return HiddenBatch(hidden, attended)
+
+    def finish_batch(
+        self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None
+    ) -> Float[Tensor, "texts dim"]:
+        """Runs the layers after the first ``layers``, and pools; autograd may look on.
+
+        Args:
+            batch: What ``begin_batch`` made.
+            layers: How many layers it has been through.
+            weights: Take the place of the encoder's own, by the names of ``upper_weights``.
+        """
+        attended = batch.attended
+        hidden = self._model.run_layers(batch.hidden, attended, first=layers, weights=weights)
         if attended is None:
             features = hidden.mean(dim=1)
         else:
@@ -107,12 +145,33 @@ class Encoder:
             features = (hidden * kept).sum(dim=1) / kept.sum(dim=1)
         return torch.nn.functional.normalize(features, dim=-1) if self.settings.normalize else features
 
+    def upper_weights(self, layers: int) -> dict[str, Tensor]:
+        """Weights of the top ``layers`` layers, as ``layers.INDEX.PART.weight`` and ``.bias``."""
+        return self._model.layer_weights(self.n_layers - layers)
+
+    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Puts meta-trained weights in the place of the stock ones; before the first text only.
+
+        Raises:
+            EncoderUnavailable: A name or a shape is not the encoder's.
+        """
+        own = self._model.layer_weights(0)
+        for name, weight in weights.items():
+            if name not in own or own[name].shape != weight.shape:
+                raise EncoderUnavailable(f"the encoder has no weight {name} of shape {tuple(weight.shape)}")
+            own[name].copy_(weight)
+
     def _padded(self, rows: list[list[int]]) -> Int[Tensor, "rows width"]:
         width = max(len(row) for row in rows)
         host = torch.tensor([row + [0] * (width - len(row)) for row in rows])
         if self.device.type != "cuda":
             return host.to(self.device)
         return host.pin_memory().to(self.device, non_blocking=True)
+
+
+def batch_tokens(device: torch.device) -> int:
+    """Tokens of a padded batch that keep a device busy; a CPU gains nothing from more, and they keep others waiting."""
+    return 512 if device.type == "cpu" else 16_384
 
 
 def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:

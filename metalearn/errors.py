@@ -19,6 +19,26 @@ class InvalidSupportSet(MetalearnError):
         self.location = location
 
 
+class InvalidEpisode(MetalearnError):
+    """An episode that no learner can be trained or judged on."""
+
+
+class InvalidTasks(MetalearnError):
+    """Task files that cannot be read, or none that episodes could be sampled from."""
+
+
+class InvalidModel(MetalearnError):
+    """Parts that do not fit together, such as modulations of layers that the encoder does not have."""
+
+
+class UnsupportedObjective(MetalearnError):
+    """A learner was asked for something that it does not do, such as regression by prototypes."""
+
+
+class MetaTrainingFailed(MetalearnError):
+    """Meta-training cannot go on."""
+
+
 class AdaptationDiverged(MetalearnError):
     """The inner loop left the finite numbers: the learning rate is too large for this support set."""
 
@@ -33,3 +53,7 @@ class DeviceUnavailable(MetalearnError):
 
 class UnknownLearner(MetalearnError):
     """No learner is registered under that name."""
+
+
+class UnknownUpdateRule(MetalearnError):
+    """No update rule is registered under that name."""

@@ -1,7 +1,7 @@
 """The one adaptation loop: serving and meta-training both call it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,37 +12,47 @@ from metalearn.fast_weights import is_finite
 from metalearn.types import FastWeights
 from metalearn.update_rules import UpdateRule
 
+Order = Literal["detached", "first", "second"]
+"""How far meta-gradients see into the inner loop.
+
+``detached``: not at all; the states are cut off from their start. ``first``: the start and the rates, with the inner
+gradients taken as constants (first-order MAML). ``second``: the inner gradients as well.
+"""
+
 
 class InnerState(NamedTuple):
     """Where the inner loop stands.
 
     Attributes:
         fast_weights: After the steps done so far.
-        loss: Support loss of these very weights; a tensor, so that nothing waits for the device.
+        loss: Support loss of these very weights; a tensor, so that nothing waits for the device. None for the last
+            state where it was not asked for.
     """
 
     fast_weights: FastWeights
-    loss: Float[Tensor, ""]
+    loss: Float[Tensor, ""] | None
 
 
 def inner_steps(
     start: FastWeights,
-    support_loss: Callable[[FastWeights], Float[Tensor, ""]],
+    support_loss: Callable[[FastWeights, int], Float[Tensor, ""]],
     *,
     rule: UpdateRule,
-    learning_rates: Mapping[str, Tensor],
+    learning_rates: Callable[[int], Mapping[str, Tensor]],
     steps: int,
-    create_graph: bool = False,
+    order: Order = "detached",
+    last_loss: bool = True,
 ) -> Iterator[InnerState]:
     """Yields the start and then the state after each step, so that a caller may do other work between steps.
 
     Args:
         start: Where the fast weights begin.
-        support_loss: Loss of given fast weights on the support set.
+        support_loss: (Fast weights, step) -> their loss on what that step sees of the support set.
         rule: How gradients move the weights.
-        learning_rates: One rate per fast weight: a scalar, or of the weight's own shape.
+        learning_rates: Step -> one rate per fast weight, a scalar or broadcastable to the weight.
         steps: Number of gradient steps; 0 yields the start alone.
-        create_graph: Keep the graph through the steps, for meta-gradients. Without it the states are detached.
+        order: How far meta-gradients see.
+        last_loss: Whether the loss after the last step is wanted; no step needs it.
 
     Yields:
         ``steps + 1`` states.
@@ -50,15 +60,22 @@ def inner_steps(
     weights: dict[str, Tensor] = dict(start)
     state = rule.init(weights)
     for step in range(steps + 1):
-        if not create_graph:
-            weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+        if order == "detached":
+            weights = _detached(weights)
+        if step == steps and not last_loss:
+            yield InnerState(weights, None)
+            return
         with torch.enable_grad():  # closed before the yield: a suspended generator would leak the mode to its caller
-            loss = support_loss(weights)
-        yield InnerState(weights, loss) if create_graph else InnerState(_detached(weights), loss.detach())
+            # Nodes of their own: one weight's start may be a function of another's (a head of class means), and an
+            # inner gradient is a partial one. Second order keeps the weights' history, the others their values alone.
+            at = {name: w.view_as(w) if order == "second" else w.detach() for name, w in weights.items()}
+            at = {name: w if w.requires_grad else w.requires_grad_() for name, w in at.items()}
+            loss = support_loss(at, step)
+        yield InnerState(weights, loss if order == "second" else loss.detach())
         if step == steps:
             return
-        gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph)
-        weights, state = rule.update(dict(zip(weights, gradients, strict=True)), state, weights, learning_rates)
+        gradients = torch.autograd.grad(loss, list(at.values()), create_graph=order == "second")
+        weights, state = rule.update(dict(zip(weights, gradients, strict=True)), state, weights, learning_rates(step))
 
 
 class InnerLoopResult(NamedTuple):
@@ -81,7 +98,8 @@ def collect(states: Iterator[InnerState]) -> InnerLoopResult:
     """
     losses = []
     for state in states:
-        losses.append(state.loss)
+        if state.loss is not None:
+            losses.append(state.loss)
         last = state
     return finished(last.fast_weights, losses)
 

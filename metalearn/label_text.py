@@ -1,6 +1,7 @@
 """What a label's name says about its class."""
 
 import re
+from collections.abc import Mapping, Sequence
 
 from metalearn.types import SupportSet, TextInput
 
@@ -22,9 +23,14 @@ def label_words(label: str) -> str | None:
 
 def label_texts(support: SupportSet) -> dict[int, TextInput]:
     """Class index -> the text that stands for the class: its description, else the words of its name."""
+    return words_of_labels(support.labels, support.descriptions)
+
+
+def words_of_labels(labels: Sequence[str], descriptions: Mapping[str, str] | None = None) -> dict[int, TextInput]:
+    """Class index -> the text that stands for the class, for the classes that have one."""
     texts = {}
-    for index, label in enumerate(support.labels):
-        words = support.descriptions.get(label) or label_words(label)
+    for index, label in enumerate(labels):
+        words = (descriptions or {}).get(label) or label_words(label)
         if words:
             texts[index] = TextInput(words)
     return texts

@@ -5,11 +5,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
+from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
-from metalearn.errors import InvalidSupportSet
+from metalearn.errors import InvalidEpisode, InvalidSupportSet
+
+Objective = Literal["classification", "multi_label", "regression"]
+"""What a task asks for: one class, any number of classes, or a number."""
+
+Target = int | tuple[int, ...] | float
+"""What one text should get: a class index, the indices of its classes, or a score."""
+
+OUT_OF_SCOPE = -1
+"""Class index of a query that belongs to none of its episode's classes."""
 
 FastWeights = Mapping[str, Tensor]
 """A task's own weights by name, after zero or more inner steps."""
@@ -94,21 +105,99 @@ class SupportSet:
         return tuple(index[example.label] for example in self.examples)
 
 
-@dataclass(frozen=True)
-class SupportFeatures:
-    """An encoded support set, as a learner sees it.
+@dataclass(frozen=True, slots=True)
+class LabelledTexts:
+    """Texts with their targets, as an episode holds them.
 
     Attributes:
-        features: One row per example.
-        targets: Class index of each row.
-        weights: How much each row counts in the loss and in its class's mean; an example counts 1.
-        n_classes: Number of classes; each has at least one row.
+        inputs: The texts.
+        targets: One each, of the kind that the episode's objective asks for.
     """
 
-    features: Float[Tensor, "support dim"]
-    targets: Int[Tensor, " support"]
-    weights: Float[Tensor, " support"]
+    inputs: tuple[TextInput, ...]
+    targets: tuple[Target, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.targets):
+            raise InvalidEpisode(f"{len(self.inputs)} texts do not match {len(self.targets)} targets")
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A sampled task: what is adapted on, and what the result is judged by.
+
+    Attributes:
+        task: Name of the task that it was sampled from.
+        group: Kind of task, such as ``intent``.
+        objective: What is asked for.
+        labels: Names of the classes; a class's index is its place here. Empty in regression.
+        support: Every class occurs at least once.
+        query: No text of the support set; ``OUT_OF_SCOPE`` where a text belongs to no class.
+
+    Raises:
+        InvalidEpisode: One of these does not hold.
+    """
+
+    task: str
+    group: str
+    objective: Objective
+    labels: tuple[str, ...]
+    support: LabelledTexts
+    query: LabelledTexts
+
+    def __post_init__(self) -> None:
+        if not self.support.inputs or not self.query.inputs:
+            raise InvalidEpisode(f"an episode of {self.task} lacks a support or a query set")
+        if self.objective == "regression":
+            return
+        if len(self.labels) < 2:
+            raise InvalidEpisode(f"an episode of {self.task} has {len(self.labels)} classes; it needs two or more")
+        missing = set(range(len(self.labels))) - classes_in(self.support.targets)
+        if missing:
+            raise InvalidEpisode(f"an episode of {self.task} has no example of {self.labels[min(missing)]!r}")
+        unknown = classes_in(self.query.targets) - set(range(len(self.labels))) - {OUT_OF_SCOPE}
+        if unknown:
+            raise InvalidEpisode(f"an episode of {self.task} asks for class {min(unknown)}, which it does not have")
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, or of outputs in regression."""
+        return len(self.labels) or 1
+
+
+def classes_in(targets: tuple[Target, ...]) -> set[int]:
+    """The class indices that occur in targets of classification or multi-label tasks."""
+    found: set[int] = set()
+    for target in targets:
+        found.update(target if isinstance(target, tuple) else (int(target),))
+    return found
+
+
+@dataclass(frozen=True)
+class EncodedSet:
+    """Encoded labelled texts, as a learner sees them.
+
+    Attributes:
+        features: One row per text.
+        targets: Class index of each row (``OUT_OF_SCOPE`` only in query sets); in multi-label tasks a row of zeros and
+            ones; in regression a row of scores.
+        weights: How much each row counts in the loss and in its class's mean; an example counts 1.
+        n_classes: Number of classes, or of outputs in regression. In a support set each class has at least one row.
+        objective: What the targets mean.
+    """
+
+    features: Float[Tensor, "texts dim"]
+    targets: Int[Tensor, " texts"] | Float[Tensor, "texts outputs"]
+    weights: Float[Tensor, " texts"]
     n_classes: int
+    objective: Objective = "classification"
+
+    @property
+    def membership(self) -> Float[Tensor, "texts classes"]:
+        """How much of each row belongs to each class: one-hot rows, or the targets themselves where they are rows."""
+        if self.targets.dim() == 1:
+            return one_hot(self.targets, self.n_classes).to(self.features.dtype)
+        return self.targets.to(self.features.dtype)
 
 
 @dataclass(frozen=True)
@@ -119,11 +208,13 @@ class Adapter:
         fast_weights: Detached, on the compute device.
         labels: The classes; ``labels[i]`` belongs to row i of the head.
         checkpoint: Fingerprint of the checkpoint that it was adapted from and that alone can use it.
+        learner: Name of the learner that made it and that alone can read it.
     """
 
     fast_weights: FastWeights
     labels: tuple[str, ...]
     checkpoint: str
+    learner: str = "protomaml"
 
     @cached_property
     def size_bytes(self) -> int:

@@ -1,111 +1,57 @@
 """A checkpoint is a folder: ``manifest.json``, slow weights in safetensors, a card. Checked on load."""
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
 
+import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from metalearn.encoder import Encoder, EncoderSettings, locate_encoder
-from metalearn.errors import EncoderUnavailable, UnknownLearner
-from metalearn.learners import Learner, make_learner
+from metalearn.errors import MetalearnError
+from metalearn.learners.interface import Learner
+from metalearn.meta_model import MetaModel
+from metalearn.model_spec import ModelSpec, make_text_model
+from metalearn.types import SlowWeights
 from model_store.errors import CheckpointInvalid
+from model_store.manifest import (
+    MANIFEST,
+    UNTRAINED,
+    AdaptationSection,
+    EncoderReference,
+    Hyperparameters,
+    Manifest,
+    TrainingTask,
+    read_manifest,
+)
+
+__all__ = [
+    "DEFAULT_CHECKPOINT",
+    "SHIPPED",
+    "UNTRAINED",
+    "Checkpoint",
+    "Hyperparameters",
+    "Manifest",
+    "TrainingTask",
+    "read_manifest",
+    "resolve_checkpoint",
+    "untrained_card",
+    "write_checkpoint",
+]
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 DEFAULT_CHECKPOINT = "minilm-l6-protomaml"
 
+_SLOW_WEIGHTS, _CARD = "slow_weights.safetensors", "README.md"
 _ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class EncoderReference(_Frozen):
-    """Where the encoder is, and what it must be.
-
-    Attributes:
-        source: See ``metalearn.encoder.locate_encoder``; a folder is relative to the checkpoint.
-        files: SHA-256 of each file that decides a feature.
-        dim: Width of the features.
-        max_tokens: Longer texts are cut.
-        normalize: Whether features have unit length.
-        licence: Of the encoder's weights.
-    """
-
-    source: str
-    files: dict[str, str]
-    dim: int = Field(gt=0)
-    max_tokens: int = Field(ge=8)
-    normalize: bool
-    licence: str
-
-
-class Hyperparameters(_Frozen):
-    """What a checkpoint decides for every task that does not say otherwise.
-
-    Attributes:
-        steps: Inner steps.
-        label_text_weight: What a label's text counts beside an example.
-        abstain_threshold: Confidence under which a prediction abstains when asked to.
-    """
-
-    steps: int = Field(ge=0)
-    label_text_weight: float = Field(ge=0)
-    abstain_threshold: float = Field(ge=0, le=1)
-
-
-UNTRAINED = Hyperparameters(steps=40, label_text_weight=2.0, abstain_threshold=0.5)
-"""For a stock encoder without meta-training; see docs/log.md for how they were chosen."""
-
-
-class TrainingTask(_Frozen):
-    """A labelled set that the slow weights were meta-trained on.
-
-    Attributes:
-        name: The set's name.
-        licence: Its licence.
-    """
-
-    name: str
-    licence: str
-
-
-class Manifest(_Frozen):
-    """What a checkpoint is. Its fingerprint covers every field and, by their digests, every file.
-
-    Attributes:
-        format: Version of this layout.
-        name: For people.
-        learner: The learner's registered name.
-        hyperparameters: The checkpoint's choices.
-        encoder: The shared encoder.
-        slow_weights: SHA-256 of ``slow_weights.safetensors``.
-        trained_on: What it was meta-trained on; empty where it was not.
-        fingerprint: SHA-256 over the rest of the manifest.
-    """
-
-    format: Literal[1] = 1
-    name: str
-    learner: str
-    hyperparameters: Hyperparameters
-    encoder: EncoderReference
-    slow_weights: str
-    trained_on: list[TrainingTask] = []
-    fingerprint: str
-
-    def computed_fingerprint(self) -> str:
-        """What ``fingerprint`` has to be."""
-        content = self.model_dump(mode="json", exclude={"fingerprint"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+_BODY = "body."
+"""Prefix of the encoder's weights among the slow ones; see ``MetaModel``."""
 
 
 class Checkpoint:
@@ -114,31 +60,45 @@ class Checkpoint:
     Attributes:
         manifest: What it is.
         folder: Where it came from.
-        encoder: The shared encoder, on the compute device.
-        learner: Its learner.
-        slow_weights: The meta-learned start and rates, on the compute device.
+        encoder: The shared encoder, on the compute device, with its meta-trained layers in place.
+        model: What adapts: a function of the slow weights below, and of a task's fast ones.
+        slow_weights: The meta-learned start and rates as ``model`` names them, on the compute device.
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         """Loads a checkpoint folder, encoder included.
 
         Raises:
-            CheckpointInvalid: A file is missing, altered or unknown to this version.
+            CheckpointInvalid: A file is missing, altered or unknown to this version, or does not fit the others.
         """
         self.folder = folder
         self.manifest = read_manifest(folder)
-        self.slow_weights = _load_slow_weights(folder, self.manifest, device)
-        reference = self.manifest.encoder
+        reference, spec = self.manifest.encoder, self.manifest.spec
+        stored = _load_slow_weights(folder / _SLOW_WEIGHTS, self.manifest.slow_weights)
         try:
-            self.learner: Learner = make_learner(self.manifest.learner)
             encoder_folder = locate_encoder(reference.source, folder)
             for name, digest in reference.files.items():
                 _check_digest(encoder_folder / name, digest)
             self.encoder = Encoder(encoder_folder, EncoderSettings(reference.max_tokens, reference.normalize), device)
-        except (EncoderUnavailable, UnknownLearner) as error:
+            if self.encoder.dim != reference.dim:
+                raise CheckpointInvalid(f"the manifest says width {reference.dim}, the encoder has {self.encoder.dim}")
+            _check_fit(stored, _before_training(spec, self.encoder, self.manifest.hyperparameters), spec)
+            self.encoder.replace_weights(
+                {name.removeprefix(_BODY): weight for name, weight in stored.items() if name.startswith(_BODY)}
+            )
+            self.model: MetaModel = make_text_model(spec.serving(), self.encoder)
+        except MetalearnError as error:
             raise CheckpointInvalid(f"the checkpoint in {folder} cannot be used: {error}") from error
-        if self.encoder.dim != reference.dim:
-            raise CheckpointInvalid(f"the manifest says width {reference.dim}, the encoder has {self.encoder.dim}")
+        body = self.model.body.initial_weights(torch.Generator())
+        self.slow_weights: SlowWeights = {
+            **{_BODY + name: weight for name, weight in body.items()},
+            **{name: weight.to(device) for name, weight in stored.items() if not name.startswith(_BODY)},
+        }
+
+    @property
+    def learner(self) -> Learner:
+        """Its learner."""
+        return self.model.learner
 
     @property
     def fingerprint(self) -> str:
@@ -153,76 +113,70 @@ def resolve_checkpoint(reference: str) -> Path:
         CheckpointInvalid: It is neither.
     """
     for folder in (Path(reference), SHIPPED / reference):
-        if (folder / "manifest.json").is_file():
+        if (folder / MANIFEST).is_file():
             return folder
-    shipped = sorted(path.parent.name for path in SHIPPED.glob("*/manifest.json"))
+    shipped = sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST}"))
     raise CheckpointInvalid(
         f"{reference!r} is neither a folder with a manifest.json nor a shipped checkpoint ({', '.join(shipped)})"
     )
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The verified manifest of a checkpoint folder.
-
-    Raises:
-        CheckpointInvalid: It is missing, malformed, or its fingerprint is not its own.
-    """
-    try:
-        manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
-    except OSError as error:
-        raise CheckpointInvalid(f"cannot read the manifest: {error}") from error
-    except ValidationError as error:
-        raise CheckpointInvalid(f"the manifest in {folder} is malformed: {error}") from error
-    if manifest.fingerprint != manifest.computed_fingerprint():
-        raise CheckpointInvalid(f"the manifest in {folder} was altered: its fingerprint does not match its content")
-    return manifest
 
 
 def write_checkpoint(
     folder: Path,
     *,
     name: str,
-    learner: str,
+    spec: ModelSpec,
     hyperparameters: Hyperparameters,
     encoder_source: str,
     encoder_licence: str,
-    slow_weights: Mapping[str, Tensor],
     card: str,
+    slow_weights: Mapping[str, Tensor] | None = None,
     settings: EncoderSettings | None = None,
     trained_on: Sequence[TrainingTask] = (),
+    extra_files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Manifest:
-    """Writes a checkpoint folder; after a crash it is there whole or not at all.
+    """Writes a checkpoint folder; after a crash there is the whole checkpoint or none.
 
     Args:
-        folder: Must not exist yet.
+        folder: Holds no checkpoint yet. What else it holds (meta-training's own files) is left alone.
         name: For people.
-        learner: Registered name of the learner.
+        spec: What the model is made of.
         hyperparameters: The checkpoint's choices.
         encoder_source: See ``metalearn.encoder.locate_encoder``. The encoder is referred to by digest, not copied.
         encoder_licence: Licence of the encoder's weights.
-        slow_weights: As the learner names them.
         card: Text of ``README.md``: what the checkpoint is for, its figures and limits.
+        slow_weights: As the spec's model names them, in any floating type; those before any meta-training by default.
         settings: How the encoder reads a text.
         trained_on: What the slow weights were meta-trained on.
+        extra_files: Further files by name, such as curves; the fingerprint does not cover them.
 
     Raises:
-        CheckpointInvalid: The folder exists.
+        CheckpointInvalid: The folder holds a checkpoint or one of these files, or the slow weights are not the spec's.
         EncoderUnavailable: The encoder cannot be loaded.
+        InvalidModel: The parts of the spec do not fit together, or not the encoder.
+        UnknownLearner: There is no such learner.
+        UnknownUpdateRule: There is no such update rule.
     """
-    if folder.exists():
-        raise CheckpointInvalid(f"{folder} exists: a checkpoint is never overwritten")
+    folder = folder.absolute()
+    _check_free(folder, [*extra_files, _SLOW_WEIGHTS, _CARD, MANIFEST])
     settings = settings or EncoderSettings()
     encoder_folder = locate_encoder(encoder_source, folder)
-    dim = Encoder(encoder_folder, settings, torch.device("cpu")).dim
-    data = safetensors.torch.save({key: weight.detach().cpu() for key, weight in slow_weights.items()})
-    draft = Manifest(
+    encoder = Encoder(encoder_folder, settings, torch.device("cpu"))
+    adaptation = AdaptationSection.of(spec)
+    untrained = _before_training(spec, encoder, hyperparameters)
+    if slow_weights is None:
+        slow_weights = untrained
+    _check_fit(slow_weights, untrained, spec)
+    data = safetensors.torch.save({key: weight.detach().cpu().contiguous() for key, weight in slow_weights.items()})
+    manifest = Manifest(
         name=name,
-        learner=learner,
+        learner=spec.learner,
+        adaptation=adaptation,
         hyperparameters=hyperparameters,
         encoder=EncoderReference(
             source=encoder_source,
             files={file: _digest(encoder_folder / file) for file in _ENCODER_FILES},
-            dim=dim,
+            dim=encoder.dim,
             max_tokens=settings.max_tokens,
             normalize=settings.normalize,
             licence=encoder_licence,
@@ -230,39 +184,90 @@ def write_checkpoint(
         slow_weights=hashlib.sha256(data).hexdigest(),
         trained_on=list(trained_on),
         fingerprint="",
-    )
-    manifest = draft.model_copy(update={"fingerprint": draft.computed_fingerprint()})
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        _write_durably(partial / "slow_weights.safetensors", data)
-        _write_durably(partial / "README.md", card.encode())
-        _write_durably(partial / "manifest.json", (manifest.model_dump_json(indent=2) + "\n").encode())
-        partial.chmod(0o755)  # mkdtemp's folders are the owner's alone
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    ).sealed()
+    files = {**extra_files, _SLOW_WEIGHTS: data, _CARD: card.encode(), MANIFEST: manifest.to_json()}
+    _publish(folder, files)
     return manifest
 
 
-def untrained_card(name: str, encoder: str, licence: str) -> str:
+def untrained_card(name: str, spec: ModelSpec, encoder: str, licence: str) -> str:
     """The card of a checkpoint that was not meta-trained."""
+    if spec.learner == "protomaml":
+        learner = """a linear head that starts as nearest class mean and takes a few gradient steps. The learner's
+scale, rate and number of steps were chosen on validation tasks (see `docs/log.md`)."""
+    else:
+        learner = "as it starts; nothing was chosen or measured for it."
+    below = "" if spec.placement == "head" else f"; {spec.placement} in the top {spec.fast_layers} layers are fast, too"
     return f"""# {name}
 
-The stock encoder `{encoder}` (licence of its weights: {licence}), frozen, under the learner `protomaml`: a linear head
-that starts as nearest class mean and takes a few gradient steps. Nothing here was meta-trained; the learner's scale,
-rate and number of steps were chosen on validation tasks (see `docs/log.md`).
+The stock encoder `{encoder}` (licence of its weights: {licence}), frozen{below}, under the learner `{spec.learner}`:
+{learner} Nothing here was meta-trained.
 
 The encoder is not copied: the manifest names its files and their SHA-256, and loading checks them.
 """
 
 
-def _load_slow_weights(folder: Path, manifest: Manifest, device: torch.device) -> dict[str, Tensor]:
-    path = folder / "slow_weights.safetensors"
-    _check_digest(path, manifest.slow_weights)
-    weights = safetensors.torch.load(path.read_bytes())
-    return {name: weight.to(device) for name, weight in weights.items()}
+def _before_training(spec: ModelSpec, encoder: Encoder, hyperparameters: Hyperparameters) -> Mapping[str, Tensor]:
+    return make_text_model(spec, encoder).initial_slow_weights(steps=hyperparameters.steps)
+
+
+def _check_fit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], spec: ModelSpec) -> None:
+    model = f"learner {spec.learner}, placement {spec.placement}"
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            raise CheckpointInvalid(f"the slow weights lack {name} ({model})")
+        if name not in expected:
+            raise CheckpointInvalid(f"the slow weights have {name}, for which there is no use ({model})")
+        shape, right = tuple(found[name].shape), tuple(expected[name].shape)
+        if shape != right:
+            raise CheckpointInvalid(f"the slow weight {name} has the shape {shape}, not {right} ({model})")
+        if not found[name].is_floating_point() or not bool(found[name].isfinite().all()):
+            raise CheckpointInvalid(f"the slow weight {name} is not made of finite floating-point numbers")
+
+
+def _load_slow_weights(path: Path, digest: str) -> dict[str, Tensor]:
+    _check_digest(path, digest)
+    try:
+        stored = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise CheckpointInvalid(f"cannot read {path}: {error}") from error
+    # Stored in half precision where that was good enough; computed with in one type
+    return {name: weight.float() if weight.is_floating_point() else weight for name, weight in stored.items()}
+
+
+def _check_free(folder: Path, names: Sequence[str]) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointInvalid(f"{folder} exists, and is no folder")
+    if len(set(names)) < len(names) or any(Path(name).name != name or name in {"", ".."} for name in names):
+        raise CheckpointInvalid(f"extra files need names of their own, without folders: {', '.join(names)}")
+    if (folder / MANIFEST).exists():
+        raise CheckpointInvalid(f"{folder} holds a checkpoint: it is never overwritten")
+    for name in names:
+        if (folder / name).exists():
+            raise CheckpointInvalid(f"{folder / name} exists: it is not overwritten")
+
+
+def _publish(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Puts files in place, the manifest last: what has none is no checkpoint."""
+    is_new = not folder.exists()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent if is_new else folder))
+    placed: list[Path] = []
+    try:
+        for name, data in files.items():
+            _write_durably(partial / name, data)
+        if is_new:
+            partial.chmod(0o755)  # mkdtemp's folders are the owner's alone
+            partial.rename(folder)
+            return
+        for name in files:
+            placed.append((partial / name).rename(folder / name))  # noqa: PERF401 - kept as far as it came
+        partial.rmdir()
+    except BaseException:
+        for path in placed:
+            path.unlink(missing_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _check_digest(path: Path, expected: str) -> None:

@@ -8,16 +8,19 @@ for: a store or a connection that hands out somebody else's bytes is found out h
 import hashlib
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+import safetensors
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from metalearn.errors import InvalidSupportSet
-from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, is_finite
-from metalearn.types import Adapter, Example, SupportSet, TextInput
+from metalearn.errors import InvalidSupportSet, UnknownLearner
+from metalearn.fast_weights import is_finite
+from metalearn.types import Adapter, Example, FastWeights, SupportSet, TextInput
 from model_store.errors import AdapterCorrupt, StaleAdapter
+from model_store.shapes import FastWeightShapes
 
 MAGIC = b"HANDFUL\x01"
 _DIGEST_BYTES = 32
@@ -49,6 +52,7 @@ class _Header(BaseModel):
     version: int
     adapter_id: str
     checkpoint: str
+    learner: str = "protomaml"
     labels: list[str]
 
 
@@ -62,15 +66,24 @@ class _Support(BaseModel):
 
 def encode_adapter(adapter: Adapter, key: AdapterKey) -> bytes:
     """Bytes that decode to the same adapter, for this key alone."""
-    fields = _Header(**asdict(key), checkpoint=adapter.checkpoint, labels=list(adapter.labels))
+    fields = _Header(**asdict(key), checkpoint=adapter.checkpoint, learner=adapter.learner, labels=list(adapter.labels))
     header = fields.model_dump_json().encode()
-    tensors = safetensors.torch.save({name: w.contiguous().cpu() for name, w in adapter.fast_weights.items()})
+    # Copied, since safetensors refuses tensors that share memory, as weights that were never moved may do
+    weights = {
+        n: w.detach().cpu().clone(memory_format=torch.contiguous_format) for n, w in adapter.fast_weights.items()
+    }
+    tensors = safetensors.torch.save(weights)
     content = _HEADER_LENGTH.pack(len(header)) + header + tensors
     return MAGIC + hashlib.sha256(content).digest() + content
 
 
 def decode_adapter(
-    data: bytes, key: AdapterKey, *, checkpoint: str, dim: int, device: torch.device | None = None
+    data: bytes,
+    key: AdapterKey,
+    *,
+    checkpoint: str,
+    shapes: Callable[[str], FastWeightShapes],
+    device: torch.device | None = None,
 ) -> Adapter:
     """The adapter in ``data``.
 
@@ -78,7 +91,7 @@ def decode_adapter(
         data: What a store returned.
         key: Which adapter was asked for.
         checkpoint: Fingerprint of the loaded checkpoint.
-        dim: Width of its features.
+        shapes: A learner's name -> what its fast weights look like under that checkpoint.
         device: Where the weights go; the CPU by default.
 
     Raises:
@@ -102,14 +115,24 @@ def decode_adapter(
     if header.checkpoint != checkpoint:
         raise StaleAdapter(header.checkpoint, checkpoint)
     labels = tuple(header.labels)
-    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    if shapes != {HEAD_WEIGHT: (len(labels), dim), HEAD_BIAS: (len(labels),)}:
-        raise AdapterCorrupt(f"{len(labels)} labels and features of width {dim} do not fit the weights {shapes}")
-    if any(weight.dtype != torch.float32 for weight in weights.values()) or not bool(is_finite(weights)):
-        raise AdapterCorrupt("the weights are not finite float32 numbers")
+    _check_weights(weights, len(labels), header.learner, shapes)
     if device is not None:
         weights = {name: weight.to(device) for name, weight in weights.items()}
-    return Adapter(weights, labels, checkpoint)
+    return Adapter(weights, labels, checkpoint, header.learner)
+
+
+def _check_weights(
+    weights: FastWeights, n_labels: int, learner: str, shapes: Callable[[str], FastWeightShapes]
+) -> None:
+    try:
+        expected = shapes(learner)
+    except UnknownLearner as error:
+        raise AdapterCorrupt(str(error)) from error
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if not expected.fit(found, n_labels):
+        raise AdapterCorrupt(f"with {n_labels} labels the learner {learner} makes no weights of the shapes {found}")
+    if any(weight.dtype != torch.float32 for weight in weights.values()) or not bool(is_finite(weights)):
+        raise AdapterCorrupt("the weights are not finite float32 numbers")
 
 
 def encode_support(support: SupportSet) -> bytes:

@@ -9,6 +9,10 @@ class CheckpointInvalid(ModelStoreError):
     """A checkpoint folder that is incomplete, altered, or made for another version of this program."""
 
 
+class TrainingRunInvalid(ModelStoreError):
+    """A folder of meta-training that cannot be begun in, or gone on with."""
+
+
 class AdapterCorrupt(ModelStoreError):
     """Stored bytes that are not the adapter that was written, or not the one that was asked for."""
 

@@ -112,7 +112,7 @@ def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trus
         settings=settings,
         metrics=metrics,
         engine=engine,
-        adapters=Adapters(access, cache, checkpoint),
+        adapters=Adapters(access, cache, engine.models),
         access=access,
         authenticator=Authenticator(access, may_be_open=may_be_open, trusted=trusted, cache_s=settings.auth_cache_s),
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from metalearn.types import Adapter
-from model_store.codec import AdapterKey, encode_adapter
+from model_store.codec import AdapterKey
 from model_store.errors import IdempotencyReplay, VersionConflict
 from model_store.records import NewVersion, Version
 from service.idempotency import IdempotentRequest
@@ -76,7 +76,7 @@ async def commit_next(
         expected = builds_on.version
     for attempt in range(_ATTEMPTS):
         key = AdapterKey(tenant, task, expected + 1, uuid.uuid4().hex)
-        data = encode_adapter(adapter, key)
+        data = await parts.adapters.encode(adapter, key)
         version = Version(
             **asdict(key),
             **asdict(draft),

@@ -167,5 +167,6 @@ def abstain_threshold(abstain: bool | float | None, default: float) -> float:
 def limits_of(settings: Settings) -> Mapping[str, int]:
     """The limits that a client should know."""
     names = ("max_body_bytes", "max_support_examples", "max_classes", "max_queries", "max_text_chars",
-             "max_label_chars", "max_description_chars", "max_steps")  # fmt: skip
+             "max_label_chars", "max_description_chars", "max_steps", "max_deep_tokens",
+             "max_kept_texts")  # fmt: skip
     return {name: getattr(settings, name) for name in names}

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from metalearn.errors import AdaptationDiverged, InvalidSupportSet, UnknownLearner
+from metalearn.errors import AdaptationDiverged, InvalidSupportSet, UnknownLearner, UnsupportedObjective
 from model_store.errors import AdapterCorrupt, StaleAdapter, StoreFull, StoreUnavailable, VersionConflict
 
 log = logging.getLogger("handful")
@@ -156,6 +156,8 @@ def to_api_error(error: Exception, request_id: str = "") -> ApiError:  # noqa: P
             return invalid_content([FieldError(body_pointer(*error.location), str(error))], error.code)
         case UnknownLearner():
             return invalid_content([FieldError(body_pointer("learner"), str(error))], "unknown_learner")
+        case UnsupportedObjective():
+            return invalid_content([FieldError(body_pointer("learner"), str(error))], "unsupported_objective")
         case AdaptationDiverged():
             return invalid_content([FieldError(body_pointer("learning_rate"), str(error))], "adaptation_diverged")
         case StaleAdapter():
@@ -228,6 +230,7 @@ def install_error_handlers(app: FastAPI) -> None:
         HTTPException,
         InvalidSupportSet,
         UnknownLearner,
+        UnsupportedObjective,
         AdaptationDiverged,
         StaleAdapter,
         VersionConflict,

@@ -60,11 +60,20 @@ class AdaptationFields(_Request):
     support: Annotated[list[LabelledText], FailFast()] = Field(
         description="The labelled examples: at least one per class, two classes."
     )
-    steps: int | None = Field(None, ge=0, description="Inner steps; the checkpoint's own number where it is missing.")
+    steps: int | None = Field(
+        None,
+        ge=0,
+        description="Inner steps; the checkpoint's own number where it is missing. A learner that only reads its "
+        "support set takes none, and the answer says 0.",
+    )
     learning_rate: float | None = Field(
         None, gt=0, le=1000, allow_inf_nan=False, description="Inner learning rate; else the checkpoint's own."
     )
-    learner: str | None = Field(None, description="Learner; else the checkpoint's own.")
+    learner: str | None = Field(
+        None,
+        description="Learner; else the checkpoint's own. Another one has a head alone on the checkpoint's encoder, and "
+        "nothing of it is meta-trained.",
+    )
     labels: dict[str, str] | None = Field(
         None,
         description="What labels mean, in words: a prior for their classes. A label that stands only here is a class "
@@ -72,7 +81,7 @@ class AdaptationFields(_Request):
         examples=[{"refund": "asks for money back"}],
     )
     use_label_text: bool = Field(True, description="Use the words of label names and descriptions as a prior.")
-    seed: int = Field(0, ge=0, lt=2**63, description="For learners that draw random numbers; 'protomaml' draws none.")
+    seed: int = Field(0, ge=0, lt=2**63, description="For update rules that draw random numbers.")
 
 
 class AdaptRequest(AdaptationFields):
@@ -234,6 +243,8 @@ class CheckpointResponse(BaseModel):
     name: str
     fingerprint: str
     learner: str
+    placement: str = Field(description="Where fast weights live: head, modulations, low_rank or everything.")
+    fast_layers: int = Field(description="How many of the encoder's top layers have fast weights.")
     steps: int
     encoder: dict[str, Any]
     device: str

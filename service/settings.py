@@ -42,6 +42,14 @@ class Settings(BaseSettings):
     max_label_chars: int = Field(256, ge=1, description="Longest label.")
     max_description_chars: int = Field(1000, ge=1, description="Longest description of a label.")
     max_steps: int = Field(200, ge=0, description="Most inner steps that a request may ask for.")
+    max_deep_tokens: int = Field(
+        16_384, ge=1, description="Most tokens of a support set where fast weights live below the head, too."
+    )
+    max_kept_texts: int = Field(
+        2000,
+        ge=2,
+        description="Most texts of a support set for learners that keep something of each, such as matching.",
+    )
 
     max_inflight_requests: int = Field(1000, ge=1, description="Requests served at once; one more is refused.")
     max_queue_tokens: int = Field(131_072, ge=1, description="Tokens that may wait; what comes beyond is refused.")

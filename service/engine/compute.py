@@ -6,12 +6,8 @@ import time
 from collections import deque
 from typing import Any
 
-import torch
-
-from metalearn.encoder import TokenizedText
-from metalearn.fast_weights import mixed_logits, stack_heads
-from metalearn.types import Adapter
-from model_store.checkpoint import Checkpoint
+from service.engine.forward import class_probabilities
+from service.engine.models import Models
 from service.engine.work import PredictWork, SlicedWork, Work
 from service.errors import ServerBusy, ServerStopping
 from service.metrics import Metrics
@@ -29,10 +25,8 @@ class ComputeThread:
     its turn, so that it delays another by one batch and not by all of its own.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, metrics: Metrics, *, max_queue_tokens: int, max_batch_tokens: int
-    ) -> None:
-        self._checkpoint = checkpoint
+    def __init__(self, models: Models, metrics: Metrics, *, max_queue_tokens: int, max_batch_tokens: int) -> None:
+        self._models = models
         self._metrics = metrics
         self._max_queue_tokens = max_queue_tokens
         self._max_batch_tokens = max_batch_tokens
@@ -142,30 +136,15 @@ class ComputeThread:
             self._predictions.rotate(-len(batch))
         return batch
 
-    @torch.no_grad()
     def _compute(self, batch: list[tuple[PredictWork, list[int]]]) -> None:
-        """One forward pass for all rows, one product for all heads."""
         if not batch:
             return
-        texts: list[TokenizedText] = []
-        adapters: dict[int, Adapter] = {}
-        adapter_of_row: list[int] = []
-        positions: dict[int, int] = {}
+        texts = [work.text(i) for work, indices in batch for i in indices]
+        adapters = [work.adapter for work, indices in batch for _ in indices]
+        probabilities = iter(class_probabilities(self._models, texts, adapters))
         for work, indices in batch:
-            position = positions.setdefault(id(work.adapter), len(positions))
-            adapters[position] = work.adapter
-            texts += [work.text(i) for i in indices]
-            adapter_of_row += [position] * len(indices)
-        features = self._checkpoint.encoder.encode_batch(texts)
-        heads = stack_heads([adapters[position].fast_weights for position in range(len(adapters))])
-        logits = mixed_logits(heads, torch.tensor(adapter_of_row, device=features.device), features)
-        probabilities = logits.softmax(dim=1).cpu().tolist()
-        row = 0
-        for work, indices in batch:
-            n_classes = len(work.adapter.labels)
             for index in indices:
-                work.answer(index, probabilities[row][:n_classes])
-                row += 1
+                work.answer(index, next(probabilities))
             self._computed(work, sum(len(work.text(i).ids) for i in indices))
         self._metrics.predict_queries.inc(len(texts))
         self._metrics.batch_queries.observe(len(texts))

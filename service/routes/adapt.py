@@ -11,7 +11,8 @@ from model_store.codec import encode_support
 from model_store.records import Version
 from service.commit import VersionDraft, commit_next
 from service.conversion import abstain_threshold, to_inputs, to_predictions, to_support_set
-from service.engine.engine import Adaptation, AdaptOptions, Predictions
+from service.engine.adaptation import Adaptation, AdaptOptions
+from service.engine.engine import Predictions
 from service.idempotency import IdempotentRequest, replayed
 from service.request_context import Timings
 from service.routes.request import (
@@ -53,7 +54,7 @@ async def adapt(
     draft = VersionDraft(
         labels=support.labels,
         n_support=len(support.examples),
-        learner=adaptation.learner,
+        learner=adaptation.adapter.learner,
         steps=adaptation.steps,
         learning_rate=body.learning_rate,
         use_label_text=body.use_label_text,
@@ -125,7 +126,7 @@ async def classify(
 
 
 def _options(body: AdaptRequest | ClassifyRequest) -> AdaptOptions:
-    return AdaptOptions(body.steps, body.learning_rate, body.learner, body.use_label_text)
+    return AdaptOptions(body.steps, body.learning_rate, body.learner, body.use_label_text, body.seed)
 
 
 def _note(timings: Timings, adaptation: Adaptation) -> None:

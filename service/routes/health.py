@@ -51,7 +51,9 @@ async def checkpoint(_: Tenant, parts: AppParts) -> Response:
             name=manifest.name,
             fingerprint=manifest.fingerprint,
             learner=manifest.learner,
-            steps=manifest.hyperparameters.steps,
+            placement=manifest.adaptation.placement,
+            fast_layers=manifest.adaptation.fast_layers,
+            steps=manifest.hyperparameters.steps if loaded.learner.descends else 0,
             encoder={
                 "source": manifest.encoder.source,
                 "dim": manifest.encoder.dim,

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from model_store.codec import AdapterKey, decode_adapter
+from model_store.codec import AdapterKey
 from model_store.errors import AdapterCorrupt
 from service.commit import VersionDraft, commit_next
 from service.engine.adapters import task_not_found
@@ -108,15 +108,8 @@ async def rollback(
     support = await parts.access.call(store.load_support, tenant, task, body.version)
     if record is None or source is None or data is None:
         raise task_not_found()
-    encoder = parts.engine.checkpoint.encoder
     try:
-        adapter = decode_adapter(
-            data,
-            AdapterKey(tenant, task, source.version, source.adapter_id),
-            checkpoint=parts.engine.checkpoint.fingerprint,
-            dim=encoder.dim,
-            device=encoder.device,
-        )
+        adapter = await parts.adapters.decode(data, AdapterKey(tenant, task, source.version, source.adapter_id))
     except AdapterCorrupt:
         # Deleted and made anew between the reads, the task has another adapter under the same number
         again = await parts.access.call(store.version, tenant, task, body.version)

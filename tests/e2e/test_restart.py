@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from benchmarks.server import running_server
-from model_store.checkpoint import DEFAULT_CHECKPOINT, read_manifest, resolve_checkpoint
+from model_store.checkpoint import DEFAULT_CHECKPOINT, Checkpoint, resolve_checkpoint
 from model_store.codec import AdapterKey, decode_adapter
 from model_store.store import TaskStore
+from service.engine.models import Models
 from tests.conftest import SUPPORT
 
 QUERIES = ["when will my new card be delivered", "what is this payment on my bill", "how can I get a virtual card"]
@@ -42,7 +43,7 @@ def test_the_same_adapt_request_gives_bit_equal_weights_also_in_another_process(
             for _ in range(2):
                 answer = httpx.post(f"{server.url}/v1/tasks/bank/adapt", json={"support": SUPPORT}, timeout=60)
                 assert answer.status_code == 200, answer.text
-    manifest = read_manifest(resolve_checkpoint(DEFAULT_CHECKPOINT))
+    models = Models(Checkpoint(resolve_checkpoint(DEFAULT_CHECKPOINT), torch.device("cpu")))
     adapters = []
     for number in (1, 2, 3, 4):
         record = store.version("default", "bank", number)
@@ -50,9 +51,8 @@ def test_the_same_adapt_request_gives_bit_equal_weights_also_in_another_process(
         assert record is not None
         assert data is not None
         key = AdapterKey("default", "bank", number, record.adapter_id)
-        adapters.append(
-            decode_adapter(data, key, checkpoint=manifest.fingerprint, dim=manifest.encoder.dim).fast_weights
-        )
+        fingerprint = models.checkpoint.fingerprint
+        adapters.append(decode_adapter(data, key, checkpoint=fingerprint, shapes=models.shapes).fast_weights)
     for other in adapters[1:]:
         for name, weight in adapters[0].items():
             assert torch.equal(weight, other[name])

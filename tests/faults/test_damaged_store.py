@@ -11,7 +11,7 @@ import redis
 import torch
 
 from metalearn.encoder import EncoderSettings
-from metalearn.learners.optimization import ProtoMaml
+from metalearn.model_spec import ModelSpec
 from model_store.checkpoint import UNTRAINED, write_checkpoint
 from service.auth import new_key
 from tests.conftest import SUPPORT, StartService
@@ -146,11 +146,11 @@ def test_an_adapter_of_another_checkpoint_is_stale(
     write_checkpoint(
         other,
         name="other",
-        learner="protomaml",
+        spec=ModelSpec(),
         hyperparameters=UNTRAINED,
         encoder_source=str(tiny_encoder),
         encoder_licence="none",
-        slow_weights={**ProtoMaml().initial_slow_weights(), "log_scale": torch.tensor(1.0)},
+        slow_weights={"learner.log_scale": torch.tensor(1.0), "learner.log_head_rate": torch.tensor(0.7)},
         card="# other\n",
         settings=EncoderSettings(max_tokens=32),
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metalearn.encoder import Encoder, EncoderSettings, locate_encoder
-from metalearn.types import Example, SupportFeatures, SupportSet, TextInput
+from metalearn.types import EncodedSet, Example, SupportSet, TextInput
 from tests.conftest import STOCK_ENCODER
 
 CPU = torch.device("cpu")
@@ -38,11 +38,11 @@ def support_set(*examples: tuple[str, str], **descriptions: str) -> SupportSet:
 
 def clusters(
     n_classes: int, per_class: int, *, dim: int = 8, seed: int = 0, dtype: torch.dtype = torch.float32
-) -> SupportFeatures:
+) -> EncodedSet:
     """Unit features that lie around one direction per class, far enough apart to be separable."""
     draw = torch.Generator().manual_seed(seed)
     centres = torch.nn.functional.normalize(torch.randn(n_classes, dim, generator=draw, dtype=dtype), dim=1)
     targets = torch.arange(n_classes).repeat_interleave(per_class)
     noise = 0.1 * torch.randn(len(targets), dim, generator=draw, dtype=dtype)
     features = torch.nn.functional.normalize(centres[targets] + noise, dim=1)
-    return SupportFeatures(features, targets, torch.ones(len(targets), dtype=dtype), n_classes)
+    return EncodedSet(features, targets, torch.ones(len(targets), dtype=dtype), n_classes)

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from metalearn.adaptation import adaptation_steps, plan_support, support_accuracy, support_features
+from metalearn.adaptation import plan_support, prepare_episode, prepared_support, support_accuracy, target_tensor
+from metalearn.body import TextBody
 from metalearn.encoder import Encoder
-from metalearn.errors import InvalidSupportSet
+from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.inner_loop import InnerLoopResult, collect
-from metalearn.learners.optimization import ProtoMaml
-from metalearn.types import Example, SupportSet, TextInput
+from metalearn.model_spec import ModelSpec, make_text_model
+from metalearn.types import OUT_OF_SCOPE, Episode, Example, LabelledTexts, Objective, SupportSet, TextInput
 from tests.metalearn.conftest import support_set
 
 PAIR = support_set(("my card is late", "card_arrival"), ("a fee?", "extra_charge"), ("where is it", "card_arrival"))
@@ -59,11 +60,29 @@ def test_a_class_with_neither_example_nor_words_is_refused(support: SupportSet, 
     assert caught.value.location == ("labels", label)
 
 
-def _adapt(encoder: Encoder, support: SupportSet, weight: float, steps: int = 5) -> InnerLoopResult:
+SPECS = [ModelSpec(), ModelSpec("maml", "modulations", 1), ModelSpec("maml", "everything", 2)]
+
+
+def _adapt(
+    encoder: Encoder, support: SupportSet, weight: float, steps: int = 5, spec: ModelSpec = SPECS[0]
+) -> InnerLoopResult:
     plan = plan_support(support, label_text_weight=weight)
-    features = support_features(plan, encoder.encode_batch(encoder.tokenize(plan.inputs)))
-    learner = ProtoMaml()
-    return collect(adaptation_steps(learner, learner.initial_slow_weights(), features, steps=steps))
+    model = make_text_model(spec, encoder)
+    assert isinstance(model.body, TextBody)
+    prepared = prepared_support(plan, model.body.prepare(encoder.tokenize(plan.inputs)))
+    slow = model.initial_slow_weights(steps=steps)
+    return collect(model.adapt(slow, prepared, model.start(slow, prepared), steps=steps))
+
+
+def test_a_prepared_support_set_is_what_was_planned(encoder: Encoder) -> None:
+    plan = plan_support(PAIR, label_text_weight=2.5)
+    body = TextBody(encoder, 1)
+    inputs = body.prepare(encoder.tokenize(plan.inputs))
+    prepared = prepared_support(plan, inputs)
+    assert prepared.inputs is inputs
+    assert prepared.targets.tolist() == [0, 1, 0, 0, 1]
+    assert prepared.weights.tolist() == [1, 1, 1, 2.5, 2.5]
+    assert (prepared.n_classes, prepared.objective) == (2, "classification")
 
 
 def test_opaque_labels_change_nothing(encoder: Encoder) -> None:
@@ -78,21 +97,93 @@ def test_labels_with_words_do_change_something(encoder: Encoder) -> None:
     assert not torch.equal(_adapt(encoder, PAIR, 2.0).losses, _adapt(encoder, PAIR, 0.0).losses)
 
 
-def test_the_same_support_set_gives_the_same_bits(encoder: Encoder) -> None:
-    first, second = _adapt(encoder, PAIR, 2.0), _adapt(encoder, PAIR, 2.0)
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.placement)
+def test_the_same_support_set_gives_the_same_bits(encoder: Encoder, spec: ModelSpec) -> None:
+    first, second = (_adapt(encoder, PAIR, 2.0, spec=spec) for _ in range(2))
     assert torch.equal(first.losses, second.losses)
     for name, weight in first.fast_weights.items():
         assert torch.equal(weight, second.fast_weights[name])
 
 
-def test_two_classes_of_one_example_each_are_told_apart(encoder: Encoder) -> None:
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.placement)
+def test_two_classes_of_one_example_each_are_told_apart(encoder: Encoder, spec: ModelSpec) -> None:
     support = SupportSet((Example(TextInput("my card is late"), "b"), Example(TextInput("an extra fee?"), "a")))
-    result = _adapt(encoder, support, 0.0, steps=20)
-    features = encoder.encode_batch(encoder.tokenize([example.input for example in support.examples]))
-    assert support_accuracy(ProtoMaml().logits(result.fast_weights, features), support.targets) == 1.0
+    result = _adapt(encoder, support, 0.0, steps=20, spec=spec)
+    model = make_text_model(spec, encoder)
+    assert isinstance(model.body, TextBody)
+    inputs = model.body.prepare(encoder.tokenize([example.input for example in support.examples]))
+    logits = model.outputs(model.initial_slow_weights(steps=20), result.fast_weights, inputs)
+    assert support_accuracy(logits, support.targets) == 1.0
     assert result.losses[-1] < result.losses[0]
 
 
 def test_support_accuracy_is_the_share_of_hits() -> None:
     logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 2.0], [1.0, 5.0]])
     assert support_accuracy(logits, (0, 1, 1, 1)) == 0.75
+
+
+# ---- episodes --------------------------------------------------------------------------------------------------------
+
+
+def _episode(objective: Objective = "classification", labels: tuple[str, ...] = ("card_arrival", "c17")) -> Episode:
+    support, query = {
+        "classification": ((0, 1, 0), (1, OUT_OF_SCOPE)),
+        "multi_label": (((0,), (0, 1), ()), ((1,), ())),
+        "regression": ((0.5, 2.0, -1.0), (3.0, 0.0)),
+    }[objective]
+    texts = tuple(TextInput(text) for text in ("where is my card", "a fee", "still waiting for my card", "why", "rain"))
+    names = () if objective == "regression" else labels
+    return Episode(
+        "bank", "intent", objective, names, LabelledTexts(texts[:3], support), LabelledTexts(texts[3:], query)
+    )
+
+
+def test_an_episode_is_read_as_its_sets_are(encoder: Encoder) -> None:
+    body, episode = TextBody(encoder, 1), _episode()
+    prepared = prepare_episode(body, episode)
+    assert (prepared.task, prepared.group) == ("bank", "intent")
+    for part, texts in ((prepared.support, episode.support), (prepared.query, episode.query)):
+        assert part.targets.tolist() == list(texts.targets)
+        assert part.weights.tolist() == [1.0] * len(texts.inputs)
+        features = body.features({}, part.inputs)
+        expected = encoder.encode_batch(encoder.tokenize(texts.inputs))
+        torch.testing.assert_close(features, expected, atol=1e-6, rtol=0)
+
+
+def test_label_words_join_the_support_set_of_a_classification_alone(encoder: Encoder) -> None:
+    body = TextBody(encoder, 0)
+    prepared = prepare_episode(body, _episode(), label_text_weight=2.0)
+    assert prepared.support.targets.tolist() == [0, 1, 0, 0], "an opaque label has no words"
+    assert prepared.support.weights.tolist() == [1.0, 1.0, 1.0, 2.0]
+    assert prepared.query.targets.tolist() == [1, OUT_OF_SCOPE]
+    features = body.features({}, prepared.support.inputs)
+    words = encoder.encode_batch(encoder.tokenize([TextInput("card arrival")]))
+    torch.testing.assert_close(features[3:], words, atol=1e-6, rtol=0)
+    for objective in ("multi_label", "regression"):
+        other = prepare_episode(body, _episode(objective), label_text_weight=2.0)
+        assert other.support.weights.tolist() == [1.0] * 3
+        assert other.support.objective == objective
+
+
+def test_targets_become_what_the_losses_take() -> None:
+    assert torch.equal(target_tensor("classification", (0, OUT_OF_SCOPE), 3), torch.tensor([0, -1]))
+    rows = target_tensor("multi_label", ((2, 0), (), (1,)), 3)
+    assert torch.equal(rows, torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+    assert torch.equal(target_tensor("regression", (1, -0.5), 1), torch.tensor([[1.0], [-0.5]]))
+
+
+@pytest.mark.parametrize("where", ["support", "query"])
+def test_an_episode_with_a_text_of_nothing_is_refused_by_task_and_text(encoder: Encoder, where: str) -> None:
+    whole = _episode()
+    texts = getattr(whole, where)
+    spoiled = LabelledTexts((TextInput("\u200b"), *texts.inputs[1:]), texts.targets)
+    episode = Episode(
+        whole.task,
+        whole.group,
+        whole.objective,
+        whole.labels,
+        spoiled if where == "support" else whole.support,
+        spoiled if where == "query" else whole.query,
+    )
+    with pytest.raises(InvalidEpisode, match=r"bank.*u200b"):
+        prepare_episode(TextBody(encoder, 0), episode)

@@ -138,6 +138,104 @@ def test_eight_threads_tokenize_as_one_does(encoder: Encoder) -> None:
             assert found == expected
 
 
+@pytest.mark.parametrize("text", ["", " \n", "\u200b", "\x00\x01", "\ufeff\u200d"])
+def test_a_text_of_nothing_but_special_tokens_is_called_empty(encoder: Encoder, text: str) -> None:
+    alone, first, second, both = encoder.tokenize(
+        [TextInput(text), TextInput(text, "card"), TextInput("card", text), TextInput(text, text)]
+    )
+    assert (alone.empty, first.empty, second.empty, both.empty) == (True, False, False, True)
+    assert len(alone.ids) == 2
+
+
+def test_whatever_can_be_read_is_not_empty(encoder: Encoder) -> None:
+    texts = ["a", ".", "🙂", "\U00013000", "[UNK]", "日"]
+    assert not any(text.empty for text in encoder.tokenize([TextInput(text) for text in texts]))
+
+
+# ---- lower and upper part --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2])
+@pytest.mark.parametrize("inputs", [INPUTS, INPUTS[:1], [INPUTS[0]] * 3], ids=["padded", "one", "of one length"])
+def test_the_two_parts_together_are_the_encoder(encoder: Encoder, layers: int, inputs: list[TextInput]) -> None:
+    texts = encoder.tokenize(inputs)
+    batch = encoder.begin_batch(texts, layers)
+    width = max(len(text.ids) for text in texts)
+    assert batch.hidden.shape == (len(texts), width, encoder.dim)
+    assert (batch.attended is None) is (len({len(text.ids) for text in texts}) == 1)
+    assert torch.equal(encoder.finish_batch(batch, layers), encoder.encode_batch(texts))
+    assert not batch.hidden.requires_grad
+
+
+def test_upper_weights_are_those_of_the_top_layers(encoder: Encoder) -> None:
+    assert encoder.n_layers == 2
+    assert encoder.upper_weights(0) == {}
+    top, both = encoder.upper_weights(1), encoder.upper_weights(2)
+    assert {name.split(".")[1] for name in top} == {"1"}
+    assert {name.split(".")[1] for name in both} == {"0", "1"}
+    assert all(torch.equal(both[name], weight) for name, weight in top.items())
+    assert len(both) == 2 * len(top) == 2 * 12
+
+
+def test_given_weights_take_the_place_of_the_encoders_own(encoder: Encoder) -> None:
+    texts = encoder.tokenize(INPUTS)
+    expected = encoder.encode_batch(texts)
+    batch = encoder.begin_batch(texts, 1)
+    own = {name: weight.clone() for name, weight in encoder.upper_weights(1).items()}
+    assert torch.equal(encoder.finish_batch(batch, 1, own), expected)
+    for name, weight in own.items():
+        draw = torch.Generator().manual_seed(0)
+        moved = encoder.finish_batch(batch, 1, {name: weight + 0.3 * torch.randn(weight.shape, generator=draw)})
+        assert float((moved - expected).abs().max()) > 1e-3, name
+    # Others' weights were borrowed, not put in
+    assert torch.equal(encoder.encode_batch(texts), expected)
+
+
+def test_gradients_reach_the_given_weights_and_nothing_of_the_encoder(encoder: Encoder) -> None:
+    batch = encoder.begin_batch(encoder.tokenize(INPUTS), 0)
+    weights = {name: weight.clone().requires_grad_() for name, weight in encoder.upper_weights(2).items()}
+    features = encoder.finish_batch(batch, 0, weights)
+    probe = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
+    for name, gradient in zip(
+        weights, torch.autograd.grad((features * probe).sum(), list(weights.values())), strict=True
+    ):
+        assert bool(gradient.isfinite().all())
+        assert float(gradient.abs().max()) > 0, name
+    assert not encoder.encode_batch(encoder.tokenize(INPUTS)).requires_grad
+
+
+def test_replaced_weights_are_the_encoders_own_from_then_on(tiny_encoder: Path) -> None:
+    plain, other = (Encoder(tiny_encoder, EncoderSettings(max_tokens=64), CPU) for _ in range(2))
+    texts = plain.tokenize(INPUTS)
+    draw = torch.Generator().manual_seed(1)
+    trained = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in plain.upper_weights(1).items()}
+    other.replace_weights({name: weight.half() for name, weight in trained.items()})
+    stored = {name: weight.half().float() for name, weight in trained.items()}
+    assert all(torch.equal(weight, stored[name]) for name, weight in other.upper_weights(1).items())
+    assert all(weight.dtype == torch.float32 and not weight.requires_grad for weight in other.upper_weights(2).values())
+    expected = plain.finish_batch(plain.begin_batch(texts, 1), 1, stored)
+    assert torch.equal(other.encode_batch(texts), expected)
+    assert float((expected - plain.encode_batch(texts)).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("layers.2.output.bias", (32,)),
+        ("layers.1.output.bias", (33,)),
+        ("layers.1.output.bias", ()),
+        ("words.weight", (30522, 32)),
+        ("output.bias", (32,)),
+    ],
+)
+def test_a_weight_that_is_not_the_encoders_is_refused_by_name(
+    tiny_encoder: Path, name: str, shape: tuple[int, ...]
+) -> None:
+    encoder = Encoder(tiny_encoder, EncoderSettings(max_tokens=64), CPU)
+    with pytest.raises(EncoderUnavailable, match=f"{name} of shape"):
+        encoder.replace_weights({name: torch.ones(shape)})
+
+
 def test_a_missing_or_foreign_tokenizer_is_named(spoiled: Path) -> None:
     (spoiled / "tokenizer.json").write_text(json.dumps({"no": "tokenizer"}))
     with pytest.raises(EncoderUnavailable, match=r"tokenizer\.json"):

@@ -7,17 +7,27 @@ import torch
 from torch import Tensor
 
 from metalearn.errors import AdaptationDiverged
-from metalearn.inner_loop import InnerState, collect, finished, inner_steps
+from metalearn.inner_loop import InnerState, Order, collect, finished, inner_steps
 from metalearn.types import FastWeights
 from metalearn.update_rules import gradient_descent
 
 Loss = Callable[[FastWeights], Tensor]
 
 
+ORDERS: tuple[Order, ...] = ("detached", "first", "second")
+
+
 def _steps(
-    start: FastWeights, loss: Loss, rates: Mapping[str, Tensor], steps: int, **more: bool
+    start: FastWeights, loss: Loss, rates: Mapping[str, Tensor], steps: int, order: Order = "detached"
 ) -> Iterator[InnerState]:
-    return inner_steps(start, loss, rule=gradient_descent(), learning_rates=rates, steps=steps, **more)
+    return inner_steps(
+        start,
+        lambda weights, _: loss(weights),
+        rule=gradient_descent(),
+        learning_rates=lambda _: rates,
+        steps=steps,
+        order=order,
+    )
 
 
 def _draw(*shape: int, seed: int) -> Tensor:
@@ -72,8 +82,8 @@ def _query_loss(weights: FastWeights) -> Tensor:
     return (weights["w"] - 1).square().sum() + (weights["b"] * weights["w"].sum()).cos().sum()
 
 
-def _after_adaptation(w: Tensor, b: Tensor, rate_w: Tensor, rate_b: Tensor, *, create_graph: bool) -> Tensor:
-    states = _steps({"w": w, "b": b}, _curved, {"w": rate_w, "b": rate_b}, 4, create_graph=create_graph)
+def _after_adaptation(w: Tensor, b: Tensor, rate_w: Tensor, rate_b: Tensor, *, order: Order) -> Tensor:
+    states = _steps({"w": w, "b": b}, _curved, {"w": rate_w, "b": rate_b}, 4, order)
     return _query_loss(collect(states).fast_weights)
 
 
@@ -97,14 +107,14 @@ def test_the_meta_gradient_equals_finite_differences(per_weight: bool) -> None:
     rate = torch.full((4,), 0.7, dtype=torch.float64) if per_weight else torch.tensor(0.7, dtype=torch.float64)
     inputs = [_draw(4, seed=5), _draw(2, seed=6), rate, torch.tensor(0.3, dtype=torch.float64)]
     leaves = [each.clone().requires_grad_() for each in inputs]
-    found = torch.autograd.grad(_after_adaptation(*leaves, create_graph=True), leaves)
-    expected = _finite_differences(lambda *at: _after_adaptation(*at, create_graph=False), inputs)
+    found = torch.autograd.grad(_after_adaptation(*leaves, order="second"), leaves)
+    expected = _finite_differences(lambda *at: _after_adaptation(*at, order="detached"), inputs)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
         assert float(theirs.abs().max()) > 1e-3, "a gradient of zero would prove nothing"
 
 
-def test_without_a_graph_no_state_hangs_on_the_start() -> None:
+def test_detached_states_do_not_hang_on_the_start() -> None:
     start = {"w": _draw(4, seed=5).requires_grad_(), "b": _draw(2, seed=6).requires_grad_()}
     rate = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
     for state in _steps(start, _curved, {"w": rate, "b": rate}, 3):
@@ -114,20 +124,36 @@ def test_without_a_graph_no_state_hangs_on_the_start() -> None:
             assert weight.grad_fn is None
 
 
-def test_with_a_graph_every_state_hangs_on_the_start() -> None:
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_attached_states_hang_on_the_start(order: Order) -> None:
     start = {"w": _draw(4, seed=5).requires_grad_(), "b": _draw(2, seed=6).requires_grad_()}
     rate = torch.tensor(0.5, dtype=torch.float64)
-    for state in _steps(start, _curved, {"w": rate, "b": rate}, 3, create_graph=True):
-        (gradient,) = torch.autograd.grad(state.loss, [start["w"]], retain_graph=True)
+    for state in _steps(start, _curved, {"w": rate, "b": rate}, 3, order):
+        (gradient,) = torch.autograd.grad(state.fast_weights["w"].sum(), [start["w"]], retain_graph=True)
         assert float(gradient.abs().max()) > 0
 
 
-@pytest.mark.parametrize("create_graph", [False, True])
-def test_both_ways_walk_through_the_same_numbers(create_graph: bool) -> None:
+def test_to_first_order_inner_gradients_are_constants() -> None:
+    # w_k = w_0 - sum_j rate_j g_j with g_j constant: the start's gradient is the query's, a rate's -sum_j g_j . query's
+    inputs = [_draw(4, seed=5), _draw(2, seed=6), torch.tensor(0.7, dtype=torch.float64)]
+    w, b, rate = (each.clone().requires_grad_() for each in inputs)
+    *_, last = _steps({"w": w, "b": b}, _curved, {"w": rate, "b": torch.tensor(0.3)}, 4, "first")
+    found = torch.autograd.grad(_query_loss(last.fast_weights), [w, b, rate])
+    at = {name: weight.detach().requires_grad_() for name, weight in last.fast_weights.items()}
+    query = dict(zip(at, torch.autograd.grad(_query_loss(at), list(at.values())), strict=True))
+    torch.testing.assert_close(found[0], query["w"], atol=1e-12, rtol=0)
+    torch.testing.assert_close(found[1], query["b"], atol=1e-12, rtol=0)
+    moved = (at["w"].detach() - inputs[0]) / inputs[2]  # minus the sum of the inner gradients
+    torch.testing.assert_close(found[2], moved @ query["w"], atol=1e-10, rtol=0)
+    assert float(found[2].abs()) > 1e-3
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_all_orders_walk_through_the_same_numbers(order: Order) -> None:
     start = {"w": _draw(4, seed=5).requires_grad_(), "b": _draw(2, seed=6).requires_grad_()}
     rate = torch.tensor(0.5, dtype=torch.float64)
     plain = list(_steps(start, _curved, {"w": rate, "b": rate}, 3))
-    other = list(_steps(start, _curved, {"w": rate, "b": rate}, 3, create_graph=create_graph))
+    other = list(_steps(start, _curved, {"w": rate, "b": rate}, 3, order))
     for ours, theirs in zip(plain, other, strict=True):
         assert torch.equal(ours.loss, theirs.loss.detach())
         assert all(torch.equal(ours.fast_weights[name], theirs.fast_weights[name].detach()) for name in start)
@@ -184,18 +210,59 @@ def test_no_steps_give_the_start_and_its_loss() -> None:
     torch.testing.assert_close(result.losses, _curved(start).reshape(1), atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("create_graph", [False, True])
-def test_the_start_is_left_as_it_was(create_graph: bool) -> None:
-    start = {"w": _draw(4, seed=5).requires_grad_(create_graph), "b": _draw(2, seed=6).requires_grad_(create_graph)}
+def test_losses_hang_on_nothing_below_second_order() -> None:
+    start = {"w": _draw(4, seed=5).requires_grad_(), "b": _draw(2, seed=6).requires_grad_()}
+    rate = {"w": torch.tensor(0.5), "b": torch.tensor(0.5)}
+    for order in ORDERS:
+        for state in _steps(start, _curved, rate, 2, order):
+            assert state.loss.requires_grad is (order == "second")
+
+
+def test_the_loss_and_the_rates_are_told_the_step() -> None:
+    # a quadratic whose minimum moves: w_1 = 0.5, w_2 = 0.5 - 0.25 (0.5 - 1)
+    seen: list[tuple[str, int]] = []
+
+    def loss(weights: FastWeights, step: int) -> Tensor:
+        seen.append(("loss", step))
+        return (weights["w"] - step).square().sum() / 2
+
+    def rates(step: int) -> Mapping[str, Tensor]:
+        seen.append(("rate", step))
+        return {"w": torch.tensor(0.5 / (step + 1))}
+
+    states = list(inner_steps({"w": torch.ones(1)}, loss, rule=gradient_descent(), learning_rates=rates, steps=2))
+    assert [float(state.fast_weights["w"]) for state in states] == [1.0, 0.5, 0.625]
+    assert [float(state.loss) for state in states] == pytest.approx([0.5, 0.125, 0.9453125])
+    assert seen == [("loss", 0), ("rate", 0), ("loss", 1), ("rate", 1), ("loss", 2)]
+
+
+def test_a_weight_whose_start_is_a_function_of_anothers_moves_by_its_own_gradient_alone() -> None:
+    # b starts as 2 w: the inner gradient of w must not see that, the meta-gradient must
+    for order in ORDERS:
+        w = torch.tensor([1.0], dtype=torch.float64, requires_grad=True)
+        rate = {"w": torch.tensor(0.5), "b": torch.tensor(0.5)}
+        *_, last = _steps({"w": w, "b": 2 * w}, lambda at: (at["w"] * at["b"]).sum(), rate, 1, order)
+        assert last.fast_weights["w"].tolist() == [1 - 0.5 * 2]
+        assert last.fast_weights["b"].tolist() == [2 - 0.5 * 1]
+        if order != "detached":
+            (gradient,) = torch.autograd.grad(last.fast_weights["b"].sum(), [w])
+            # b_1 = 2 w - 0.5 w; to first order the inner gradient w is a constant
+            assert float(gradient) == (2 if order == "first" else 1.5)
+
+
+@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_start_is_left_as_it_was(order: Order, attached: bool) -> None:
+    start = {"w": _draw(4, seed=5).requires_grad_(attached), "b": _draw(2, seed=6).requires_grad_(attached)}
     before = {name: weight.detach().clone() for name, weight in start.items()}
     kept = dict(start)
     rate = torch.tensor(0.5, dtype=torch.float64)
-    collect(_steps(start, _curved, {"w": rate, "b": rate}, 5, create_graph=create_graph))
+    collect(_steps(start, _curved, {"w": rate, "b": rate}, 5, order))
     assert start.keys() == kept.keys()
     for name, weight in start.items():
         assert weight is kept[name]
         assert torch.equal(weight.detach(), before[name])
-        assert weight.requires_grad is create_graph
+        assert weight.requires_grad is attached
         assert weight.grad is None
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.label_text import label_texts, label_words
+from metalearn.label_text import label_texts, label_words, words_of_labels
 from metalearn.types import Example, SupportSet, TextInput
 
 
@@ -75,3 +75,11 @@ def test_a_description_goes_before_the_name() -> None:
         3: TextInput("where is the card"),
         4: TextInput("refund due"),
     }
+
+
+def test_labels_alone_give_the_words_of_their_names() -> None:
+    assert words_of_labels(("card_arrival", "c17", "refundDue")) == {
+        0: TextInput("card arrival"),
+        2: TextInput("refund Due"),
+    }
+    assert words_of_labels(("c1", "c2"), {"c2": "lost pin", "c3": "nobody's"}) == {1: TextInput("lost pin")}

@@ -1,14 +1,27 @@
-"""Support sets are valid once they exist."""
+"""Support sets and episodes are valid once they exist."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.errors import InvalidSupportSet
-from metalearn.types import Adapter, Example, SupportSet, TextInput
+from metalearn.errors import InvalidEpisode, InvalidSupportSet
+from metalearn.types import (
+    OUT_OF_SCOPE,
+    Adapter,
+    EncodedSet,
+    Episode,
+    Example,
+    LabelledTexts,
+    Objective,
+    SupportSet,
+    Target,
+    TextInput,
+    classes_in,
+)
 
 
 def test_an_empty_support_set_is_refused() -> None:
@@ -80,3 +93,63 @@ def test_the_order_of_the_classes_does_not_come_from_the_order_of_the_examples(
 def test_the_size_of_an_adapter_is_that_of_its_numbers() -> None:
     adapter = Adapter({"head.weight": torch.zeros(3, 5), "head.bias": torch.zeros(3)}, ("a", "b", "c"), "print")
     assert adapter.size_bytes == 3 * 5 * 4 + 3 * 4
+
+
+def test_an_adapter_knows_its_learner() -> None:
+    assert Adapter({}, (), "print").learner == "protomaml"
+    assert Adapter({}, (), "print", "matching").learner == "matching"
+
+
+# ---- episodes --------------------------------------------------------------------------------------------------------
+
+
+def _texts(*targets: Target) -> LabelledTexts:
+    return LabelledTexts(tuple(TextInput(f"text {i}") for i in range(len(targets))), targets)
+
+
+def _episode(
+    support: LabelledTexts,
+    query: LabelledTexts,
+    objective: Objective = "classification",
+    labels: tuple[str, ...] = ("a", "b"),
+) -> Episode:
+    return Episode("bank", "intent", objective, labels, support, query)
+
+
+def test_what_episodes_may_hold() -> None:
+    assert _episode(_texts(0, 1), _texts(1, OUT_OF_SCOPE)).n_classes == 2
+    assert _episode(_texts((0,), (0, 1)), _texts((), (1,)), "multi_label").n_classes == 2
+    assert _episode(_texts(0.5), _texts(-3.0, 7.0), "regression", ()).n_classes == 1
+
+
+@pytest.mark.parametrize(
+    ("episode", "says"),
+    [
+        (lambda: _episode(_texts(), _texts(0)), "lacks a support"),
+        (lambda: _episode(_texts(0, 1), _texts()), "lacks a support or a query"),
+        (lambda: _episode(_texts(), _texts(1.0), "regression", ()), "lacks a support"),
+        (lambda: _episode(_texts(0), _texts(0), labels=("a",)), "1 classes"),
+        (lambda: _episode(_texts(0, 0), _texts(0)), "no example of 'b'"),
+        (lambda: _episode(_texts((1,), ()), _texts((1,)), "multi_label"), "no example of 'a'"),
+        (lambda: _episode(_texts(0, 1), _texts(2)), "class 2"),
+        (lambda: _episode(_texts((0, 1)), _texts((0, 3)), "multi_label"), "class 3"),
+        (lambda: LabelledTexts((TextInput("x"),), (0, 1)), "1 texts do not match 2 targets"),
+    ],
+)
+def test_an_episode_that_cannot_be_adapted_on_or_judged_by_is_refused(episode: Callable[[], object], says: str) -> None:
+    with pytest.raises(InvalidEpisode, match=says):
+        episode()
+
+
+def test_classes_are_found_in_targets_of_either_kind() -> None:
+    assert classes_in((0, 2, 2, OUT_OF_SCOPE)) == {0, 2, OUT_OF_SCOPE}
+    assert classes_in(((0, 2), (), (3,))) == {0, 2, 3}
+    assert classes_in(()) == set()
+
+
+def test_membership_is_one_hot_or_the_rows_themselves() -> None:
+    features, weights = torch.zeros(2, 3), torch.ones(2)
+    assert EncodedSet(features, torch.tensor([2, 0]), weights, 3).membership.tolist() == [[0, 0, 1], [1, 0, 0]]
+    rows = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    assert torch.equal(EncodedSet(features, rows, weights, 2, "multi_label").membership, rows)
+    assert EncodedSet(features.double(), torch.tensor([1, 0]), weights, 2).membership.dtype == torch.float64

@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import model_store
+from metalearn.errors import UnknownLearner
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.types import Adapter, Example, SupportSet, TextInput
 from model_store.codec import MAGIC, AdapterKey, decode_adapter, decode_support, encode_adapter, encode_support
 from model_store.errors import AdapterCorrupt, StaleAdapter
+from model_store.shapes import AxisLength, FastWeightShapes
 
 KEY = AdapterKey("acme", "bank", 3, "0f" * 16)
 PRINT = "97b2cd13" * 8
@@ -34,12 +36,30 @@ def _adapter(labels: tuple[str, ...] = ("card_arrival", "überfällig"), dim: in
     return Adapter(weights, labels, PRINT)
 
 
+def _shapes(dim: int = DIM) -> Callable[[str], FastWeightShapes]:
+    """What a model with these learners makes: heads, keys with a row per text, heads with a weight below."""
+    per_class, per_text, fixed = AxisLength(0, 1, 0), AxisLength(0, 0, 1), AxisLength(dim, 0, 0)
+    head = {HEAD_WEIGHT: (per_class, fixed), HEAD_BIAS: (per_class,)}
+    learners = {
+        "protomaml": FastWeightShapes(head),
+        "matching": FastWeightShapes({"keys": (per_text, fixed), "membership": (per_text, per_class)}),
+        "deep": FastWeightShapes({**head, "layers.1.output.bias": (fixed,), "scale": ()}),
+    }
+
+    def shapes(learner: str) -> FastWeightShapes:
+        if learner not in learners:
+            raise UnknownLearner(f"there is no learner {learner!r}")
+        return learners[learner]
+
+    return shapes
+
+
 def _decode(data: bytes, key: AdapterKey = KEY, checkpoint: str = PRINT, dim: int = DIM) -> Adapter:
-    return decode_adapter(data, key, checkpoint=checkpoint, dim=dim)
+    return decode_adapter(data, key, checkpoint=checkpoint, shapes=_shapes(dim))
 
 
 def _assert_same(one: Adapter, other: Adapter) -> None:
-    assert (one.labels, one.checkpoint) == (other.labels, other.checkpoint)
+    assert (one.labels, one.checkpoint, one.learner) == (other.labels, other.checkpoint, other.learner)
     assert one.fast_weights.keys() == other.fast_weights.keys()
     for name, weight in one.fast_weights.items():
         assert weight.dtype == other.fast_weights[name].dtype
@@ -93,8 +113,39 @@ def test_weights_that_are_views_are_written_as_they_read() -> None:
 
 def test_weights_go_to_the_device_that_is_asked_for() -> None:
     data = encode_adapter(_adapter(), KEY)
-    found = decode_adapter(data, KEY, checkpoint=PRINT, dim=DIM, device=torch.device("meta"))
+    found = decode_adapter(data, KEY, checkpoint=PRINT, shapes=_shapes(), device=torch.device("meta"))
     assert {weight.device.type for weight in found.fast_weights.values()} == {"meta"}
+
+
+MATCHING = {"keys": torch.randn(7, DIM), "membership": torch.rand(7, 2)}
+BELOW = {**_adapter().fast_weights, "layers.1.output.bias": torch.randn(DIM), "scale": torch.tensor(3.0)}
+
+
+@pytest.mark.parametrize(("learner", "weights"), [("matching", MATCHING), ("deep", BELOW)])
+def test_an_adapter_of_any_learner_comes_back_as_it_was(learner: str, weights: dict[str, torch.Tensor]) -> None:
+    adapter = Adapter(weights, ("a", "b"), PRINT, learner)
+    found = _decode(encode_adapter(adapter, KEY))
+    _assert_same(found, adapter)
+    assert found.learner == learner
+
+
+def test_weights_that_share_memory_are_written_each_for_itself() -> None:
+    row = torch.randn(DIM)
+    block = torch.randn(3, DIM)
+    weights = {
+        HEAD_WEIGHT: row.expand(2, -1),
+        HEAD_BIAS: block[0, :2],
+        "layers.1.output.bias": row,
+        "scale": block[0, 0],
+    }
+    adapter = Adapter(weights, ("a", "b"), PRINT, "deep")
+    _assert_same(_decode(encode_adapter(adapter, KEY)), adapter)
+
+
+def test_an_adapter_that_names_no_learner_is_of_the_first_one() -> None:
+    # What was stored before there were others
+    assert "learner" not in _header()
+    assert _decode(_sealed(_header(), _tensors())).learner == "protomaml"
 
 
 # ---- damage --------------------------------------------------------------------------------------------------------
@@ -236,6 +287,45 @@ def test_weights_that_do_not_fit_are_refused_in_spite_of_a_right_checksum(tensor
         _decode(_sealed(_header(), tensors))
 
 
+def _changed(weights: dict[str, torch.Tensor], **changes: torch.Tensor | None) -> bytes:
+    named = {**weights, **{name.replace("__", "."): weight for name, weight in changes.items()}}
+    return safetensors.torch.save({name: weight.contiguous() for name, weight in named.items() if weight is not None})
+
+
+@pytest.mark.parametrize(
+    ("learner", "tensors"),
+    [
+        ("matching", _changed(MATCHING, keys=None)),
+        ("matching", _changed(MATCHING, more=torch.ones(7))),
+        ("matching", _changed(MATCHING, keys=torch.ones(6, DIM))),
+        ("matching", _changed(MATCHING, keys=torch.ones(7, DIM + 1))),
+        ("matching", _changed(MATCHING, membership=torch.ones(7, 3))),
+        ("matching", _changed(MATCHING, membership=torch.ones(2, 7))),
+        ("matching", _changed(MATCHING, keys=torch.ones(1, DIM), membership=torch.ones(1, 2))),
+        ("matching", _changed(MATCHING, keys=torch.ones(0, DIM), membership=torch.ones(0, 2))),
+        ("matching", _changed(MATCHING, keys=torch.ones(7, DIM, 1))),
+        ("matching", _changed(MATCHING, keys=torch.full((7, DIM), torch.nan))),
+        ("matching", _changed(MATCHING, keys=MATCHING["keys"].double())),
+        ("matching", _tensors()),
+        ("deep", _tensors()),
+        ("deep", _changed(BELOW, scale=torch.ones(1))),
+        ("deep", _changed(BELOW, layers__1__output__bias=torch.ones(DIM + 1))),
+        ("deep", _changed(BELOW, layers__0__output__bias=torch.ones(DIM))),
+        ("protomaml", _changed(MATCHING)),
+        ("unheard-of", _tensors()),
+        ("", _tensors()),
+    ],
+)
+def test_weights_that_their_learner_does_not_make_are_refused(learner: str, tensors: bytes) -> None:
+    with pytest.raises(AdapterCorrupt):
+        _decode(_sealed(_header(learner=learner), tensors))
+
+
+def test_what_the_test_before_spoils_is_right_before() -> None:
+    for learner, weights in (("matching", MATCHING), ("deep", BELOW)):
+        assert _decode(_sealed(_header(learner=learner), _changed(weights))).learner == learner
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -254,6 +344,7 @@ def test_weights_that_do_not_fit_are_refused_in_spite_of_a_right_checksum(tensor
         _sealed(_header(labels="ab"), _tensors()),
         _sealed(_header(labels={"a": 1, "b": 2}), _tensors()),
         _sealed(_header(checkpoint=None), _tensors()),
+        _sealed(_header(learner=None), _tensors()),
         _sealed(_header(tenant=["acme"]), _tensors()),
         _sealed(_header(version="3"), _tensors()),
         _sealed(_header(), b""),
@@ -278,6 +369,7 @@ def test_weights_that_do_not_fit_are_refused_in_spite_of_a_right_checksum(tensor
         "labels a text",
         "labels an object",
         "checkpoint null",
+        "learner null",
         "tenant a list",
         "version a text",
         "without tensors",

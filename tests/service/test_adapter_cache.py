@@ -25,6 +25,7 @@ from model_store.errors import StoreUnavailable
 from model_store.records import CurrentVersion
 from service.engine.adapter_cache import AdapterCache
 from service.engine.adapters import Adapters
+from service.engine.models import Models
 from service.metrics import Metrics
 from tests.conftest import StartService
 from tests.service.conftest import OTHER_SUPPORT, adapt, parts_of, predict, store_of
@@ -337,7 +338,7 @@ class SlowStore:
 def adapters_on(store: SlowStore, checkpoint: Checkpoint) -> Adapters:
     """Adapters with an empty cache."""
     cache = AdapterCache(Metrics(), max_bytes=2**30, max_adapters=10)
-    return Adapters(store, cache, checkpoint)  # type: ignore[arg-type]
+    return Adapters(store, cache, Models(checkpoint))  # type: ignore[arg-type]
 
 
 @pytest.fixture

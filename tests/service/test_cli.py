@@ -9,13 +9,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest import mock
 
 import pytest
 
 from benchmarks.server import running_server
+from metalearn.placement import PlacementName
 from service.cli import main
+from service.commands.checkpoint import Placement
 from service.settings import PREFIX
 from tests.conftest import SUPPORT
 from tests.service.conftest import TEXTS
@@ -365,3 +367,65 @@ def test_whoever_may_read_the_stores_file_needs_no_key_with_local(handful: Handf
     handful("keys", "create", "acme", **store)
     (task,) = lines(handful("tasks", "list", "--local", **store))
     assert task["task"] == "keyed"
+
+
+@pytest.mark.parametrize(
+    ("words", "model"),
+    [
+        ((), ("protomaml", "head", 0)),
+        (("--learner", "matching"), ("matching", "head", 0)),
+        (("--learner", "maml", "--placement", "everything"), ("maml", "everything", 1)),
+        (("--placement", "low_rank", "--fast-layers", "2", "--rank", "3"), ("protomaml", "low_rank", 2)),
+    ],
+)
+def test_a_checkpoint_of_any_model_is_made_shown_and_used(
+    handful: Handful, tiny_encoder: Path, words: tuple[str, ...], model: tuple[str, str, int]
+) -> None:
+    options = ("--encoder", str(tiny_encoder), "--max-tokens", "64", *words)
+    (made,) = lines(handful("checkpoint", "create", "own", *options))
+    (shown,) = lines(handful("checkpoint", "show", "own"))
+    assert made == shown
+    adaptation = made["adaptation"]
+    assert (made["learner"], adaptation["placement"], adaptation["fast_layers"]) == model
+    assert made["name"] == "own"
+    card = (handful.folder / "own" / "README.md").read_text()
+    assert "Nothing here was meta-trained" in card
+    assert model[0] in card
+    assert model[1] == "head" or model[1] in card
+    local = {"HANDFUL_CHECKPOINT": "own", "HANDFUL_STORE": "sqlite:own.db"}
+    support = as_jsonl(SUPPORT)
+    (adapted,) = lines(handful("adapt", "bank", "--local", "--support", "-", "--steps", "2", stdin=support, **local))
+    assert adapted["checkpoint"] == made["fingerprint"]
+    assert len(lines(handful("predict", "bank", "--local", stdin="\n".join(TEXTS), **local))) == 6
+    assert "never overwritten" in handful.fails("checkpoint", "create", "own", *options)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--learner", "nope"), "no learner 'nope'"),
+        (("--placement", "nowhere"), "nowhere"),
+        (("--fast-layers", "1"), "head does not go with 1"),
+        (("--placement", "everything", "--fast-layers", "0"), "everything does not go with 0"),
+        (("--placement", "everything", "--fast-layers", "3"), "3 layers"),
+        (("--placement", "modulations", "--learner", "matching"), "matching takes no inner steps"),
+        (("--encoder", "absent"), "absent"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_made_is_refused_with_a_reason(
+    handful: Handful, tiny_encoder: Path, words: tuple[str, ...], said: str
+) -> None:
+    refusal = handful.fails(
+        "checkpoint", "create", "own", "--encoder", str(tiny_encoder), "--max-tokens", "64", *words, codes=(1, 2)
+    )
+    assert said in refusal
+    assert not (handful.folder / "own").exists()
+
+
+def test_the_command_offers_every_placement_and_no_other() -> None:
+    assert [placement.value for placement in Placement] == list(get_args(PlacementName))
+
+
+def test_a_checkpoint_made_here_is_named_after_this_folder(handful: Handful, tiny_encoder: Path) -> None:
+    (made,) = lines(handful("checkpoint", "create", ".", "--encoder", str(tiny_encoder), "--max-tokens", "64"))
+    assert made["name"] == handful.folder.name

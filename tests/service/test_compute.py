@@ -16,6 +16,7 @@ from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.types import Adapter, TextInput
 from model_store.checkpoint import Checkpoint
 from service.engine.compute import ComputeThread
+from service.engine.models import Models
 from service.engine.work import PredictWork, SlicedWork
 from service.errors import ServerBusy, ServerStopping
 from service.metrics import Metrics
@@ -67,12 +68,11 @@ def gate(loaded_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Iter
 def make_thread(loaded_checkpoint: Checkpoint) -> Iterator[Callable[..., tuple[ComputeThread, Metrics]]]:
     """Starts compute threads, and ends them after the test."""
     threads: list[ComputeThread] = []
+    models = Models(loaded_checkpoint)
 
     def make(*, max_queue_tokens: int = 10_000, max_batch_tokens: int = 512) -> tuple[ComputeThread, Metrics]:
         metrics = Metrics()
-        thread = ComputeThread(
-            loaded_checkpoint, metrics, max_queue_tokens=max_queue_tokens, max_batch_tokens=max_batch_tokens
-        )
+        thread = ComputeThread(models, metrics, max_queue_tokens=max_queue_tokens, max_batch_tokens=max_batch_tokens)
         threads.append(thread)
         return thread, metrics
 

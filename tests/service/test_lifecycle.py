@@ -163,19 +163,22 @@ def test_two_processes_on_one_store_never_answer_with_what_was_replaced(
 
 
 def test_a_task_ends_after_its_time_to_live(stored_service: httpx.Client) -> None:
-    adapt(stored_service, "short", ttl_seconds=1)
     adapt(stored_service, "long", ttl_seconds=3600)
     adapt(stored_service, "kept")
-    adapt(stored_service, "renewed", ttl_seconds=1)
+    adapt(stored_service, "renewed", ttl_seconds=3)
     adapt(stored_service, "renewed")  # takes the limit away
-    adapt(stored_service, "rolled", ttl_seconds=1)
+    adapt(stored_service, "rolled", ttl_seconds=3)
     assert stored_service.post("/v1/tasks/rolled/rollback", json={"version": 1}).status_code == 200
+    adapt(stored_service, "short", ttl_seconds=3)
     assert predict(stored_service, "short")["version"] == 1
     shown = stored_service.get("/v1/tasks/long").json()
     lasts = datetime.fromisoformat(shown["expires_at"]) - datetime.fromisoformat(shown["created_at"])
     assert 3590 < lasts.total_seconds() < 3610
     assert stored_service.get("/v1/tasks/kept").json()["expires_at"] is None
-    time.sleep(2.2)
+    deadline = time.monotonic() + 20
+    while {stored_service.get(f"/v1/tasks/{task}").status_code for task in ("short", "rolled")} != {404}:
+        assert time.monotonic() < deadline, "they never ended"
+        time.sleep(0.1)
     for task in ("short", "rolled"):
         for method, path, body in (
             ("GET", f"/v1/tasks/{task}", None),

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import redis
 
-from metalearn.learners.optimization import ProtoMaml
+from metalearn.learners.optimization import GradientLearner
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, parts_of, predict
 
@@ -158,9 +158,9 @@ def test_an_adaptation_that_diverges_is_refused_and_stores_nothing(
     service: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapt(service)
-    original = ProtoMaml.learning_rates
+    original = GradientLearner.learning_rates
     monkeypatch.setattr(
-        ProtoMaml,
+        GradientLearner,
         "learning_rates",
         lambda *args, **kwargs: {name: rate * 1e38 for name, rate in original(*args, **kwargs).items()},
     )

@@ -1,0 +1,147 @@
+"""What every learner answers to, and what learners that only read their support set have in common."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metalearn.inner_loop import Order
+from metalearn.losses import objective_loss
+from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
+from metalearn.update_rules import UpdateRule, gradient_descent
+
+RateKind = Literal["fixed", "learned", "per_parameter", "per_layer_per_step"]
+"""Inner rates: constants; one learned for the head and one for the body (Li et al. 2017 call that Meta-SGD's simplest
+case); one per parameter (Meta-SGD); one per weight tensor and step (Antoniou et al. 2019, MAML++)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerOptions:
+    """What may be chosen of a learner that descends; None leaves a choice to the learner.
+
+    Attributes:
+        rates: Which inner rates are meta-learned.
+        update_rule: Name of the inner update rule.
+        order: How far meta-gradients see into the inner loop.
+        head_rate: Inner rate of the head, or where it starts from.
+        body_rate: Inner rate of fast weights below the head, or where it starts from.
+    """
+
+    rates: RateKind | None = None
+    update_rule: str | None = None
+    order: Order | None = None
+    head_rate: float | None = None
+    body_rate: float | None = None
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """How fast weights start, how logits come of them, and what is descended on, within a task and across tasks.
+
+    A learner keeps nothing between calls: what is meta-learned comes in as ``slow``.
+
+    Attributes:
+        name: As registered.
+        objectives: What it can learn.
+        descends: Whether inner steps are taken; otherwise the start is the result.
+        rule: The inner update rule.
+        order: How far meta-gradients see into the inner loop.
+        joins_query: Whether meta-training adapts on support and query set together (Reptile).
+        linear_head: Whether ``logits`` is ``head_logits``, so that heads of many tasks share one product.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def objectives(self) -> frozenset[Objective]: ...
+    @property
+    def descends(self) -> bool: ...
+    @property
+    def rule(self) -> UpdateRule: ...
+    @property
+    def order(self) -> Order: ...
+    @property
+    def joins_query(self) -> bool: ...
+    @property
+    def linear_head(self) -> bool: ...
+
+    def initial_slow_weights(
+        self, dim: int, deep: FastWeights, *, steps: int, draw: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Slow weights before any meta-training.
+
+        Args:
+            dim: Width of the features.
+            deep: Start of the fast weights below the head; empty where the head alone is fast.
+            steps: Number of inner steps.
+            draw: Source of whatever is random.
+        """
+
+    def start(self, slow: SlowWeights, support: EncodedSet) -> FastWeights:
+        """Fast weights before the first inner step, those below the head left out."""
+
+    def learning_rates(
+        self, slow: SlowWeights, fast: FastWeights, *, step: int, n_classes: int, base_rate: float | None = None
+    ) -> Mapping[str, Tensor]:
+        """The inner rate of each fast weight at a step; ``base_rate`` takes the place of the head's own."""
+
+    def logits(self, fast_weights: FastWeights, features: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
+        """Scores of each class; their softmax is the predicted distribution. In regression, the prediction."""
+
+    def support_loss(self, fast_weights: FastWeights, support: EncodedSet) -> Float[Tensor, ""]:
+        """What an inner step lowers."""
+
+    def meta_loss(self, start: FastWeights, adapted: FastWeights, query: EncodedSet) -> Float[Tensor, ""]:
+        """What an outer step lowers.
+
+        Args:
+            start: Fast weights before the first inner step, attached to the slow weights.
+            adapted: Fast weights after the last one.
+            query: The query set, encoded under ``adapted``.
+        """
+
+
+class Losses:
+    """The usual losses: what the objective asks for, on the support set within a task and on the query set across."""
+
+    def logits(self, fast_weights: FastWeights, features: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
+        """The learner's own."""
+        raise NotImplementedError
+
+    def support_loss(self, fast_weights: FastWeights, support: EncodedSet) -> Float[Tensor, ""]:
+        """The objective's loss on the support set."""
+        logits = self.logits(fast_weights, support.features)
+        return objective_loss(support.objective, logits, support.targets, support.weights)
+
+    def meta_loss(self, start: FastWeights, adapted: FastWeights, query: EncodedSet) -> Float[Tensor, ""]:
+        """The objective's loss on the query set."""
+        return objective_loss(query.objective, self.logits(adapted, query.features), query.targets, query.weights)
+
+
+class ReadingLearner(Losses):
+    """Base of the learners that read their support set once and descend on nothing.
+
+    A subclass names itself, and says how fast weights come of the support set and logits of fast weights.
+    """
+
+    objectives: frozenset[Objective] = frozenset({"classification"})
+    descends = False
+    rule = gradient_descent()
+    order: Order = "second"  # the meta-gradient goes through the reading
+    joins_query = False
+    linear_head = False
+
+    def initial_slow_weights(
+        self, dim: int, deep: FastWeights, *, steps: int, draw: torch.Generator
+    ) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+    def learning_rates(
+        self, slow: SlowWeights, fast: FastWeights, *, step: int, n_classes: int, base_rate: float | None = None
+    ) -> Mapping[str, Tensor]:
+        """None: no step is taken."""
+        return {}

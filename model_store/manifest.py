@@ -1,0 +1,169 @@
+"""A checkpoint's manifest: what the checkpoint is, in words and numbers, under a fingerprint of its own."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from metalearn.inner_loop import Order
+from metalearn.learners.interface import LearnerOptions, RateKind
+from metalearn.model_spec import ModelSpec
+from metalearn.placement import PlacementName
+from model_store.errors import CheckpointInvalid
+
+MANIFEST = "manifest.json"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class EncoderReference(_Frozen):
+    """Where the encoder is, and what it must be.
+
+    Attributes:
+        source: See ``metalearn.encoder.locate_encoder``; a folder is relative to the checkpoint.
+        files: SHA-256 of each file that decides a feature.
+        dim: Width of the features.
+        max_tokens: Longer texts are cut.
+        normalize: Whether features have unit length.
+        licence: Of the encoder's weights.
+    """
+
+    source: str
+    files: dict[str, str]
+    dim: int = Field(gt=0)
+    max_tokens: int = Field(ge=8)
+    normalize: bool
+    licence: str
+
+
+class Hyperparameters(_Frozen):
+    """What a checkpoint decides for every task that does not say otherwise.
+
+    Attributes:
+        steps: Inner steps.
+        label_text_weight: What a label's text counts beside an example.
+        abstain_threshold: Confidence under which a prediction abstains when asked to.
+    """
+
+    steps: int = Field(ge=0)
+    label_text_weight: float = Field(ge=0)
+    abstain_threshold: float = Field(ge=0, le=1)
+
+
+UNTRAINED = Hyperparameters(steps=40, label_text_weight=2.0, abstain_threshold=0.5)
+"""For a stock encoder without meta-training; see docs/log.md for how they were chosen."""
+
+
+class AdaptationSection(_Frozen):
+    """All that ``ModelSpec`` holds beside the learner's name; see there, and ``LearnerOptions``."""
+
+    placement: PlacementName
+    fast_layers: int = Field(ge=0)
+    rank: int = Field(ge=1)
+    trained_layers: int = Field(ge=0)
+    rates: RateKind | None
+    update_rule: str | None
+    order: Order | None
+    head_rate: float | None = Field(ge=0, allow_inf_nan=False)
+    body_rate: float | None = Field(ge=0, allow_inf_nan=False)
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> Self:
+        """What a spec says.
+
+        Raises:
+            CheckpointInvalid: Something in it is out of range.
+        """
+        try:
+            return cls(
+                placement=spec.placement,
+                fast_layers=spec.fast_layers,
+                rank=spec.rank,
+                trained_layers=spec.trained_layers,
+                **asdict(spec.options),
+            )
+        except ValidationError as error:
+            raise CheckpointInvalid(f"no checkpoint can be made of {spec}: {error}") from error
+
+    def spec(self, learner: str) -> ModelSpec:
+        """The spec that it was made of."""
+        options = LearnerOptions(self.rates, self.update_rule, self.order, self.head_rate, self.body_rate)
+        return ModelSpec(learner, self.placement, self.fast_layers, self.rank, self.trained_layers, options)
+
+
+class TrainingTask(_Frozen):
+    """A labelled set that the slow weights were meta-trained on.
+
+    Attributes:
+        name: The set's name.
+        licence: Its licence.
+    """
+
+    name: str
+    licence: str
+
+
+class Manifest(_Frozen):
+    """What a checkpoint is. Its fingerprint covers every field and, by digest, every file that decides an answer.
+
+    Attributes:
+        format: Version of this layout.
+        name: For people.
+        learner: The learner's registered name.
+        adaptation: Where fast weights live, and the learner's options.
+        hyperparameters: The checkpoint's choices.
+        encoder: The shared encoder.
+        slow_weights: SHA-256 of ``slow_weights.safetensors``.
+        trained_on: What it was meta-trained on; empty where it was not.
+        fingerprint: SHA-256 over the rest of the manifest.
+    """
+
+    format: Literal[2] = 2
+    name: str
+    learner: str
+    adaptation: AdaptationSection
+    hyperparameters: Hyperparameters
+    encoder: EncoderReference
+    slow_weights: str
+    trained_on: list[TrainingTask] = []
+    fingerprint: str
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What its model is made of."""
+        return self.adaptation.spec(self.learner)
+
+    def computed_fingerprint(self) -> str:
+        """What ``fingerprint`` has to be."""
+        content = self.model_dump(mode="json", exclude={"fingerprint"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def sealed(self) -> Self:
+        """The same manifest under its fingerprint."""
+        return self.model_copy(update={"fingerprint": self.computed_fingerprint()})
+
+    def to_json(self) -> bytes:
+        """As written."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The verified manifest of a checkpoint folder.
+
+    Raises:
+        CheckpointInvalid: It is missing, malformed, or its fingerprint is not its own.
+    """
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except OSError as error:
+        raise CheckpointInvalid(f"cannot read the manifest: {error}") from error
+    except ValidationError as error:
+        raise CheckpointInvalid(f"the manifest in {folder} is malformed: {error}") from error
+    if manifest.fingerprint != manifest.computed_fingerprint():
+        raise CheckpointInvalid(f"the manifest in {folder} was altered: its fingerprint does not match its content")
+    return manifest

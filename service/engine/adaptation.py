@@ -1,0 +1,187 @@
+"""From a support set to an adapter, slice by slice, on the compute thread."""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metalearn.adaptation import SupportPlan, prepared_support, support_accuracy
+from metalearn.encoder import TokenizedText, plan_batches
+from metalearn.errors import InvalidSupportSet
+from metalearn.inner_loop import finished
+from metalearn.types import Adapter, SupportSet
+from model_store.checkpoint import Checkpoint
+from service.engine.models import LoadedModel
+from service.errors import FieldError, body_pointer, invalid_content
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptOptions:
+    """How to adapt; None leaves a choice to the checkpoint.
+
+    Attributes:
+        steps: Inner steps; a learner that takes none ignores it.
+        learning_rate: Inner learning rate; the same.
+        learner: A learner's registered name.
+        use_label_text: Whether label texts are a prior.
+        seed: For update rules that draw random numbers.
+    """
+
+    steps: int | None = None
+    learning_rate: float | None = None
+    learner: str | None = None
+    use_label_text: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """What an adaptation came to.
+
+    Attributes:
+        adapter: The task's own weights.
+        steps: Inner steps taken.
+        losses: Support loss before the first step and after each step.
+        support_accuracy: Share of the examples that the adapter classifies correctly.
+        truncated: Texts that were cut.
+        queue_s: Time waited.
+        encode_s: Time spent encoding.
+        inner_s: Time spent in the inner loop.
+    """
+
+    adapter: Adapter
+    steps: int
+    losses: list[float]
+    support_accuracy: float
+    truncated: int
+    queue_s: float
+    encode_s: float
+    inner_s: float
+
+
+def refuse_empty(texts: Sequence[TokenizedText], path: Callable[[int], tuple[str | int, ...]]) -> None:
+    """Refuses texts that hold nothing for the encoder to read, such as control characters alone.
+
+    Args:
+        texts: The texts.
+        path: Index of a text -> where it stands in the request's body.
+
+    Raises:
+        ApiError: 422, with every such text.
+    """
+    detail = "the text is empty: no character of it is one that the encoder reads"
+    errors = [FieldError(body_pointer(*path(i)), detail) for i, text in enumerate(texts) if text.empty]
+    if errors:
+        raise invalid_content(errors, "empty_text")
+
+
+def readable(
+    plan: SupportPlan, support: SupportSet, texts: Sequence[TokenizedText]
+) -> tuple[SupportPlan, list[TokenizedText]]:
+    """The plan and its texts without label texts that hold nothing to read.
+
+    Raises:
+        ApiError: 422, an example holds nothing.
+        InvalidSupportSet: A class has no example, and nothing to read in its description either.
+    """
+    refuse_empty(texts[: plan.n_examples], lambda i: ("support", i, "text"))
+    kept = [i for i, text in enumerate(texts) if not text.empty]
+    for index in sorted(set(plan.targets) - {plan.targets[i] for i in kept}):
+        label = support.labels[index]
+        raise InvalidSupportSet(
+            "class_without_examples",
+            f"the class {label!r} has no example, and its description holds nothing to read: add an example",
+            ("labels", label),
+        )
+    kept_plan = replace(
+        plan,
+        inputs=tuple(plan.inputs[i] for i in kept),
+        targets=tuple(plan.targets[i] for i in kept),
+        weights=tuple(plan.weights[i] for i in kept),
+    )
+    return kept_plan, [texts[i] for i in kept]
+
+
+def adapt_slices(
+    loaded: LoadedModel,
+    checkpoint: Checkpoint,
+    plan: SupportPlan,
+    support: SupportSet,
+    texts: Sequence[TokenizedText],
+    options: AdaptOptions,
+    *,
+    max_batch_tokens: int,
+) -> Generator[int, None, Adaptation]:
+    """Encodes batch by batch, then takes step by step.
+
+    Args:
+        loaded: The model that adapts.
+        checkpoint: Where what the options leave open stands.
+        plan: What each text counts for.
+        support: The examples.
+        texts: As the plan lists them.
+        options: How to adapt.
+        max_batch_tokens: Bound on rows times width of a padded batch.
+
+    Yields:
+        After each slice, how many tokens it encoded.
+
+    Raises:
+        AdaptationDiverged: The inner loop left the finite numbers.
+    """
+    model, slow, device = loaded.model, loaded.slow_weights, checkpoint.encoder.device
+    encode_s = inner_s = 0.0
+    # The batches depend on this support set alone, so that the same request gives the same bits
+    batches = plan_batches([len(text.ids) for text in texts], max_batch_tokens)
+    begun = []
+    for rows in batches:
+        began = time.perf_counter()
+        begun.append(loaded.begin([texts[i] for i in rows]))
+        _wait_for(device)
+        encode_s += time.perf_counter() - began
+        yield sum(len(texts[i].ids) for i in rows)
+    began = time.perf_counter()
+    inputs = loaded.body.joined(batches, begun)
+    prepared = prepared_support(plan, inputs)
+    start = model.start(slow, prepared)
+    _wait_for(device)
+    inner_s += time.perf_counter() - began
+    yield 0
+    steps = checkpoint.manifest.hyperparameters.steps if options.steps is None else options.steps
+    states = model.adapt(slow, prepared, start, steps=steps, learning_rate=options.learning_rate, seed=options.seed)
+    losses: list[Float[Tensor, ""]] = []
+    while True:
+        began = time.perf_counter()
+        state = next(states, None)
+        if state is None:
+            break
+        if state.loss is not None:  # only where the last one was declined
+            losses.append(state.loss)
+        fast_weights = state.fast_weights
+        _wait_for(device)
+        inner_s += time.perf_counter() - began
+        yield 0
+    began = time.perf_counter()
+    result = finished(fast_weights, losses)
+    with torch.no_grad():
+        logits = model.outputs(slow, result.fast_weights, inputs)[: plan.n_examples]
+    accuracy = support_accuracy(logits, support.targets)
+    return Adaptation(
+        adapter=Adapter(result.fast_weights, support.labels, checkpoint.fingerprint, model.learner.name),
+        steps=len(losses) - 1,
+        losses=result.losses.tolist(),
+        support_accuracy=accuracy,
+        truncated=sum(text.truncated for text in texts[: plan.n_examples]),
+        queue_s=0.0,
+        encode_s=encode_s,
+        inner_s=inner_s + time.perf_counter() - began,
+    )
+
+
+def _wait_for(device: torch.device) -> None:
+    """A GPU is handed work and left to it; without waiting, slices have no bound and timings no sense."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,96 @@
+"""What adapts and answers: the checkpoint's own model, and other learners on its encoder for those who ask for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+
+from metalearn.body import MlpBody, TextBody
+from metalearn.encoder import HiddenBatch, TokenizedText
+from metalearn.meta_model import MetaModel, PreparedSet
+from metalearn.model_spec import ModelSpec, make_text_model
+from metalearn.types import SlowWeights
+from model_store.checkpoint import Checkpoint
+from model_store.shapes import FastWeightShapes, Shapes
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with the slow weights that it is a function of.
+
+    Attributes:
+        model: Its body reads texts.
+        slow_weights: On the compute device.
+        shapes: Of the fast weights that it makes.
+    """
+
+    model: MetaModel
+    slow_weights: SlowWeights
+    shapes: FastWeightShapes
+
+    @property
+    def body(self) -> TextBody:
+        """The model's."""
+        return cast(TextBody, self.model.body)
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether a task owns weights below its head, so that its texts run through layers of its own."""
+        return self.body.layers > 0
+
+    def begin(self, texts: Sequence[TokenizedText]) -> HiddenBatch:
+        """Runs the layers that are the same for every task on one batch."""
+        if self.is_deep:
+            return self.body.begin(texts)
+        # Nothing is left to run: a vector per text is kept, as if it were its only token, and not one per token, which
+        # for a large support set would be gigabytes
+        return HiddenBatch(self.body.encoder.encode_batch(texts).unsqueeze(1), None)
+
+
+class Models:
+    """The models of one checkpoint, by learner."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        own = _loaded(checkpoint.model, checkpoint.slow_weights)
+        self._models = {checkpoint.learner.name: own}
+
+    def of(self, learner: str | None = None) -> LoadedModel:
+        """The checkpoint's model, or that of another learner, whose head alone is fast and which was not meta-trained.
+
+        Made when first asked for, and the same in every process.
+
+        Raises:
+            UnknownLearner: There is no such learner.
+        """
+        name = self.checkpoint.learner.name if learner is None else learner
+        if name not in self._models:
+            encoder, steps = self.checkpoint.encoder, self.checkpoint.manifest.hyperparameters.steps
+            model = make_text_model(ModelSpec(name), encoder)
+            slow_weights = model.initial_slow_weights(steps=steps)
+            self._models[name] = _loaded(model, {n: w.to(encoder.device) for n, w in slow_weights.items()})
+        return self._models[name]
+
+    def shapes(self, learner: str) -> FastWeightShapes:
+        """What adapters of a learner hold.
+
+        Raises:
+            UnknownLearner: There is no such learner.
+        """
+        return self.of(learner).shapes
+
+
+def _loaded(model: MetaModel, slow_weights: SlowWeights) -> LoadedModel:
+    device = cast(TextBody, model.body).encoder.device
+    # Without layers, the perceptron's features are its inputs
+    on_features = replace(model, body=MlpBody((model.body.dim,)))
+
+    def shapes_of(n_classes: int, n_texts: int) -> Shapes:
+        features = torch.randn(n_texts, model.body.dim, generator=torch.Generator().manual_seed(0)).to(device)
+        targets = torch.arange(n_texts, device=device) % n_classes
+        weights = torch.ones(n_texts, device=device)
+        fast_weights, _ = on_features.start(slow_weights, PreparedSet(features, targets, weights, n_classes))
+        return {name: tuple(weight.shape) for name, weight in fast_weights.items()}
+
+    return LoadedModel(model, slow_weights, FastWeightShapes.measured(shapes_of))

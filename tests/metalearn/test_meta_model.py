@@ -1,0 +1,516 @@
+"""Start, inner loop and episode of body, placement and learner as one; and what texts become on the way."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from metalearn.body import MlpBody, TextBody
+from metalearn.encoder import Encoder
+from metalearn.errors import AdaptationDiverged, UnsupportedObjective
+from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
+from metalearn.inner_loop import Order, collect
+from metalearn.learners import LearnerOptions, make_learner
+from metalearn.learners.interface import ReadingLearner
+from metalearn.learners.optimization import class_means
+from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet
+from metalearn.placement import HeadOnly, PlacementName, make_placement
+from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights, TextInput
+from metalearn.update_rules import minibatch_gradient_descent
+from tests.metalearn.test_placement import DEEP, PLACEMENTS, NormBody, drawn, moved
+
+LEARNERS = ("maml", "fomaml", "reptile", "anil", "metasgd", "protomaml")
+BODY = NormBody((3, 5, 4, 6))
+
+
+def model_of(
+    learner: str = "protomaml", placement: PlacementName = "everything", layers: int = 2, **options: Any
+) -> MetaModel:
+    """A small smooth model."""
+    made = make_learner(learner, LearnerOptions(**{"head_rate": 0.2, "body_rate": 0.1} | options))
+    return MetaModel(BODY, make_placement(placement, layers=layers, rank=2), made)
+
+
+def slow_of(model: MetaModel, steps: int = 3, *, grad: bool = False) -> dict[str, Tensor]:
+    """Slow weights a little off their start, so that none of them is zero."""
+    slow = moved(model.initial_slow_weights(steps=steps), by=0.1)
+    return {name: weight.requires_grad_(grad) for name, weight in slow.items()}
+
+
+def points(n_classes: int, per_class: int, seed: int, objective: Objective = "classification") -> PreparedSet:
+    """Random inputs of three numbers with targets of any objective."""
+    draw = drawn(seed)
+    rows = n_classes * per_class
+    inputs, weights = torch.randn(rows, 3, generator=draw), 0.5 + torch.rand(rows, generator=draw)
+    targets = torch.arange(n_classes).repeat_interleave(per_class)
+    if objective == "multi_label":
+        targets = (torch.nn.functional.one_hot(targets) + (torch.rand(rows, n_classes, generator=draw) > 0.7)) > 0
+        targets = targets.float()
+    if objective == "regression":
+        targets = torch.randn(rows, n_classes, generator=draw)
+    return PreparedSet(inputs, targets, weights, n_classes, objective)
+
+
+def episode_of(n_classes: int = 3, objective: Objective = "classification") -> PreparedEpisode:
+    """Two support and four query points of each class."""
+    return PreparedEpisode(points(n_classes, 2, 1, objective), points(n_classes, 4, 2, objective), "a task", "tests")
+
+
+class _Counting:
+    """A body that remembers how many rows it was asked for, call by call."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self.dim = BODY.dim
+        self.initial_weights = BODY.initial_weights
+        self.concatenated = BODY.concatenated
+
+    def features(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        self.calls.append(len(inputs))
+        return BODY.features(weights, inputs)
+
+
+class _Means(ReadingLearner):
+    """Reads class means, and would fail if it were descended on."""
+
+    name = "means"
+
+    def start(self, slow: SlowWeights, support: EncodedSet) -> FastWeights:
+        means = class_means(support)
+        return {HEAD_WEIGHT: 2 * means, HEAD_BIAS: -means.square().sum(dim=1)}
+
+    def logits(self, fast_weights: FastWeights, features: Tensor) -> Tensor:
+        return features @ fast_weights[HEAD_WEIGHT].T + fast_weights[HEAD_BIAS]
+
+
+def _adapted(model: MetaModel, slow: SlowWeights, support: PreparedSet, **options: Any) -> FastWeights:
+    begun = model.start(slow, support)
+    return collect(model.adapt(slow, support, begun, **{"steps": 3} | options)).fast_weights
+
+
+# --- slow weights -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_slow_weights_are_the_bodys_the_placements_and_the_learners(learner: str, placement: PlacementName) -> None:
+    model = model_of(learner, placement)
+    slow = model.initial_slow_weights(steps=3)
+    again = model.initial_slow_weights(steps=3)
+    other = model.initial_slow_weights(steps=3, seed=1)
+    assert {name.split(".")[0] for name in slow} == {"body", "learner"} | (
+        {"fast"} if placement in ("modulations", "low_rank") else set()
+    )
+    assert {n.removeprefix("body.") for n in slow if n.startswith("body.")} == set(BODY.initial_weights(drawn()))
+    assert all(torch.equal(slow[name], again[name]) for name in slow)
+    assert any(not torch.equal(slow[name], other[name]) for name in slow)
+    assert all(bool(weight.isfinite().all()) for weight in slow.values())
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_learned_rates_fit_the_fast_weights(placement: PlacementName) -> None:
+    support = points(3, 2, 1)
+    for kind, own in (("per_parameter", "rate."), ("per_layer_per_step", "log_rate.")):
+        model = model_of("metasgd", placement, rates=kind)
+        slow = model.initial_slow_weights(steps=4)
+        fast, _ = model.start(slow, support)
+        named = {name.removeprefix(f"learner.{own}") for name in slow if name.startswith(f"learner.{own}")}
+        assert named == set(fast)
+        for name, weight in fast.items():
+            shape = slow[f"learner.{own}{name}"].shape
+            if kind == "per_layer_per_step":
+                assert shape == (4,)
+            else:
+                assert shape == (weight.shape[1:] if name.startswith("head.") else weight.shape)
+
+
+# --- start ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_fast_weights_are_a_head_and_what_the_placement_names(
+    learner: str, placement: PlacementName, n_classes: int
+) -> None:
+    model = model_of(learner, placement)
+    slow, support = slow_of(model), points(n_classes, 2, 1)
+    fast, encoded = model.start(slow, support)
+    shapes = {name: tuple(weight.shape) for name, weight in fast.items()}
+    assert shapes.pop(HEAD_WEIGHT) == (n_classes, 6)
+    assert shapes.pop(HEAD_BIAS) == (n_classes,)
+    body = {name.removeprefix("body."): weight for name, weight in slow.items() if name.startswith("body.")}
+    own = {name.removeprefix("fast."): weight for name, weight in slow.items() if name.startswith("fast.")}
+    expected = model.placement.start(body, own)
+    assert shapes == {name: tuple(weight.shape) for name, weight in expected.items()}
+    assert bool(shapes) is (placement != "head")
+    torch.testing.assert_close(encoded.features, model.features(slow, fast, support.inputs))
+    after = _adapted(model, slow, support)
+    assert {name: weight.shape for name, weight in after.items()} == {n: weight.shape for n, weight in fast.items()}
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_before_meta_training_the_start_sees_the_bodys_own_features(placement: PlacementName) -> None:
+    model = model_of(placement=placement)
+    slow, support = model.initial_slow_weights(steps=1), points(3, 2, 1)
+    _, encoded = model.start(slow, support)
+    assert torch.equal(encoded.features, BODY.features(BODY.initial_weights(drawn()), support.inputs))
+
+
+def test_a_head_of_class_means_is_that_of_the_features_at_the_start() -> None:
+    model = model_of("protomaml", "modulations")
+    slow, support = slow_of(model), points(3, 2, 1)
+    fast, encoded = model.start(slow, support)
+    expected = 2 * slow["learner.log_scale"].exp() * class_means(encoded)
+    torch.testing.assert_close(fast[HEAD_WEIGHT], expected)
+    plain = BODY.features({n.removeprefix("body."): w for n, w in slow.items()}, support.inputs)
+    assert not torch.allclose(encoded.features, plain), "the slow modulations are not those of the first start"
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_what_a_learner_does_not_do_is_refused(learner: str) -> None:
+    model = model_of(learner)
+    for objective in ("classification", "multi_label", "regression"):
+        episode = episode_of(objective=objective)
+        if objective in model.learner.objectives:
+            result = model.run_episode(slow_of(model), episode, steps=1)
+            assert bool(result.meta_loss.isfinite())
+            assert result.query_outputs.shape == (12, 3)
+            continue
+        assert (learner, objective) == ("protomaml", "regression")
+        with pytest.raises(UnsupportedObjective, match=r"protomaml does classification, multi_label; not regression"):
+            model.start(slow_of(model), episode.support)
+        with pytest.raises(UnsupportedObjective):
+            model.run_episode(slow_of(model), episode, steps=1)
+
+
+# --- adapt ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_head_alone_needs_its_support_set_encoded_once() -> None:
+    body = _Counting()
+    model = replace(model_of(placement="head"), body=body)
+    slow, support = slow_of(model), points(3, 2, 1)
+    begun = model.start(slow, support)
+    collect(model.adapt(slow, support, begun, steps=7))
+    assert body.calls == [6]
+    body.calls.clear()
+    model.run_episode(slow, episode_of(), steps=7)
+    assert body.calls == [6, 12]
+
+
+@pytest.mark.parametrize("placement", DEEP)
+def test_a_deep_placement_encodes_anew_at_each_step(placement: PlacementName) -> None:
+    body = _Counting()
+    model = replace(model_of(placement=placement), body=body)
+    slow, support = slow_of(model), points(3, 2, 1)
+    begun = model.start(slow, support)
+    collect(model.adapt(slow, support, begun, steps=2))
+    assert body.calls == [6, 6, 6, 6], "the start, and the loss before the first step and after each"
+    body.calls.clear()
+    model.run_episode(slow, episode_of(), steps=2)
+    assert body.calls == [6, 6, 6, 12], "no step needs the loss after the last one"
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_inner_steps_lower_the_support_loss_and_move_every_fast_weight(learner: str, placement: PlacementName) -> None:
+    model = model_of(learner, placement)
+    slow, support = slow_of(model, 5), points(3, 4, 1)
+    begun = model.start(slow, support)
+    result = collect(model.adapt(slow, support, begun, steps=5))
+    assert result.losses.shape == (6,)
+    assert float(result.losses[-1]) < float(result.losses[0])
+    assert all(not torch.equal(result.fast_weights[name], weight) for name, weight in begun[0].items())
+    # the losses are those of the states, seen from outside
+    for fast, loss in ((begun[0], result.losses[0]), (result.fast_weights, result.losses[-1])):
+        seen = support.encoded(model.features(slow, fast, support.inputs))
+        torch.testing.assert_close(model.learner.support_loss(fast, seen), loss)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_one_step_is_a_step_against_the_gradient(placement: PlacementName) -> None:
+    model = model_of("maml", placement)
+    slow, support = slow_of(model), points(3, 2, 1)
+    start, _ = model.start(slow, support)
+    leaves = {name: weight.detach().clone().requires_grad_() for name, weight in start.items()}
+    encoded = support.encoded(model.features(slow, leaves, support.inputs))
+    gradients = torch.autograd.grad(model.learner.support_loss(leaves, encoded), list(leaves.values()))
+    found = _adapted(model, slow, support, steps=1)
+    for (name, weight), gradient in zip(start.items(), gradients, strict=True):
+        rate = 0.2 * 3 if name.startswith("head.") else 0.1
+        torch.testing.assert_close(found[name], weight - rate * gradient, atol=1e-6, rtol=1e-6)
+
+
+def test_a_learner_that_does_not_descend_takes_no_step() -> None:
+    body = _Counting()
+    model = MetaModel(body, HeadOnly(), _Means())
+    slow, support = model.initial_slow_weights(steps=3), points(3, 2, 1)
+    begun = model.start(slow, support)
+    states = list(model.adapt(slow, support, begun, steps=9))
+    assert len(states) == 1
+    assert all(torch.equal(states[0].fast_weights[name], weight) for name, weight in begun[0].items())
+    assert body.calls == [6]
+    result = model.run_episode(slow, episode_of(), steps=9)
+    torch.testing.assert_close(result.query_outputs, model.outputs(slow, begun[0], episode_of().query.inputs))
+
+
+def test_a_learner_that_does_not_descend_is_still_meta_trained() -> None:
+    model = MetaModel(BODY, HeadOnly(), _Means())
+    slow = {name: weight.requires_grad_() for name, weight in model.initial_slow_weights(steps=3).items()}
+    model.run_episode(slow, episode_of(), steps=3).meta_loss.backward()
+    for weight in slow.values():
+        assert weight.grad is not None
+        assert float(weight.grad.abs().max()) > 0
+
+
+def test_no_steps_leave_the_start() -> None:
+    model = model_of()
+    slow, support = slow_of(model), points(3, 2, 1)
+    start, _ = model.start(slow, support)
+    found = _adapted(model, slow, support, steps=0)
+    assert all(torch.equal(found[name], weight) for name, weight in start.items())
+
+
+def test_a_requested_rate_takes_the_place_of_the_heads_and_keeps_the_bodys_in_proportion() -> None:
+    model = model_of("maml", "everything")
+    asked = _adapted(model, slow_of(model), points(3, 2, 1), learning_rate=0.04)
+    twin = model_of("maml", "everything", head_rate=0.04, body_rate=0.02)
+    expected = _adapted(twin, slow_of(twin), points(3, 2, 1))
+    for name, weight in expected.items():
+        torch.testing.assert_close(asked[name], weight, atol=1e-6, rtol=1e-6)
+
+
+def test_steps_beyond_the_schedule_take_its_last_rate() -> None:
+    model = model_of("maml", "modulations", rates="per_layer_per_step")
+    slow, support = slow_of(model, steps=2), points(3, 2, 1)
+    longer = {
+        name: torch.cat([weight, weight[-1:].expand(3)]) if "log_rate" in name else weight
+        for name, weight in slow.items()
+    }
+    found, expected = _adapted(model, slow, support, steps=5), _adapted(model, longer, support, steps=5)
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.parametrize("placement", ["head", "everything"])
+def test_mini_batches_follow_the_seed_and_the_step(placement: PlacementName) -> None:
+    model = model_of("maml", placement)
+    model = replace(model, learner=replace(model.learner, rule=minibatch_gradient_descent(2)))
+    slow, support = slow_of(model), points(3, 2, 1)
+    first, again = _adapted(model, slow, support, seed=4), _adapted(model, slow, support, seed=4)
+    other = _adapted(model, slow, support, seed=5)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+    whole = replace(model, learner=replace(model.learner, rule=minibatch_gradient_descent(6)))
+    plain = _adapted(model_of("maml", placement), slow, support)
+    bounded = _adapted(whole, slow, support, seed=4)
+    assert all(torch.equal(bounded[name], plain[name]) for name in plain), "a batch of all rows is all rows"
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("placement", ["head", "everything"])
+def test_features_that_are_not_numbers_are_a_divergence(placement: PlacementName, steps: int) -> None:
+    model = model_of("maml", placement)
+    slow, support = slow_of(model), points(3, 2, 1)
+    support.inputs[0, 0] = torch.nan
+    with pytest.raises(AdaptationDiverged):
+        _adapted(model, slow, support, steps=steps)
+
+
+def test_a_rate_that_is_too_large_is_a_divergence() -> None:
+    model = MetaModel(MlpBody((3, 4)), make_placement("everything", layers=1, rank=1), make_learner("maml"))
+    with pytest.raises(AdaptationDiverged, match="lower the learning rate"):
+        _adapted(model, slow_of(model), points(2, 3, 1, "regression"), steps=40, learning_rate=1e6)
+
+
+# --- run_episode ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_an_episode_is_start_adaptation_and_query(learner: str, placement: PlacementName) -> None:
+    model, episode = model_of(learner, placement), episode_of()
+    slow = slow_of(model)
+    support = episode.support
+    if model.learner.joins_query:
+        support = model._joined(support, episode.query)
+        assert len(support.inputs) == len(support.targets) == len(support.weights) == 18
+    start, encoded = model.start(slow, support)
+    adapted = _adapted(model, slow, support)
+    result = model.run_episode(slow, episode, steps=3)
+    torch.testing.assert_close(result.query_outputs, model.outputs(slow, adapted, episode.query.inputs))
+    torch.testing.assert_close(result.query_features, model.features(slow, adapted, episode.query.inputs))
+    torch.testing.assert_close(result.support_features, encoded.features)
+    query = episode.query.encoded(result.query_features)
+    torch.testing.assert_close(result.meta_loss, model.learner.meta_loss(start, adapted, query))
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_only_a_learner_that_joins_adapts_on_the_query_set(learner: str) -> None:
+    model, episode = model_of(learner), episode_of()
+    slow = slow_of(model)
+    relabelled = replace(episode, query=replace(episode.query, targets=episode.query.targets.flip(0)))
+    before, after = (model.run_episode(slow, e, steps=3).query_outputs for e in (episode, relabelled))
+    assert torch.equal(before, after) is not model.learner.joins_query
+    assert model.learner.joins_query is (learner == "reptile")
+
+
+@pytest.mark.parametrize("order", ["detached", "first", "second"])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_how_far_a_meta_gradient_sees_changes_no_value(learner: str, placement: PlacementName, order: Order) -> None:
+    model, episode = model_of(learner, placement), episode_of()
+    slow = slow_of(model, grad=True)
+    other = replace(model, learner=replace(model.learner, order=order))
+    found, expected = (each.run_episode(slow, episode, steps=3) for each in (other, model))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.detach(), theirs.detach(), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_an_episode_can_be_judged_without_gradients(learner: str, placement: PlacementName) -> None:
+    model, episode = model_of(learner, placement), episode_of()
+    slow = slow_of(model, grad=True)
+    expected = model.run_episode(slow, episode, steps=3)
+    with torch.no_grad():
+        found = model.run_episode(slow, episode, steps=3)
+        assert not torch.is_grad_enabled()
+    assert not found.meta_loss.requires_grad
+    torch.testing.assert_close(found.query_outputs, expected.query_outputs.detach())
+    assert all(weight.grad is None for weight in slow.values())
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_nothing_that_is_given_is_changed(learner: str, placement: PlacementName) -> None:
+    model, episode = model_of(learner, placement), episode_of()
+    slow = slow_of(model, grad=True)
+    kept = dict(slow)
+    tensors = [*slow.values(), *(t for part in (episode.support, episode.query) for t in _tensors(part))]
+    before, versions = [tensor.detach().clone() for tensor in tensors], [tensor._version for tensor in tensors]
+    for order in ("detached", "first", "second"):
+        _adapted(model, slow, episode.support, order=order)
+    result = model.run_episode(slow, episode, steps=3)
+    assert slow.keys() == kept.keys()
+    assert all(slow[name] is weight and weight.grad is None for name, weight in kept.items())
+    # Reptile's way back from a head that all exclusive classes share is nobody's to learn
+    assert result.meta_loss.requires_grad is ((learner, placement) != ("reptile", "head"))
+    if result.meta_loss.requires_grad:
+        result.meta_loss.backward()
+    assert [tensor._version for tensor in tensors] == versions
+    for tensor, old in zip(tensors, before, strict=True):
+        assert torch.equal(tensor.detach(), old)
+
+
+def _tensors(part: PreparedSet) -> Iterator[Tensor]:
+    yield from (part.inputs, part.targets, part.weights)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_the_same_seed_gives_the_same_result(learner: str) -> None:
+    model, episode = model_of(learner), episode_of()
+    model = replace(model, learner=replace(model.learner, rule=minibatch_gradient_descent(2)))
+    gradients = []
+    for seed in (3, 3, 4):
+        slow = slow_of(model, grad=True)
+        model.run_episode(slow, episode, steps=3, seed=seed).meta_loss.backward()
+        gradients.append([weight.grad for weight in slow.values() if weight.grad is not None])
+    first, again, other = gradients
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("placement", ["head", "everything"])
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_classes_may_change_places(learner: str, placement: PlacementName) -> None:
+    # every class starts alike, so a task whose classes are numbered otherwise is the same task
+    model, episode = model_of(learner, placement), episode_of()
+    slow, order = slow_of(model), torch.tensor([2, 0, 1])
+    renamed = PreparedEpisode(
+        replace(episode.support, targets=order[episode.support.targets]),
+        replace(episode.query, targets=order[episode.query.targets]),
+    )
+    before, after = (model.run_episode(slow, e, steps=3) for e in (episode, renamed))
+    torch.testing.assert_close(after.query_outputs[:, order], before.query_outputs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_rows_may_change_places(learner: str) -> None:
+    model, episode = model_of(learner), episode_of()
+    slow, order = slow_of(model), torch.randperm(6, generator=drawn(3))
+    support = episode.support
+    shuffled = replace(
+        support, inputs=support.inputs[order], targets=support.targets[order], weights=support.weights[order]
+    )
+    before = model.run_episode(slow, episode, steps=3)
+    after = model.run_episode(slow, replace(episode, support=shuffled), steps=3)
+    torch.testing.assert_close(after.query_outputs, before.query_outputs, atol=1e-5, rtol=1e-5)
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+TEXTS = (
+    "why?",
+    "My card has not arrived, although I ordered it more than three weeks ago and was told to expect it within one.",
+    "a fee I do not recognise",
+    "virtual card",
+    "Where on earth do I find the virtual card that your advertisement promises?",
+    "no",
+    "Is there a fee for topping up by bank transfer, and if so, how is it worked out?",
+)
+
+
+def _tokenized(encoder: Encoder, texts: tuple[str, ...] = TEXTS) -> list[Any]:
+    return encoder.tokenize([TextInput(text) for text in texts])
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_the_order_of_texts_is_the_order_of_features(layers: int, encoder: Encoder) -> None:
+    body = TextBody(encoder, layers, max_batch_tokens=60)
+    tokenized, weights = _tokenized(encoder), body.initial_weights(drawn())
+    order = torch.randperm(len(tokenized), generator=drawn(4)).tolist()
+    found = body.features(weights, body.prepare([tokenized[i] for i in order]))
+    torch.testing.assert_close(found, body.features(weights, body.prepare(tokenized))[order], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("split", [1, 3, 6])
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_concatenated_texts_have_the_features_of_both(layers: int, split: int, encoder: Encoder) -> None:
+    body = TextBody(encoder, layers, max_batch_tokens=60)
+    tokenized = _tokenized(encoder)
+    weights = moved(body.initial_weights(drawn()), by=0.05)
+    first, second = body.prepare(tokenized[:split]), body.prepare(tokenized[split:])
+    found = body.features(weights, body.concatenated(first, second))
+    separate = torch.cat([body.features(weights, each) for each in (first, second)])
+    assert torch.equal(found, separate)
+    torch.testing.assert_close(found, body.features(weights, body.prepare(tokenized)), atol=1e-5, rtol=0)
+
+
+def test_texts_concatenated_again_and_again_keep_their_order(encoder: Encoder) -> None:
+    body = TextBody(encoder, 1, max_batch_tokens=60)
+    tokenized, weights = _tokenized(encoder), body.initial_weights(drawn())
+    joined = body.prepare(tokenized[:2])
+    for start, end in ((2, 3), (3, 7)):
+        joined = body.concatenated(joined, body.prepare(tokenized[start:end]))
+    torch.testing.assert_close(
+        body.features(weights, joined), body.features(weights, body.prepare(tokenized)), atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_text_model_adapts_without_touching_its_encoder(placement: PlacementName, encoder: Encoder) -> None:
+    body = TextBody(encoder, 1, max_batch_tokens=60)
+    model = MetaModel(body, make_placement(placement, layers=1, rank=2), make_learner("protomaml"))
+    tokenized, before = _tokenized(encoder), encoder.encode_batch(_tokenized(encoder))
+    slow = {name: weight.requires_grad_() for name, weight in model.initial_slow_weights(steps=2).items()}
+    support = PreparedSet(body.prepare(tokenized[:6]), torch.tensor([0, 0, 1, 1, 2, 2]), torch.ones(6), 3)
+    query = PreparedSet(body.prepare(tokenized[6:]), torch.tensor([1]), torch.ones(1), 3)
+    model.run_episode(slow, PreparedEpisode(support, query), steps=2).meta_loss.backward()
+    assert any(float(slow[name].grad.abs().max()) > 0 for name in slow if name.startswith("body."))
+    assert torch.equal(encoder.encode_batch(tokenized), before)
+    losses = collect(model.adapt(slow, support, model.start(slow, support), steps=5, learning_rate=0.2)).losses
+    assert float(losses[-1]) < float(losses[0])
