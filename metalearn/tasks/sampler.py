@@ -1,0 +1,225 @@
+"""Which task an episode comes from, and what shape it has."""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Literal, Protocol, runtime_checkable
+
+from metalearn.errors import InvalidEpisode, InvalidTasks
+from metalearn.tasks.difficulty import Difficulty
+from metalearn.tasks.episode import draw_episode, n_groups, usable_classes
+from metalearn.tasks.task import Skipped, Task, check_names
+from metalearn.types import OUT_OF_SCOPE, Episode, LabelledTexts, TextInput
+
+Strategy = Literal["uniform", "sqrt_size", "difficulty"]
+"""What a task's probability goes by: nothing; the root of its number of texts; half that, half its difficulty."""
+
+_OUT_OF_SCOPE_QUERIES = 0.25
+"""Share of the queries that is replaced in an episode with out-of-scope queries."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerSettings:
+    """What episodes look like. Bounds are inclusive.
+
+    Attributes:
+        ways: Fewest and most classes, drawn uniformly between them and what the task has.
+        shots: Fewest and most support examples of a class; a class with fewer texts gives all but one.
+        queries: Query examples of a class; a class with fewer texts gives what is left.
+        max_support: Bound on the support set; the most shots, then the most ways are lowered to meet it.
+        max_query: Bound on the query set; the queries per class, then the most ways are lowered to meet it.
+        strategy: How tasks are chosen.
+        out_of_scope_share: Share of classification episodes that have out-of-scope queries.
+
+    Raises:
+        InvalidEpisode: No episode can be of that shape.
+    """
+
+    ways: tuple[int, int] = (2, 10)
+    shots: tuple[int, int] = (1, 10)
+    queries: int = 5
+    max_support: int = 128
+    max_query: int = 128
+    strategy: Strategy = "sqrt_size"
+    out_of_scope_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, (low, high), least in (("ways", self.ways, 2), ("shots", self.shots, 1)):
+            if not least <= low <= high:
+                raise InvalidEpisode(f"{name} from {low} to {high}: give bounds in order, from {least}")
+        if self.queries < 1:
+            raise InvalidEpisode(f"{self.queries} queries per class: an episode asks at least one")
+        if self.max_support < self.ways[0] * self.shots[0] or self.max_query < self.ways[0]:
+            raise InvalidEpisode(
+                f"{self.ways[0]} ways of {self.shots[0]} shots do not fit into support sets of {self.max_support} "
+                f"and query sets of {self.max_query}: raise these or lower those"
+            )
+        if not 0 <= self.out_of_scope_share <= 1:
+            raise InvalidEpisode(f"the out-of-scope share is {self.out_of_scope_share}; it has to be from 0 to 1")
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Where meta-training gets its episodes from."""
+
+    def episode(self, index: int, difficulty: Difficulty | None = None) -> Episode:
+        """The episode at that index: always the same for the same sampler, index and difficulty."""
+        ...
+
+
+class EpisodeSampler:
+    """Episodes of a pool of tasks.
+
+    An episode is a function of the tasks, the settings, the seed, its index and the difficulty: so training resumes at
+    any index with no generator to save, and ranks that take different indices draw different episodes.
+    """
+
+    def __init__(self, tasks: Sequence[Task], settings: SamplerSettings, seed: int) -> None:
+        """Looks over the tasks.
+
+        Args:
+            tasks: A pool; its order does not matter.
+            settings: What the episodes look like.
+            seed: Tells apart samplers of the same tasks.
+
+        Raises:
+            InvalidTasks: Two tasks share a name, or none can give an episode of these settings.
+        """
+        check_names(tasks)
+        reasons = {task.name: _why_unusable(task, settings) for task in tasks}
+        ordered = sorted(tasks, key=lambda task: task.name)
+        self.settings = settings
+        self.seed = seed
+        self.tasks = tuple(task for task in ordered if reasons[task.name] is None)
+        self.unusable = tuple(
+            Skipped(task.name, reason, len(task.inputs)) for task in ordered if (reason := reasons[task.name])
+        )
+        if not self.tasks:
+            found = "; ".join(f"{skipped.file}: {skipped.reason}" for skipped in self.unusable[:3])
+            raise InvalidTasks(
+                f"none of {len(tasks)} tasks can give an episode of {settings.ways[0]} ways or more"
+                + (f" ({found})" if found else "")
+                + ": lower the fewest ways or shots, or add texts"
+            )
+
+    def probabilities(self, difficulty: Difficulty | None = None) -> dict[str, float]:
+        """How likely an episode is to come of each usable task, by name.
+
+        Args:
+            difficulty: What the strategy ``difficulty`` goes by; without it every task counts as not seen yet.
+        """
+        sizes = [1.0 if self.settings.strategy == "uniform" else math.sqrt(len(task.inputs)) for task in self.tasks]
+        shares = [size / math.fsum(sizes) for size in sizes]
+        if self.settings.strategy == "difficulty":
+            losses = [(difficulty or Difficulty()).of(task.name) for task in self.tasks]
+            total = math.fsum(losses)
+            # Half by size: a task that is solved for now is still looked at, and cannot be forgotten unseen
+            shares = [
+                (share + (loss / total if total > 0 else share)) / 2 for share, loss in zip(shares, losses, strict=True)
+            ]
+        return {task.name: share for task, share in zip(self.tasks, shares, strict=True)}
+
+    def episode(self, index: int, difficulty: Difficulty | None = None) -> Episode:
+        """The episode at an index; see the class for what it depends on."""
+        draw = _generator(f"{self.seed}:{index}")
+        cumulated = list(accumulate(self.probabilities(difficulty).values()))
+        task = draw.choices(self.tasks, cum_weights=cumulated)[0]
+        ways_low, ways_high = _way_bounds(task, self.settings)
+        ways = draw.randint(ways_low, ways_high)
+        groups = n_groups(task, ways)
+        shots_low, shots_high = self.settings.shots
+        shots = draw.randint(shots_low, min(shots_high, self.settings.max_support // groups))
+        queries = min(self.settings.queries, self.settings.max_query // groups)
+        if task.objective == "regression":
+            return draw_episode(task, (), ways * shots, ways * queries, draw)
+        classes = draw.sample(usable_classes(task), ways)
+        episode = draw_episode(task, classes, shots, queries, draw)
+        # Drawn last, so that the share does not change what the support set holds
+        if task.objective == "classification" and draw.random() < self.settings.out_of_scope_share:
+            return self._with_out_of_scope(episode, task, classes, draw)
+        return episode
+
+    def _with_out_of_scope(self, episode: Episode, task: Task, classes: Sequence[int], draw: random.Random) -> Episode:
+        """Puts texts of the task's other classes, else of another task, in the place of some queries."""
+        inputs, targets = episode.query.inputs, episode.query.targets
+        wanted = max(1, round(_OUT_OF_SCOPE_QUERIES * len(inputs)))
+        others = sorted(set(range(len(task.labels))).difference(classes))
+        rows = [row for label in others for row in task.rows_of_class[label]]
+        if rows:
+            strange = [task.inputs[row] for row in draw.sample(rows, min(wanted, len(rows)))]
+        else:
+            strange = self._texts_from_elsewhere(task, wanted, draw)
+        kept = len(inputs) - len(strange)
+        rows_of_query = [*zip(inputs[:kept], targets[:kept], strict=True), *((text, OUT_OF_SCOPE) for text in strange)]
+        draw.shuffle(rows_of_query)
+        inputs, targets = zip(*rows_of_query, strict=True)
+        return replace(episode, query=LabelledTexts(inputs, targets))
+
+    def _texts_from_elsewhere(self, task: Task, wanted: int, draw: random.Random) -> list[TextInput]:
+        """Texts of a classification task of another group, pairs for pairs; none where there is no such task."""
+        other_tasks = [
+            other
+            for other in self.tasks
+            if other.objective == "classification"
+            and other.group != task.group
+            and (other.inputs[0].text_pair is None) == (task.inputs[0].text_pair is None)
+        ]
+        if not other_tasks:
+            return []
+        other = draw.choice(other_tasks)
+        found = draw.sample(other.inputs, min(wanted, len(other.inputs)))
+        return [text for text in found if text not in task.texts]
+
+
+class MixedSampler:
+    """Episodes of labelled tasks and of tasks made of unlabelled texts, in a stated ratio."""
+
+    def __init__(self, labelled: Sampler, unlabelled: Sampler, unlabelled_share: float, seed: int) -> None:
+        """Mixes two samplers.
+
+        Args:
+            labelled: Gives the other episodes.
+            unlabelled: Gives ``unlabelled_share`` of them.
+            unlabelled_share: From 0 to 1, on average: each index decides for itself.
+            seed: Decides which index goes where.
+
+        Raises:
+            InvalidEpisode: The share is not from 0 to 1.
+        """
+        if not 0 <= unlabelled_share <= 1:
+            raise InvalidEpisode(f"the share of unlabelled tasks is {unlabelled_share}; it has to be from 0 to 1")
+        self.labelled = labelled
+        self.unlabelled = unlabelled
+        self.unlabelled_share = unlabelled_share
+        self.seed = seed
+
+    def episode(self, index: int, difficulty: Difficulty | None = None) -> Episode:
+        """The episode at that index of the sampler that the index falls to."""
+        is_unlabelled = _generator(f"mix:{self.seed}:{index}").random() < self.unlabelled_share
+        return (self.unlabelled if is_unlabelled else self.labelled).episode(index, difficulty)
+
+
+def _generator(seed: str) -> random.Random:
+    # A string seeds by its SHA-512, alike in every process; hash() would be salted
+    return random.Random(seed)  # noqa: S311  # nothing secret
+
+
+def _way_bounds(task: Task, settings: SamplerSettings) -> tuple[int, int]:
+    """Fewest and most ways of the task's episodes; the most may be under the fewest, then there are none."""
+    extra = n_groups(task, 0)
+    high = min(settings.ways[1], settings.max_support // settings.shots[0] - extra, settings.max_query - extra)
+    if task.objective != "regression":
+        high = min(high, len(usable_classes(task)))
+    return settings.ways[0], high
+
+
+def _why_unusable(task: Task, settings: SamplerSettings) -> str | None:
+    low, high = _way_bounds(task, settings)
+    if task.objective == "regression":
+        return "fewer than two texts" if len(task.inputs) < 2 else None
+    usable = len(usable_classes(task))
+    if usable < low:
+        return f"{usable} classes with two texts or more, {low} ways asked for"
+    return None if low <= high else f"{low} ways do not fit the bounds of support and query set"
