@@ -1,0 +1,114 @@
+"""What the outputs of a model for the queries of one episode are worth."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from metalearn import metrics
+from metalearn.errors import AdaptationDiverged, InvalidEpisode
+from metalearn.types import OUT_OF_SCOPE, Objective
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeScores:
+    """Figures of one episode; None where one makes no sense for the task.
+
+    Attributes:
+        task: Name of the task.
+        index: Which of the task's episodes at that number of shots.
+        n_queries: Queries that were scored.
+        accuracy: Share that is answered exactly; in multi-label tasks, with all of their classes and no other.
+        macro_f1: Mean of F1 over the classes; in multi-label tasks at a probability of 0.5.
+        ece: Expected calibration error of the answers; in multi-label tasks, of the decisions about each class.
+        majority: Accuracy of always giving the queries' most frequent answer.
+        mse: Mean squared error, in regression.
+        spearman: Rank correlation, in regression.
+        adapt_ms: Milliseconds from the support set's texts to fast weights.
+        unseen: Queries whose class has no example in the support set; they are scored, and wrong.
+        failure: Why there are no figures; empty where there are.
+    """
+
+    task: str
+    index: int = 0
+    n_queries: int = 0
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    ece: float | None = None
+    majority: float | None = None
+    mse: float | None = None
+    spearman: float | None = None
+    adapt_ms: float | None = None
+    unseen: int = 0
+    failure: str = ""
+
+
+def judge(
+    outputs: Float[Tensor, "rows outputs"],
+    targets: Int[Tensor, " rows"] | Float[Tensor, "rows columns"],
+    objective: Objective,
+    *,
+    task: str = "",
+) -> EpisodeScores:
+    """Figures of a model's outputs for the queries of an episode.
+
+    Args:
+        outputs: Logits of the episode's classes, or predictions in regression.
+        targets: As ``EncodedSet`` holds them. Rows that are ``OUT_OF_SCOPE`` are left out; a class index, or a column,
+            beyond those of the outputs is a class that could not be predicted.
+        objective: What they mean.
+        task: Name of the task.
+
+    Raises:
+        AdaptationDiverged: An output is not finite.
+        InvalidEpisode: No query has a class.
+    """
+    if not bool(torch.isfinite(outputs).all()):
+        raise AdaptationDiverged("an output for a query is not finite: lower the learning rate")
+    if objective == "classification":
+        return _judge_classes(outputs, targets, task)
+    if objective == "multi_label":
+        return _judge_label_sets(outputs, targets > 0.5, task)
+    predicted, actual = outputs.flatten(), targets.flatten()
+    return EpisodeScores(
+        task,
+        n_queries=len(actual),
+        mse=metrics.mean_squared_error(predicted, actual),
+        spearman=metrics.spearman(predicted, actual),
+    )
+
+
+def _judge_classes(outputs: Tensor, targets: Tensor, task: str) -> EpisodeScores:
+    in_scope = targets != OUT_OF_SCOPE
+    if not bool(in_scope.any()):
+        raise InvalidEpisode(f"no query of {task} belongs to a class of its episode")
+    actual = targets[in_scope]
+    confidence, predicted = outputs[in_scope].double().softmax(dim=1).max(dim=1)
+    n_classes = max(outputs.shape[1], int(actual.max()) + 1)
+    return EpisodeScores(
+        task,
+        n_queries=len(actual),
+        accuracy=metrics.accuracy(predicted, actual),
+        macro_f1=metrics.macro_f1(one_hot(predicted, n_classes).bool(), one_hot(actual, n_classes).bool()),
+        ece=metrics.expected_calibration_error(confidence, predicted == actual),
+        majority=metrics.majority_share(actual),
+    )
+
+
+def _judge_label_sets(outputs: Tensor, actual: Tensor, task: str) -> EpisodeScores:
+    probabilities = outputs.double().sigmoid()
+    decisions = probabilities > 0.5
+    confidence = torch.maximum(probabilities, 1 - probabilities)
+    correct = decisions == actual[:, : outputs.shape[1]]
+    predicted = torch.zeros_like(actual)
+    predicted[:, : outputs.shape[1]] = decisions
+    return EpisodeScores(
+        task,
+        n_queries=len(actual),
+        accuracy=metrics.accuracy(predicted, actual),
+        macro_f1=metrics.macro_f1(predicted, actual),
+        ece=metrics.expected_calibration_error(confidence.flatten(), correct.flatten()),
+        majority=metrics.majority_share(actual),
+    )
