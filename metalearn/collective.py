@@ -1,0 +1,65 @@
+"""How processes that share one meta-batch agree: sums of gradients, and everybody's records."""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Record = TypeVar("Record")
+
+
+@runtime_checkable
+class Collective(Protocol):
+    """A group of processes.
+
+    Attributes:
+        rank: This process's place, from 0.
+        size: Number of processes.
+    """
+
+    rank: int
+    size: int
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces each tensor by its sum over all processes."""
+
+    def gathered(self, records: Sequence[Record]) -> list[Record]:
+        """Everybody's records, those of rank 0 first; the same list everywhere."""
+
+
+class Alone:
+    """One process."""
+
+    rank = 0
+    size = 1
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Leaves them as they are."""
+
+    def gathered(self, records: Sequence[Record]) -> list[Record]:
+        """Its own."""
+        return list(records)
+
+
+class TorchProcesses:
+    """The processes of ``torch.distributed``, which has to be initialised."""
+
+    def __init__(self) -> None:
+        self.rank = torch.distributed.get_rank()
+        self.size = torch.distributed.get_world_size()
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """One message for all tensors."""
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        torch.distributed.all_reduce(flat)
+        start = 0
+        for tensor in tensors:
+            tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
+            start += tensor.numel()
+
+    def gathered(self, records: Sequence[Record]) -> list[Record]:
+        """By ``all_gather_object``."""
+        parts: list[list[Record]] = [[] for _ in range(self.size)]
+        torch.distributed.all_gather_object(parts, list(records))
+        return [record for part in parts for record in part]

