@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What `make serve` needs is installed first; what tests and benchmarks need only when they are asked for
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve install install-dev test check format format-check lint typecheck imports deploy-lint bench clean
+.PHONY: help serve install install-dev test test-slow test-very-slow check format format-check lint typecheck imports deploy-lint bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,6 +33,12 @@ serve: install ## Start the server on 127.0.0.1:8000
 test: install-dev ## Run the tests
 	$(BIN)/python -m pytest
 
+test-slow: install-dev ## Run whole runs of meta-training, killed and resumed
+	$(BIN)/python -m pytest -m slow
+
+test-very-slow: install-dev ## Run the whole comparison on sinusoids
+	$(BIN)/python -m pytest -m very_slow
+
 format: install-dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -53,7 +59,7 @@ deploy-lint: install-dev ## Check Dockerfile, compose file and what they mount
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/yamllint --strict --config-file deploy/yamllint.yaml docker-compose.yml deploy
 
-check: format-check lint typecheck imports deploy-lint test ## All of the above but format
+check: format-check lint typecheck imports deploy-lint test test-slow ## All of the above but format
 
 bench: install-dev ## Run the benchmarks; needs BENCH_DATA=FOLDER with the task files (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks.accuracy --data "$(BENCH_DATA)"

@@ -175,7 +175,8 @@ class MetaModel:
             adapted = state.fast_weights
         features = self.features(slow, adapted, query.inputs)
         loss = learner.meta_loss(start, adapted, query.encoded(features))
-        return EpisodeResult(loss, learner.logits(adapted, features), features, encoded.features)
+        own = encoded.features[: episode.support.targets.shape[0]]  # without the query set, where that was joined
+        return EpisodeResult(loss, learner.logits(adapted, features), features, own)
 
     def _joined(self, support: PreparedSet, query: PreparedSet) -> PreparedSet:
         return replace(

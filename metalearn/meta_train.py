@@ -177,12 +177,13 @@ class MetaTrainer:
         """As they are now, detached; the next step changes them in place."""
         return {name: weight.detach() for name, weight in self._slow.items()}
 
-    def step(self, source: EpisodeSource, *, stop: bool = False) -> StepResult:
+    def step(self, source: EpisodeSource, *, stop: Callable[[], bool] = lambda: False) -> StepResult:
         """One outer step.
 
         Args:
             source: Where episodes come from.
-            stop: Whether this process wants to stop after it; the result says whether any does.
+            stop: Whether this process wants to stop after it, asked when its work is done; the result says whether any
+                does.
 
         Raises:
             InvalidModel: Nothing that is trained has any effect.
@@ -194,7 +195,7 @@ class MetaTrainer:
         gradients = [weight.grad for weight in self._trained.values() if weight.grad is not None]
         if self._collective.size > 1:
             self._collective.add_up(gradients)
-        everybody = self._collective.gathered([(records, stop)])
+        everybody = self._collective.gathered([(records, stop())])
         records = sorted((r for part, _ in everybody for r in part), key=lambda record: record.index)
         factor = self.settings.rate_factor(self.step_number)
         norm = float(torch.nn.utils.get_total_norm(gradients))
@@ -223,6 +224,8 @@ class MetaTrainer:
     def gradients(self, episode: PreparedEpisode, index: int) -> dict[str, Tensor]:
         """Gradient of one episode's meta-loss with respect to each trained slow weight; nothing is changed."""
         result = self._run(episode, index)
+        if not result.meta_loss.requires_grad:
+            return {name: torch.zeros_like(weight) for name, weight in self._trained.items()}
         found = torch.autograd.grad(result.meta_loss, list(self._trained.values()), materialize_grads=True)
         return dict(zip(self._trained, found, strict=True))
 

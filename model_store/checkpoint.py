@@ -21,7 +21,9 @@ from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.types import SlowWeights
 from model_store.errors import CheckpointInvalid
 from model_store.manifest import (
+    CARD,
     MANIFEST,
+    SLOW_WEIGHTS,
     UNTRAINED,
     AdaptationSection,
     EncoderReference,
@@ -48,7 +50,6 @@ __all__ = [
 SHIPPED = Path(__file__).parent / "checkpoints"
 DEFAULT_CHECKPOINT = "minilm-l6-protomaml"
 
-_SLOW_WEIGHTS, _CARD = "slow_weights.safetensors", "README.md"
 _ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _BODY = "body."
 """Prefix of the encoder's weights among the slow ones; see ``MetaModel``."""
@@ -74,9 +75,11 @@ class Checkpoint:
         self.folder = folder
         self.manifest = read_manifest(folder)
         reference, spec = self.manifest.encoder, self.manifest.spec
-        stored = _load_slow_weights(folder / _SLOW_WEIGHTS, self.manifest.slow_weights)
+        stored = _load_slow_weights(folder / SLOW_WEIGHTS, self.manifest.slow_weights)
         try:
             encoder_folder = locate_encoder(reference.source, folder)
+            if reference.files.keys() != set(_ENCODER_FILES):
+                raise CheckpointInvalid(f"the manifest in {folder} does not say what the encoder's files must be")
             for name, digest in reference.files.items():
                 _check_digest(encoder_folder / name, digest)
             self.encoder = Encoder(encoder_folder, EncoderSettings(reference.max_tokens, reference.normalize), device)
@@ -158,7 +161,7 @@ def write_checkpoint(
         UnknownUpdateRule: There is no such update rule.
     """
     folder = folder.absolute()
-    _check_free(folder, [*extra_files, _SLOW_WEIGHTS, _CARD, MANIFEST])
+    _check_free(folder, [*extra_files, SLOW_WEIGHTS, CARD, MANIFEST])
     settings = settings or EncoderSettings()
     encoder_folder = locate_encoder(encoder_source, folder)
     encoder = Encoder(encoder_folder, settings, torch.device("cpu"))
@@ -185,7 +188,7 @@ def write_checkpoint(
         trained_on=list(trained_on),
         fingerprint="",
     ).sealed()
-    files = {**extra_files, _SLOW_WEIGHTS: data, _CARD: card.encode(), MANIFEST: manifest.to_json()}
+    files = {**extra_files, SLOW_WEIGHTS: data, CARD: card.encode(), MANIFEST: manifest.to_json()}
     _publish(folder, files)
     return manifest
 

@@ -14,7 +14,8 @@ from metalearn.model_spec import ModelSpec
 from metalearn.placement import PlacementName
 from model_store.errors import CheckpointInvalid
 
-MANIFEST = "manifest.json"
+MANIFEST, SLOW_WEIGHTS, CARD = "manifest.json", "slow_weights.safetensors", "README.md"
+"""Files of a checkpoint. A folder without a manifest holds none."""
 
 
 class _Frozen(BaseModel):
@@ -51,7 +52,7 @@ class Hyperparameters(_Frozen):
     """
 
     steps: int = Field(ge=0)
-    label_text_weight: float = Field(ge=0)
+    label_text_weight: float = Field(ge=0, allow_inf_nan=False)
     abstain_threshold: float = Field(ge=0, le=1)
 
 

@@ -17,8 +17,10 @@ import safetensors.torch
 
 from metalearn.meta_train import TrainingState
 from model_store.errors import TrainingRunInvalid
+from model_store.manifest import CARD, MANIFEST, SLOW_WEIGHTS
 
 _NUMBERS = "numbers"
+_CURVES = "curves.png"
 
 
 class TrainingRun:
@@ -36,12 +38,14 @@ class TrainingRun:
         """Starts a run.
 
         Raises:
-            TrainingRunInvalid: One was begun here before.
+            TrainingRunInvalid: One was begun here before, or its checkpoint would have no room.
         """
-        if self.exists or (self.folder.parent / "manifest.json").exists():
-            raise TrainingRunInvalid(
-                f"{self.folder.parent} holds a run or a checkpoint: resume it, or choose another folder"
-            )
+        out = self.folder.parent
+        if self.exists or (out / MANIFEST).exists():
+            raise TrainingRunInvalid(f"{out} holds a run or a checkpoint: resume it, or choose another folder")
+        for name in (SLOW_WEIGHTS, CARD, _CURVES):  # said now, and not after hours of training
+            if (out / name).exists():
+                raise TrainingRunInvalid(f"{out / name} is in the checkpoint's way: choose another folder")
         self.folder.mkdir(parents=True, exist_ok=True)
         _replace(self.folder / "config.json", json.dumps(config, indent=2, sort_keys=True).encode() + b"\n")
 
@@ -101,11 +105,14 @@ class TrainingRun:
 
     def write_plot(self, picture: bytes) -> None:
         """Replaces the picture of the curves."""
-        _replace(self.folder / "curves.png", picture)
+        _replace(self.folder / _CURVES, picture)
 
     def release(self) -> None:
-        """Takes back the checkpoint that an earlier end of this run made, so that this end can make its own."""
-        for name in ("manifest.json", "curves.png"):
+        """Takes back the checkpoint that an earlier end of this run made, so that this end can make its own.
+
+        The manifest goes first: without it what is left is no checkpoint.
+        """
+        for name in (MANIFEST, SLOW_WEIGHTS, CARD, _CURVES):
             (self.folder.parent / name).unlink(missing_ok=True)
 
 

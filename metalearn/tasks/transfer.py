@@ -8,7 +8,7 @@ effect on each other as the change of loss after a step; Weinberger et al. 2009 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,21 +62,23 @@ def sketch(gradients: Mapping[str, Tensor]) -> Float[Tensor, " sketch"]:
     return total
 
 
-def measure_transfer(
-    groups: Mapping[str, Sequence[int]], gradients_of: Callable[[int], Mapping[str, Tensor]]
-) -> list[Transfer]:
+def measure_transfer(sketches: Mapping[str, Sequence[Float[Tensor, " sketch"]]]) -> list[Transfer]:
     """Compares the groups' meta-gradients.
 
     Args:
-        groups: Group -> indices of some of its episodes, two or more each.
-        gradients_of: Index -> gradient of that episode's meta-loss with respect to each slow weight.
+        sketches: Group -> ``sketch`` of the meta-gradient of some of its episodes. One that is not finite says nothing,
+            nor does a group with fewer than two that are.
 
     Returns:
         One entry per group, the one that works most against the others first.
     """
-    rows = {group: torch.stack([sketch(gradients_of(i)) for i in indices]) for group, indices in groups.items()}
+    finite = {group: [s for s in found if bool(torch.isfinite(s).all())] for group, found in sketches.items()}
     # Of unit length: a group with large gradients is not to speak for all
-    rows = {group: torch.nn.functional.normalize(row, dim=1) for group, row in rows.items()}
+    rows = {
+        group: torch.nn.functional.normalize(torch.stack(found), dim=1)
+        for group, found in finite.items()
+        if len(found) > 1
+    }
     means = {group: row.mean(dim=0) for group, row in rows.items()}
     found = []
     for group, row in rows.items():
@@ -87,7 +89,7 @@ def measure_transfer(
         cosines = row @ direction
         mean, n = float(cosines.mean()), len(cosines)
         t = _T_95[n - 2] if n - 2 < len(_T_95) else 1.96
-        half = t * float(cosines.std()) / math.sqrt(n) if n > 1 else math.inf
+        half = t * float(cosines.std()) / math.sqrt(n)
         conflicts = tuple(o for o, other in means.items() if o != group and float(other @ means[group]) < 0)
         found.append(Transfer(group, mean, mean - half, mean + half, conflicts))
     return sorted(found, key=lambda transfer: transfer.cosine)

@@ -47,18 +47,23 @@ def metatrain(
     from model_store.training_run import TrainingRun
 
     run = TrainingRun(out)
-    options = _options(run, resume, {name: value for name, value in given.items() if value not in (None, [])})
+    options = _options(
+        run, resume, {name: _absolute(name, value) for name, value in given.items() if value not in (None, [])}
+    )
     with _processes(threads) as (collective, local_rank):
         import torch
 
         from metalearn.encoder import select_device
 
         chief = collective.rank == 0
-        named = f"cuda:{local_rank}" if device == "cuda" and collective.size > 1 else device
+        chosen = select_device(device)
+        if chosen.type == "cuda" and chosen.index is None and collective.size > 1:
+            chosen = torch.device("cuda", local_rank)
+            torch.cuda.set_device(chosen)
         with stderr.status("reading encoder and tasks") if chief else _quiet():
             from service.training.session import TrainingSession
 
-            session = TrainingSession(options, out, select_device(named), collective)
+            session = TrainingSession(options, out, chosen, collective)
             _pick_up(session, run, options, resume=resume, chief=chief)
         if chief:
             _tell(session)
@@ -79,6 +84,15 @@ def _options(run: "TrainingRun", resume: bool, given: dict[str, Any]) -> Trainin
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors(include_input=False)]
         raise typer.BadParameter("; ".join(lines)) from None
+
+
+def _absolute(name: str, value: Any) -> Any:
+    """Paths as they are from anywhere, so that a run can be resumed from anywhere."""
+    if name in {"tasks", "valid", "unlabelled"}:
+        return [str(Path(path).absolute()) for path in value]
+    if name == "index" or (name == "encoder" and not value.startswith(("package:", "hub:"))):
+        return str(Path(value).absolute())
+    return value
 
 
 @contextmanager
@@ -134,27 +148,32 @@ def _train(
             return interrupted() or (minutes is not None and time.monotonic() - began > minutes * 60)
 
         saved = session.trainer.step_number
-        for event in session.run(stop):
+        for events in session.run(stop):
             step = session.trainer.step_number
             if not chief:
                 continue
-            run.log(as_json(event, step, time.monotonic() - began))
-            show(event)
+            for event in events:
+                run.log(as_json(event, step, time.monotonic() - began))
+                show(event)
             if step >= saved + save_every:
                 run.save(session.state())
                 saved = step
             if time.monotonic() - plotted > _PLOT_EVERY_S:
                 run.write_plot(plot(run.curves(), name))
                 plotted = time.monotonic()
-    if not chief:
-        return
-    run.save(session.state())
-    picture = plot(run.curves(), name)
-    run.write_plot(picture)
-    run.release()
-    manifest = session.write({"curves.png": picture})
+        if chief:
+            run.save(session.state())
+        session.conclude()
+        if not chief:
+            return
+        picture = plot(run.curves(), name)
+        run.write_plot(picture)
+        run.release()
+        manifest = session.write({"curves.png": picture})
     step, steps = session.trainer.step_number, session.options.steps
-    if step < steps:
+    if session.has_given_up:
+        stderr.print(f"ended after step {step}: {session.options.patience} validations without a better one")
+    elif step < steps:
         stderr.print(f"stopped after step {step} of {steps}; --resume goes on from there", highlight=False)
     print_json(
         {
@@ -177,7 +196,9 @@ def _interruption() -> Iterator[Any]:
         signal.signal(number, previous[number])
         stderr.print("finishing this step, then saving", highlight=False)
 
-    previous: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    # torchrun ends the others by SIGTERM when one has failed: they wait for it, and would wait on
+    kinds = [signal.SIGINT] if "TORCHELASTIC_RUN_ID" in os.environ else [signal.SIGINT, signal.SIGTERM]
+    previous: dict[int, Any] = {kind: signal.getsignal(kind) for kind in kinds}
     for number in previous:
         signal.signal(number, note)
     try:
@@ -245,6 +266,8 @@ def _tell(session: "TrainingSession") -> None:
         f"{sum(weight.numel() for weight in session.trainer.slow_weights.values()):,} slow weights",
         highlight=False,
     )
+    for task, count in pool.shared.items():
+        stderr.print(f"warning: {count} texts of the validation task {task} are trained on as well", highlight=False)
     for skipped in (*pool.skipped, *session.unusable):
         stderr.print(f"left out: {skipped.file}: {skipped.reason} ({skipped.rows} rows)", highlight=False, markup=False)
 

@@ -83,7 +83,7 @@ def _finite(value: float | None) -> float | None:
 def _transfer(transfer: Transfer) -> dict[str, Any]:
     return {
         "group": transfer.group,
-        "cosine": transfer.cosine,
+        "cosine": _finite(transfer.cosine),
         "interval": [_finite(transfer.low), _finite(transfer.high)],
         "conflicts": list(transfer.conflicts),
     }

@@ -11,7 +11,7 @@ Bounds = str
 class TrainingOptions(BaseModel):
     """Every field decides the resulting weights: a resumed run has to have the same."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     tasks: list[str] = Field([], description="Folder of labelled task files; may be given again.")
     index: str | None = Field(None, description="TSV of the tasks' kinds and licences; else index.tsv beside them.")
@@ -27,7 +27,7 @@ class TrainingOptions(BaseModel):
     placement: Literal["head", "modulations", "low_rank", "everything"] = Field(
         "head", description="Where a task's fast weights live."
     )
-    fast_layers: int = Field(0, ge=0, description="Top layers with fast weights; 0 for the placement head.")
+    fast_layers: int | None = Field(None, ge=0, description="Top layers with fast weights; else 1 below the head.")
     rank: int = Field(4, ge=1, description="Rank of low-rank updates.")
     trained_layers: int = Field(3, ge=0, description="Top layers of the encoder that are meta-trained.")
     rates: Literal["fixed", "learned", "per_parameter", "per_layer_per_step"] | None = Field(
@@ -86,8 +86,15 @@ class TrainingOptions(BaseModel):
         if not self.tasks and not self.unlabelled:
             raise ValueError("nothing to train on: give --tasks, --unlabelled, or both")
         for name in ("ways", "shots"):
-            bounds(getattr(self, name))
+            low, high = bounds(getattr(self, name))
+            if low > high:
+                raise ValueError(f"{name} from {low} to {high}: give the fewest first")
         return self
+
+    @property
+    def fast_layers_used(self) -> int:
+        """Layers with fast weights, with the default worked out."""
+        return (0 if self.placement == "head" else 1) if self.fast_layers is None else self.fast_layers
 
     @property
     def inner_steps_used(self) -> int:

@@ -1,6 +1,5 @@
 """One meta-training run: what it is made of, its loop, and the checkpoint that it becomes."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,23 +12,22 @@ from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.collective import Collective
 from metalearn.encoder import Encoder, EncoderSettings, locate_encoder
-from metalearn.errors import InvalidEpisode, InvalidTasks
+from metalearn.errors import InvalidEpisode
 from metalearn.evaluate import score
 from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_model import PreparedEpisode
 from metalearn.meta_train import MetaTrainer, MetaTrainSettings, StepResult, TrainingState
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.tasks.feed import EpisodeFeed
-from metalearn.tasks.labelled import read_tasks
-from metalearn.tasks.plan import draw_validation_episodes
-from metalearn.tasks.sampler import EpisodeSampler, MixedSampler, Sampler, SamplerSettings
-from metalearn.tasks.task import Skipped, Task
-from metalearn.tasks.transfer import Transfer, held_back, measure_transfer
-from metalearn.tasks.unlabelled import cluster_tasks, masked_word_tasks, read_texts
+from metalearn.tasks.transfer import Transfer, held_back, measure_transfer, sketch
 from model_store.checkpoint import UNTRAINED, Hyperparameters, Manifest, TrainingTask, write_checkpoint
-from service.training.options import TrainingOptions, bounds
+from service.training.options import TrainingOptions
+from service.training.pool import make_sampler, read_pool, validation_episodes
 
 _GUARD_EPISODES = 4
+_GUARD_DRAWS = 200
+"""How many episodes are drawn per group in search of those."""
+_FAR_APART = 1 << 20
 _LATER = 1 << 50
 """Indices of the guard's episodes: far from those that are trained on."""
 
@@ -52,29 +50,6 @@ class Validation:
 
 
 Event = StepResult | Validation | list[Transfer]
-
-
-@dataclass(frozen=True)
-class Pool:
-    """What is trained on.
-
-    Attributes:
-        labelled: Tasks from files.
-        unlabelled: Tasks made of plain text.
-        skipped: What could not be used, and why.
-    """
-
-    labelled: tuple[Task, ...]
-    unlabelled: tuple[Task, ...]
-    skipped: tuple[Skipped, ...]
-
-    @property
-    def digest(self) -> str:
-        """Tells this pool from another."""
-        content = hashlib.sha256()
-        for task in (*self.labelled, *self.unlabelled):
-            content.update(repr((task.name, task.labels, task.inputs, task.targets)).encode())
-        return content.hexdigest()
 
 
 class TrainingSession:
@@ -104,9 +79,9 @@ class TrainingSession:
         assert isinstance(model.body, TextBody)  # noqa: S101 - what make_text_model makes
         self._body = model.body
         self._body.bf16 = options.bf16
-        self.pool = read_pool(options, encoder)
-        sampler, unusable = _sampler(self.pool, options)
-        self.unusable = unusable
+        self.pool = read_pool(options, encoder, model.learner.objectives)
+        sampler, used, self.unusable = make_sampler(self.pool, options)
+        self._groups = {task.group for task in used}
         self._feed = EpisodeFeed(
             self._body,
             sampler,
@@ -137,95 +112,113 @@ class TrainingSession:
             model, slow, settings, trained=lambda name: _is_trained(name, first_trained), collective=collective
         )
         self._valid = self._validation_episodes() if options.valid else []
+        self._validated_at: int | None = None
         self.best: Validation | None = None
         self._best_slow: dict[str, Tensor] = {}
         self._validations_since_best = 0
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
-    def run(self, stop: Callable[[], bool]) -> Iterator[Event]:
+    def run(self, stop: Callable[[], bool]) -> Iterator[list[Event]]:
         """Trains until the last step, until validation stops getting better, or until ``stop`` says so.
 
         Yields:
-            What happened; after each event the state may be saved.
+            What happened in each step; after it the state may be saved.
         """
         options, trainer = self.options, self.trainer
-        if self._valid and trainer.step_number == 0:
-            yield self._validate()
-        while trainer.step_number < options.steps and not self._has_given_up:
-            result = trainer.step(self._feed, stop=stop())
+        if options.valid and trainer.step_number == 0:
+            yield [self._validate()]
+        while trainer.step_number < options.steps and not self.has_given_up:
+            result = trainer.step(self._feed, stop=stop)
+            events: list[Event] = [result]
             if options.strategy == "difficulty":
                 self._feed.observe(result.episodes)
             step = result.step
-            transfers = []
             if options.guard_every and step % options.guard_every == 0:
                 transfers = self._measure_transfer()
                 self._feed.group_factors = held_back(self._feed.group_factors, transfers)
-            validation = None
-            if self._valid and (step % options.validate_every == 0 or step == options.steps or result.stop):
-                validation = self._validate()
-            yield result
-            if transfers:
-                yield transfers
-            if validation:
-                yield validation
+                events.append(transfers)
+            # Not where the run is stopped: when a run is interrupted must not decide what it arrives at
+            if options.valid and (step % options.validate_every == 0 or step == options.steps):
+                events.append(self._validate())
+            yield events
             if result.stop:
                 return
 
     @property
-    def _has_given_up(self) -> bool:
+    def has_given_up(self) -> bool:
+        """Whether validation has not got better for as long as the options allow."""
         return self._validations_since_best >= self.options.patience
 
+    def conclude(self) -> None:
+        """Chooses between the newest weights and the best validated ones; every process has to call it.
+
+        What it finds out about weights that no validation of the run has seen is not part of the run's state.
+        """
+        if self.options.valid and self._validated_at != self.trainer.step_number:
+            accuracy, failed = self._score()
+            if self.best is None or accuracy > self.best.accuracy:
+                self.best = Validation(self.trainer.step_number, accuracy, failed, is_best=True)
+                self._best_slow = self.trainer.slow_weights
+
     def _validate(self) -> Validation:
-        slow = self.trainer.slow_weights
-        mine = self._valid[self._collective.rank :: self._collective.size]
-        scored = score(self.trainer.model, slow, mine, steps=self.options.inner_steps_used)
-        by_task: dict[str, list[float]] = {}
-        found = self._collective.gathered([(s.task, 0.0 if s.failure else s.accuracy, bool(s.failure)) for s in scored])
-        for task, accuracy, _ in found:
-            if accuracy is not None:  # a regression task has none
-                by_task.setdefault(task, []).append(accuracy)
-        if not by_task:
-            raise InvalidTasks("no validation task has an accuracy: give classification tasks to --valid")
-        # In the tasks' order, whichever process scored them: a sum depends on the order of its terms
-        means = [sum(sorted(by_task[task])) / len(by_task[task]) for task in sorted(by_task)]
-        mean = sum(means) / len(means)
-        is_best = self.best is None or mean > self.best.accuracy
-        validation = Validation(self.trainer.step_number, mean, sum(failed for _, _, failed in found), is_best)
+        accuracy, failed = self._score()
+        is_best = self.best is None or accuracy > self.best.accuracy
+        validation = Validation(self.trainer.step_number, accuracy, failed, is_best)
+        self._validated_at = validation.step
         if is_best:
             self.best = validation
-            self._best_slow = {name: weight.clone() for name, weight in slow.items()}
+            self._best_slow = {name: weight.clone() for name, weight in self.trainer.slow_weights.items()}
             self._validations_since_best = 0
         else:
             self._validations_since_best += 1
         return validation
 
+    def _score(self) -> tuple[float, int]:
+        """Mean accuracy over the validation tasks, and how many episodes failed; alike in all processes."""
+        slow, steps = self.trainer.slow_weights, self.options.inner_steps_used
+        scored = score(self.trainer.model, slow, self._valid, steps=steps)
+        own = [(s.task, 0.0 if s.failure or s.accuracy is None else s.accuracy, bool(s.failure)) for s in scored]
+        found = self._collective.gathered(own)
+        by_task: dict[str, list[float]] = {}
+        for task, accuracy, _ in found:
+            by_task.setdefault(task, []).append(accuracy)
+        # Sorted, whichever process scored them: a sum depends on the order of its terms
+        means = [sum(sorted(by_task[task])) / len(by_task[task]) for task in sorted(by_task)]
+        return sum(means) / len(means), sum(failed for _, _, failed in found)
+
     def _measure_transfer(self) -> list[Transfer]:
-        wanted = {task.group for task in (*self.pool.labelled, *self.pool.unlabelled)}
-        indices: dict[str, list[int]] = {}
-        begin = _LATER + self.trainer.step_number * 10_000
-        for index in range(begin, begin + 200 * len(wanted)):
-            found = indices.setdefault(self._feed.episode(index).group, [])
+        places: dict[str, list[int]] = {}
+        begin = _LATER + self.trainer.step_number * _FAR_APART
+        for index in range(begin, begin + _GUARD_DRAWS * len(self._groups)):
+            found = places.setdefault(self._feed.episode(index).group, [])
             if len(found) < _GUARD_EPISODES:
                 found.append(index)
-            if len(indices) == len(wanted) and all(len(i) == _GUARD_EPISODES for i in indices.values()):
+            if len(places) == len(self._groups) and all(len(found) == _GUARD_EPISODES for found in places.values()):
                 break
-        enough = {group: found for group, found in sorted(indices.items()) if len(found) > 1}
-        return measure_transfer(enough, lambda index: self.trainer.gradients(self._feed(index), index))
+        drawn = [(group, index) for group, indices in sorted(places.items()) for index in indices]
+        own = drawn[self._collective.rank :: self._collective.size]
+        sketches = [(group, index, self._sketch(index)) for group, index in own]
+        by_group: dict[str, list[Tensor]] = {}
+        for group, _, found_sketch in sorted(self._collective.gathered(sketches), key=lambda each: each[:2]):
+            if found_sketch is not None:
+                by_group.setdefault(group, []).append(found_sketch)
+        return measure_transfer(by_group)
+
+    def _sketch(self, index: int) -> Tensor | None:
+        try:
+            episode = self._feed(index)
+        except InvalidEpisode:  # left out of a training step as well
+            return None
+        return sketch(self.trainer.gradients(episode, index)).cpu()
 
     def _validation_episodes(self) -> list[PreparedEpisode]:
-        options = self.options
-        episodes = draw_validation_episodes(
-            read_tasks([Path(folder) for folder in options.valid]).tasks,
-            ways=options.valid_ways,
-            shots=options.valid_shots,
-            queries=10,
-            episodes=options.valid_episodes,
-            seed=0,
-        )
+        """This process's share of them, after the frozen layers."""
+        episodes = validation_episodes(self.pool, self.options)
+        self._n_validation_tasks = len({episode.task for episode in episodes})
         prepared = []
         with torch.no_grad():
-            for episode in episodes:
+            for episode in episodes[self._collective.rank :: self._collective.size]:
                 try:
                     prepared.append(prepare_episode(self._body, episode))
                 except InvalidEpisode:
@@ -243,6 +236,7 @@ class TrainingSession:
             "feed": self._feed.state(),
             "best": None if self.best is None else [self.best.step, self.best.accuracy, self.best.failed],
             "validations_since_best": self._validations_since_best,
+            "validated_at": self._validated_at,
             "pool": self.pool.digest,
         }
         return TrainingState({**state.tensors, **best}, numbers)
@@ -266,9 +260,10 @@ class TrainingSession:
         best = state.numbers["best"]
         self.best = None if best is None else Validation(best[0], best[1], best[2], is_best=True)
         self._validations_since_best = state.numbers["validations_since_best"]
+        self._validated_at = state.numbers["validated_at"]
 
     def write(self, extra_files: Mapping[str, bytes]) -> Manifest:
-        """Writes the checkpoint: the best slow weights where there was validation, else the newest."""
+        """Writes the checkpoint: the weights that ``conclude`` chose, or the newest where there is no validation."""
         options = self.options
         slow = self._best_slow or self.trainer.slow_weights
         tasks = [TrainingTask(name=task.name, licence=task.licence) for task in self.pool.labelled]
@@ -298,7 +293,7 @@ class TrainingSession:
         if best is not None:
             validated = (
                 f"The weights are those of step {best.step}, the best of the validations: mean accuracy "
-                f"{best.accuracy:.4f} over {len({e.task for e in self._valid})} tasks, {options.valid_ways}-way "
+                f"{best.accuracy:.4f} over {self._n_validation_tasks} tasks, {options.valid_ways}-way "
                 f"{options.valid_shots}-shot, without label text."
             )
         return f"""# {name}
@@ -318,7 +313,7 @@ def model_spec(options: TrainingOptions) -> ModelSpec:
     return ModelSpec(
         learner=options.learner,
         placement=options.placement,
-        fast_layers=options.fast_layers,
+        fast_layers=options.fast_layers_used,
         rank=options.rank,
         trained_layers=options.trained_layers,
         options=LearnerOptions(
@@ -329,56 +324,6 @@ def model_spec(options: TrainingOptions) -> ModelSpec:
             body_rate=options.body_rate,
         ),
     )
-
-
-def read_pool(options: TrainingOptions, encoder: Encoder) -> Pool:
-    """Reads task files, and makes tasks of plain text.
-
-    Raises:
-        InvalidTasks: A file is malformed, or nothing remains to train on.
-    """
-    labelled: tuple[Task, ...] = ()
-    skipped: tuple[Skipped, ...] = ()
-    if options.tasks:
-        pool = read_tasks(
-            [Path(folder) for folder in options.tasks], index=Path(options.index) if options.index else None
-        )
-        if options.open_licences_only:
-            pool = pool.only_open()
-        labelled, skipped = pool.tasks, pool.skipped
-    unlabelled: list[Task] = []
-    if options.unlabelled:
-        texts = [text for path in options.unlabelled for text in read_texts(Path(path))]
-        if options.unlabelled_classes != "clusters":
-            unlabelled += masked_word_tasks(texts, n_tasks=40, seed=options.seed)
-        if options.unlabelled_classes != "words":
-            features = _features(texts, encoder)
-            unlabelled += cluster_tasks(texts, features, n_clusters=64, n_partitions=4, seed=options.seed)
-    return Pool(labelled, tuple(unlabelled), skipped)
-
-
-def _features(texts: list[str], encoder: Encoder) -> Tensor:
-    from metalearn.types import TextInput
-
-    body = TextBody(encoder, 0)
-    return body.features({}, body.prepare(encoder.tokenize([TextInput(text) for text in texts])))
-
-
-def _sampler(pool: Pool, options: TrainingOptions) -> tuple[Sampler, tuple[Skipped, ...]]:
-    settings = SamplerSettings(
-        ways=bounds(options.ways),
-        shots=bounds(options.shots),
-        queries=options.queries,
-        max_support=options.max_support,
-        max_query=options.max_query,
-        strategy=options.strategy,
-        out_of_scope_share=options.out_of_scope_share,
-    )
-    samplers = [EpisodeSampler(tasks, settings, options.seed) for tasks in (pool.labelled, pool.unlabelled) if tasks]
-    unusable = tuple(skipped for sampler in samplers for skipped in sampler.unusable)
-    if len(samplers) == 1:
-        return samplers[0], unusable
-    return MixedSampler(samplers[0], samplers[1], options.unlabelled_share, options.seed), unusable
 
 
 def _is_trained(name: str, first_layer: int) -> bool:

@@ -494,7 +494,7 @@ def _text_episode(body: TextBody, texts: tuple[str, ...], objective: Objective) 
 
 @pytest.mark.parametrize("texts", [EQUAL, MIXED], ids=["of equal length", "padded"])
 @pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("learner", ["maml", "protomaml", "per-layer-per-step"])
+@pytest.mark.parametrize("learner", ["maml", "protomaml"])
 def test_meta_gradients_go_through_a_transformer(
     learner: str, placement: PlacementName, texts: tuple[str, ...], exact_encoder: Encoder
 ) -> None:

@@ -247,7 +247,7 @@ settings = MetaTrainSettings(inner_steps=STEPS, outer_steps=20, warmup_steps=3, 
 trainer = MetaTrainer(which, slow, settings, collective=TorchProcesses())
 stops = []
 for step in range(4):
-    result = trainer.step(source, stop=step == 3 and torch.distributed.get_rank() == 0)
+    result = trainer.step(source, stop=lambda: step == 3 and torch.distributed.get_rank() == 0)
     stops.append(result.stop)
     assert [record.index for record in result.episodes] == list(range(6 * step, 6 * step + 6))
 assert stops == [False, False, False, True], stops
@@ -292,3 +292,12 @@ def test_rates_that_nothing_would_learn_are_refused() -> None:
     for options in (LearnerOptions(rates="learned"), LearnerOptions(order="second")):
         with pytest.raises(InvalidModel, match="reptile"):
             make_learner("reptile", options)
+
+
+def test_the_contrast_takes_each_text_once_where_support_and_query_set_are_joined() -> None:
+    joined = trainer(model("reptile"), contrastive_weight=1.0)
+    result = joined.step(blobs)
+    assert not any(record.skipped for record in result.episodes)
+    episode = blobs(0)
+    features = joined.model.run_episode(joined.slow_weights, episode, steps=STEPS).support_features
+    assert features.shape[0] == episode.support.targets.shape[0]

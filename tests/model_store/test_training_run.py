@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from metalearn.encoder import EncoderSettings
 from metalearn.meta_train import TrainingState
+from metalearn.model_spec import ModelSpec
+from model_store.checkpoint import UNTRAINED, read_manifest, write_checkpoint
 from model_store.errors import TrainingRunInvalid
 from model_store.training_run import TrainingRun
 
@@ -40,6 +43,45 @@ def test_a_folder_with_a_run_or_a_checkpoint_is_not_begun_in(tmp_path: Path) -> 
     for name in ("run", "checkpoint"):
         with pytest.raises(TrainingRunInvalid, match="holds a run or a checkpoint"):
             TrainingRun(tmp_path / name).begin(CONFIG)
+
+
+@pytest.mark.parametrize("name", ["README.md", "slow_weights.safetensors", "curves.png"])
+def test_what_would_be_in_the_checkpoints_way_is_said_before_the_first_step(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(TrainingRunInvalid, match=name):
+        TrainingRun(tmp_path).begin(CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_run_that_goes_on_makes_its_checkpoint_anew(tiny_encoder: Path, tmp_path: Path) -> None:
+    run = begun(tmp_path)
+
+    def write(name: str) -> None:
+        run.release()
+        write_checkpoint(
+            tmp_path,
+            name=name,
+            spec=ModelSpec(),
+            hyperparameters=UNTRAINED,
+            encoder_source=str(tiny_encoder),
+            encoder_licence="none",
+            card=name,
+            settings=EncoderSettings(max_tokens=64),
+            extra_files={"curves.png": name.encode()},
+        )
+
+    for name in ("first", "second"):
+        write(name)
+        assert read_manifest(tmp_path).name == name
+        assert (tmp_path / "curves.png").read_text() == name
+    # A process killed while it puts the files in place leaves some, and no manifest
+    run.release()
+    for name in ("slow_weights.safetensors", "README.md", "curves.png"):
+        (tmp_path / name).write_text("left behind")
+    write("third")
+    assert (tmp_path / "README.md").read_text() == "third"
+    assert run.exists
 
 
 def test_what_is_not_there_or_damaged_is_said(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def test_a_run_ends_in_a_checkpoint_that_serves_and_tells_what_it_was_trained_on
     assert "resume it, or choose another folder" in again.stderr.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_a_run_arrives_at_the_same_bytes(folders: Path, tiny_encoder: Path, tmp_path: Path) -> None:
     more = ["--steps", "30", "--valid", str(folders / "valid"), "--validate-every", "5", "--save-every", "3"]
     more += ["--strategy", "difficulty", "--guard-every", "7", "--unlabelled", str(folders / "plain.txt")]
@@ -153,13 +154,15 @@ def test_killed_and_resumed_a_run_arrives_at_the_same_bytes(folders: Path, tiny_
     assert without_time(killed) == without_time(whole)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_saves_leaves_a_checkpoint_and_can_go_on(
     folders: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    run(command(folders, tiny_encoder, whole, "--steps", "40"))
+    more = ["--steps", "40", "--valid", str(folders / "valid"), "--validate-every", "10", "--patience", "3"]
+    run(command(folders, tiny_encoder, whole, *more))
     process = subprocess.Popen(
-        command(folders, tiny_encoder, stopped, "--steps", "40"),
+        command(folders, tiny_encoder, stopped, *more),
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -167,7 +170,7 @@ def test_an_interrupted_run_saves_leaves_a_checkpoint_and_can_go_on(
     )
     curves = stopped / "training" / "curves.jsonl"
     until = time.monotonic() + 120
-    while time.monotonic() < until and not (curves.exists() and curves.stat().st_size):
+    while time.monotonic() < until and not (curves.exists() and b'"step", "step"' in curves.read_bytes()):
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=120)
@@ -176,7 +179,7 @@ def test_an_interrupted_run_saves_leaves_a_checkpoint_and_can_go_on(
     first = read_manifest(stopped).fingerprint
     assert 0 < len(curves_of(stopped, "step")) < 40
 
-    other = run(command(folders, tiny_encoder, stopped, "--resume", "--steps", "41"), check=False)
+    other = run(command(folders, tiny_encoder, stopped, "--resume", *more, "--steps", "41"), check=False)
     assert other.returncode != 0
     assert "begun with steps=40" in other.stderr.replace("\n", " ").replace("│ ", "").replace(" │", "")
     run([sys.executable, "-m", "service", "metatrain", "--out", str(stopped), "--resume", "--threads", "1"])
@@ -184,6 +187,7 @@ def test_an_interrupted_run_saves_leaves_a_checkpoint_and_can_go_on(
     assert weights_of(stopped) == weights_of(whole)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(folders: Path, tiny_encoder: Path, tmp_path: Path) -> None:
     more = ["--steps", "5", "--valid", str(folders / "valid"), "--validate-every", "2"]
     run(command(folders, tiny_encoder, tmp_path / "one", *more))
@@ -204,10 +208,13 @@ def test_two_processes_train_as_one(folders: Path, tiny_encoder: Path, tmp_path:
         (["--update-rule", "nothing"], "there is no update rule 'nothing'"),
         (["--ways", "many"], "'many' is neither a number nor LOW-HIGH"),
         (["--trained-layers", "9"], "9 layers were asked for; the encoder has 2"),
-        (["--placement", "modulations"], "does not go with 0 fast layers"),
+        (["--placement", "modulations", "--fast-layers", "0"], "does not go with 0 fast layers"),
+        (["--learner", "reptile", "--rates", "learned"], "its inner rates are fixed"),
         (["--learner", "ridge", "--update-rule", "adam"], "takes no inner steps"),
         (["--open-licences-only"], "open"),
         (["--steps", "0"], "greater than or equal to 1"),
+        (["--ways", "5-2"], "give the fewest first"),
+        (["--head-rate", "inf"], "finite"),
         (["--resume"], "no run to resume"),
     ],
 )
@@ -231,3 +238,40 @@ def test_the_options_offer_what_the_core_has() -> None:
     options = TrainingOptions(tasks=["somewhere"])
     assert options.learner in LEARNERS
     assert "gradient_descent" in UPDATE_RULES
+
+
+def test_a_folder_is_not_both_trained_on_and_validated_by(folders: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    done = run(command(folders, tiny_encoder, tmp_path / "out", "--valid", str(folders / "train")), check=False)
+    assert done.returncode != 0
+    assert "keep validation tasks apart" in " ".join(done.stderr.split())
+
+
+@pytest.mark.slow
+def test_tasks_that_the_learner_does_not_do_are_left_out_and_said(
+    folders: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    scores = tmp_path / "scores"
+    scores.mkdir()
+    lines = [json.dumps({"text": f"worth {i}", "score": i / 10}) for i in range(30)]
+    (scores / "worth.jsonl").write_text("\n".join(lines))
+    alone = [
+        argument if argument != str(folders / "train") else str(scores)
+        for argument in command(folders, tiny_encoder, tmp_path / "alone", "--learner", "ridge", "--steps", "2")
+    ]
+    run(alone)
+    both = command(folders, tiny_encoder, tmp_path / "both", "--tasks", str(scores), "--steps", "2")
+    assert "left out: worth: regression is not what is asked for (30 rows)" in " ".join(run(both).stderr.split())
+    refused = run([argument if argument != "ridge" else "prototypical" for argument in alone[:-2]], check=False)
+    assert refused.returncode != 0
+
+
+@pytest.mark.slow
+def test_a_run_begun_with_relative_paths_goes_on_from_anywhere(
+    folders: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    arguments = command(Path(), Path(os.path.relpath(tiny_encoder, folders)), tmp_path / "out", "--steps", "4")
+    subprocess.run([*arguments, "--minutes", "0"], check=True, cwd=folders, env=environment, timeout=240)
+    assert len(curves_of(tmp_path / "out", "step")) == 1
+    run([sys.executable, "-m", "service", "metatrain", "--out", str(tmp_path / "out"), "--resume", "--threads", "1"])
+    assert len(curves_of(tmp_path / "out", "step")) == 4

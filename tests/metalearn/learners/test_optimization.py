@@ -22,6 +22,8 @@ from tests.metalearn.conftest import clusters
 
 NAMES = ["maml", "fomaml", "reptile", "anil", "metasgd", "protomaml"]
 RATES = get_args(RateKind)
+LEARNER_AND_RATES = [(name, rates) for name in NAMES for rates in RATES if name != "reptile" or rates == "fixed"]
+"""Reptile learns no rates."""
 UNTRAINED = LearnerOptions()
 
 DEEP = {"layers.0.weight": torch.zeros(4, 8), "layers.0.bias": torch.zeros(4)}
@@ -205,8 +207,7 @@ def test_a_requested_rate_takes_the_place_of_the_learned_one() -> None:
     torch.testing.assert_close(asked.losses, learned.losses, atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("rates", RATES)
+@pytest.mark.parametrize(("name", "rates"), LEARNER_AND_RATES)
 def test_a_rate_of_zero_stays_at_the_start(name: str, rates: str) -> None:
     learner, support = _made(name, rates), clusters(3, 2)
     slow = _initial(learner)
@@ -215,8 +216,7 @@ def test_a_rate_of_zero_stays_at_the_start(name: str, rates: str) -> None:
     assert all(torch.equal(result.fast_weights[weight], start[weight]) for weight in start)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("rates", RATES)
+@pytest.mark.parametrize(("name", "rates"), LEARNER_AND_RATES)
 @pytest.mark.parametrize("deep", [{}, DEEP], ids=["head", "deep"])
 def test_there_is_a_slow_weight_for_each_rate_that_is_learned(name: str, rates: str, deep: FastWeights) -> None:
     slow = _initial(_made(name, rates), deep=deep, steps=5)
@@ -232,8 +232,7 @@ def test_there_is_a_slow_weight_for_each_rate_that_is_learned(name: str, rates: 
     assert all(bool(weight.isfinite().all()) for weight in slow.values())
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("rates", RATES)
+@pytest.mark.parametrize(("name", "rates"), LEARNER_AND_RATES)
 @pytest.mark.parametrize("base_rate", [None, 0.75])
 def test_before_meta_training_the_rates_are_the_options(name: str, rates: str, base_rate: float | None) -> None:
     learner = _made(name, rates, head_rate=1.5, body_rate=0.2)
@@ -287,8 +286,7 @@ def test_the_support_loss_falls_on_separable_data(name: str, n_classes: int, per
     assert torch.equal(learner.logits(result.fast_weights, support.features).argmax(dim=1), support.targets)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("rates", RATES)
+@pytest.mark.parametrize(("name", "rates"), LEARNER_AND_RATES)
 def test_all_rates_start_at_the_same_descent(name: str, rates: str) -> None:
     support = clusters(5, 3, dtype=torch.float64)
     learner, fixed = _made(name, rates), _made(name, "fixed")

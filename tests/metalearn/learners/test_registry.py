@@ -94,9 +94,11 @@ def test_an_unknown_learner_is_answered_with_those_that_there_are() -> None:
 
 @pytest.mark.parametrize("name", DESCENDING)
 def test_options_reach_a_learner_that_descends(name: str) -> None:
-    options = LearnerOptions(rates="per_parameter", update_rule="adam", order="first", head_rate=0.25, body_rate=0.5)
+    # Reptile learns a start alone
+    rates, order = ("fixed", "detached") if name == "reptile" else ("per_parameter", "first")
+    options = LearnerOptions(rates=rates, update_rule="adam", order=order, head_rate=0.25, body_rate=0.5)
     learner = make_learner(name, options)
-    assert (learner.rates, learner.order) == ("per_parameter", "first")
+    assert (learner.rates, learner.order) == (rates, order)
     assert (learner.head_rate, learner.body_rate) == (0.25, 0.5)
     assert learner.rule.batch_size is None
     assert make_learner(name, LearnerOptions(update_rule="minibatch_sgd")).rule.batch_size is not None

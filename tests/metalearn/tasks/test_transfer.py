@@ -39,7 +39,7 @@ def test_the_group_that_works_against_the_others_is_found_and_only_that_one() ->
     def of(index: int) -> Mapping[str, Tensor]:
         return gradients(100 + index, list(directions.values())[index // 10], 1.0)
 
-    measured = measure_transfer(groups, of)
+    measured = measure_transfer({group: [sketch(of(index)) for index in indices] for group, indices in groups.items()})
     assert measured[0].group == "against"
     assert {transfer.group for transfer in measured if transfer.is_negative} == {"against"}
     against = measured[0]
@@ -51,7 +51,17 @@ def test_the_group_that_works_against_the_others_is_found_and_only_that_one() ->
 
 
 def test_one_group_has_nothing_to_be_compared_with() -> None:
-    assert measure_transfer({"alone": [0, 1]}, lambda index: gradients(index, torch.ones(5000), 1.0)) == []
+    alone = [sketch(gradients(index, torch.ones(5000), 1.0)) for index in (0, 1)]
+    assert measure_transfer({"alone": alone}) == []
+
+
+def test_a_gradient_that_is_not_finite_says_nothing_about_anybody() -> None:
+    found = {
+        group: [sketch(gradients(10 * place + i, torch.ones(5000), 1.0)) for i in range(3)]
+        for place, group in enumerate("abc")
+    }
+    spoiled = {**found, "a": [*found["a"], torch.full((4096,), torch.nan)], "d": [torch.full((4096,), torch.inf)] * 3}
+    assert measure_transfer(spoiled) == measure_transfer(found)
 
 
 def test_a_group_is_held_back_while_it_does_harm_and_no_longer() -> None:

@@ -1,0 +1,151 @@
+"""What a run is trained on and validated by, read from files."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from metalearn.encoder import Encoder, batch_tokens, plan_batches
+from metalearn.errors import InvalidTasks
+from metalearn.tasks.labelled import read_tasks
+from metalearn.tasks.plan import draw_validation_episodes
+from metalearn.tasks.sampler import EpisodeSampler, MixedSampler, Sampler, SamplerSettings
+from metalearn.tasks.task import Skipped, Task
+from metalearn.tasks.unlabelled import cluster_tasks, masked_word_tasks, read_texts
+from metalearn.types import Episode, Objective, TextInput
+from service.training.options import TrainingOptions, bounds
+
+_VALIDATION_QUERIES = 10
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Tasks to train on and tasks to validate by.
+
+    Attributes:
+        labelled: Training tasks from files.
+        unlabelled: Training tasks made of plain text.
+        valid: Validation tasks.
+        skipped: What could not be used, and why.
+        shared: Validation task -> how many of its texts are training texts, too; those that have any.
+    """
+
+    labelled: tuple[Task, ...]
+    unlabelled: tuple[Task, ...]
+    valid: tuple[Task, ...]
+    skipped: tuple[Skipped, ...]
+    shared: dict[str, int]
+
+    @property
+    def digest(self) -> str:
+        """Tells this pool from another."""
+        content = hashlib.sha256()
+        for task in (*self.labelled, *self.unlabelled, *self.valid):
+            fields = (task.name, task.group, task.licence, task.labels, task.inputs, task.targets)
+            content.update(repr(fields).encode())
+        return content.hexdigest()
+
+
+def read_pool(options: TrainingOptions, encoder: Encoder, objectives: frozenset[Objective]) -> Pool:
+    """Reads task files, and makes tasks of plain text.
+
+    Args:
+        options: Where they are.
+        encoder: Gives the features that clusters are made of.
+        objectives: What the learner does; other tasks are left out.
+
+    Raises:
+        InvalidTasks: A file is malformed, nothing remains to train on or to validate by, or a folder is for both.
+    """
+    both = {Path(folder).resolve() for folder in options.tasks} & {Path(folder).resolve() for folder in options.valid}
+    if both:
+        raise InvalidTasks(f"{min(both)} is given to train on and to validate by: keep validation tasks apart")
+    labelled: tuple[Task, ...] = ()
+    skipped: list[Skipped] = []
+    if options.tasks:
+        index = Path(options.index) if options.index else None
+        pool = read_tasks([Path(folder) for folder in options.tasks], index=index)
+        if options.open_licences_only:
+            pool = pool.only_open()
+        labelled = _learnable(pool.tasks, objectives, skipped)
+        skipped += pool.skipped
+        if not labelled:
+            raise InvalidTasks(f"no task asks for what {options.learner} does: {', '.join(sorted(objectives))}")
+    valid: tuple[Task, ...] = ()
+    if options.valid:
+        # A regression task has no accuracy to be compared
+        valid = _learnable(
+            read_tasks([Path(folder) for folder in options.valid]).tasks, objectives - {"regression"}, skipped
+        )
+        if not valid:
+            raise InvalidTasks("no validation task has an accuracy: give classification tasks to --valid")
+    trained_on = {text for task in labelled for text in task.inputs}
+    shared = {task.name: n for task in valid if (n := sum(text in trained_on for text in task.inputs))}
+    return Pool(labelled, tuple(_of_plain_text(options, encoder)), valid, tuple(skipped), shared)
+
+
+def make_sampler(pool: Pool, options: TrainingOptions) -> tuple[Sampler, tuple[Task, ...], tuple[Skipped, ...]]:
+    """The run's sampler, the tasks that it draws from, and those that can give it no episode.
+
+    Raises:
+        InvalidTasks: None can.
+    """
+    settings = SamplerSettings(
+        ways=bounds(options.ways),
+        shots=bounds(options.shots),
+        queries=options.queries,
+        max_support=options.max_support,
+        max_query=options.max_query,
+        strategy=options.strategy,
+        out_of_scope_share=options.out_of_scope_share,
+    )
+    samplers = [EpisodeSampler(tasks, settings, options.seed) for tasks in (pool.labelled, pool.unlabelled) if tasks]
+    used = tuple(task for sampler in samplers for task in sampler.tasks)
+    unusable = tuple(skipped for sampler in samplers for skipped in sampler.unusable)
+    if len(samplers) == 1:
+        return samplers[0], used, unusable
+    return MixedSampler(samplers[0], samplers[1], options.unlabelled_share, options.seed), used, unusable
+
+
+def validation_episodes(pool: Pool, options: TrainingOptions) -> list[Episode]:
+    """The episodes that every validation of the run scores; the same for all runs with the same validation tasks."""
+    return draw_validation_episodes(
+        pool.valid,
+        ways=options.valid_ways,
+        shots=options.valid_shots,
+        queries=_VALIDATION_QUERIES,
+        episodes=options.valid_episodes,
+    )
+
+
+def _learnable(tasks: Iterable[Task], objectives: frozenset[Objective], skipped: list[Skipped]) -> tuple[Task, ...]:
+    kept = []
+    for task in tasks:
+        if task.objective in objectives:
+            kept.append(task)
+        else:
+            skipped.append(Skipped(task.name, f"{task.objective} is not what is asked for", len(task.inputs)))
+    return tuple(kept)
+
+
+def _of_plain_text(options: TrainingOptions, encoder: Encoder) -> list[Task]:
+    if not options.unlabelled:
+        return []
+    texts = [text for path in options.unlabelled for text in read_texts(Path(path))]
+    made: list[Task] = []
+    if options.unlabelled_classes != "clusters":
+        made += masked_word_tasks(texts, n_tasks=40, seed=options.seed)
+    if options.unlabelled_classes != "words":
+        made += cluster_tasks(texts, _features(texts, encoder), n_clusters=64, n_partitions=4, seed=options.seed)
+    return made
+
+
+def _features(texts: list[str], encoder: Encoder) -> Tensor:
+    tokenized = encoder.tokenize([TextInput(text) for text in texts])
+    features = torch.empty(len(texts), encoder.dim)
+    for batch in plan_batches([len(text.ids) for text in tokenized], batch_tokens(encoder.device)):
+        features[batch] = encoder.encode_batch([tokenized[i] for i in batch]).cpu()
+    return features
