@@ -1,0 +1,245 @@
+"""Every learner meta-trained for the same time on the same tasks, and compared with itself untrained.
+
+python -m benchmarks.learners --data FOLDER --minutes 10 --out FOLDER
+
+FOLDER of data has train/ and valid/ (and unlabelled/ for the run on plain text alone). A run that is there already is
+not made again, so the comparison can be stopped and gone on with.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from metalearn.adaptation import prepare_episode
+from metalearn.evaluate import AdaptSettings, Evaluator, adapted, evaluate_tasks
+from metalearn.intervals import Difference, paired_difference
+from metalearn.meta_model import MetaModel
+from metalearn.report import Report
+from metalearn.scores import EpisodeScores
+from metalearn.tasks.labelled import read_tasks
+from metalearn.tasks.plan import EpisodePlan
+from metalearn.tasks.task import Task
+from metalearn.types import Adapter
+from model_store.checkpoint import Checkpoint, read_manifest, write_checkpoint
+from model_store.codec import AdapterKey, encode_adapter
+from model_store.training_run import TrainingRun
+from service.training.options import TrainingOptions
+from service.training.session import model_spec
+
+SHARED = ["--trained-layers", "3", "--meta-batch", "4", "--schedule", "constant", "--steps", "100000"]
+"""Alike for all: half of the encoder trained, 4 episodes per outer step, no schedule, since time ends the run."""
+
+LEARNERS: dict[str, list[str]] = {
+    "protomaml": ["--learner", "protomaml"],
+    "maml": ["--learner", "maml", "--placement", "everything", "--fast-layers", "1", "--body-rate", "0.02"],
+    "fomaml": ["--learner", "fomaml", "--placement", "everything", "--fast-layers", "1", "--body-rate", "0.02"],
+    "reptile": ["--learner", "reptile", "--placement", "everything", "--fast-layers", "1", "--body-rate", "0.02"],
+    "anil": ["--learner", "anil"],
+    "metasgd": ["--learner", "metasgd"],
+    "prototypical": ["--learner", "prototypical"],
+    "prototypical_cosine": ["--learner", "prototypical_cosine"],
+    "matching": ["--learner", "matching"],
+    "ridge": ["--learner", "ridge"],
+    "memory": ["--learner", "memory"],
+    "attention": ["--learner", "attention"],
+}
+VARIANTS: dict[str, list[str]] = {
+    "protomaml, modulations": ["--learner", "protomaml", "--placement", "modulations", "--fast-layers", "2"],
+    "protomaml, low rank": ["--learner", "protomaml", "--placement", "low_rank", "--fast-layers", "2"],
+    "protomaml, rate per step": ["--learner", "protomaml", "--rates", "per_layer_per_step"],
+    "prototypical, contrastive": ["--learner", "prototypical", "--contrastive-weight", "0.1"],
+}
+PLAIN_TEXT = "protomaml, plain text alone"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    untrained: float
+    trained: float
+    over_episodes: Difference
+    over_tasks: Difference
+    outer_steps: int
+    adapt_ms: float
+    adapter_bytes: int
+    adapt_peak_mib: float
+
+
+def train(name: str, arguments: Sequence[str], sources: Sequence[str], folder: Path, minutes: float) -> Path:
+    """Runs ``handful metatrain``, or finds that it has been run."""
+    out = folder / name.replace(", ", "-").replace(" ", "-")
+    if (out / "manifest.json").exists():
+        return out
+    command = [sys.executable, "-m", "service", "metatrain", *sources, "--out", str(out), "--minutes", str(minutes)]
+    print(f"training {name} for {minutes:g} minutes", file=sys.stderr, flush=True)
+    subprocess.run([*command, *SHARED, *arguments], check=True, stdout=subprocess.DEVNULL)
+    return out
+
+
+def untrained(trained: Path) -> Path:
+    """The checkpoint that the same run would have left before its first step."""
+    out = trained.with_name(f"{trained.name}-untrained")
+    if not (out / "manifest.json").exists():
+        options = TrainingOptions(**TrainingRun(trained).config())
+        manifest = read_manifest(trained)
+        write_checkpoint(
+            out,
+            name=out.name,
+            spec=model_spec(options),
+            hyperparameters=manifest.hyperparameters,
+            encoder_source=options.encoder,
+            encoder_licence=options.encoder_licence,
+            settings=Checkpoint(trained, torch.device("cpu")).encoder.settings,
+            card=f"# {out.name}\n",
+        )
+    return out
+
+
+def evaluate(folder: Path, tasks: Sequence[Task], plan: EpisodePlan) -> Report:
+    """Figures without label text."""
+    checkpoint = Checkpoint(folder, torch.device("cpu"))
+    evaluator = Evaluator(checkpoint.model, checkpoint.slow_weights, clock=time.perf_counter)
+    return evaluate_tasks(evaluator, tasks, plan, AdaptSettings(steps=checkpoint.manifest.hyperparameters.steps))
+
+
+def compared(trained: Report, untrained_report: Report) -> tuple[Difference, Difference]:
+    """What training brought: over all episodes, and over the tasks' means, which counts tasks as the sample."""
+    first, second = _by_episode(trained), _by_episode(untrained_report)
+    if first.keys() != second.keys():
+        raise RuntimeError("the two runs were not given the same episodes")
+    keys = sorted(first)
+    over_episodes = paired_difference([first[key] for key in keys], [second[key] for key in keys])
+    tasks = sorted({task for task, _ in keys})
+
+    def means(found: dict[tuple[str, int], float]) -> list[float]:
+        each = [[found[key] for key in keys if key[0] == task] for task in tasks]
+        return [sum(values) / len(values) for values in each]
+
+    return over_episodes, paired_difference(means(first), means(second))
+
+
+def _by_episode(report: Report) -> dict[tuple[str, int], float]:
+    found: dict[tuple[str, int], float] = {}
+    for by_shots in report.scores.values():
+        for scores in by_shots.values():
+            found |= {(score.task, score.index): _accuracy(score) for score in scores}
+    return found
+
+
+def _accuracy(score: EpisodeScores) -> float:
+    """An episode that could not be adapted on is wholly wrong."""
+    return 0.0 if score.failure or score.accuracy is None else score.accuracy
+
+
+def measure_adaptation(folder: Path, task: Task) -> tuple[int, float]:
+    """Bytes of a stored 5-way adapter, and MiB that adapting takes beyond what is there before."""
+    checkpoint = Checkpoint(folder, torch.device("cpu"))
+    model: MetaModel = checkpoint.model
+    episode = EpisodePlan(ways=5, shots=(5,), queries=1, episodes=1).episode(task, 5, 0)
+    steps = checkpoint.manifest.hyperparameters.steps
+    Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is counted anew
+    before = _status("VmRSS")
+    with torch.no_grad():
+        prepared = prepare_episode(model.body, episode)  # type: ignore[arg-type]
+        fast = adapted(model, checkpoint.slow_weights, prepared.support, steps=steps)
+    peak = _status("VmHWM") - before
+    adapter = Adapter(fast, episode.labels, checkpoint.fingerprint, model.learner.name)
+    return len(encode_adapter(adapter, AdapterKey("tenant", "task", 1, "0" * 32))), peak / 1024
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """As Markdown."""
+    lines = [
+        "| learner | untrained | trained | difference, episodes | difference, tasks "
+        "| outer steps | adapt ms | bytes | MiB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: -row.trained):
+        differences = " | ".join(_told(difference) for difference in (row.over_episodes, row.over_tasks))
+        lines.append(
+            f"| {row.name} | {100 * row.untrained:.1f} | {100 * row.trained:.1f} | {differences} | {row.outer_steps} | "
+            f"{row.adapt_ms:.0f} | {row.adapter_bytes:,} | {row.adapt_peak_mib:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def _told(difference: Difference) -> str:
+    low, high = difference.interval or (float("nan"), float("nan"))
+    return f"{100 * difference.mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def main() -> None:
+    """Trains what is missing, evaluates everything, prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of training, each")
+    parser.add_argument("--episodes", type=int, default=10, help="per validation task")
+    parser.add_argument("--only", nargs="+", choices=[*LEARNERS, *VARIANTS, PLAIN_TEXT])
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    labelled = ["--tasks", str(arguments.data / "train")]
+    texts = [
+        option for path in sorted((arguments.data / "unlabelled").glob("*.*")) for option in ("--unlabelled", str(path))
+    ]
+    runs = {name: (options, labelled) for name, options in {**LEARNERS, **VARIANTS}.items()}
+    runs[PLAIN_TEXT] = (LEARNERS["protomaml"], texts)
+    wanted = arguments.only or [*LEARNERS, PLAIN_TEXT]
+    tasks = read_tasks([arguments.data / "valid"]).tasks
+    plan = EpisodePlan(ways=5, shots=(5,), queries=15, episodes=arguments.episodes, seed=0)
+    rows = []
+    for name in wanted:
+        options, sources = runs[name]
+        trained = train(name, options, sources, arguments.out, arguments.minutes)
+        after, before = evaluate(trained, tasks, plan), evaluate(untrained(trained), tasks, plan)
+        over_episodes, over_tasks = compared(after, before)
+        mean = after.mean[5]
+        five_way = next(task for task in tasks if task.name in after.tasks)
+        size, peak = measure_adaptation(trained, five_way)
+        state = TrainingRun(trained).load()
+        rows.append(
+            Row(
+                name=name,
+                untrained=before.mean[5].accuracy or 0.0,
+                trained=mean.accuracy or 0.0,
+                over_episodes=over_episodes,
+                over_tasks=over_tasks,
+                outer_steps=0 if state is None else int(state.numbers["step"]),
+                adapt_ms=mean.adapt_ms or 0.0,
+                adapter_bytes=size,
+                adapt_peak_mib=peak,
+            )
+        )
+        print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    )
+    print(f"{len(after.tasks)} validation tasks, {plan.episodes} episodes each, 5-way 5-shot, without label text\n")
+    print(table(rows))
+    if arguments.json:
+        content = [
+            {**vars(row), "over_episodes": row.over_episodes._asdict(), "over_tasks": row.over_tasks._asdict()}
+            for row in rows
+        ]
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
