@@ -273,11 +273,10 @@ def compare(recipes: Mapping[str, Recipe], seed: int) -> dict[str, Outcome]:
         if recipe.inner_rate is None:
             tried = {rate: _means(recipe, slow, _VALIDATION_SEED, rate) for rate in BASELINE_RATES}
             rates = {steps: min(tried, key=lambda rate, at=steps: tried[rate][at]) for steps in STEPS}
-        error, interval = {}, {}
-        for steps in STEPS:
-            found = errors(recipe, slow, tasks=_TEST_TASKS, seed=_TEST_SEED, rate=rates[steps])[steps]
-            error[steps] = float(found.mean())
-            interval[steps] = 1.96 * float(found.std()) / len(found) ** 0.5
+        by_rate = {r: errors(recipe, slow, tasks=_TEST_TASKS, seed=_TEST_SEED, rate=r) for r in {*rates.values()}}
+        found = {steps: by_rate[rate][steps] for steps, rate in rates.items()}
+        error = {steps: float(each.mean()) for steps, each in found.items()}
+        interval = {steps: 1.96 * float(each.std()) / _TEST_TASKS**0.5 for steps, each in found.items()}
         outcomes[name] = Outcome(error, interval, rates, round(train_s, 1))
         print(f"{name}: {train_s:.0f} s", flush=True)
     return outcomes

@@ -25,8 +25,7 @@ from benchmarks.sinusoid import (
     table,
 )
 from metalearn.inner_loop import collect
-from metalearn.learners import LearnerOptions, make_learner
-from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet
+from metalearn.meta_model import PreparedEpisode, PreparedSet
 from tests.metalearn.test_placement import drawn, moved
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +64,7 @@ def test_errors_are_those_of_each_task_adapted_by_itself() -> None:
     recipe = Recipe("maml", inner_steps=1, inner_rate=0.01, outer_rate=1e-3)
     model = model_of(recipe)
     slow = moved(model.initial_slow_weights(steps=1), by=0.1)
-    found = errors(recipe, slow, tasks=3, seed=4, rate=0.02)
+    found = errors(recipe, slow, tasks=3, seed=4, rate=0.002)
     assert found.shape == (11, 3)
     draw = drawn(4)
     sampled = sample_sinusoids(3, draw)
@@ -73,7 +72,7 @@ def test_errors_are_those_of_each_task_adapted_by_itself() -> None:
     grid = torch.linspace(-5, 5, 100).unsqueeze(1)
     for task in range(3):
         own = _of_task(support, task, 3)
-        result = collect(model.adapt(slow, own, model.start(slow, own), steps=5, learning_rate=0.02))
+        result = collect(model.adapt(slow, own, model.start(slow, own), steps=5, learning_rate=0.002))
         wanted = sampled.amplitude[task] * torch.sin(grid - sampled.phase[task])
         error = (model.outputs(slow, result.fast_weights, grid) - wanted).square().mean()
         torch.testing.assert_close(found[5, task], error, atol=1e-5, rtol=1e-5)
@@ -92,17 +91,6 @@ def test_sinusoids_are_those_of_the_paper() -> None:
     torch.testing.assert_close(part.targets, amplitude * torch.sin(part.inputs - phase))
 
 
-def test_one_task_is_learned_by_descent_alone() -> None:
-    # what the inner loop can do where it is given time, without any meta-learning
-    model = model_of(Recipe("maml", inner_steps=1, inner_rate=0.01, outer_rate=1e-3))
-    learner = make_learner("maml", LearnerOptions(update_rule="adam", head_rate=0.01, body_rate=0.01))
-    model = MetaModel(model.body, model.placement, learner)
-    slow = model.initial_slow_weights(steps=1)
-    part = sample_sinusoids(1, drawn(2)).at_random(30, drawn(3))
-    losses = collect(model.adapt(slow, part, model.start(slow, part), steps=300)).losses
-    assert float(losses[-1]) < 0.02 * float(losses[0])
-
-
 def _compared(folder: Path, *options: str) -> dict[str, Any]:
     """Runs the benchmark in a process of its own, where no shape is checked at run time."""
     file = folder / "figures.json"
@@ -116,20 +104,23 @@ def _compared(folder: Path, *options: str) -> dict[str, Any]:
     return found
 
 
-def _parts_of_baseline(found: dict[str, Any], name: str, steps: int) -> float:
+def _part_of_baseline(found: dict[str, Any], name: str, steps: int) -> float:
     return float(found[name]["error"][str(steps)] / found[BASELINE]["error"][str(steps)])
 
 
-def test_maml_learns_to_learn_sinusoids(tmp_path: Path) -> None:
-    # Fewer and larger outer steps than the paper's; the whole comparison is the slow test below
-    settings = ("--iterations", "1500", "--meta-batch", "100", "--outer-rate", "0.005")
+@pytest.mark.parametrize(
+    ("iterations", "part_after_ten"), [(1800, 1 / 5), pytest.param(4000, 1 / 10, marks=pytest.mark.slow)]
+)
+def test_maml_learns_to_learn_sinusoids(iterations: int, part_after_ten: float, tmp_path: Path) -> None:
+    # Fewer and larger outer steps than the paper's; the whole comparison is the very slow test below
+    settings = ("--iterations", str(iterations), "--meta-batch", "100", "--outer-rate", "0.005")
     found = _compared(tmp_path, "--recipes", "MAML", BASELINE, *settings)
-    assert _parts_of_baseline(found, "MAML", 1) < 1 / 3
-    assert _parts_of_baseline(found, "MAML", 10) < 1 / 5
+    assert _part_of_baseline(found, "MAML", 1) < 1 / 3
+    assert _part_of_baseline(found, "MAML", 10) < part_after_ten
     errors_of_maml = found["MAML"]["error"]
     assert errors_of_maml["10"] < errors_of_maml["5"] < errors_of_maml["1"] < errors_of_maml["0"]
     # before the first step no start can know the task: the best is to predict the mean of all
-    assert _parts_of_baseline(found, "MAML", 0) == pytest.approx(1, abs=0.1)
+    assert _part_of_baseline(found, "MAML", 0) == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.very_slow
@@ -137,8 +128,13 @@ def test_maml_learns_to_learn_sinusoids(tmp_path: Path) -> None:
 def test_every_optimization_based_learner_learns_to_learn_sinusoids(tmp_path: Path) -> None:
     found = _compared(tmp_path)
     assert set(found) == set(RECIPES)
-    assert _parts_of_baseline(found, "MAML", 1) < 1 / 3
-    assert _parts_of_baseline(found, "MAML", 10) < 1 / 10
+    for steps, part in ((1, 1 / 3), (10, 1 / 10)):
+        assert _part_of_baseline(found, "MAML", steps) < part
+    for name in ("first-order MAML", "Reptile"):
+        # Near MAML: far nearer to it than to the baseline
+        for steps, part in ((1, 1 / 2), (5, 1 / 4), (10, 1 / 5)):
+            assert _part_of_baseline(found, name, steps) < part
+            assert found[name]["error"][str(steps)] < 3 * found["MAML"]["error"][str(steps)]
 
 
 def test_the_table_names_every_rate_that_was_chosen() -> None:
