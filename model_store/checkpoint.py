@@ -79,7 +79,10 @@ class Checkpoint:
         try:
             encoder_folder = locate_encoder(reference.source, folder)
             if reference.files.keys() != set(_ENCODER_FILES):
-                raise CheckpointInvalid(f"the manifest in {folder} does not say what the encoder's files must be")
+                raise CheckpointInvalid(
+                    f"the manifest in {folder} gives digests of {', '.join(sorted(reference.files)) or 'no file'}; "
+                    f"those of the encoder are {', '.join(_ENCODER_FILES)}"
+                )
             for name, digest in reference.files.items():
                 _check_digest(encoder_folder / name, digest)
             self.encoder = Encoder(encoder_folder, EncoderSettings(reference.max_tokens, reference.normalize), device)
