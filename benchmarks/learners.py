@@ -12,30 +12,35 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean, median
 
 import torch
 
-from metalearn.adaptation import prepare_episode
-from metalearn.evaluate import AdaptSettings, Evaluator, adapted, evaluate_tasks
+from metalearn.adaptation import prepare_episode, prepare_episode_support
+from metalearn.body import TextBody
+from metalearn.errors import InvalidEpisode
+from metalearn.evaluate import adapted, score
 from metalearn.intervals import Difference, paired_difference
-from metalearn.meta_model import MetaModel
-from metalearn.report import Report
-from metalearn.scores import EpisodeScores
+from metalearn.meta_model import MetaModel, PreparedEpisode
 from metalearn.tasks.labelled import read_tasks
 from metalearn.tasks.plan import EpisodePlan
 from metalearn.tasks.task import Task
-from metalearn.types import Adapter
+from metalearn.types import Adapter, Episode, FastWeights
 from model_store.checkpoint import Checkpoint, read_manifest, write_checkpoint
 from model_store.codec import AdapterKey, encode_adapter
 from model_store.training_run import TrainingRun
 from service.training.options import TrainingOptions
 from service.training.session import model_spec
 
-SHARED = ["--trained-layers", "3", "--meta-batch", "4", "--schedule", "constant", "--steps", "100000"]
+SHARED = [
+    *("--trained-layers", "3", "--meta-batch", "4", "--learning-rate", "1e-4"),
+    *("--schedule", "constant", "--warmup-steps", "10", "--steps", "100000"),
+]
 """Alike for all: half of the encoder trained, 4 episodes per outer step, no schedule, since time ends the run."""
 
 LEARNERS: dict[str, list[str]] = {
@@ -106,56 +111,77 @@ def untrained(trained: Path) -> Path:
     return out
 
 
-def evaluate(folder: Path, tasks: Sequence[Task], plan: EpisodePlan) -> Report:
-    """Figures without label text."""
+def accuracies(folder: Path, episodes: "PreparedEpisodes") -> dict[tuple[str, int], float]:
+    """Of each validation episode, without label text; an episode that could not be adapted on is wholly wrong."""
     checkpoint = Checkpoint(folder, torch.device("cpu"))
-    evaluator = Evaluator(checkpoint.model, checkpoint.slow_weights, clock=time.perf_counter)
-    return evaluate_tasks(evaluator, tasks, plan, AdaptSettings(steps=checkpoint.manifest.hyperparameters.steps))
+    model: MetaModel = checkpoint.model
+    keys, prepared = episodes.of(model.body)  # type: ignore[arg-type]
+    scores = score(model, checkpoint.slow_weights, prepared, steps=checkpoint.manifest.hyperparameters.steps)
+    return {key: found.accuracy or 0.0 for key, found in zip(keys, scores, strict=True)}
 
 
-def compared(trained: Report, untrained_report: Report) -> tuple[Difference, Difference]:
+class PreparedEpisodes:
+    """Validation episodes after the frozen layers, which no run changes: encoded once for all runs."""
+
+    def __init__(self, tasks: Sequence[Task], plan: EpisodePlan) -> None:
+        self._drawn: dict[tuple[str, int], Episode] = {}
+        for task in tasks:
+            with suppress(InvalidEpisode):  # it has fewer classes than an episode needs
+                self._drawn |= {(task.name, index): plan.episode(task, 5, index) for index in range(plan.episodes)}
+        self._prepared: dict[int, list[PreparedEpisode]] = {}
+
+    @property
+    def tasks(self) -> set[str]:
+        """Names of the tasks that have episodes."""
+        return {task for task, _ in self._drawn}
+
+    def of(self, body: TextBody) -> tuple[list[tuple[str, int]], list[PreparedEpisode]]:
+        """Task and index of each episode, and the episodes as a body reads them."""
+        if body.layers not in self._prepared:
+            self._prepared[body.layers] = [prepare_episode(body, episode) for episode in self._drawn.values()]
+        return list(self._drawn), self._prepared[body.layers]
+
+
+def compared(
+    after: Mapping[tuple[str, int], float], before: Mapping[tuple[str, int], float]
+) -> tuple[Difference, Difference]:
     """What training brought: over all episodes, and over the tasks' means, which counts tasks as the sample."""
-    first, second = _by_episode(trained), _by_episode(untrained_report)
-    if first.keys() != second.keys():
-        raise RuntimeError("the two runs were not given the same episodes")
-    keys = sorted(first)
-    over_episodes = paired_difference([first[key] for key in keys], [second[key] for key in keys])
-    tasks = sorted({task for task, _ in keys})
-
-    def means(found: dict[tuple[str, int], float]) -> list[float]:
-        each = [[found[key] for key in keys if key[0] == task] for task in tasks]
-        return [sum(values) / len(values) for values in each]
-
-    return over_episodes, paired_difference(means(first), means(second))
+    over_episodes = paired_difference([after[key] for key in before], list(before.values()))
+    return over_episodes, paired_difference(list(task_means(after).values()), list(task_means(before).values()))
 
 
-def _by_episode(report: Report) -> dict[tuple[str, int], float]:
-    found: dict[tuple[str, int], float] = {}
-    for by_shots in report.scores.values():
-        for scores in by_shots.values():
-            found |= {(score.task, score.index): _accuracy(score) for score in scores}
-    return found
+def task_means(accuracy: Mapping[tuple[str, int], float]) -> dict[str, float]:
+    """Mean over the episodes of each task."""
+    found: dict[str, list[float]] = {}
+    for (task, _), value in accuracy.items():
+        found.setdefault(task, []).append(value)
+    return {task: fmean(values) for task, values in found.items()}
 
 
-def _accuracy(score: EpisodeScores) -> float:
-    """An episode that could not be adapted on is wholly wrong."""
-    return 0.0 if score.failure or score.accuracy is None else score.accuracy
-
-
-def measure_adaptation(folder: Path, task: Task) -> tuple[int, float]:
-    """Bytes of a stored 5-way adapter, and MiB that adapting takes beyond what is there before."""
+def measure_adaptation(folder: Path, task: Task) -> tuple[float, int, float]:
+    """What a 5-way 5-shot adaptation takes: milliseconds, bytes of the stored adapter, MiB beyond what was there."""
     checkpoint = Checkpoint(folder, torch.device("cpu"))
     model: MetaModel = checkpoint.model
     episode = EpisodePlan(ways=5, shots=(5,), queries=1, episodes=1).episode(task, 5, 0)
     steps = checkpoint.manifest.hyperparameters.steps
+
+    @torch.no_grad()
+    def adapt() -> FastWeights:
+        support = prepare_episode_support(model.body, episode)  # type: ignore[arg-type]
+        return adapted(model, checkpoint.slow_weights, support, steps=steps)
+
     Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is counted anew
     before = _status("VmRSS")
-    with torch.no_grad():
-        prepared = prepare_episode(model.body, episode)  # type: ignore[arg-type]
-        fast = adapted(model, checkpoint.slow_weights, prepared.support, steps=steps)
+    fast = adapt()
     peak = _status("VmHWM") - before
+    times = []
+    for _ in range(9):
+        began = time.perf_counter()
+        adapt()
+        times.append(time.perf_counter() - began)
     adapter = Adapter(fast, episode.labels, checkpoint.fingerprint, model.learner.name)
-    return len(encode_adapter(adapter, AdapterKey("tenant", "task", 1, "0" * 32))), peak / 1024
+    size = len(encode_adapter(adapter, AdapterKey("tenant", "task", 1, "0" * 32)))
+    return 1000 * median(times), size, peak / 1024
 
 
 def _status(field: str) -> int:
@@ -191,6 +217,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, each")
     parser.add_argument("--episodes", type=int, default=10, help="per validation task")
+    parser.add_argument("--queries", type=int, default=8, help="per class of an episode")
     parser.add_argument("--only", nargs="+", choices=[*LEARNERS, *VARIANTS, PLAIN_TEXT])
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
@@ -203,26 +230,27 @@ def main() -> None:
     runs[PLAIN_TEXT] = (LEARNERS["protomaml"], texts)
     wanted = arguments.only or [*LEARNERS, PLAIN_TEXT]
     tasks = read_tasks([arguments.data / "valid"]).tasks
-    plan = EpisodePlan(ways=5, shots=(5,), queries=15, episodes=arguments.episodes, seed=0)
+    episodes = PreparedEpisodes(
+        tasks, EpisodePlan(ways=5, shots=(5,), queries=arguments.queries, episodes=arguments.episodes, seed=0)
+    )
+    five_way = next(task for task in tasks if task.name in episodes.tasks)
     rows = []
     for name in wanted:
         options, sources = runs[name]
         trained = train(name, options, sources, arguments.out, arguments.minutes)
-        after, before = evaluate(trained, tasks, plan), evaluate(untrained(trained), tasks, plan)
+        after, before = accuracies(trained, episodes), accuracies(untrained(trained), episodes)
         over_episodes, over_tasks = compared(after, before)
-        mean = after.mean[5]
-        five_way = next(task for task in tasks if task.name in after.tasks)
-        size, peak = measure_adaptation(trained, five_way)
+        adapt_ms, size, peak = measure_adaptation(trained, five_way)
         state = TrainingRun(trained).load()
         rows.append(
             Row(
                 name=name,
-                untrained=before.mean[5].accuracy or 0.0,
-                trained=mean.accuracy or 0.0,
+                untrained=fmean(task_means(before).values()),
+                trained=fmean(task_means(after).values()),
                 over_episodes=over_episodes,
                 over_tasks=over_tasks,
                 outer_steps=0 if state is None else int(state.numbers["step"]),
-                adapt_ms=mean.adapt_ms or 0.0,
+                adapt_ms=adapt_ms,
                 adapter_bytes=size,
                 adapt_peak_mib=peak,
             )
@@ -231,7 +259,10 @@ def main() -> None:
     print(
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
     )
-    print(f"{len(after.tasks)} validation tasks, {plan.episodes} episodes each, 5-way 5-shot, without label text\n")
+    print(
+        f"{len(episodes.tasks)} validation tasks, {arguments.episodes} episodes of {arguments.queries} queries a class "
+        "each, 5-way 5-shot, without label text\n"
+    )
     print(table(rows))
     if arguments.json:
         content = [
