@@ -43,11 +43,18 @@ SHARED = [
 ]
 """Alike for all: half of the encoder trained, 4 episodes per outer step, no schedule, since time ends the run."""
 
+ONE_LAYER = [
+    *("--placement", "everything", "--fast-layers", "1", "--trained-layers", "1"),
+    *("--inner-steps", "3", "--body-rate", "0.02"),
+]
+"""Weights below the head are adapted, in one layer: each inner step runs forward and backward through it, so that a
+second one would leave too few outer steps in the time."""
+
 LEARNERS: dict[str, list[str]] = {
     "protomaml": ["--learner", "protomaml"],
-    "maml": ["--learner", "maml", "--placement", "everything", "--fast-layers", "1", "--body-rate", "0.02"],
-    "fomaml": ["--learner", "fomaml", "--placement", "everything", "--fast-layers", "1", "--body-rate", "0.02"],
-    "reptile": ["--learner", "reptile", "--placement", "everything", "--fast-layers", "1", "--body-rate", "0.02"],
+    "maml": ["--learner", "maml", *ONE_LAYER],
+    "fomaml": ["--learner", "fomaml", *ONE_LAYER],
+    "reptile": ["--learner", "reptile", *ONE_LAYER, "--learning-rate", "3e-4"],
     "anil": ["--learner", "anil"],
     "metasgd": ["--learner", "metasgd"],
     "prototypical": ["--learner", "prototypical"],
