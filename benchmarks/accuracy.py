@@ -1,101 +1,171 @@
-"""Full-way accuracy through HTTP, beside scikit-learn's logistic regression on the same frozen features.
+"""Few-shot accuracy and the time of an adaptation, beside other methods on the same encoder and the same episodes.
 
 python -m benchmarks.accuracy --data FOLDER
+
+FOLDER has NAME.train.jsonl and NAME.test.jsonl (or NAME.jsonl), and for the suite of that name leopard/TASK/ with
+train_I_K.jsonl and eval.jsonl. Each method has a file of outcomes, one line an episode; what is there is not computed
+again, so that the comparison can be stopped, gone on with, and widened: fewer tasks, shots or episodes are some of the
+same ones.
 """
 
 import argparse
-import json
-import statistics
-import tempfile
-import time
-from collections.abc import Sequence
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 
-from benchmarks.server import running_server
-from benchmarks.task_files import Split, load_split, sample_support
-from metalearn.encoder import Encoder, plan_batches
-from metalearn.types import TextInput
-from model_store.checkpoint import DEFAULT_CHECKPOINT, Checkpoint, resolve_checkpoint
-from service.client import Client
+from benchmarks.accuracy_plot import draw
+from benchmarks.accuracy_report import MEASURES, methods_of, read_folder, report
+from benchmarks.comparison import Method, Mismatch, run
+from benchmarks.episodes import Episode, write_episodes
+from benchmarks.methods import (
+    FrozenFeatures,
+    FrozenLearner,
+    FrozenRegression,
+    Handful,
+    encoder_folder,
+    handful_server,
+)
+from benchmarks.suites import SUITES, Choice
+from model_store.checkpoint import DEFAULT_CHECKPOINT
+from service.settings import granted_threads
 
-_QUERIES_PER_REQUEST = 500
-
-
-def encode(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
-    """Frozen features of texts."""
-    tokenized = encoder.tokenize([TextInput(text) for text in texts])
-    features = torch.empty(len(texts), encoder.dim)
-    for batch in plan_batches([len(text.ids) for text in tokenized], 512):
-        features[batch] = encoder.encode_batch([tokenized[i] for i in batch])
-    return features.numpy()
-
-
-def accuracy_over_http(
-    client: Client, name: str, support: Split, test: Split, **options: object
-) -> tuple[float, float]:
-    """Accuracy on the test split, and milliseconds for the adapt request."""
-    examples = [{"text": t, "label": y} for t, y in zip(support.texts, support.labels, strict=True)]
-    began = time.perf_counter()
-    client.adapt(name, examples, **options)
-    adapt_ms = (time.perf_counter() - began) * 1000
-    hits = 0
-    for start in range(0, len(test.texts), _QUERIES_PER_REQUEST):
-        answer = client.predict(name, test.texts[start : start + _QUERIES_PER_REQUEST], top_k=1)
-        wanted = test.labels[start : start + _QUERIES_PER_REQUEST]
-        hits += sum(p.label == label for p, label in zip(answer.predictions, wanted, strict=True))
-    return hits / len(test.texts), adapt_ms
+_ROOT = Path(__file__).resolve().parent.parent
+_FROZEN = ("regression", "ridge", "prototypical")
+_OURS = ("handful", "handful-no-label-text")
+_PEERS = ("setfit", "fastfit")
 
 
-def main() -> None:
-    """Runs the comparison and prints one JSON object and one Markdown row per set."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs what is missing, then writes the tables and the picture."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.data is None and not options.report:
+        parser.error("--data is missing: give the folder of the sets, or --report for tables of what is there")
+    try:
+        if not options.report:
+            options.out.mkdir(parents=True, exist_ok=True)
+            torch.set_num_threads(granted_threads())
+            _run_all(parser, options, _episodes(parser, options))
+        outcomes = read_folder(options.out)
+    except Mismatch as error:
+        parser.error(str(error))
+    if not outcomes:
+        parser.error(f"{options.out} holds no outcomes")
+    machine = f"{datetime.now(UTC):%Y-%m-%d}, {platform.processor() or platform.machine()}, {os.cpu_count()} CPU cores"
+    text = f"{machine}; {options.measure}, %\n\n{report(outcomes, options.measure)}"
+    (options.out / "report.md").write_text(text, encoding="utf-8")
+    draw(outcomes, options.out / "accuracy.png", options.measure)
+    print(text)
+    print(f"{len(methods_of(outcomes))} methods; files in {options.out}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with NAME.train.jsonl and NAME.test.jsonl")
-    parser.add_argument("--sets", nargs="+", default=["banking77"])
-    parser.add_argument("--shots", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    options = parser.parse_args()
+    add = parser.add_argument
+    add("--data", type=Path, help="folder of the sets")
+    add("--out", type=Path, default=Path("benchmarks/out/accuracy"), help="files of outcomes, tables and the picture")
+    add("--report", action="store_true", help="compute nothing: tables and the picture of the outcomes in --out")
+    add("--measure", choices=list(MEASURES), default="accuracy", help="what the tables and the picture show")
+    add("--suites", nargs="+", choices=list(SUITES), default=["fullway", "fiveway"])
+    add("--tasks", nargs="+", help="of these suites; all of them where it is missing")
+    add("--shots", nargs="+", metavar="SUITE=K,K", default=[], help="examples per class, where not the suite's own")
+    add("--episodes", type=int, help="most episodes of each task and number of shots")
+    add("--max-queries", type=int, help="most queries of a task, drawn by the seed; all where it is missing")
+    add("--seed", type=int, default=0)
+    add("--methods", nargs="+", choices=[*_FROZEN, *_OURS, *_PEERS], help="by default all but peers without a Python")
+    add("--checkpoint", default=DEFAULT_CHECKPOINT, help="a folder, or the name of a shipped one")
+    add(
+        "--label", default="handful", help="names the column of the checkpoint, where several are compared in one --out"
+    )
+    for peer in _PEERS:
+        add(f"--{peer}-python", metavar="PATH", help=f"Python of an environment with peers/requirements-{peer}.txt")
+    add("--setfit-max-pairs", type=int, metavar="N", help="SetFit leaves out episodes of more pairs an epoch")
+    return parser
 
-    encoder = Checkpoint(resolve_checkpoint(DEFAULT_CHECKPOINT), torch.device("cpu")).encoder
-    rows = []
-    with tempfile.TemporaryDirectory() as folder, running_server(Path(folder)) as server, Client(server.url) as client:
-        for name in options.sets:
-            train, test = load_split(options.data, name, "train"), load_split(options.data, name, "test")
-            test_features = encode(encoder, test.texts)
-            for seed in range(options.seeds):
-                support = sample_support(train, options.shots, seed)
-                regression = LogisticRegression(C=30, max_iter=1000)
-                regression.fit(encode(encoder, support.texts), support.labels)
-                with_labels, adapt_ms = accuracy_over_http(client, name, support, test)
-                without, _ = accuracy_over_http(client, name, support, test, use_label_text=False)
-                rows.append(
-                    {
-                        "set": name,
-                        "shots": options.shots,
-                        "ways": len(set(support.labels)),
-                        "seed": seed,
-                        "queries": len(test.texts),
-                        "logistic_regression": float(regression.score(test_features, test.labels)),
-                        "handful_without_label_text": without,
-                        "handful": with_labels,
-                        "adapt_ms": adapt_ms,
-                    }
-                )
-                print(json.dumps(rows[-1]), flush=True)
-    columns = ("logistic_regression", "handful_without_label_text", "handful")
-    print("\n| set | ways | shots | logistic regression | without label text | with label text | adapt, ms |")
-    print("|---|---|---|---|---|---|---|")
-    for name in options.sets:
-        own = [row for row in rows if row["set"] == name]
-        figures = [f"{100 * statistics.mean(float(row[c]) for row in own):.1f}" for c in columns]
-        median = statistics.median(float(row["adapt_ms"]) for row in own)
-        print(f"| {name} | {own[0]['ways']} | {options.shots} | {' | '.join(figures)} | {median:.0f} |")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+
+def _episodes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[Episode]:
+    shots = {}
+    for text in options.shots:
+        suite, _, numbers = text.partition("=")
+        if suite not in SUITES or not all(number.isdecimal() and int(number) for number in numbers.split(",")):
+            parser.error(f"--shots: {text!r} is not SUITE=K,K")
+        shots[suite] = tuple(sorted({int(number) for number in numbers.split(",")}))
+    known = {task for suite in options.suites for task in SUITES[suite].tasks}
+    unknown = sorted(set(options.tasks or ()) - known)
+    if unknown:
+        parser.error(f"--tasks: {unknown[0]!r} is none of {', '.join(sorted(known))}")
+    episodes = []
+    for name in options.suites:
+        choice = Choice(
+            tasks=tuple(options.tasks) if options.tasks else None,
+            shots=shots.get(name),
+            episodes=options.episodes,
+            max_queries=options.max_queries,
+            seed=options.seed,
+        )
+        try:
+            episodes += SUITES[name].build(options.data, choice)
+        except FileNotFoundError as error:
+            parser.error(f"the suite {name} needs {error.filename}")
+    return episodes
+
+
+def _run_all(parser: argparse.ArgumentParser, options: argparse.Namespace, episodes: Sequence[Episode]) -> None:
+    pythons = {peer: getattr(options, f"{peer}_python") for peer in _PEERS}
+    wanted = options.methods or [*_FROZEN, *_OURS, *(peer for peer in _PEERS if pythons[peer])]
+    for peer in _PEERS:
+        if peer in wanted and not pythons[peer]:
+            parser.error(f"{peer} runs in an environment of its own: give --{peer}-python")
+    for method in _frozen(wanted):
+        run(method, episodes, _file(options.out, method))
+    with ExitStack() as stack:
+        if any(name in wanted for name in _OURS):
+            client = stack.enter_context(handful_server(options.checkpoint))
+            for name in (name for name in _OURS if name in wanted):
+                method = Handful(client, options.label, use_label_text=name == "handful")
+                run(method, episodes, _file(options.out, method))
+    for peer in (peer for peer in _PEERS if peer in wanted):
+        _run_peer(peer, pythons[peer], options, episodes)
+
+
+def _frozen(wanted: Sequence[str]) -> Iterator[Method]:
+    if not any(name in wanted for name in _FROZEN):
+        return
+    features = FrozenFeatures()
+    if "regression" in wanted:
+        yield FrozenRegression(features)
+    for learner in ("ridge", "prototypical"):
+        if learner in wanted:
+            yield FrozenLearner(features, learner)
+
+
+def _run_peer(peer: str, python: str, options: argparse.Namespace, episodes: Sequence[Episode]) -> None:
+    out = options.out.resolve()
+    write_episodes(out / "episodes.json", episodes)
+    bound = options.setfit_max_pairs
+    subprocess.run(
+        [
+            *(python, "-m", f"benchmarks.peers.run_{peer}", "--episodes", str(out / "episodes.json")),
+            *("--out", str(out / f"{peer}.jsonl"), "--encoder", str(encoder_folder())),
+            *(("--max-pairs", str(bound)) if bound and peer == "setfit" else ()),
+        ],
+        check=True,
+        stdout=sys.stderr,  # the table alone goes to standard output
+        cwd=_ROOT,  # where it finds this package
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"},
+    )
+
+
+def _file(folder: Path, method: Method) -> Path:
+    name = "".join(letter if letter.isalnum() else "-" for letter in method.name)
+    return folder / f"{name}.jsonl"
 
 
 if __name__ == "__main__":

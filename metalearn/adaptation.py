@@ -1,7 +1,7 @@
 """From labelled texts to what a learner adapts on: which texts are encoded, and what each counts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -21,29 +21,27 @@ class SupportPlan:
     Attributes:
         inputs: The examples' texts, then the label texts.
         targets: Class index of each.
-        weights: How much each counts.
         n_examples: How many of them are examples.
         n_classes: Number of classes.
     """
 
     inputs: tuple[TextInput, ...]
     targets: tuple[int, ...]
-    weights: tuple[float, ...]
     n_examples: int
     n_classes: int
 
 
-def plan_support(support: SupportSet, *, label_text_weight: float) -> SupportPlan:
+def plan_support(support: SupportSet, *, use_label_text: bool) -> SupportPlan:
     """Lists what is encoded; a label's text stands in as one more example of its class.
 
     Args:
         support: The labelled examples.
-        label_text_weight: What a label's text counts, where an example counts 1; 0 leaves label texts out.
+        use_label_text: Whether labels' texts are used.
 
     Raises:
         InvalidSupportSet: A class has no example, and no words either to start from.
     """
-    texts = label_texts(support) if label_text_weight > 0 else {}
+    texts = label_texts(support) if use_label_text else {}
     for index in sorted(set(range(len(support.labels))) - set(support.targets) - set(texts)):
         raise InvalidSupportSet(
             "class_without_examples",
@@ -53,7 +51,6 @@ def plan_support(support: SupportSet, *, label_text_weight: float) -> SupportPla
     return SupportPlan(
         inputs=tuple(example.input for example in support.examples) + tuple(texts.values()),
         targets=support.targets + tuple(texts),
-        weights=(1.0,) * len(support.examples) + (label_text_weight,) * len(texts),
         n_examples=len(support.examples),
         n_classes=len(support.labels),
     )
@@ -63,44 +60,49 @@ def prepared_support(plan: SupportPlan, inputs: HiddenTexts) -> PreparedSet:
     """The support set as the body reads it: text i of ``inputs`` belongs to input i of the plan."""
     device = inputs.order.device
     targets = torch.tensor(plan.targets, device=device)
-    return PreparedSet(inputs, targets, torch.tensor(plan.weights, device=device), plan.n_classes)
+    return PreparedSet(
+        inputs,
+        targets,
+        torch.ones(len(plan.targets), device=device),
+        plan.n_classes,
+        label_texts=len(plan.targets) - plan.n_examples,
+    )
 
 
-def prepare_episode(body: TextBody, episode: Episode, *, label_text_weight: float = 0.0) -> PreparedEpisode:
+def prepare_episode(body: TextBody, episode: Episode, *, use_label_text: bool = False) -> PreparedEpisode:
     """Tokenizes an episode and runs the frozen layers.
 
     Args:
         body: Reads the texts.
         episode: What was sampled.
-        label_text_weight: What the words of a label count beside an example; 0 leaves them out.
+        use_label_text: Whether the words of its labels are used.
 
     Raises:
         InvalidEpisode: A text has no token.
     """
     return PreparedEpisode(
-        prepare_episode_support(body, episode, label_text_weight=label_text_weight),
-        _prepared(body, episode.query, [1.0] * len(episode.query.inputs), episode),
+        prepare_episode_support(body, episode, use_label_text=use_label_text),
+        _prepared(body, episode.query, episode),
         episode.task,
         episode.group,
     )
 
 
-def prepare_episode_support(body: TextBody, episode: Episode, *, label_text_weight: float = 0.0) -> PreparedSet:
+def prepare_episode_support(body: TextBody, episode: Episode, *, use_label_text: bool = False) -> PreparedSet:
     """The support set alone, with the words of the labels; see ``prepare_episode``.
 
     Raises:
         InvalidEpisode: A text has no token.
     """
     support = episode.support
-    weights = [1.0] * len(support.inputs)
-    if label_text_weight > 0 and episode.objective == "classification":
-        texts = words_of_labels(episode.labels)
-        support = LabelledTexts(support.inputs + tuple(texts.values()), support.targets + tuple(texts))
-        weights += [label_text_weight] * len(texts)
-    return _prepared(body, support, weights, episode)
+    pairs = any(text.text_pair is not None for text in support.inputs)
+    used = use_label_text and episode.objective == "classification"
+    texts = words_of_labels(episode.labels, pairs=pairs) if used else {}
+    together = LabelledTexts(support.inputs + tuple(texts.values()), support.targets + tuple(texts))
+    return replace(_prepared(body, together, episode), label_texts=len(texts))
 
 
-def _prepared(body: TextBody, texts: LabelledTexts, weights: list[float], episode: Episode) -> PreparedSet:
+def _prepared(body: TextBody, texts: LabelledTexts, episode: Episode) -> PreparedSet:
     tokenized = body.encoder.tokenize(texts.inputs)
     for text, read in zip(texts.inputs, tokenized, strict=True):
         if read.empty:
@@ -109,7 +111,7 @@ def _prepared(body: TextBody, texts: LabelledTexts, weights: list[float], episod
     return PreparedSet(
         body.prepare(tokenized),
         target_tensor(episode.objective, texts.targets, episode.n_classes).to(device),
-        torch.tensor(weights, device=device),
+        torch.ones(len(tokenized), device=device),
         episode.n_classes,
         episode.objective,
     )
@@ -128,7 +130,9 @@ def target_tensor(objective: Objective, targets: Sequence[Target], n_classes: in
     return rows
 
 
-def support_accuracy(logits: Float[Tensor, "examples classes"], targets: tuple[int, ...]) -> float:
-    """Share of rows whose largest logit is the target's."""
+def support_accuracy(logits: Float[Tensor, "examples classes"], targets: tuple[int, ...]) -> float | None:
+    """Share of rows whose largest logit is the target's; None where there is no row."""
+    if not targets:
+        return None
     hits = logits.argmax(dim=1) == torch.tensor(targets, device=logits.device)
     return float(hits.float().mean())

@@ -9,7 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from metalearn.encoder import Encoder, HiddenBatch, TokenizedText, batch_tokens, plan_batches
+from metalearn.encoder import Encoder, HiddenBatch, TokenizedText, batch_tokens, plan_batches, side_by_side
+
+TRAINED_SHARE = "trained_share"
+"""Name of the weight that says what share the trained features have beside the stock ones."""
 
 
 @runtime_checkable
@@ -29,6 +32,9 @@ class Body(Protocol):
     def concatenated(self, first: Any, second: Any) -> Any:
         """Inputs of both, those of ``first`` before those of ``second``."""
 
+    def some(self, inputs: Any, rows: Int[Tensor, " rows"]) -> Any:
+        """The inputs at ``rows``, in that order; the rows are on the CPU."""
+
 
 @dataclass(frozen=True, slots=True)
 class HiddenTexts:
@@ -47,7 +53,13 @@ class TextBody:
     """The top layers of a text encoder, pooled to one vector per text; the layers below are frozen."""
 
     def __init__(
-        self, encoder: Encoder, layers: int, *, max_batch_tokens: int | None = None, bf16: bool = False
+        self,
+        encoder: Encoder,
+        layers: int,
+        *,
+        max_batch_tokens: int | None = None,
+        bf16: bool = False,
+        stock_view: bool = False,
     ) -> None:
         """Splits an encoder.
 
@@ -56,6 +68,8 @@ class TextBody:
             layers: How many of the top layers are a function of weights.
             max_batch_tokens: Bound on rows times width of a padded batch; what suits the device by default.
             bf16: Multiply matrices in bfloat16; weights and features stay as they are.
+            stock_view: Features of the encoder as it came stand beside those of the layers that are a function of
+                weights, so that what it knows is kept.
 
         Raises:
             ValueError: The encoder does not have so many layers.
@@ -66,15 +80,17 @@ class TextBody:
         self.layers = layers
         self.max_batch_tokens = max_batch_tokens or batch_tokens(encoder.device)
         self.bf16 = bf16
+        self.stock_view = stock_view
 
     @property
     def dim(self) -> int:
         """Width of the features."""
-        return self.encoder.dim
+        return self.encoder.dim * (2 if self.stock_view else 1)
 
     def initial_weights(self, draw: torch.Generator) -> dict[str, Tensor]:
-        """The encoder's own."""
-        return {name: weight.clone() for name, weight in self.encoder.upper_weights(self.layers).items()}
+        """The encoder's own, and equal shares."""
+        weights = {name: weight.clone() for name, weight in self.encoder.upper_weights(self.layers).items()}
+        return {**weights, TRAINED_SHARE: torch.zeros(())} if self.stock_view else weights
 
     def prepare(self, texts: Sequence[TokenizedText]) -> HiddenTexts:
         """Runs the frozen layers, batch by batch."""
@@ -84,7 +100,11 @@ class TextBody:
     def begin(self, texts: Sequence[TokenizedText]) -> HiddenBatch:
         """Runs the frozen layers on one batch."""
         with self._precision():
-            return self.encoder.begin_batch(texts, self.encoder.n_layers - self.layers)
+            if self.layers > 0:
+                return self.encoder.begin_batch(texts, self.encoder.n_layers - self.layers)
+            # Nothing is left to run: a vector per text is kept, as if it were its only token, and not one per token,
+            # which for a large support set would be gigabytes
+            return HiddenBatch(self.encoder.encode_batch(texts).unsqueeze(1), None)
 
     def joined(self, plan: Sequence[Sequence[int]], batches: Sequence[HiddenBatch]) -> HiddenTexts:
         """Batches whose rows are the texts named by ``plan``."""
@@ -96,6 +116,10 @@ class TextBody:
         done = self.encoder.n_layers - self.layers
         with self._precision():
             rows = torch.cat([self.encoder.finish_batch(batch, done, weights) for batch in inputs.batches])
+            if self.stock_view:
+                with torch.no_grad():
+                    stock = torch.cat([self.encoder.finish_batch(b, done, compare=True) for b in inputs.batches])
+                rows = side_by_side(stock, rows, weights[TRAINED_SHARE])
         return rows[inputs.order].float() if self.bf16 else rows[inputs.order]
 
     def _precision(self) -> AbstractContextManager[object]:
@@ -105,6 +129,20 @@ class TextBody:
         """The batches of both; none is made wider."""
         order = torch.cat([first.order, second.order + first.order.shape[0]])
         return HiddenTexts(first.batches + second.batches, order)
+
+    def some(self, inputs: HiddenTexts, rows: Int[Tensor, " rows"]) -> HiddenTexts:
+        """Each batch with those of its texts that are wanted; waits for the device to learn which these are."""
+        wanted = inputs.order[rows.to(inputs.order.device)].tolist()
+        begin, batches, found = 0, [], []
+        for batch in inputs.batches:
+            end = begin + batch.hidden.shape[0]
+            here = [place for place in wanted if begin <= place < end]
+            if here:
+                batches.append(batch.rows([place - begin for place in here]))
+                found += here
+            begin = end
+        at = {place: i for i, place in enumerate(found)}
+        return HiddenTexts(tuple(batches), torch.tensor([at[p] for p in wanted], device=inputs.order.device))
 
 
 class MlpBody:
@@ -143,3 +181,7 @@ class MlpBody:
     ) -> Float[Tensor, "both width"]:
         """Row after row."""
         return torch.cat([first, second])
+
+    def some(self, inputs: Float[Tensor, "inputs width"], rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
+        """Those rows."""
+        return inputs[rows.to(inputs.device)]

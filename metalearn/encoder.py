@@ -52,14 +52,24 @@ class HiddenBatch(NamedTuple):
     Attributes:
         hidden: States after the lower layers.
         attended: False at padding; None where there is none.
+        second: True at the tokens of a pair's second text; None where no text is a pair.
     """
 
     hidden: Float[Tensor, "texts tokens dim"]
     attended: Bool[Tensor, "texts tokens"] | None
+    second: Bool[Tensor, "texts tokens"] | None = None
+
+    def rows(self, rows: Sequence[int]) -> "HiddenBatch":
+        """Some of its texts."""
+        masks = (None if mask is None else mask[rows] for mask in (self.attended, self.second))
+        return HiddenBatch(self.hidden[rows], *masks)
 
 
 class Encoder:
     """A frozen transformer with mean pooling.
+
+    Of a pair, which the transformer reads as one text, the second text's tokens are pooled: they have seen the first
+    text, and are what is asked about (a mention in its sentence, a hypothesis under its premise).
 
     ``tokenize`` may be called from any thread: its settings are fixed at construction and never change afterwards.
     ``encode_batch`` belongs to the one thread that owns the device.
@@ -86,6 +96,7 @@ class Encoder:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(settings.max_tokens, strategy="longest_first")
         self._model = BertEncoder.load(folder).eval().requires_grad_(False).to(device)
+        self._trained_view: TrainedView | None = None
         longest = self._model.config.max_position_embeddings
         if settings.max_tokens > longest:
             raise EncoderUnavailable(f"max_tokens is {settings.max_tokens}; the encoder in {folder} reads {longest}")
@@ -93,7 +104,7 @@ class Encoder:
     @property
     def dim(self) -> int:
         """Width of the features."""
-        return self._model.config.hidden_size
+        return self._model.config.hidden_size * (1 if self._trained_view is None else 2)
 
     def tokenize(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
         """Token ids of each text or pair, not padded."""
@@ -112,7 +123,13 @@ class Encoder:
 
         The result of a row depends on the batch only in the last bits; the same batch gives the same bits.
         """
-        return self.finish_batch(self.begin_batch(texts, self.n_layers), self.n_layers)
+        view = self._trained_view
+        if view is None:
+            return self.finish_batch(self.begin_batch(texts, self.n_layers), self.n_layers)
+        shared = self.n_layers - view.layers
+        batch = self.begin_batch(texts, shared)
+        stock = self.finish_batch(batch, shared, compare=True)
+        return side_by_side(stock, self.finish_batch(batch, shared, view.weights), view.share)
 
     @torch.no_grad()
     def begin_batch(self, texts: Sequence[TokenizedText], layers: int) -> HiddenBatch:
@@ -124,10 +141,16 @@ class Encoder:
         if min(lengths) < max(lengths):
             attended = self._padded([[1] * length for length in lengths]).bool()
         hidden = self._model.run_layers(self._model.embed(ids, types), attended, last=layers)
-        return HiddenBatch(hidden, attended)
+        second = types.bool() if any(text.type_ids[-1] for text in texts) else None
+        return HiddenBatch(hidden, attended, second)
 
     def finish_batch(
-        self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None
+        self,
+        batch: HiddenBatch,
+        layers: int,
+        weights: Mapping[str, Tensor] | None = None,
+        *,
+        compare: bool = False,
     ) -> Float[Tensor, "texts dim"]:
         """Runs the layers after the first ``layers``, and pools; autograd may look on.
 
@@ -135,14 +158,27 @@ class Encoder:
             batch: What ``begin_batch`` made.
             layers: How many layers it has been through.
             weights: Take the place of the encoder's own, by the names of ``upper_weights``.
+            compare: Of a pair, give how far its two texts are apart in each dimension.
         """
-        attended = batch.attended
+        attended, second = batch.attended, batch.second
         hidden = self._model.run_layers(batch.hidden, attended, first=layers, weights=weights)
-        if attended is None:
+        if second is None:
+            return self._pooled(hidden, attended)
+        is_pair = second.any(dim=1, keepdim=True)
+        everywhere = torch.ones_like(second) if attended is None else attended
+        features = self._pooled(hidden, torch.where(is_pair, second, everywhere))
+        if not compare:
+            return features
+        return torch.where(is_pair, (self._pooled(hidden, everywhere & ~second) - features).abs(), features)
+
+    def _pooled(
+        self, hidden: Float[Tensor, "texts tokens dim"], kept: Bool[Tensor, "texts tokens"] | None
+    ) -> Float[Tensor, "texts dim"]:
+        if kept is None:
             features = hidden.mean(dim=1)
         else:
-            kept = attended.unsqueeze(-1).to(hidden.dtype)
-            features = (hidden * kept).sum(dim=1) / kept.sum(dim=1)
+            share = kept.unsqueeze(-1).to(hidden.dtype)
+            features = (hidden * share).sum(dim=1) / share.sum(dim=1)
         return torch.nn.functional.normalize(features, dim=-1) if self.settings.normalize else features
 
     def upper_weights(self, layers: int) -> dict[str, Tensor]:
@@ -161,12 +197,53 @@ class Encoder:
                 raise EncoderUnavailable(f"the encoder has no weight {name} of shape {tuple(weight.shape)}")
             own[name].copy_(weight)
 
+    def place_beside(self, layers: int, weights: Mapping[str, Tensor], share: Float[Tensor, ""]) -> None:
+        """Puts meta-trained top layers beside the stock ones, above the same lower layers; before the first text only.
+
+        Features are those of both from then on; see ``side_by_side``.
+
+        Args:
+            layers: How many of the top layers were trained.
+            weights: Theirs, by the names of ``upper_weights``.
+            share: Of the trained features.
+        """
+        device = self.device
+        on_device = {name: weight.to(device) for name, weight in weights.items()}
+        self._trained_view = TrainedView(layers, on_device, share.to(device))
+
     def _padded(self, rows: list[list[int]]) -> Int[Tensor, "rows width"]:
         width = max(len(row) for row in rows)
         host = torch.tensor([row + [0] * (width - len(row)) for row in rows])
         if self.device.type != "cuda":
             return host.to(self.device)
         return host.pin_memory().to(self.device, non_blocking=True)
+
+
+class TrainedView(NamedTuple):
+    """Meta-trained top layers that run beside the stock ones.
+
+    Attributes:
+        layers: How many.
+        weights: By the names of ``Encoder.upper_weights``.
+        share: See ``side_by_side``.
+    """
+
+    layers: int
+    weights: Mapping[str, Tensor]
+    share: Float[Tensor, ""]
+
+
+def side_by_side(
+    stock: Float[Tensor, "texts dim"], trained: Float[Tensor, "texts dim"], share: Float[Tensor, ""]
+) -> Float[Tensor, "texts twice_dim"]:
+    """Both features as one vector, whose inner products are a mean of theirs.
+
+    Args:
+        stock: Features of the encoder as it came, which keep what it knows; of a pair, how far apart its texts are.
+        trained: Features of its meta-trained layers.
+        share: Weight of the trained features in the mean, as a logit.
+    """
+    return torch.cat([(-share).sigmoid().sqrt() * stock, share.sigmoid().sqrt() * trained], dim=1)
 
 
 def batch_tokens(device: torch.device) -> int:

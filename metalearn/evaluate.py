@@ -47,13 +47,13 @@ class AdaptSettings:
     Attributes:
         steps: Inner steps.
         learning_rate: Takes the place of the meta-learned inner rate.
-        label_text_weight: What the words of a label count beside an example; 0 leaves them out.
+        use_label_text: Whether the words of labels are used.
         seed: Decides the mini-batches of update rules that work on such.
     """
 
     steps: int
     learning_rate: float | None = None
-    label_text_weight: float = 0.0
+    use_label_text: bool = False
     seed: int = 0
 
 
@@ -120,7 +120,7 @@ class Evaluator:
     def _adapted(self, episode: Episode, settings: AdaptSettings) -> tuple[FastWeights, float | None]:
         """Fast weights, and the milliseconds from the support set's texts to them."""
         began = self._clock() if self._clock else 0.0
-        support = prepare_episode_support(self._body, episode, label_text_weight=settings.label_text_weight)
+        support = prepare_episode_support(self._body, episode, use_label_text=settings.use_label_text)
         fast = adapted(
             self.model,
             self._slow,
@@ -176,7 +176,8 @@ def adapted(
         UnsupportedObjective: The learner does not do what the task asks for.
     """
     start = model.start(slow, support)
-    return collect(model.adapt(slow, support, start, steps=steps, learning_rate=learning_rate, seed=seed)).fast_weights
+    result = collect(model.adapt(slow, support, start, steps=steps, learning_rate=learning_rate, seed=seed))
+    return model.answering(slow, result.fast_weights, support)
 
 
 @torch.no_grad()

@@ -57,6 +57,20 @@ def mixed_logits(
     ).squeeze(2)
 
 
+def rounded_head(fast_weights: FastWeights) -> dict[str, Tensor]:
+    """The same fast weights with those above the body rounded to numbers of half precision, still as float32.
+
+    They are most of what a store keeps, and need no more: a logit moves by some 1e-4 of the head's scale. A tensor with
+    a number too large for half precision stays as it is.
+    """
+    return {name: weight if name.startswith("layers.") else _rounded(weight) for name, weight in fast_weights.items()}
+
+
+def _rounded(weight: Tensor) -> Tensor:
+    rounded = weight.half().to(weight.dtype)
+    return torch.where(rounded.isfinite().all(), rounded, weight)
+
+
 def is_finite(fast_weights: FastWeights) -> Bool[Tensor, ""]:
     """Whether every number in the fast weights is finite."""
     return torch.stack([torch.isfinite(weight).all() for weight in fast_weights.values()]).all()

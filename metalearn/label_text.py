@@ -2,8 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from metalearn.types import SupportSet, TextInput
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metalearn.types import SlowWeights, SupportSet, TextInput
 
 _CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SEPARATORS = re.compile(r"[\W_]+")
@@ -23,14 +28,46 @@ def label_words(label: str) -> str | None:
 
 def label_texts(support: SupportSet) -> dict[int, TextInput]:
     """Class index -> the text that stands for the class: its description, else the words of its name."""
-    return words_of_labels(support.labels, support.descriptions)
+    pairs = any(example.input.text_pair is not None for example in support.examples)
+    return words_of_labels(support.labels, support.descriptions, pairs=pairs)
 
 
-def words_of_labels(labels: Sequence[str], descriptions: Mapping[str, str] | None = None) -> dict[int, TextInput]:
-    """Class index -> the text that stands for the class, for the classes that have one."""
+def words_of_labels(
+    labels: Sequence[str], descriptions: Mapping[str, str] | None = None, *, pairs: bool = False
+) -> dict[int, TextInput]:
+    """Class index -> the text that stands for the class, for the classes that have one.
+
+    Args:
+        labels: Names of the classes.
+        descriptions: What goes before a name, by name.
+        pairs: Whether the task's texts are pairs. Then a label's text is one with itself: what a pair's second text
+            says can be compared, and what sets the two apart is nothing, for every label alike.
+    """
     texts = {}
     for index, label in enumerate(labels):
         words = (descriptions or {}).get(label) or label_words(label)
         if words:
-            texts[index] = TextInput(words)
+            texts[index] = TextInput(words, words if pairs else None)
     return texts
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTextPrior:
+    """What the text of a label counts where an example counts 1: w / (1 + n)^f beside n examples of its class.
+
+    Weight w and fade f are meta-learned. Even without fade its share in a class, w / (w + n), shrinks as examples are
+    added.
+
+    Attributes:
+        weight: Where w starts. Chosen on validation tasks for a stock encoder, with f = 0; see docs/log.md.
+    """
+
+    weight: float = 2.0
+
+    def initial_slow_weights(self) -> dict[str, Tensor]:
+        """Weight, as a logarithm, and fade."""
+        return {"log_weight": torch.tensor(self.weight).log(), "fade": torch.zeros(())}
+
+    def weights(self, slow: SlowWeights, n_examples: Float[Tensor, " classes"]) -> Float[Tensor, " classes"]:
+        """What the text of each class's label counts."""
+        return slow["log_weight"].exp() * (1 + n_examples) ** -slow["fade"]

@@ -10,26 +10,39 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metalearn.body import Body
+from metalearn import calibration
+from metalearn.body import Body, MlpBody
 from metalearn.errors import UnsupportedObjective
 from metalearn.inner_loop import InnerState, Order, inner_steps
+from metalearn.label_text import LabelTextPrior
 from metalearn.learners.interface import Learner
 from metalearn.placement import Placement
-from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
+from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, Objective, SlowWeights
 from metalearn.update_rules import minibatch_rows
 
-_BODY, _FAST, _LEARNER = "body.", "fast.", "learner."
+_BODY, _FAST, _LEARNER, _PRIOR, _CALIBRATION = "body.", "fast.", "learner.", "prior.", "calibration."
 
 
 @dataclass(frozen=True)
 class PreparedSet:
-    """Labelled inputs as the body reads them; the fields below ``inputs`` are those of ``EncodedSet``."""
+    """Labelled inputs as the body reads them; the fields that are not explained here are those of ``EncodedSet``.
+
+    Attributes:
+        inputs: As the body reads them.
+        label_texts: How many of the rows, the last ones, are the texts of labels and not examples.
+    """
 
     inputs: Any
     targets: Int[Tensor, " texts"] | Float[Tensor, "texts outputs"]
     weights: Float[Tensor, " texts"]
     n_classes: int
     objective: Objective = "classification"
+    label_texts: int = 0
+
+    @property
+    def shots(self) -> float:
+        """Examples per class, as a mean over the classes."""
+        return (self.targets.shape[0] - self.label_texts) / self.n_classes
 
     def encoded(self, features: Float[Tensor, "texts dim"]) -> EncodedSet:
         """With their features."""
@@ -74,17 +87,22 @@ class MetaModel:
     """A body, where fast weights live in it, and a learner on top.
 
     Slow weights carry a prefix: ``body.`` for the body's weights, ``fast.`` for the start of fast weights below the
-    head that are not the body's own, ``learner.`` for the learner's.
+    head that are not the body's own, ``learner.`` for the learner's, ``prior.`` for what the texts of labels count,
+    ``calibration.`` for how sure answers are, which is fitted after meta-training.
 
     Attributes:
         body: Inputs -> features.
         placement: Which weights of the body are fast.
         learner: The head's family.
+        prior: What the text of a label counts; without it, what an example counts.
+        calibrated: Whether there is a temperature.
     """
 
     body: Body
     placement: Placement
     learner: Learner
+    prior: LabelTextPrior | None = None
+    calibrated: bool = False
 
     def initial_slow_weights(self, *, steps: int, seed: int = 0) -> dict[str, Tensor]:
         """Slow weights before any meta-training, on the CPU except where the body's own lie elsewhere."""
@@ -93,7 +111,9 @@ class MetaModel:
         own = self.placement.initial_slow_weights(body, draw)
         deep = self.placement.start(body, own)
         learner = self.learner.initial_slow_weights(self.body.dim, deep, steps=steps, draw=draw)
-        parts = {_BODY: body, _FAST: own, _LEARNER: learner}
+        prior = self.prior.initial_slow_weights() if self.prior else {}
+        temperature = calibration.initial_slow_weights() if self.calibrated else {}
+        parts = {_BODY: body, _FAST: own, _LEARNER: learner, _PRIOR: prior, _CALIBRATION: temperature}
         return {prefix + name: weight for prefix, part in parts.items() for name, weight in part.items()}
 
     def features(self, slow: SlowWeights, fast: FastWeights, inputs: Any) -> Float[Tensor, "rows dim"]:
@@ -114,7 +134,7 @@ class MetaModel:
             does = ", ".join(sorted(self.learner.objectives))
             raise UnsupportedObjective(f"the learner {self.learner.name} does {does}; not {support.objective}")
         deep = self.placement.start(_part(slow, _BODY), _part(slow, _FAST))
-        encoded = support.encoded(self.features(slow, deep, support.inputs))
+        encoded = self._weighted(slow, support).encoded(self.features(slow, deep, support.inputs))
         return {**deep, **self.learner.start(_part(slow, _LEARNER), encoded)}, encoded
 
     def adapt(
@@ -143,14 +163,19 @@ class MetaModel:
         """
         learner, rule = self.learner, self.learner.rule
         first, encoded_at_start = start
+        support = self._weighted(slow, support)
         deep = bool(self.placement.start(_part(slow, _BODY), _part(slow, _FAST)))
 
         def support_loss(fast: FastWeights, step: int) -> Float[Tensor, ""]:
-            encoded = encoded_at_start
-            if deep:
-                with _differentiable_attention(order):
-                    encoded = support.encoded(self.features(slow, fast, support.inputs))
-            return learner.support_loss(fast, _rows_of_step(encoded, rule.batch_size, step, seed))
+            rows = _rows_of_step(support, rule.batch_size, step, seed)
+            if not deep:
+                return learner.support_loss(
+                    fast, encoded_at_start if rows is None else _some_encoded(encoded_at_start, rows)
+                )
+            seen = support if rows is None else self._some(support, rows)
+            with _differentiable_attention(order):
+                features = self.features(slow, fast, seen.inputs)
+            return learner.support_loss(fast, seen.encoded(features))
 
         return inner_steps(
             first,
@@ -164,11 +189,34 @@ class MetaModel:
             last_loss=last_loss,
         )
 
-    def run_episode(self, slow: SlowWeights, episode: PreparedEpisode, *, steps: int, seed: int = 0) -> EpisodeResult:
-        """Adapts on the support set and judges by the query set, attached to the slow weights as the learner asks."""
+    def answering(self, slow: SlowWeights, adapted: FastWeights, support: PreparedSet) -> FastWeights:
+        """Fast weights after the last inner step as they answer: under the temperature that was fitted."""
+        if not self.calibrated or support.objective != "classification":
+            return adapted
+        fitted = _part(slow, _CALIBRATION)
+        divisor = calibration.temperature(fitted, shots=support.shots, ways=support.n_classes)
+        return calibration.tempered(adapted, divisor)
+
+    def run_episode(
+        self, slow: SlowWeights, episode: PreparedEpisode, *, steps: int, seed: int = 0, splits: int = 1
+    ) -> EpisodeResult:
+        """Adapts on the support set and judges by the query set, attached to the slow weights as the learner asks.
+
+        Args:
+            slow: The meta-learned weights.
+            episode: Texts to adapt on and to be judged by.
+            steps: Inner steps.
+            seed: Decides whatever is drawn.
+            splits: How often the episode's examples are divided into support and query set: once as they come, then
+                anew with as many of each class, by the same encoding. Only where the head alone is fast and in
+                classification; otherwise once.
+        """
+        can_split = episode.support.objective == "classification" and not self.learner.joins_query
+        if splits > 1 and can_split and self.placement.layers == 0:
+            return self._run_splits(slow, episode, steps=steps, seed=seed, splits=splits)
         support, query, learner = episode.support, episode.query, self.learner
         if learner.joins_query:
-            support = self._joined(support, query)
+            support = self._joined(self._weighted(slow, support), query)
         begun = self.start(slow, support)
         start, encoded = begun
         for state in self.adapt(slow, support, begun, steps=steps, order=learner.order, seed=seed, last_loss=False):
@@ -178,13 +226,76 @@ class MetaModel:
         own = encoded.features[: episode.support.targets.shape[0]]  # without the query set, where that was joined
         return EpisodeResult(loss, learner.logits(adapted, features), features, own)
 
+    def _run_splits(
+        self, slow: SlowWeights, episode: PreparedEpisode, *, steps: int, seed: int, splits: int
+    ) -> EpisodeResult:
+        """Encodes once, and adapts and judges once per split; all but the mean loss are those of the first."""
+        support, query = episode.support, episode.query
+        features = self.features(slow, {}, self.body.concatenated(support.inputs, query.inputs))
+        targets = torch.cat([support.targets, query.targets])
+        on_features = replace(self, body=MlpBody((self.body.dim,)))  # without layers, its features are its inputs
+        results = []
+        for split in range(splits):
+            rows = _split_rows(support, query, seed=seed, split=split).to(features.device)
+            own, asked = rows[: support.targets.shape[0]], rows[support.targets.shape[0] :]
+            divided = replace(
+                episode,
+                support=replace(support, inputs=features[own], targets=targets[own]),
+                query=replace(query, inputs=features[asked], targets=targets[asked]),
+            )
+            results.append(on_features.run_episode(slow, divided, steps=steps, seed=seed + (split << 32)))
+        return results[0]._replace(meta_loss=torch.stack([result.meta_loss for result in results]).mean())
+
+    def _some(self, support: PreparedSet, rows: Int[Tensor, " rows"]) -> PreparedSet:
+        at = rows.to(support.targets.device)
+        return replace(
+            support,
+            inputs=self.body.some(support.inputs, rows),
+            targets=support.targets[at],
+            weights=support.weights[at],
+            label_texts=0,  # they may be anywhere now, and their weights are settled
+        )
+
+    def _weighted(self, slow: SlowWeights, support: PreparedSet) -> PreparedSet:
+        """With the weights that label texts have by the prior."""
+        n_examples = support.targets.shape[0] - support.label_texts
+        if self.prior is None or support.label_texts == 0:
+            return support
+        counted = torch.bincount(support.targets[:n_examples], minlength=support.n_classes)
+        of_class = self.prior.weights(_part(slow, _PRIOR), counted.to(support.weights.dtype))
+        of_label = of_class[support.targets[n_examples:]]
+        return replace(support, weights=torch.cat([support.weights[:n_examples], of_label]))
+
     def _joined(self, support: PreparedSet, query: PreparedSet) -> PreparedSet:
         return replace(
             support,
             inputs=self.body.concatenated(support.inputs, query.inputs),
             targets=torch.cat([support.targets, query.targets]),
             weights=torch.cat([support.weights, query.weights]),
+            label_texts=0,  # they are not the last rows any more, and their weights are settled
         )
+
+
+def _split_rows(support: PreparedSet, query: PreparedSet, *, seed: int, split: int) -> Int[Tensor, " texts"]:
+    """Which text stands where, of the support set's and then the query set's, if examples change places in a class.
+
+    The first split leaves all as it is; texts of labels and out-of-scope queries keep their places in every one.
+    """
+    targets = torch.cat([support.targets, query.targets]).cpu()
+    n_support = support.targets.shape[0]
+    targets[n_support - support.label_texts : n_support] = OUT_OF_SCOPE
+    rows = torch.arange(targets.shape[0])
+    if split == 0:
+        return rows
+    draw = torch.Generator().manual_seed(seed * 1_009 + split)
+    shuffled = torch.randperm(rows.shape[0], generator=draw)
+    movable = targets != OUT_OF_SCOPE
+    # Both list the movable rows class by class: by place, and in the order drawn
+    places = torch.argsort(targets, stable=True)
+    drawn = shuffled[torch.argsort(targets[shuffled], stable=True)]
+    kept = movable[places]
+    rows[places[kept]] = drawn[movable[drawn]]
+    return rows
 
 
 def _part(slow: SlowWeights, prefix: str) -> Mapping[str, Tensor]:
@@ -196,13 +307,14 @@ def _differentiable_attention(order: Order) -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH) if order == "second" else nullcontext()
 
 
-def _rows_of_step(support: EncodedSet, batch_size: int | None, step: int, seed: int) -> EncodedSet:
-    if batch_size is None or batch_size >= support.features.shape[0]:
-        return support
-    rows = minibatch_rows(support.features.shape[0], batch_size, step, seed).to(support.features.device)
-    return replace(
-        support,
-        features=support.features[rows],
-        targets=support.targets[rows],
-        weights=support.weights[rows],
-    )
+def _rows_of_step(support: PreparedSet, batch_size: int | None, step: int, seed: int) -> Int[Tensor, " rows"] | None:
+    """Which rows a step sees, on the CPU; None for all."""
+    n_rows = support.targets.shape[0]
+    if batch_size is None or batch_size >= n_rows:
+        return None
+    return minibatch_rows(n_rows, batch_size, step, seed)
+
+
+def _some_encoded(encoded: EncodedSet, rows: Int[Tensor, " rows"]) -> EncodedSet:
+    at = rows.to(encoded.features.device)
+    return replace(encoded, features=encoded.features[at], targets=encoded.targets[at], weights=encoded.weights[at])

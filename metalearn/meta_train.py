@@ -40,6 +40,9 @@ class MetaTrainSettings:
         contrastive_weight: Weight of the supervised contrastive loss beside the meta-loss; 0 leaves it out.
         contrastive_temperature: Its temperature.
         contrastive_episodes: Episodes contrasted with each other; divides ``meta_batch``.
+        average: Decay per outer step of a moving average of the trained weights, which then is what training results
+            in; 0 for none.
+        splits: How often an episode is divided into support and query set; see ``MetaModel.run_episode``.
         seed: Decides whatever is drawn within an episode.
     """
 
@@ -56,7 +59,16 @@ class MetaTrainSettings:
     contrastive_weight: float = 0.0
     contrastive_temperature: float = 0.1
     contrastive_episodes: int = 2
+    splits: int = 1
+    average: float = 0.0
     seed: int = 0
+
+    def average_decay(self, step: int) -> float:
+        """Decay of the average in outer step ``step``, counted from 0: less at first, so that the start is forgotten.
+
+        Source: the warm-up of ``tf.train.ExponentialMovingAverage``.
+        """
+        return min(self.average, (1 + step) / (10 + step))
 
     def rate_factor(self, step: int) -> float:
         """What the rates are multiplied by in outer step ``step``, counted from 0."""
@@ -170,12 +182,18 @@ class MetaTrainer:
         self._trained = {name: weight.requires_grad_() for name, weight in self._slow.items() if trained(name)}
         if not self._trained:
             raise ValueError("no slow weight is trained")
+        self._average = {n: w.detach().clone() for n, w in self._trained.items()} if settings.average else {}
         self._optimizer = _optimizer(self._trained, settings)
 
     @property
     def slow_weights(self) -> dict[str, Tensor]:
         """As they are now, detached; the next step changes them in place."""
         return {name: weight.detach() for name, weight in self._slow.items()}
+
+    @property
+    def result(self) -> dict[str, Tensor]:
+        """The slow weights that training has come to: averages where they are kept, else as they are now."""
+        return {**self.slow_weights, **self._average}
 
     def step(self, source: EpisodeSource, *, stop: Callable[[], bool] = lambda: False) -> StepResult:
         """One outer step.
@@ -218,6 +236,9 @@ class MetaTrainer:
             for group in self._optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
             self._optimizer.step()
+            decay = self.settings.average_decay(self.step_number)
+            for name, average in self._average.items():
+                average.lerp_(self._trained[name].detach(), 1 - decay)
         self.step_number += 1
         return StepResult(self.step_number, tuple(records), norm, factor, any(asked for _, asked in everybody))
 
@@ -232,6 +253,7 @@ class MetaTrainer:
     def state(self) -> TrainingState:
         """A copy of everything that ``restore`` needs."""
         tensors = {f"slow.{name}": weight.detach().clone() for name, weight in self._slow.items()}
+        tensors |= {f"average.{name}": average.clone() for name, average in self._average.items()}
         for name, weight in self._trained.items():
             for key, value in self._optimizer.state.get(weight, {}).items():
                 if isinstance(value, Tensor):
@@ -251,6 +273,8 @@ class MetaTrainer:
         with torch.no_grad():
             for name, weight in self._slow.items():
                 weight.copy_(slow[name])
+            for name, average in self._average.items():
+                average.copy_(state.tensors[f"average.{name}"])
         for name, weight in self._trained.items():
             found = {
                 key: tensor.clone()
@@ -274,7 +298,11 @@ class MetaTrainer:
     def _run(self, episode: PreparedEpisode, index: int) -> EpisodeResult:
         settings = self.settings
         return self.model.run_episode(
-            self._slow, episode, steps=settings.inner_steps, seed=settings.seed * 1_000_003 + index
+            self._slow,
+            episode,
+            steps=settings.inner_steps,
+            seed=settings.seed * 1_000_003 + index,
+            splits=settings.splits,
         )
 
     def _backward(self, source: EpisodeSource, first: int) -> list[EpisodeRecord]:
@@ -308,7 +336,7 @@ class MetaTrainer:
 def _optimizer(trained: Mapping[str, Tensor], settings: MetaTrainSettings) -> torch.optim.Optimizer:
     groups = []
     for name, weight in trained.items():
-        encoder = not name.startswith("learner.")
+        encoder = name.startswith(("body.layers.", "fast."))
         learner_rate = settings.learner_learning_rate * (0.1 if weight.dim() == 2 else 1)
         groups.append(
             {

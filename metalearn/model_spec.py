@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from metalearn.body import TextBody
 from metalearn.encoder import Encoder
 from metalearn.errors import InvalidModel
+from metalearn.label_text import LabelTextPrior
 from metalearn.learners import make_learner
 from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_model import MetaModel
@@ -21,6 +22,7 @@ class ModelSpec:
         fast_layers: How many of the encoder's top layers have fast weights; 0 for the placement ``head``.
         rank: Of low-rank updates.
         trained_layers: How many of the top layers are meta-trained.
+        stock_view: Whether features of the layers as they came stand beside those of the meta-trained ones.
         options: The learner's options.
     """
 
@@ -29,11 +31,12 @@ class ModelSpec:
     fast_layers: int = 0
     rank: int = 4
     trained_layers: int = 0
+    stock_view: bool = False
     options: LearnerOptions = field(default_factory=LearnerOptions)
 
     def serving(self) -> "ModelSpec":
         """The same model with its meta-trained layers taken as given: only what adapts is a function of weights."""
-        return replace(self, trained_layers=0)
+        return replace(self, trained_layers=0, stock_view=False)
 
 
 def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
@@ -46,6 +49,8 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     """
     if (spec.placement == "head") != (spec.fast_layers == 0):
         raise InvalidModel(f"the placement {spec.placement} does not go with {spec.fast_layers} fast layers")
+    if spec.stock_view and (spec.placement != "head" or spec.trained_layers == 0):
+        raise InvalidModel("stock features stand beside meta-trained ones: train layers, and adapt the head alone")
     layers = max(spec.fast_layers, spec.trained_layers)
     if layers > encoder.n_layers:
         raise InvalidModel(f"{layers} layers were asked for; the encoder has {encoder.n_layers}")
@@ -53,4 +58,10 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     if spec.placement != "head" and not learner.descends:
         raise InvalidModel(f"the learner {spec.learner} takes no inner steps: its fast weights live in the head alone")
     placement = make_placement(spec.placement, layers=spec.fast_layers, rank=spec.rank)
-    return MetaModel(TextBody(encoder, layers), placement, learner)
+    return MetaModel(
+        TextBody(encoder, layers, stock_view=spec.stock_view),
+        placement,
+        learner,
+        prior=LabelTextPrior() if "classification" in learner.objectives else None,
+        calibrated=learner.linear_head,
+    )

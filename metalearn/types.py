@@ -64,20 +64,24 @@ class SupportSet:
     Classes are ordered by name, so that the order of the examples does not decide the order of the classes.
 
     Attributes:
-        examples: At least one.
+        examples: May be empty where descriptions stand in for all of them.
         descriptions: What a label means, in words, for the labels where the tenant says so. A label that stands only
             here is a class without examples.
 
     Raises:
-        InvalidSupportSet: There is no example, there are fewer than two classes, or two examples share an id.
+        InvalidSupportSet: There is nothing to learn from, there are fewer than two classes, or two examples share an
+            id.
     """
 
     examples: tuple[Example, ...]
     descriptions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
-        if not self.examples:
-            raise InvalidSupportSet("empty_support", "the support set is empty: give at least one example per class")
+        if not self.examples and len(self.descriptions) < 2:
+            raise InvalidSupportSet(
+                "empty_support",
+                "the support set is empty: give at least one example per class, or describe at least two classes",
+            )
         if len(self.labels) < 2:
             raise InvalidSupportSet(
                 "too_few_classes",

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from metalearn.body import TRAINED_SHARE
 from metalearn.encoder import Encoder, EncoderSettings, locate_encoder
 from metalearn.errors import MetalearnError
 from metalearn.learners.interface import Learner
@@ -41,7 +42,9 @@ __all__ = [
     "Hyperparameters",
     "Manifest",
     "TrainingTask",
+    "check_free",
     "read_manifest",
+    "read_slow_weights",
     "resolve_checkpoint",
     "untrained_card",
     "write_checkpoint",
@@ -75,7 +78,7 @@ class Checkpoint:
         self.folder = folder
         self.manifest = read_manifest(folder)
         reference, spec = self.manifest.encoder, self.manifest.spec
-        stored = _load_slow_weights(folder / SLOW_WEIGHTS, self.manifest.slow_weights)
+        stored = read_slow_weights(folder)
         try:
             encoder_folder = locate_encoder(reference.source, folder)
             if reference.files.keys() != set(_ENCODER_FILES):
@@ -89,15 +92,18 @@ class Checkpoint:
             if self.encoder.dim != reference.dim:
                 raise CheckpointInvalid(f"the manifest says width {reference.dim}, the encoder has {self.encoder.dim}")
             _check_fit(stored, _before_training(spec, self.encoder, self.manifest.hyperparameters), spec)
-            self.encoder.replace_weights(
-                {name.removeprefix(_BODY): weight for name, weight in stored.items() if name.startswith(_BODY)}
-            )
+            body = {name.removeprefix(_BODY): weight for name, weight in stored.items() if name.startswith(_BODY)}
+            if spec.stock_view:
+                share = body.pop(TRAINED_SHARE)
+                self.encoder.place_beside(spec.trained_layers, body, share)
+            else:
+                self.encoder.replace_weights(body)
             self.model: MetaModel = make_text_model(spec.serving(), self.encoder)
         except MetalearnError as error:
             raise CheckpointInvalid(f"the checkpoint in {folder} cannot be used: {error}") from error
-        body = self.model.body.initial_weights(torch.Generator())
+        own = self.model.body.initial_weights(torch.Generator())
         self.slow_weights: SlowWeights = {
-            **{_BODY + name: weight for name, weight in body.items()},
+            **{_BODY + name: weight for name, weight in own.items()},
             **{name: weight.to(device) for name, weight in stored.items() if not name.startswith(_BODY)},
         }
 
@@ -164,7 +170,7 @@ def write_checkpoint(
         UnknownUpdateRule: There is no such update rule.
     """
     folder = folder.absolute()
-    _check_free(folder, [*extra_files, SLOW_WEIGHTS, CARD, MANIFEST])
+    check_free(folder, [*extra_files])
     settings = settings or EncoderSettings()
     encoder_folder = locate_encoder(encoder_source, folder)
     encoder = Encoder(encoder_folder, settings, torch.device("cpu"))
@@ -231,8 +237,14 @@ def _check_fit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], spec
             raise CheckpointInvalid(f"the slow weight {name} is not made of finite floating-point numbers")
 
 
-def _load_slow_weights(path: Path, digest: str) -> dict[str, Tensor]:
-    _check_digest(path, digest)
+def read_slow_weights(folder: Path) -> dict[str, Tensor]:
+    """The slow weights of a checkpoint folder, those of the encoder included, on the CPU.
+
+    Raises:
+        CheckpointInvalid: They are missing, altered, or the manifest is.
+    """
+    path = folder / SLOW_WEIGHTS
+    _check_digest(path, read_manifest(folder).slow_weights)
     try:
         stored = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
@@ -241,7 +253,13 @@ def _load_slow_weights(path: Path, digest: str) -> dict[str, Tensor]:
     return {name: weight.float() if weight.is_floating_point() else weight for name, weight in stored.items()}
 
 
-def _check_free(folder: Path, names: Sequence[str]) -> None:
+def check_free(folder: Path, extra_files: Sequence[str] = ()) -> None:
+    """For those who have long work to do before they write a checkpoint.
+
+    Raises:
+        CheckpointInvalid: The folder holds a checkpoint or one of the files that it would hold.
+    """
+    names = [*extra_files, SLOW_WEIGHTS, CARD, MANIFEST]
     if folder.exists() and not folder.is_dir():
         raise CheckpointInvalid(f"{folder} exists, and is no folder")
     if len(set(names)) < len(names) or any(Path(name).name != name or name in {"", ".."} for name in names):

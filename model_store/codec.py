@@ -15,6 +15,7 @@ import safetensors
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
 
 from metalearn.errors import InvalidSupportSet, UnknownLearner
 from metalearn.fast_weights import is_finite
@@ -68,11 +69,7 @@ def encode_adapter(adapter: Adapter, key: AdapterKey) -> bytes:
     """Bytes that decode to the same adapter, for this key alone."""
     fields = _Header(**asdict(key), checkpoint=adapter.checkpoint, learner=adapter.learner, labels=list(adapter.labels))
     header = fields.model_dump_json().encode()
-    # Copied, since safetensors refuses tensors that share memory, as weights that were never moved may do
-    weights = {
-        n: w.detach().cpu().clone(memory_format=torch.contiguous_format) for n, w in adapter.fast_weights.items()
-    }
-    tensors = safetensors.torch.save(weights)
+    tensors = safetensors.torch.save({name: _packed(weight) for name, weight in adapter.fast_weights.items()})
     content = _HEADER_LENGTH.pack(len(header)) + header + tensors
     return MAGIC + hashlib.sha256(content).digest() + content
 
@@ -115,10 +112,20 @@ def decode_adapter(
     if header.checkpoint != checkpoint:
         raise StaleAdapter(header.checkpoint, checkpoint)
     labels = tuple(header.labels)
+    weights = {name: weight.float() if weight.dtype == torch.float16 else weight for name, weight in weights.items()}
     _check_weights(weights, len(labels), header.learner, shapes)
     if device is not None:
         weights = {name: weight.to(device) for name, weight in weights.items()}
     return Adapter(weights, labels, checkpoint, header.learner)
+
+
+def _packed(weight: Tensor) -> Tensor:
+    """In half precision where that loses nothing; a copy, since safetensors refuses tensors that share memory, as
+    weights that were never moved may do.
+    """
+    weight = weight.detach().cpu()
+    half = weight.half()
+    return (half if torch.equal(half.float(), weight) else weight).clone(memory_format=torch.contiguous_format)
 
 
 def _check_weights(

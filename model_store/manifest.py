@@ -47,16 +47,14 @@ class Hyperparameters(_Frozen):
 
     Attributes:
         steps: Inner steps.
-        label_text_weight: What a label's text counts beside an example.
         abstain_threshold: Confidence under which a prediction abstains when asked to.
     """
 
     steps: int = Field(ge=0)
-    label_text_weight: float = Field(ge=0, allow_inf_nan=False)
     abstain_threshold: float = Field(ge=0, le=1)
 
 
-UNTRAINED = Hyperparameters(steps=40, label_text_weight=2.0, abstain_threshold=0.5)
+UNTRAINED = Hyperparameters(steps=40, abstain_threshold=0.5)
 """For a stock encoder without meta-training; see docs/log.md for how they were chosen."""
 
 
@@ -67,6 +65,7 @@ class AdaptationSection(_Frozen):
     fast_layers: int = Field(ge=0)
     rank: int = Field(ge=1)
     trained_layers: int = Field(ge=0)
+    stock_view: bool
     rates: RateKind | None
     update_rule: str | None
     order: Order | None
@@ -86,6 +85,7 @@ class AdaptationSection(_Frozen):
                 fast_layers=spec.fast_layers,
                 rank=spec.rank,
                 trained_layers=spec.trained_layers,
+                stock_view=spec.stock_view,
                 **asdict(spec.options),
             )
         except ValidationError as error:
@@ -94,7 +94,9 @@ class AdaptationSection(_Frozen):
     def spec(self, learner: str) -> ModelSpec:
         """The spec that it was made of."""
         options = LearnerOptions(self.rates, self.update_rule, self.order, self.head_rate, self.body_rate)
-        return ModelSpec(learner, self.placement, self.fast_layers, self.rank, self.trained_layers, options)
+        return ModelSpec(
+            learner, self.placement, self.fast_layers, self.rank, self.trained_layers, self.stock_view, options
+        )
 
 
 class TrainingTask(_Frozen):
@@ -124,7 +126,7 @@ class Manifest(_Frozen):
         fingerprint: SHA-256 over the rest of the manifest.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     name: str
     learner: str
     adaptation: AdaptationSection

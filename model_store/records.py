@@ -32,7 +32,7 @@ class Version:
         learning_rate: The inner learning rate that the request asked for; None for the checkpoint's own.
         use_label_text: Whether label names were used as a prior.
         checkpoint: Fingerprint of the checkpoint it was made from.
-        support_accuracy: Share of the support set that the adapter classifies correctly.
+        support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
         size_bytes: Bytes of the encoded adapter.
         support_kept: Whether the support set is stored beside it.
         source: The call that made it.
@@ -51,7 +51,7 @@ class Version:
     learning_rate: float | None
     use_label_text: bool
     checkpoint: str
-    support_accuracy: float
+    support_accuracy: float | None
     size_bytes: int
     support_kept: bool
     source: Literal["adapt", "rollback"]

@@ -29,7 +29,7 @@ class VersionDraft:
     steps: int
     learning_rate: float | None
     use_label_text: bool
-    support_accuracy: float
+    support_accuracy: float | None
     source: Literal["adapt", "rollback"]
     copied_from: int | None = None
 

@@ -58,7 +58,8 @@ class AdaptationFields(_Request):
     """What ``adapt`` and ``classify`` share."""
 
     support: Annotated[list[LabelledText], FailFast()] = Field(
-        description="The labelled examples: at least one per class, two classes."
+        description="The labelled examples: at least one per class, two classes. A class that `labels` describes needs "
+        "none; where it describes two or more, the list may be empty."
     )
     steps: int | None = Field(
         None,
@@ -141,7 +142,7 @@ class AdaptResponse(BaseModel):
     n_support: int
     steps: int
     losses: list[float] = Field(description="Support loss before the first step and after each step.")
-    support_accuracy: float
+    support_accuracy: float | None
     checkpoint: str = Field(description="Fingerprint of the checkpoint that the version was made from.")
     bytes: int = Field(description="Size of the stored adapter.")
     elapsed_ms: float
@@ -163,7 +164,7 @@ class ClassifyResponse(BaseModel):
     labels: list[str]
     predictions: list[Prediction]
     losses: list[float]
-    support_accuracy: float
+    support_accuracy: float | None
     truncated: int
 
 
@@ -179,7 +180,7 @@ class VersionResponse(BaseModel):
     learning_rate: float | None
     use_label_text: bool
     checkpoint: str
-    support_accuracy: float
+    support_accuracy: float | None
     support_kept: bool
     bytes: int
     source: Literal["adapt", "rollback"]

@@ -98,7 +98,11 @@ def make_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
 
     @functools.cache
     def make(spec: ModelSpec) -> Path:
-        name = "tiny" if spec == ModelSpec() else f"tiny-{spec.learner}-{spec.placement}"
+        name = (
+            "tiny"
+            if spec == ModelSpec()
+            else f"tiny-{spec.learner}-{spec.placement}{'-beside-stock' * spec.stock_view}"
+        )
         folder = Path(tempfile.mkdtemp(dir=parent)) / name
         write_checkpoint(
             folder,

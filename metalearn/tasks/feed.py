@@ -25,21 +25,17 @@ class EpisodeFeed:
     state: how difficult each task is, and which groups of tasks are held back.
     """
 
-    def __init__(
-        self, body: TextBody, sampler: Sampler, *, label_text_weight: float, label_text_share: float, seed: int
-    ) -> None:
+    def __init__(self, body: TextBody, sampler: Sampler, *, label_text_share: float, seed: int) -> None:
         """Feeds from a sampler.
 
         Args:
             body: Reads the texts.
             sampler: Draws episodes.
-            label_text_weight: What a label's words count beside an example.
             label_text_share: Share of episodes whose labels' words are used, from 0 to 1.
             seed: Decides which.
         """
         self._body = body
         self._sampler = sampler
-        self._label_text_weight = label_text_weight
         self._label_text_share = label_text_share
         self._seed = seed
         self.difficulty = Difficulty()
@@ -52,8 +48,8 @@ class EpisodeFeed:
             InvalidEpisode: A text of it has no token.
         """
         draw = self._draw(f"label text:{index}")
-        weight = self._label_text_weight if draw.random() < self._label_text_share else 0.0
-        return prepare_episode(self._body, self.episode(index), label_text_weight=weight)
+        use_label_text = draw.random() < self._label_text_share
+        return prepare_episode(self._body, self.episode(index), use_label_text=use_label_text)
 
     def episode(self, index: int) -> Episode:
         """The episode as it was sampled: one of a held-back group makes way for another as often as the group's factor

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import track
 
-from service.commands.output import print_json, waiting
+from service.commands.output import print_json, stderr, waiting
+from service.settings import granted_threads
 
 
 class Placement(Enum):
@@ -61,6 +63,37 @@ def create(
             settings=EncoderSettings(max_tokens=max_tokens),
         )
     print_json(manifest)
+
+
+@app.command()
+def calibrate(
+    checkpoint: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the calibrated copy.")],
+    tasks: Annotated[list[Path], typer.Option(help="Folder of labelled tasks, never trained on; may be given again.")],
+    episodes: Annotated[int, typer.Option(min=2, help="How many are drawn.")] = 400,
+    name: Annotated[str | None, typer.Option(help="The copy's name; else the folder's.")] = None,
+    half: Annotated[bool, typer.Option(help="Store the encoder's weights in half precision.")] = False,
+    seed: Annotated[int, typer.Option(help="Decides the episodes.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Copy a checkpoint with confidences fitted on tasks: a temperature by shots and ways, a threshold to abstain."""
+    with waiting("reading checkpoint and tasks"):
+        import torch
+
+        from metalearn.encoder import select_device
+        from metalearn.tasks.labelled import read_tasks
+        from model_store.checkpoint import Checkpoint, check_free, resolve_checkpoint
+        from service.calibration import judged_episodes, write_calibrated
+
+        check_free(out.absolute())
+        torch.set_num_threads(granted_threads())
+        found = read_tasks(tasks).tasks
+        loaded = Checkpoint(resolve_checkpoint(checkpoint), select_device(device))
+    judged = list(
+        track(judged_episodes(loaded, found, episodes, seed), "judging episodes", total=episodes, console=stderr)
+    )
+    names = [task.name for task in found if task.objective == "classification"]
+    print_json(write_calibrated(loaded, judged, names, out, name=name or out.absolute().name, half=half))
 
 
 @app.command()

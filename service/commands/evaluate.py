@@ -115,7 +115,7 @@ def evaluate(
         adapting = AdaptSettings(
             steps=own.steps if steps is None else steps,
             learning_rate=learning_rate,
-            label_text_weight=own.label_text_weight if label_text else 0.0,
+            use_label_text=label_text,
         )
     with _progress() as (set_total, observe):
         found = evaluate_all(
@@ -130,7 +130,7 @@ def evaluate(
         "learner": evaluator.model.learner.name,
         "steps": adapting.steps,
         "learning_rate": adapting.learning_rate,
-        "label_text_weight": adapting.label_text_weight,
+        "label_text": adapting.use_label_text,
         "device": str(loaded.encoder.device),
         "threads": torch.get_num_threads(),
     }

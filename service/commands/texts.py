@@ -44,9 +44,10 @@ def adapt(
     if as_json or not stdout.is_terminal:
         print_json(answer)
         return
+    accuracy = "" if answer.support_accuracy is None else f"support accuracy {answer.support_accuracy:.3f}, "
     stdout.print(
         f"{task} version {answer.version}: {answer.n_support} examples, {len(answer.labels)} classes, "
-        f"support accuracy {answer.support_accuracy:.3f}, {answer.bytes} bytes, {answer.elapsed_ms:.0f} ms"
+        f"{accuracy}{answer.bytes} bytes, {answer.elapsed_ms:.0f} ms"
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from metalearn.adaptation import SupportPlan, prepared_support, support_accuracy
 from metalearn.encoder import TokenizedText, plan_batches
 from metalearn.errors import InvalidSupportSet
+from metalearn.fast_weights import rounded_head
 from metalearn.inner_loop import finished
 from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint
@@ -45,7 +46,7 @@ class Adaptation:
         adapter: The task's own weights.
         steps: Inner steps taken.
         losses: Support loss before the first step and after each step.
-        support_accuracy: Share of the examples that the adapter classifies correctly.
+        support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
         truncated: Texts that were cut.
         queue_s: Time waited.
         encode_s: Time spent encoding.
@@ -55,7 +56,7 @@ class Adaptation:
     adapter: Adapter
     steps: int
     losses: list[float]
-    support_accuracy: float
+    support_accuracy: float | None
     truncated: int
     queue_s: float
     encode_s: float
@@ -100,7 +101,6 @@ def readable(
         plan,
         inputs=tuple(plan.inputs[i] for i in kept),
         targets=tuple(plan.targets[i] for i in kept),
-        weights=tuple(plan.weights[i] for i in kept),
     )
     return kept_plan, [texts[i] for i in kept]
 
@@ -139,7 +139,7 @@ def adapt_slices(
     begun = []
     for rows in batches:
         began = time.perf_counter()
-        begun.append(loaded.begin([texts[i] for i in rows]))
+        begun.append(loaded.body.begin([texts[i] for i in rows]))
         _wait_for(device)
         encode_s += time.perf_counter() - began
         yield sum(len(texts[i].ids) for i in rows)
@@ -166,11 +166,13 @@ def adapt_slices(
         yield 0
     began = time.perf_counter()
     result = finished(fast_weights, losses)
+    # As it will be stored: the same answers before and after
+    own = rounded_head(model.answering(slow, result.fast_weights, prepared))
     with torch.no_grad():
-        logits = model.outputs(slow, result.fast_weights, inputs)[: plan.n_examples]
+        logits = model.outputs(slow, own, inputs)[: plan.n_examples]
     accuracy = support_accuracy(logits, support.targets)
     return Adaptation(
-        adapter=Adapter(result.fast_weights, support.labels, checkpoint.fingerprint, model.learner.name),
+        adapter=Adapter(own, support.labels, checkpoint.fingerprint, model.learner.name),
         steps=len(losses) - 1,
         losses=result.losses.tolist(),
         support_accuracy=accuracy,

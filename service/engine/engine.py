@@ -77,8 +77,7 @@ class Engine:
             ServerBusy: The queue is full.
         """
         loaded = self.models.of(options.learner)
-        weight = self.checkpoint.manifest.hyperparameters.label_text_weight if options.use_label_text else 0.0
-        plan = plan_support(support, label_text_weight=weight)
+        plan = plan_support(support, use_label_text=options.use_label_text)
         plan, texts = readable(plan, support, await self._tokenize(plan.inputs))
         self._check_size(loaded, texts)
         work: SlicedWork[Adaptation] = SlicedWork(

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.body import HiddenTexts
-from metalearn.encoder import HiddenBatch, TokenizedText
+from metalearn.encoder import TokenizedText
 from metalearn.fast_weights import mixed_logits, stack_heads
 from metalearn.types import Adapter
 from service.engine.models import Models
@@ -46,14 +46,14 @@ def _features(models: Models, texts: Sequence[TokenizedText], shares: Shares) ->
     if not deep:
         return encoder.encode_batch(texts)
     own = models.of()  # of all learners, the checkpoint's alone has fast weights below the head
-    batch = own.begin(texts)
+    batch = own.body.begin(texts)
     features = torch.empty(len(texts), encoder.dim, device=encoder.device)
     for adapter, rows in deep:
-        inputs = HiddenTexts((_rows(batch, rows),), torch.arange(len(rows), device=encoder.device))
+        inputs = HiddenTexts((batch.rows(rows),), torch.arange(len(rows), device=encoder.device))
         features[rows] = own.model.features(own.slow_weights, adapter.fast_weights, inputs)
     plain = [row for adapter, rows in shares if not models.of(adapter.learner).is_deep for row in rows]
     if plain:
-        features[plain] = encoder.finish_batch(_rows(batch, plain), encoder.n_layers - own.body.layers)
+        features[plain] = encoder.finish_batch(batch.rows(plain), encoder.n_layers - own.body.layers)
     return features
 
 
@@ -66,7 +66,3 @@ def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], ans
     sizes = [len(adapter.labels) for adapter, own in shares for _ in own]
     for row, answer, size in zip(rows, probabilities, sizes, strict=True):
         answers[row] = answer[:size]
-
-
-def _rows(batch: HiddenBatch, rows: list[int]) -> HiddenBatch:
-    return HiddenBatch(batch.hidden[rows], None if batch.attended is None else batch.attended[rows])

@@ -1,13 +1,11 @@
 """What adapts and answers: the checkpoint's own model, and other learners on its encoder for those who ask for them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 
 from metalearn.body import MlpBody, TextBody
-from metalearn.encoder import HiddenBatch, TokenizedText
 from metalearn.meta_model import MetaModel, PreparedSet
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.types import SlowWeights
@@ -38,14 +36,6 @@ class LoadedModel:
     def is_deep(self) -> bool:
         """Whether a task owns weights below its head, so that its texts run through layers of its own."""
         return self.body.layers > 0
-
-    def begin(self, texts: Sequence[TokenizedText]) -> HiddenBatch:
-        """Runs the layers that are the same for every task on one batch."""
-        if self.is_deep:
-            return self.body.begin(texts)
-        # Nothing is left to run: a vector per text is kept, as if it were its only token, and not one per token, which
-        # for a large support set would be gigabytes
-        return HiddenBatch(self.body.encoder.encode_batch(texts).unsqueeze(1), None)
 
 
 class Models:

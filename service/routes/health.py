@@ -56,7 +56,7 @@ async def checkpoint(_: Tenant, parts: AppParts) -> Response:
             steps=manifest.hyperparameters.steps if loaded.learner.descends else 0,
             encoder={
                 "source": manifest.encoder.source,
-                "dim": manifest.encoder.dim,
+                "dim": loaded.encoder.dim,
                 "max_tokens": manifest.encoder.max_tokens,
                 "licence": manifest.encoder.licence,
             },

@@ -30,6 +30,9 @@ class TrainingOptions(BaseModel):
     fast_layers: int | None = Field(None, ge=0, description="Top layers with fast weights; else 1 below the head.")
     rank: int = Field(4, ge=1, description="Rank of low-rank updates.")
     trained_layers: int = Field(3, ge=0, description="Top layers of the encoder that are meta-trained.")
+    stock_view: bool = Field(
+        False, description="Keep the stock encoder's features beside the meta-trained ones; half as much work again."
+    )
     rates: Literal["fixed", "learned", "per_parameter", "per_layer_per_step"] | None = Field(
         None, description="Which inner rates are learned; else the learner's own way."
     )
@@ -55,6 +58,12 @@ class TrainingOptions(BaseModel):
     contrastive_weight: float = Field(0.0, ge=0, description="Weight of the contrastive loss across tasks.")
     contrastive_temperature: float = Field(0.1, gt=0, description="Its temperature.")
     contrastive_episodes: int = Field(2, ge=1, description="Episodes contrasted with each other.")
+    splits: int = Field(
+        1, ge=1, description="How often an episode's texts, encoded once, are divided into support and query set."
+    )
+    average: float = Field(
+        0.0, ge=0, lt=1, description="Decay per outer step of a moving average of the weights, which is what is kept."
+    )
     bf16: bool = Field(False, description="Run the encoder in bfloat16; weights stay float32.")
 
     ways: Bounds = Field("2-10", description="Classes of an episode.")

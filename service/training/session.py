@@ -85,7 +85,6 @@ class TrainingSession:
         self._feed = EpisodeFeed(
             self._body,
             sampler,
-            label_text_weight=UNTRAINED.label_text_weight,
             label_text_share=options.label_text_share,
             seed=options.seed,
         )
@@ -103,6 +102,8 @@ class TrainingSession:
             contrastive_weight=options.contrastive_weight,
             contrastive_temperature=options.contrastive_temperature,
             contrastive_episodes=options.contrastive_episodes,
+            splits=options.splits,
+            average=options.average,
             seed=options.seed,
         )
         slow = model.initial_slow_weights(steps=settings.inner_steps, seed=options.seed)
@@ -116,6 +117,11 @@ class TrainingSession:
         self.best: Validation | None = None
         self._best_slow: dict[str, Tensor] = {}
         self._validations_since_best = 0
+
+    @property
+    def device_type(self) -> str:
+        """Where the encoder runs: ``cpu``, ``cuda`` or ``mps``."""
+        return self._body.encoder.device.type
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
@@ -159,7 +165,7 @@ class TrainingSession:
             accuracy, failed = self._score()
             if self.best is None or accuracy > self.best.accuracy:
                 self.best = Validation(self.trainer.step_number, accuracy, failed, is_best=True)
-                self._best_slow = self.trainer.slow_weights
+                self._best_slow = self.trainer.result
 
     def _validate(self) -> Validation:
         accuracy, failed = self._score()
@@ -168,7 +174,7 @@ class TrainingSession:
         self._validated_at = validation.step
         if is_best:
             self.best = validation
-            self._best_slow = {name: weight.clone() for name, weight in self.trainer.slow_weights.items()}
+            self._best_slow = {name: weight.clone() for name, weight in self.trainer.result.items()}
             self._validations_since_best = 0
         else:
             self._validations_since_best += 1
@@ -176,7 +182,7 @@ class TrainingSession:
 
     def _score(self) -> tuple[float, int]:
         """Mean accuracy over the validation tasks, and how many episodes failed; alike in all processes."""
-        slow, steps = self.trainer.slow_weights, self.options.inner_steps_used
+        slow, steps = self.trainer.result, self.options.inner_steps_used
         scored = score(self.trainer.model, slow, self._valid, steps=steps)
         own = [(s.task, 0.0 if s.failure or s.accuracy is None else s.accuracy, bool(s.failure)) for s in scored]
         found = self._collective.gathered(own)
@@ -265,7 +271,7 @@ class TrainingSession:
     def write(self, extra_files: Mapping[str, bytes]) -> Manifest:
         """Writes the checkpoint: the weights that ``conclude`` chose, or the newest where there is no validation."""
         options = self.options
-        slow = self._best_slow or self.trainer.slow_weights
+        slow = self._best_slow or self.trainer.result
         tasks = [TrainingTask(name=task.name, licence=task.licence) for task in self.pool.labelled]
         texts = [TrainingTask(name=Path(path).name, licence="unstated") for path in options.unlabelled]
         name = options.name or self.out.resolve().name
@@ -275,7 +281,6 @@ class TrainingSession:
             spec=self.spec,
             hyperparameters=Hyperparameters(
                 steps=options.inner_steps_used,
-                label_text_weight=UNTRAINED.label_text_weight,
                 abstain_threshold=UNTRAINED.abstain_threshold,
             ),
             encoder_source=options.encoder,
@@ -296,10 +301,11 @@ class TrainingSession:
                 f"{best.accuracy:.4f} over {self._n_validation_tasks} tasks, {options.valid_ways}-way "
                 f"{options.valid_shots}-shot, without label text."
             )
+        beside = "beside the stock ones, " if options.stock_view else ""
         return f"""# {name}
 
 Learner `{options.learner}`, fast weights in `{options.placement}`, the top {options.trained_layers} layers of
-`{options.encoder}` (licence of its weights: {options.encoder_licence}) meta-trained for
+`{options.encoder}` (licence of its weights: {options.encoder_licence}) {beside}meta-trained for
 {self.trainer.step_number} outer steps of {options.meta_batch} episodes on {len(self.pool.labelled)} labelled tasks and
 {len(self.pool.unlabelled)} tasks made of plain text. {validated}
 
@@ -316,6 +322,7 @@ def model_spec(options: TrainingOptions) -> ModelSpec:
         fast_layers=options.fast_layers_used,
         rank=options.rank,
         trained_layers=options.trained_layers,
+        stock_view=options.stock_view,
         options=LearnerOptions(
             rates=options.rates,
             update_rule=options.update_rule,
@@ -327,7 +334,7 @@ def model_spec(options: TrainingOptions) -> ModelSpec:
 
 
 def _is_trained(name: str, first_layer: int) -> bool:
-    """Whether a slow weight is trained: the learner's and the placement's all are, the encoder's from a layer on."""
+    """Whether a slow weight is trained: the encoder's from a layer on, and all others but those fitted afterwards."""
     if not name.startswith("body.layers."):
-        return True
+        return not name.startswith("calibration.")
     return int(name.split(".")[2]) >= first_layer

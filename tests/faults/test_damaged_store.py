@@ -10,8 +10,8 @@ import pytest
 import redis
 import torch
 
-from metalearn.encoder import EncoderSettings
-from metalearn.model_spec import ModelSpec
+from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.model_spec import ModelSpec, make_text_model
 from model_store.checkpoint import UNTRAINED, write_checkpoint
 from service.auth import new_key
 from tests.conftest import SUPPORT, StartService
@@ -143,6 +143,10 @@ def test_an_adapter_of_another_checkpoint_is_stale(
     start_service: StartService, store_url: str, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other-checkpoint"
+    settings = EncoderSettings(max_tokens=32)
+    slow = make_text_model(ModelSpec(), Encoder(tiny_encoder, settings, torch.device("cpu"))).initial_slow_weights(
+        steps=UNTRAINED.steps
+    )
     write_checkpoint(
         other,
         name="other",
@@ -150,9 +154,9 @@ def test_an_adapter_of_another_checkpoint_is_stale(
         hyperparameters=UNTRAINED,
         encoder_source=str(tiny_encoder),
         encoder_licence="none",
-        slow_weights={"learner.log_scale": torch.tensor(1.0), "learner.log_head_rate": torch.tensor(0.7)},
+        slow_weights={**slow, "learner.log_scale": torch.tensor(1.0), "learner.log_head_rate": torch.tensor(0.7)},
         card="# other\n",
-        settings=EncoderSettings(max_tokens=32),
+        settings=settings,
     )
     old = start_service(store=store_url)
     made = old.post("/v1/tasks/bank/adapt", json={"support": SUPPORT}).json()

@@ -16,46 +16,55 @@ PAIR = support_set(("my card is late", "card_arrival"), ("a fee?", "extra_charge
 
 
 def test_without_label_texts_the_examples_stand_alone() -> None:
-    plan = plan_support(PAIR, label_text_weight=0.0)
+    plan = plan_support(PAIR, use_label_text=False)
     assert plan.inputs == tuple(example.input for example in PAIR.examples)
     assert plan.targets == (0, 1, 0)
-    assert plan.weights == (1.0, 1.0, 1.0)
     assert (plan.n_examples, plan.n_classes) == (3, 2)
 
 
 def test_a_labels_text_is_one_more_example_of_its_class() -> None:
-    plan = plan_support(PAIR, label_text_weight=2.5)
+    plan = plan_support(PAIR, use_label_text=True)
     assert plan.inputs[3:] == (TextInput("card arrival"), TextInput("extra charge"))
     assert plan.inputs[:3] == tuple(example.input for example in PAIR.examples)
     assert plan.targets == (0, 1, 0, 0, 1)
-    assert plan.weights == (1.0, 1.0, 1.0, 2.5, 2.5)
     assert (plan.n_examples, plan.n_classes) == (3, 2)
 
 
 def test_only_labels_with_words_get_a_text() -> None:
-    plan = plan_support(support_set(("x", "c1"), ("y", "refund"), ("z", "c2")), label_text_weight=1.0)
+    plan = plan_support(support_set(("x", "c1"), ("y", "refund"), ("z", "c2")), use_label_text=True)
     assert plan.inputs[3:] == (TextInput("refund"),)
     assert plan.targets == (0, 2, 1, 2)
 
 
 def test_a_class_may_stand_in_the_descriptions_only() -> None:
-    plan = plan_support(support_set(("x", "c1"), c2="the parcel is late"), label_text_weight=2.0)
+    plan = plan_support(support_set(("x", "c1"), c2="the parcel is late"), use_label_text=True)
     assert plan.inputs == (TextInput("x"), TextInput("the parcel is late"))
     assert plan.targets == (0, 1)
     assert plan.n_examples == 1
 
 
+def test_all_classes_may_stand_in_the_descriptions_only() -> None:
+    plan = plan_support(support_set(c2="the parcel is late", c1="asks for money back"), use_label_text=True)
+    assert plan.inputs == (TextInput("asks for money back"), TextInput("the parcel is late"))
+    assert plan.targets == (0, 1)
+    assert (plan.n_examples, plan.n_classes) == (0, 2)
+
+
 @pytest.mark.parametrize(
-    ("support", "weight", "label"),
+    ("support", "use_label_text", "label"),
     [
-        (support_set(("x", "card_arrival"), refund="the money comes back"), 0.0, "refund"),
-        (support_set(("x", "card_arrival"), c2=""), 2.0, "c2"),
-        (support_set(("x", "b"), a="first", c="last"), 0.0, "a"),
+        (support_set(("x", "card_arrival"), refund="the money comes back"), False, "refund"),
+        (support_set(("x", "card_arrival"), c2=""), True, "c2"),
+        (support_set(("x", "b"), a="first", c="last"), False, "a"),
+        (support_set(refund="the money comes back", delay="the parcel is late"), False, "delay"),
+        (support_set(refund="the money comes back", c2=""), True, "c2"),
     ],
 )
-def test_a_class_with_neither_example_nor_words_is_refused(support: SupportSet, weight: float, label: str) -> None:
+def test_a_class_with_neither_example_nor_words_is_refused(
+    support: SupportSet, use_label_text: bool, label: str
+) -> None:
     with pytest.raises(InvalidSupportSet, match=repr(label)) as caught:
-        plan_support(support, label_text_weight=weight)
+        plan_support(support, use_label_text=use_label_text)
     assert caught.value.code == "class_without_examples"
     assert caught.value.location == ("labels", label)
 
@@ -64,9 +73,9 @@ SPECS = [ModelSpec(), ModelSpec("maml", "modulations", 1), ModelSpec("maml", "ev
 
 
 def _adapt(
-    encoder: Encoder, support: SupportSet, weight: float, steps: int = 5, spec: ModelSpec = SPECS[0]
+    encoder: Encoder, support: SupportSet, use_label_text: bool, steps: int = 5, spec: ModelSpec = SPECS[0]
 ) -> InnerLoopResult:
-    plan = plan_support(support, label_text_weight=weight)
+    plan = plan_support(support, use_label_text=use_label_text)
     model = make_text_model(spec, encoder)
     assert isinstance(model.body, TextBody)
     prepared = prepared_support(plan, model.body.prepare(encoder.tokenize(plan.inputs)))
@@ -75,31 +84,48 @@ def _adapt(
 
 
 def test_a_prepared_support_set_is_what_was_planned(encoder: Encoder) -> None:
-    plan = plan_support(PAIR, label_text_weight=2.5)
+    plan = plan_support(PAIR, use_label_text=True)
     body = TextBody(encoder, 1)
     inputs = body.prepare(encoder.tokenize(plan.inputs))
     prepared = prepared_support(plan, inputs)
     assert prepared.inputs is inputs
     assert prepared.targets.tolist() == [0, 1, 0, 0, 1]
-    assert prepared.weights.tolist() == [1, 1, 1, 2.5, 2.5]
+    assert prepared.weights.tolist() == [1, 1, 1, 1, 1]
+    assert prepared.label_texts == 2
     assert (prepared.n_classes, prepared.objective) == (2, "classification")
+    assert prepared_support(plan_support(PAIR, use_label_text=False), inputs).label_texts == 0
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.placement)
+def test_a_labels_text_counts_what_the_model_says(encoder: Encoder, spec: ModelSpec) -> None:
+    model = make_text_model(spec, encoder)
+    assert isinstance(model.body, TextBody)
+    plan = plan_support(PAIR, use_label_text=True)
+    prepared = prepared_support(plan, model.body.prepare(encoder.tokenize(plan.inputs)))
+    slow = model.initial_slow_weights(steps=1)
+    _, at_first = model.start(slow, prepared)
+    torch.testing.assert_close(at_first.weights, torch.tensor([1.0, 1.0, 1.0, 2.0, 2.0]))
+    learned = {**slow, "prior.log_weight": torch.tensor(6.0).log(), "prior.fade": torch.tensor(1.0)}
+    _, later = model.start(learned, prepared)
+    # Two examples of the first class, one of the second
+    torch.testing.assert_close(later.weights, torch.tensor([1.0, 1.0, 1.0, 6 / 3, 6 / 2]))
 
 
 def test_opaque_labels_change_nothing(encoder: Encoder) -> None:
     support = support_set(("my card is late", "c1"), ("a fee?", "2"), ("where is it", "c1"), ("who are you", "label_9"))
-    with_texts, without = _adapt(encoder, support, 2.0), _adapt(encoder, support, 0.0)
+    with_texts, without = _adapt(encoder, support, True), _adapt(encoder, support, False)
     assert torch.equal(with_texts.losses, without.losses)
     for name, weight in without.fast_weights.items():
         assert torch.equal(with_texts.fast_weights[name], weight)
 
 
 def test_labels_with_words_do_change_something(encoder: Encoder) -> None:
-    assert not torch.equal(_adapt(encoder, PAIR, 2.0).losses, _adapt(encoder, PAIR, 0.0).losses)
+    assert not torch.equal(_adapt(encoder, PAIR, True).losses, _adapt(encoder, PAIR, False).losses)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.placement)
 def test_the_same_support_set_gives_the_same_bits(encoder: Encoder, spec: ModelSpec) -> None:
-    first, second = (_adapt(encoder, PAIR, 2.0, spec=spec) for _ in range(2))
+    first, second = (_adapt(encoder, PAIR, True, spec=spec) for _ in range(2))
     assert torch.equal(first.losses, second.losses)
     for name, weight in first.fast_weights.items():
         assert torch.equal(weight, second.fast_weights[name])
@@ -108,7 +134,7 @@ def test_the_same_support_set_gives_the_same_bits(encoder: Encoder, spec: ModelS
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.placement)
 def test_two_classes_of_one_example_each_are_told_apart(encoder: Encoder, spec: ModelSpec) -> None:
     support = SupportSet((Example(TextInput("my card is late"), "b"), Example(TextInput("an extra fee?"), "a")))
-    result = _adapt(encoder, support, 0.0, steps=20, spec=spec)
+    result = _adapt(encoder, support, False, steps=20, spec=spec)
     model = make_text_model(spec, encoder)
     assert isinstance(model.body, TextBody)
     inputs = model.body.prepare(encoder.tokenize([example.input for example in support.examples]))
@@ -120,6 +146,10 @@ def test_two_classes_of_one_example_each_are_told_apart(encoder: Encoder, spec: 
 def test_support_accuracy_is_the_share_of_hits() -> None:
     logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 2.0], [1.0, 5.0]])
     assert support_accuracy(logits, (0, 1, 1, 1)) == 0.75
+
+
+def test_without_examples_there_is_no_support_accuracy() -> None:
+    assert support_accuracy(torch.zeros(0, 3), ()) is None
 
 
 # ---- episodes --------------------------------------------------------------------------------------------------------
@@ -152,16 +182,18 @@ def test_an_episode_is_read_as_its_sets_are(encoder: Encoder) -> None:
 
 def test_label_words_join_the_support_set_of_a_classification_alone(encoder: Encoder) -> None:
     body = TextBody(encoder, 0)
-    prepared = prepare_episode(body, _episode(), label_text_weight=2.0)
+    prepared = prepare_episode(body, _episode(), use_label_text=True)
     assert prepared.support.targets.tolist() == [0, 1, 0, 0], "an opaque label has no words"
-    assert prepared.support.weights.tolist() == [1.0, 1.0, 1.0, 2.0]
+    assert prepared.support.weights.tolist() == [1.0] * 4
+    assert (prepared.support.label_texts, prepared.query.label_texts) == (1, 0)
     assert prepared.query.targets.tolist() == [1, OUT_OF_SCOPE]
     features = body.features({}, prepared.support.inputs)
     words = encoder.encode_batch(encoder.tokenize([TextInput("card arrival")]))
     torch.testing.assert_close(features[3:], words, atol=1e-6, rtol=0)
     for objective in ("multi_label", "regression"):
-        other = prepare_episode(body, _episode(objective), label_text_weight=2.0)
+        other = prepare_episode(body, _episode(objective), use_label_text=True)
         assert other.support.weights.tolist() == [1.0] * 3
+        assert other.support.label_texts == 0
         assert other.support.objective == objective
 
 

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.body import Body, HiddenTexts, MlpBody, TextBody
-from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.body import TRAINED_SHARE, Body, HiddenTexts, MlpBody, TextBody
+from metalearn.encoder import Encoder, EncoderSettings, side_by_side
 from metalearn.types import TextInput
 from tests.metalearn.conftest import CPU
+from tests.metalearn.test_placement import moved
 
 WORDS = ["where", "is", "my", "new", "virtual", "card", "and", "why", "was", "I", "charged"]
 INPUTS = [TextInput(" ".join(WORDS[: 1 + (5 * i) % 11])) for i in range(9)]
@@ -57,6 +58,19 @@ def test_two_sets_of_texts_laid_end_to_end(encoder: Encoder) -> None:
     torch.testing.assert_close(both, apart, atol=0, rtol=0)
 
 
+@settings(deadline=None, max_examples=30)
+@given(data=st.data(), layers=st.integers(0, 2))
+def test_some_texts_have_the_features_that_they_have_among_all(
+    encoder: Encoder, data: st.DataObject, layers: int
+) -> None:
+    body = TextBody(encoder, layers, max_batch_tokens=24)
+    texts = [TextInput("card " * n, "pair" if n % 3 == 0 else None) for n in (5, 1, 9, 3, 2, 6)]
+    inputs = body.prepare(encoder.tokenize(texts))
+    rows = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=6, unique=True))
+    found = body.features({}, body.some(inputs, torch.tensor(rows)))
+    torch.testing.assert_close(found, body.features({}, inputs)[rows], atol=1e-6, rtol=0)
+
+
 def test_initial_weights_are_copies(tiny_encoder: Path) -> None:
     encoder = Encoder(tiny_encoder, EncoderSettings(max_tokens=64), CPU)
     body, texts = TextBody(encoder, 2), encoder.tokenize(INPUTS)
@@ -70,6 +84,75 @@ def test_initial_weights_are_copies(tiny_encoder: Path) -> None:
 def test_more_layers_than_the_encoder_has_are_refused(encoder: Encoder, layers: int) -> None:
     with pytest.raises(ValueError, match=f"layers is {layers}; the encoder has 2"):
         TextBody(encoder, layers)
+
+
+def test_where_nothing_is_left_to_run_a_text_is_kept_as_one_vector(encoder: Encoder) -> None:
+    texts = encoder.tokenize(INPUTS)
+    width = max(len(text.ids) for text in texts)
+    for layers, kept in ((0, 1), (1, width), (2, width)):
+        body = TextBody(encoder, layers)
+        batch = body.begin(texts)
+        assert batch.hidden.shape == (9, kept, 32)
+        assert (batch.attended is None) is (layers == 0)
+        assert not batch.hidden.requires_grad
+        features = body.features({}, body.joined([range(9)], [batch]))
+        torch.testing.assert_close(features, encoder.encode_batch(texts), atol=1e-6, rtol=0)
+
+
+# ---- trained layers beside the stock ones ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("max_batch_tokens", [1, 20, 4096])
+def test_a_stock_view_stands_beside_the_trained_one(encoder: Encoder, layers: int, max_batch_tokens: int) -> None:
+    body = TextBody(encoder, layers, max_batch_tokens=max_batch_tokens, stock_view=True)
+    assert isinstance(body, Body)
+    assert body.dim == 2 * encoder.dim == 64
+    inputs, texts = body.prepare(encoder.tokenize(INPUTS)), encoder.tokenize(INPUTS)
+    initial = body.initial_weights(torch.Generator())
+    assert initial.keys() == encoder.upper_weights(layers).keys() | {TRAINED_SHARE}
+    stock = torch.cat([encoder.encode_batch([text]) for text in texts])
+    # At first both are the same, in equal shares
+    at_first = body.features(initial, inputs)
+    torch.testing.assert_close(at_first, torch.cat([stock, stock], dim=1) / 2**0.5, atol=1e-5, rtol=0)
+    weights = moved(initial, by=0.1)
+    alone = TextBody(encoder, layers, max_batch_tokens=max_batch_tokens)
+    trained = alone.features(weights, alone.prepare(texts))
+    found = body.features(weights, inputs)
+    torch.testing.assert_close(found, side_by_side(stock, trained, weights[TRAINED_SHARE]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(9), atol=1e-5, rtol=0)
+    assert float((trained - stock).abs().max()) > 1e-2
+    assert float(weights[TRAINED_SHARE].abs()) > 1e-2
+
+
+def test_gradients_reach_trained_layers_and_their_share_and_nothing_of_the_stock_view(encoder: Encoder) -> None:
+    texts = encoder.tokenize(INPUTS)
+    before, own = encoder.encode_batch(texts), {n: w.clone() for n, w in encoder.upper_weights(2).items()}
+    body = TextBody(encoder, 1, stock_view=True)
+    weights = {n: w.requires_grad_() for n, w in moved(body.initial_weights(torch.Generator()), by=0.1).items()}
+    features = body.features(weights, body.prepare(texts))
+    probe = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
+    gradients = torch.autograd.grad((features * probe).sum(), list(weights.values()), retain_graph=True)
+    for name, gradient in zip(weights, gradients, strict=True):
+        assert bool(gradient.isfinite().all())
+        assert float(gradient.abs().max()) > 0, name
+    # Of the stock half, only how much it counts is learned
+    stock_half = (features * probe)[:, :32].sum()
+    of_stock = torch.autograd.grad(stock_half, list(weights.values()), materialize_grads=True)
+    assert {name for name, gradient in zip(weights, of_stock, strict=True) if gradient.any()} == {TRAINED_SHARE}
+    assert not encoder.encode_batch(texts).requires_grad
+    assert torch.equal(encoder.encode_batch(texts), before)
+    assert all(torch.equal(weight, own[name]) for name, weight in encoder.upper_weights(2).items())
+
+
+@pytest.mark.parametrize(("layers", "stock_view"), [(0, False), (1, False), (1, True)])
+def test_features_of_bfloat16_are_float32_and_close(encoder: Encoder, layers: int, stock_view: bool) -> None:
+    exact, quick = (TextBody(encoder, layers, bf16=bf16, stock_view=stock_view) for bf16 in (False, True))
+    weights = moved(exact.initial_weights(torch.Generator()), by=0.1)
+    wanted, found = (body.features(weights, body.prepare(encoder.tokenize(INPUTS))) for body in (exact, quick))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, atol=0.05, rtol=0)
+    assert not torch.equal(found, wanted)
 
 
 def test_a_perceptron_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.encoder import Encoder, EncoderSettings, locate_encoder, plan_batches, select_device
+from metalearn.encoder import Encoder, EncoderSettings, locate_encoder, plan_batches, select_device, side_by_side
 from metalearn.errors import DeviceUnavailable, EncoderUnavailable
 from metalearn.types import TextInput
 from tests.conftest import STOCK_ENCODER
@@ -48,7 +49,10 @@ def test_features_are_the_mean_of_transformers_hidden_states(
     for each in INPUTS:  # one by one, so that the reference knows no padding
         fields = tokenizer(each.text, each.text_pair, truncation=True, max_length=64, return_tensors="pt")
         with torch.no_grad():
-            expected.append(model(**fields).last_hidden_state[0].double().mean(dim=0))
+            hidden = model(**fields).last_hidden_state[0].double()
+        if each.text_pair is not None:  # its second text is pooled
+            hidden = hidden[fields["token_type_ids"][0] == 1]
+        expected.append(hidden.mean(dim=0))
     want = torch.stack(expected)
     if normalize:
         want = want / want.norm(dim=1, keepdim=True)
@@ -58,6 +62,36 @@ def test_features_are_the_mean_of_transformers_hidden_states(
     assert features.dtype == torch.float32
     assert features.shape == (len(INPUTS), encoder.dim)
     torch.testing.assert_close(features.double(), want, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_a_pair_compared_is_how_far_its_texts_are_apart(encoder: Encoder, layers: int) -> None:
+    texts = encoder.tokenize(INPUTS)
+    batch = encoder.begin_batch(texts, layers)
+    found = encoder.finish_batch(batch, layers, compare=True)
+    plain = encoder.finish_batch(batch, layers)
+    hidden = encoder.begin_batch(texts, encoder.n_layers).hidden
+    for row, (each, text) in enumerate(zip(INPUTS, texts, strict=True)):
+        if each.text_pair is None:
+            assert torch.equal(found[row], plain[row])
+            continue
+        segments = torch.tensor(text.type_ids)
+        first, second = (hidden[row, : len(text.ids)][segments == segment].mean(dim=0) for segment in (0, 1))
+        first, second = first / first.norm(), second / second.norm()
+        torch.testing.assert_close(plain[row], second, atol=1e-5, rtol=0)
+        torch.testing.assert_close(found[row], (first - second).abs(), atol=1e-5, rtol=0)
+
+
+def test_rows_of_a_batch_keep_their_masks(encoder: Encoder) -> None:
+    texts = encoder.tokenize(INPUTS)
+    batch = encoder.begin_batch(texts, 1)
+    rows = [3, 0, 5]
+    found = encoder.finish_batch(batch.rows(rows), 1, compare=True)
+    torch.testing.assert_close(found, encoder.finish_batch(batch, 1, compare=True)[rows])
+    whole = encoder.begin_batch(encoder.tokenize([TextInput("a"), TextInput("b")]), 1)
+    assert whole.attended is None
+    assert whole.second is None
+    assert whole.rows([1]).attended is None
 
 
 def test_a_row_does_not_depend_on_the_rows_beside_it(encoder: Encoder) -> None:
@@ -249,6 +283,66 @@ def test_more_tokens_than_positions_are_refused(tiny_encoder: Path) -> None:
     assert Encoder(tiny_encoder, EncoderSettings(max_tokens=128), CPU).dim == 32
     with pytest.raises(EncoderUnavailable, match=r"max_tokens is 129.*reads 128"):
         Encoder(tiny_encoder, EncoderSettings(max_tokens=129), CPU)
+
+
+# ---- trained layers beside the stock ones ----------------------------------------------------------------------------
+
+
+SINGLE = [each for each in INPUTS if each.text_pair is None]
+
+
+@settings(deadline=None, max_examples=100)
+@given(share=st.floats(-20, 20), rows=st.integers(1, 4), seed=st.integers(0, 1000))
+def test_inner_products_side_by_side_are_the_mean_of_both(share: float, rows: int, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    stock, trained = (torch.randn(rows, 5, generator=draw, dtype=torch.float64) for _ in range(2))
+    both = side_by_side(stock, trained, torch.tensor(share, dtype=torch.float64))
+    assert both.shape == (rows, 10)
+    of_trained = 1 / (1 + math.exp(-share))
+    expected = (1 - of_trained) * stock @ stock.T + of_trained * trained @ trained.T
+    torch.testing.assert_close(both @ both.T, expected, atol=1e-9, rtol=1e-9)
+    # Vectors of unit length stay so
+    units = (torch.nn.functional.normalize(each, dim=1) for each in (stock, trained))
+    lengths = side_by_side(*units, torch.tensor(share, dtype=torch.float64)).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones(rows, dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+def test_features_side_by_side_by_hand() -> None:
+    stock, trained = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 5.0]])
+    equal = side_by_side(stock, trained, torch.zeros(()))
+    torch.testing.assert_close(equal, torch.tensor([[3.0, 0.0, 0.0, 5.0]]) / 2**0.5)
+    # Three parts of the trained features to one of the stock ones
+    uneven = side_by_side(stock, trained, torch.tensor(3.0).log())
+    torch.testing.assert_close(uneven, torch.tensor([[3 * 0.25**0.5, 0.0, 0.0, 5 * 0.75**0.5]]))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("inputs", [SINGLE, SINGLE[:1], [SINGLE[0]] * 3], ids=["padded", "one", "of one length"])
+def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
+    tiny_encoder: Path, inputs: list[TextInput], layers: int, normalize: bool
+) -> None:
+    plain, trained, both = (Encoder(tiny_encoder, EncoderSettings(64, normalize), CPU) for _ in range(3))
+    texts = plain.tokenize(inputs)
+    draw = torch.Generator().manual_seed(1)
+    weights = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in plain.upper_weights(layers).items()}
+    share = torch.tensor(0.4)
+    trained.replace_weights(weights)
+    both.place_beside(layers, weights, share)
+    assert both.dim == 64
+    found = both.encode_batch(texts)
+    assert found.dtype == torch.float32
+    assert found.shape == (len(texts), both.dim)
+    assert not found.requires_grad
+    parts = plain.encode_batch(texts), trained.encode_batch(texts)
+    torch.testing.assert_close(found, side_by_side(*parts, share), atol=1e-6, rtol=0)
+    assert float((parts[0] - parts[1]).abs().max()) > 1e-2, "else nothing was trained"
+    if normalize:
+        torch.testing.assert_close(found.norm(dim=1), torch.ones(len(texts)))
+    # Its own layers are what they were
+    for name, weight in plain.upper_weights(2).items():
+        assert torch.equal(both.upper_weights(2)[name], weight)
+    assert torch.equal(both.encode_batch(texts), found)
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------

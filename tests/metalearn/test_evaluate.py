@@ -33,6 +33,7 @@ OTHER = classes_task([9] * 3, name="moods")
 PLAN = EpisodePlan(ways=3, shots=(1, 2), queries=4, episodes=3)
 STEPS = AdaptSettings(steps=3)
 DEEP = ModelSpec("maml", "modulations", fast_layers=1)
+BESIDE = ModelSpec(trained_layers=1, stock_view=True)
 
 
 def evaluator_of(encoder: Encoder, spec: ModelSpec | None = None, **options: object) -> Evaluator:
@@ -77,9 +78,9 @@ def untimed(report: Report) -> Report:
 # ---- what serving does ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", [ModelSpec(), ModelSpec("maml"), DEEP])
-@pytest.mark.parametrize("weight", [0.0, 2.0])
-def test_fast_weights_are_those_that_serving_makes(encoder: Encoder, spec: ModelSpec, weight: float) -> None:
+@pytest.mark.parametrize("spec", [ModelSpec(), ModelSpec("maml"), DEEP, BESIDE])
+@pytest.mark.parametrize("use_label_text", [False, True])
+def test_fast_weights_are_those_that_serving_makes(encoder: Encoder, spec: ModelSpec, use_label_text: bool) -> None:
     model = make_text_model(spec, encoder)
     slow = model.initial_slow_weights(steps=3)
     given = episode()
@@ -88,11 +89,11 @@ def test_fast_weights_are_those_that_serving_makes(encoder: Encoder, spec: Model
         for text, target in zip(given.support.inputs, given.support.targets, strict=True)
         if isinstance(target, int)
     ]
-    plan = plan_support(SupportSet(tuple(examples)), label_text_weight=weight)
+    plan = plan_support(SupportSet(tuple(examples)), use_label_text=use_label_text)
     assert isinstance(model.body, TextBody)
     served = prepared_support(plan, model.body.prepare(encoder.tokenize(plan.inputs)))
     wanted = collect(model.adapt(slow, served, model.start(slow, served), steps=3)).fast_weights
-    support = prepare_episode_support(model.body, given, label_text_weight=weight)
+    support = prepare_episode_support(model.body, given, use_label_text=use_label_text)
     found = evaluate.adapted(model, slow, support, steps=3)
     assert found.keys() == wanted.keys()
     for name, weights in wanted.items():
@@ -100,15 +101,15 @@ def test_fast_weights_are_those_that_serving_makes(encoder: Encoder, spec: Model
         assert not found[name].requires_grad
 
 
-@pytest.mark.parametrize("spec", [ModelSpec(), ModelSpec("maml"), DEEP])
+@pytest.mark.parametrize("spec", [ModelSpec(), ModelSpec("maml"), DEEP, BESIDE])
 def test_an_episode_scores_the_same_from_texts_and_prepared(encoder: Encoder, spec: ModelSpec) -> None:
     model = make_text_model(spec, encoder)
     slow = model.initial_slow_weights(steps=3)
     assert isinstance(model.body, TextBody)
     for index in range(3):
         given = PLAN.episode(TASK, 2, index)
-        prepared = prepare_episode(model.body, given, label_text_weight=1.0)
-        found = Evaluator(model, slow).evaluate_episode(given, AdaptSettings(3, label_text_weight=1.0))
+        prepared = prepare_episode(model.body, given, use_label_text=True)
+        found = Evaluator(model, slow).evaluate_episode(given, AdaptSettings(3, use_label_text=True))
         (wanted,) = score(model, slow, [prepared], steps=3)
         assert found.accuracy == wanted.accuracy
         assert found.macro_f1 == wanted.macro_f1
@@ -123,7 +124,7 @@ def test_settings_reach_the_inner_loop(encoder: Encoder) -> None:
     assert still.accuracy == pytest.approx(1 / 3)  # a shared start tells no class from another
     scores = [
         evaluator.evaluate_episode(given, settings)
-        for settings in (AdaptSettings(20), AdaptSettings(20, learning_rate=0.01), AdaptSettings(20, None, 5.0))
+        for settings in (AdaptSettings(20), AdaptSettings(20, learning_rate=0.01), AdaptSettings(20, None, True))
     ]
     assert len({s.ece for s in scores}) == 3
 
@@ -168,7 +169,7 @@ def test_the_cache_has_a_bound_and_changes_nothing(encoder: Encoder, monkeypatch
         assert counting.calls == calls
 
 
-@pytest.mark.parametrize("spec", [ModelSpec(), DEEP])
+@pytest.mark.parametrize("spec", [ModelSpec(), DEEP, BESIDE])
 def test_queries_are_read_in_bounded_chunks(encoder: Encoder, monkeypatch: pytest.MonkeyPatch, spec: ModelSpec) -> None:
     texts = [("word " * (i % 7 + 1), i % 2) for i in range(23)]
     queries = [(f"{text} {i}", target) for i, (text, target) in enumerate(texts)]

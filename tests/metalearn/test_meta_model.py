@@ -1,11 +1,14 @@
 """Start, inner loop and episode of body, placement and learner as one; and what texts become on the way."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from metalearn.body import MlpBody, TextBody
@@ -13,12 +16,15 @@ from metalearn.encoder import Encoder
 from metalearn.errors import AdaptationDiverged, UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import Order, collect
+from metalearn.label_text import LabelTextPrior
+from metalearn.learners import LEARNERS as LEARNERS_BY_NAME
 from metalearn.learners import LearnerOptions, make_learner
 from metalearn.learners.interface import ReadingLearner
 from metalearn.learners.optimization import class_means
-from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet
+from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet, _split_rows
+from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import HeadOnly, PlacementName, make_placement
-from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights, TextInput
+from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, Objective, SlowWeights, TextInput
 from metalearn.update_rules import minibatch_gradient_descent
 from tests.metalearn.test_placement import DEEP, PLACEMENTS, NormBody, drawn, moved
 
@@ -67,6 +73,7 @@ class _Counting:
         self.dim = BODY.dim
         self.initial_weights = BODY.initial_weights
         self.concatenated = BODY.concatenated
+        self.some = BODY.some
 
     def features(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         self.calls.append(len(inputs))
@@ -450,6 +457,413 @@ def test_rows_may_change_places(learner: str) -> None:
     before = model.run_episode(slow, episode, steps=3)
     after = model.run_episode(slow, replace(episode, support=shuffled), steps=3)
     torch.testing.assert_close(after.query_outputs, before.query_outputs, atol=1e-5, rtol=1e-5)
+
+
+# --- label texts ------------------------------------------------------------------------------------------------------
+
+SECOND_ORDER = [name for name in sorted(LEARNERS_BY_NAME) if make_learner(name).order == "second"]
+"""Learners whose meta-gradient is that of the query loss."""
+
+COUNTS = (5, 1, 0)
+"""Examples of each class: the last one has its label's text alone."""
+
+
+def with_prior(learner: str = "protomaml", placement: PlacementName = "head") -> MetaModel:
+    """A small model that weighs label texts."""
+    return replace(model_of(learner, placement), prior=LabelTextPrior())
+
+
+def with_label_texts(counts: Sequence[int] = COUNTS, seed: int = 1) -> PreparedSet:
+    """Examples of some classes, and the text of every label."""
+    n_classes = len(counts)
+    targets = torch.cat([torch.arange(n_classes).repeat_interleave(torch.tensor(counts)), torch.arange(n_classes)])
+    inputs = torch.randn(len(targets), 3, generator=drawn(seed))
+    return PreparedSet(inputs, targets, torch.ones(len(targets)), n_classes, label_texts=n_classes)
+
+
+def settled(support: PreparedSet, weights: Sequence[float]) -> PreparedSet:
+    """The same rows without a word of which are label texts; these weights are the last rows'."""
+    kept = support.weights[: -len(weights)]
+    return replace(support, weights=torch.cat([kept, torch.tensor(weights)]), label_texts=0)
+
+
+def test_slow_weights_of_the_prior_carry_its_name() -> None:
+    slow, without = with_prior().initial_slow_weights(steps=3), model_of().initial_slow_weights(steps=3)
+    assert {name for name in slow if name.startswith("prior.")} == {"prior.log_weight", "prior.fade"}
+    assert not [name for name in without if name.startswith("prior.")]
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_label_texts_get_the_priors_weight_at_the_start_and_in_every_step(
+    learner: str, placement: PlacementName
+) -> None:
+    model, support = with_prior(learner, placement), with_label_texts()
+    slow = slow_of(model) | {"prior.log_weight": torch.tensor(3.0).log(), "prior.fade": torch.tensor(0.5)}
+    weights = [3 / 6**0.5, 3 / 2**0.5, 3.0]
+    _, encoded = model.start(slow, support)
+    torch.testing.assert_close(encoded.weights, torch.tensor([1.0] * 6 + weights))
+    # The very weights given by hand lead to the same place, and others elsewhere
+    plain = replace(model, prior=None)
+    found, expected = _adapted(model, slow, support), _adapted(plain, slow, settled(support, weights))
+    other = _adapted(plain, slow, settled(support, [2.0] * 3))
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, atol=1e-5, rtol=1e-5)
+    assert any(float((found[name] - weight).abs().max()) > 1e-3 for name, weight in other.items())
+    assert support.weights.tolist() == [1.0] * 9, "what was given is left as it is"
+
+
+@pytest.mark.parametrize("placement", ["head", "everything"])
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_before_meta_training_a_labels_text_counts_two_examples(learner: str, placement: PlacementName) -> None:
+    model, episode = with_prior(learner, placement), episode_of()
+    initial = LabelTextPrior().initial_slow_weights()
+    slow = slow_of(model) | {f"prior.{name}": weight for name, weight in initial.items()}
+    support = with_label_texts()
+    plain, twice = replace(model, prior=None), settled(support, [2.0] * 3)
+    found = model.run_episode(slow, replace(episode, support=support), steps=3)
+    expected = plain.run_episode(slow, replace(episode, support=twice), steps=3)
+    torch.testing.assert_close(found.query_outputs, expected.query_outputs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.meta_loss, expected.meta_loss, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.support_features, expected.support_features)
+    fast, plainly = _adapted(model, slow, support), _adapted(plain, slow, twice)
+    for name, weight in plainly.items():
+        torch.testing.assert_close(fast[name], weight, atol=1e-5, rtol=1e-5)
+
+
+def test_a_class_without_examples_starts_at_its_labels_text() -> None:
+    model, support = with_prior(), with_label_texts()
+    slow = slow_of(model) | {"prior.log_weight": torch.tensor(0.3).log(), "prior.fade": torch.tensor(1.7)}
+    fast, encoded = model.start(slow, support)
+    scale = 2 * slow["learner.log_scale"].exp()
+    torch.testing.assert_close(fast[HEAD_WEIGHT][2], scale * encoded.features[8])
+    share = (0.3 / 2**1.7) / (0.3 / 2**1.7 + 1)
+    mean = share * encoded.features[7] + (1 - share) * encoded.features[5]
+    torch.testing.assert_close(fast[HEAD_WEIGHT][1], scale * mean)
+
+
+def test_without_label_texts_the_prior_has_no_say() -> None:
+    model, episode = with_prior(), episode_of()
+    slow = slow_of(model, grad=True)
+    far = {**slow, "prior.log_weight": torch.tensor(9.0), "prior.fade": torch.tensor(-2.0)}
+    found, moved_far = (model.run_episode(weights, episode, steps=3) for weights in (slow, far))
+    assert torch.equal(found.meta_loss, moved_far.meta_loss)
+    assert torch.equal(found.meta_loss, replace(model, prior=None).run_episode(slow, episode, steps=3).meta_loss)
+    found.meta_loss.backward()
+    assert slow["prior.log_weight"].grad is None
+    assert slow["prior.fade"].grad is None
+
+
+def test_without_a_prior_a_labels_text_counts_as_an_example() -> None:
+    model, support = model_of(placement="head"), with_label_texts()
+    slow = slow_of(model)
+    _, encoded = model.start(slow, support)
+    assert encoded.weights.tolist() == [1.0] * 9
+
+
+@pytest.mark.parametrize("splits", [1, 3])
+@pytest.mark.parametrize("learner", SECOND_ORDER)
+def test_an_episodes_gradient_reaches_what_label_texts_count(learner: str, splits: int) -> None:
+    made = MetaModel(BODY, HeadOnly(), make_learner(learner), LabelTextPrior())
+    slow = {name: weight.double() for name, weight in slow_of(made).items()}
+    support, query = with_label_texts((5, 1, 2)), points(3, 2, 2)
+    support = replace(support, inputs=support.inputs.double(), weights=support.weights.double())
+    query = replace(query, inputs=query.inputs.double(), weights=query.weights.double())
+    episode = PreparedEpisode(support, query)
+
+    def loss(changed: Mapping[str, Tensor]) -> Tensor:
+        return made.run_episode({**slow, **changed}, episode, steps=3, seed=2, splits=splits).meta_loss
+
+    for name in ("prior.log_weight", "prior.fade"):
+        leaf = slow[name].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss({name: leaf}), [leaf])
+        step = 1e-5
+        by_differences = (loss({name: slow[name] + step}) - loss({name: slow[name] - step})) / (2 * step)
+        assert abs(float(gradient)) > 1e-6
+        assert float(gradient) == pytest.approx(float(by_differences.detach()), rel=1e-4)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_joined_set_keeps_what_its_label_texts_count(placement: PlacementName) -> None:
+    # Behind the query set they are not the last rows any more
+    model, support, query = with_prior("reptile", placement), with_label_texts(), points(3, 4, 2)
+    slow = slow_of(model) | {"prior.log_weight": torch.tensor(3.0).log(), "prior.fade": torch.tensor(0.5)}
+    by_hand = settled(support, [3 / 6**0.5, 3 / 2**0.5, 3.0])
+    found = model.run_episode(slow, PreparedEpisode(support, query), steps=3)
+    expected = replace(model, prior=None).run_episode(slow, PreparedEpisode(by_hand, query), steps=3)
+    torch.testing.assert_close(found.query_outputs, expected.query_outputs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.meta_loss, expected.meta_loss, atol=1e-5, rtol=1e-5)
+    assert found.support_features.shape[0] == 9
+    # As a learner sees it: examples, then label texts, then queries
+    joined = PreparedSet(
+        torch.cat([support.inputs, query.inputs]),
+        torch.cat([support.targets, query.targets]),
+        torch.cat([by_hand.weights, query.weights]),
+        3,
+    )
+    whole = _adapted(replace(model, prior=None), slow, joined)
+    torch.testing.assert_close(found.query_outputs, model.outputs(slow, whole, query.inputs), atol=1e-5, rtol=1e-5)
+
+
+# --- an episode divided anew ------------------------------------------------------------------------------------------
+
+DIVIDED = [name for name in sorted(LEARNERS_BY_NAME) if not make_learner(name).joins_query]
+
+
+def divisible(seed: int = 0) -> PreparedEpisode:
+    """Examples of three classes, their labels' texts, and queries of which two are out of scope."""
+    query = points(3, 4, seed + 1)
+    targets = query.targets.clone()
+    targets[[2, 7]] = OUT_OF_SCOPE
+    return PreparedEpisode(with_label_texts((3, 1, 2), seed), replace(query, targets=targets), "a task", "tests")
+
+
+def divided(episode: PreparedEpisode, *, seed: int, split: int) -> PreparedEpisode:
+    """The episode with its texts in other places, by hand."""
+    rows = _split_rows(episode.support, episode.query, seed=seed, split=split).tolist()
+    n_support = len(episode.support.targets)
+    inputs = [*episode.support.inputs, *episode.query.inputs]
+    targets = [*episode.support.targets, *episode.query.targets]
+
+    def part(which: PreparedSet, places: list[int]) -> PreparedSet:
+        moved_inputs = torch.stack([inputs[place] for place in places])
+        return replace(which, inputs=moved_inputs, targets=torch.stack([targets[place] for place in places]))
+
+    return replace(
+        episode,
+        support=part(episode.support, rows[:n_support]),
+        query=part(episode.query, rows[n_support:]),
+    )
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data(), seed=st.integers(0, 2**40), split=st.integers(0, 50))
+def test_examples_change_places_within_their_class_alone(data: st.DataObject, seed: int, split: int) -> None:
+    n_classes = data.draw(st.integers(1, 5))
+    a_class = st.integers(0, n_classes - 1)
+    examples, texts = data.draw(st.lists(a_class, min_size=1, max_size=12)), data.draw(st.sets(a_class))
+    queries = data.draw(st.lists(st.integers(OUT_OF_SCOPE, n_classes - 1), min_size=1, max_size=12))
+
+    def labelled(targets: list[int], label_texts: int = 0) -> PreparedSet:
+        rows = len(targets)
+        return PreparedSet(
+            torch.zeros(rows, 1), torch.tensor(targets), torch.ones(rows), n_classes, "classification", label_texts
+        )
+
+    support, query = labelled([*examples, *sorted(texts)], len(texts)), labelled(queries)
+    rows = _split_rows(support, query, seed=seed, split=split).tolist()
+    targets = [*support.targets.tolist(), *queries]
+    assert sorted(rows) == list(range(len(targets))), "every text has one place"
+    assert [targets[row] for row in rows] == targets, "and every place a text of its class"
+    fixed = [*range(len(examples), len(examples) + len(texts))]
+    fixed += [len(examples) + len(texts) + i for i, target in enumerate(queries) if target == OUT_OF_SCOPE]
+    assert all(rows[place] == place for place in fixed)
+    if split == 0:
+        assert rows == list(range(len(targets)))
+    assert rows == _split_rows(support, query, seed=seed, split=split).tolist()
+
+
+def test_every_example_stands_in_the_support_set_as_often_as_any_other_of_its_class() -> None:
+    episode = divisible()
+    targets = torch.cat([episode.support.targets, episode.query.targets])
+    often = torch.zeros(len(targets))
+    orders = set()
+    for split in range(1, 2001):
+        rows = _split_rows(episode.support, episode.query, seed=3, split=split)
+        often[rows[:6]] += 1 / 2000
+        orders.add(tuple(rows.tolist()))
+    # Class k has (3, 1, 2)[k] places in the support set for its examples and queries together
+    for k, places in enumerate((3, 1, 2)):
+        own = [i for i in range(len(targets)) if targets[i] == k and i not in (6, 7, 8)]
+        torch.testing.assert_close(often[own], torch.full((len(own),), places / len(own)), atol=0.05, rtol=0)
+    assert len(orders) > 1500
+
+
+@pytest.mark.parametrize(
+    ("learner", "batch_size"), [*((learner, None) for learner in DIVIDED), ("protomaml", 3), ("maml", 3)]
+)
+def test_splits_give_the_mean_loss_and_gradient_of_the_episodes_divided_by_hand(
+    learner: str, batch_size: int | None
+) -> None:
+    model, episode = MetaModel(BODY, HeadOnly(), make_learner(learner), LabelTextPrior()), divisible()
+    if batch_size:  # then each split draws its own mini-batches
+        model = replace(model, learner=replace(model.learner, rule=minibatch_gradient_descent(batch_size)))
+    slow = slow_of(model, grad=True)
+    found = model.run_episode(slow, episode, steps=3, seed=11, splits=4)
+    by_hand = [
+        model.run_episode(slow, divided(episode, seed=11, split=split), steps=3, seed=11 + (split << 32))
+        for split in range(4)
+    ]
+    losses = torch.stack([result.meta_loss for result in by_hand])
+    assert float(losses.detach().std()) > 1e-4, "else nothing was divided anew"
+    torch.testing.assert_close(found.meta_loss, losses.mean(), atol=1e-5, rtol=1e-5)
+    ours, expected = (
+        torch.autograd.grad(loss, list(slow.values()), materialize_grads=True)
+        for loss in (found.meta_loss, losses.mean())
+    )
+    for gradient, by_parts in zip(ours, expected, strict=True):
+        torch.testing.assert_close(gradient, by_parts, atol=1e-5, rtol=1e-4)
+    assert any(float(gradient.abs().max()) > 1e-3 for gradient in ours)
+    # All but the loss is of the episode as it came
+    for ours_, theirs in zip(found[1:], by_hand[0][1:], strict=True):
+        torch.testing.assert_close(ours_, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("learner", DIVIDED)
+def test_one_split_is_the_episode_as_it_came(learner: str) -> None:
+    model, episode = MetaModel(BODY, HeadOnly(), make_learner(learner), LabelTextPrior()), divisible()
+    slow = slow_of(model)
+    found = model.run_episode(slow, episode, steps=3, seed=11, splits=1)
+    expected = model.run_episode(slow, episode, steps=3, seed=11)
+    again = model._run_splits(slow, episode, steps=3, seed=11, splits=1)
+    for ours, theirs, other in zip(found, expected, again, strict=True):
+        assert torch.equal(ours, theirs)
+        torch.testing.assert_close(other, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_splits_share_one_encoding() -> None:
+    body = _Counting()
+    model = replace(with_prior(), body=body)
+    model.run_episode(slow_of(model), divisible(), steps=5, splits=7)
+    assert body.calls == [9 + 12]
+
+
+@pytest.mark.parametrize(
+    ("learner", "placement", "objective"),
+    [
+        *(("protomaml", placement, "classification") for placement in DEEP),
+        *(("reptile", placement, "classification") for placement in PLACEMENTS),
+        ("protomaml", "head", "multi_label"),
+        ("maml", "head", "multi_label"),
+        ("maml", "head", "regression"),
+    ],
+)
+def test_what_cannot_be_divided_anew_is_run_as_it_came(
+    learner: str, placement: PlacementName, objective: Objective
+) -> None:
+    model, episode = model_of(learner, placement), episode_of(objective=objective)
+    slow = slow_of(model)
+    found, expected = (model.run_episode(slow, episode, steps=2, seed=4, splits=splits) for splits in (5, 1))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_what_a_learner_does_not_do_is_refused_whatever_the_splits() -> None:
+    model = model_of("protomaml", "head")
+    with pytest.raises(UnsupportedObjective, match="regression"):
+        model.run_episode(slow_of(model), episode_of(objective="regression"), steps=1, splits=3)
+
+
+@pytest.mark.parametrize("learner", ["protomaml", "maml", "ridge"])
+def test_the_same_seed_divides_an_episode_alike(learner: str) -> None:
+    model, episode = MetaModel(BODY, HeadOnly(), make_learner(learner), LabelTextPrior()), divisible()
+    if model.learner.descends:
+        model = replace(model, learner=replace(model.learner, rule=minibatch_gradient_descent(4)))
+    slow = slow_of(model)
+    first, again, other = (model.run_episode(slow, episode, steps=3, seed=s, splits=3).meta_loss for s in (7, 7, 8))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("learner", DIVIDED)
+def test_a_divided_episode_changes_nothing_that_is_given(learner: str) -> None:
+    model, episode = MetaModel(BODY, HeadOnly(), make_learner(learner), LabelTextPrior()), divisible()
+    slow = slow_of(model, grad=True)
+    tensors = [*slow.values(), *(t for part in (episode.support, episode.query) for t in _tensors(part))]
+    before, versions = [tensor.detach().clone() for tensor in tensors], [tensor._version for tensor in tensors]
+    model.run_episode(slow, episode, steps=3, splits=3).meta_loss.backward()
+    assert [tensor._version for tensor in tensors] == versions
+    assert all(torch.equal(tensor.detach(), old) for tensor, old in zip(tensors, before, strict=True))
+
+
+# --- temperature ------------------------------------------------------------------------------------------------------
+
+
+def calibrated(learner: str, placement: PlacementName = "head") -> tuple[MetaModel, dict[str, Tensor]]:
+    """A model with a temperature, and slow weights under which it is exp(0.3) (1 + shots)^0.5 ways^-0.25."""
+    model = replace(model_of(learner, placement), calibrated=True)
+    fitted = {"log_temperature": 0.3, "per_log_shot": 0.5, "per_log_way": -0.25}
+    return model, slow_of(model) | {f"calibration.{name}": torch.tensor(number) for name, number in fitted.items()}
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_answers_are_under_the_temperature_of_their_shots_and_ways(placement: PlacementName) -> None:
+    model, slow = calibrated("protomaml", placement)
+    for n_classes, per_class in ((3, 2), (5, 4)):
+        support, queries = points(n_classes, per_class, 1), points(n_classes, 3, 2).inputs
+        adapted = _adapted(model, slow, support)
+        before = {name: weight.clone() for name, weight in adapted.items()}
+        answering = model.answering(slow, adapted, support)
+        assert all(torch.equal(adapted[name], weight) for name, weight in before.items())
+        expected = model.outputs(slow, adapted, queries) / (math.exp(0.3) * (1 + per_class) ** 0.5 * n_classes**-0.25)
+        found = model.outputs(slow, answering, queries)
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+        assert torch.equal(found.argmax(dim=1), expected.argmax(dim=1))
+
+
+def test_a_temperature_that_was_not_fitted_changes_nothing() -> None:
+    model = replace(model_of("protomaml", "everything"), calibrated=True)
+    slow, support = model.initial_slow_weights(steps=3), points(3, 2, 1)
+    assert slow.keys() - model_of("protomaml", "everything").initial_slow_weights(steps=3).keys() == {
+        "calibration.log_temperature",
+        "calibration.per_log_shot",
+        "calibration.per_log_way",
+    }
+    adapted = _adapted(model, slow, support)
+    answering = model.answering(slow, adapted, support)
+    assert answering.keys() == adapted.keys()
+    assert all(torch.equal(answering[name], weight) for name, weight in adapted.items())
+
+
+@pytest.mark.parametrize("objective", ["multi_label", "regression"])
+def test_only_classification_has_a_temperature(objective: Objective) -> None:
+    model, slow = calibrated("maml")
+    support = points(3, 2, 1, objective)
+    adapted = _adapted(model, slow, support)
+    assert model.answering(slow, adapted, support) is adapted
+
+
+@pytest.mark.parametrize("learner", sorted(LEARNERS_BY_NAME))
+def test_only_a_linear_head_has_a_temperature(learner: str, encoder: Encoder) -> None:
+    model = make_text_model(ModelSpec(learner), encoder)
+    assert isinstance(model.body, TextBody)
+    assert model.calibrated is model.learner.linear_head
+    slow = model.initial_slow_weights(steps=2)
+    assert any(name.startswith("calibration.") for name in slow) is model.learner.linear_head
+    slow |= {name: torch.tensor(0.5) for name in slow if name.startswith("calibration.")}
+    inputs = model.body.prepare(_tokenized(encoder)[:6])
+    support = PreparedSet(inputs, torch.tensor([0, 0, 1, 1, 2, 2]), torch.ones(6), 3)
+    adapted = _adapted(model, slow, support, steps=2)
+    answering = model.answering(slow, adapted, support)
+    assert (answering is adapted) is not model.learner.linear_head
+    logits, divided = (model.outputs(slow, fast, inputs) for fast in (adapted, answering))
+    divisor = math.exp(0.5) * 3**0.5 * 3**0.5 if model.learner.linear_head else 1
+    torch.testing.assert_close(divided, logits / divisor, atol=1e-5, rtol=1e-5)
+
+
+def test_texts_of_labels_are_no_shots() -> None:
+    with_texts = PreparedSet(torch.zeros(9, 3), torch.tensor([0, 0, 1, 1, 2, 2, 0, 1, 2]), torch.ones(9), 3)
+    assert with_texts.shots == 3
+    with_texts = replace(with_texts, label_texts=3)
+    assert with_texts.shots == 2
+    assert replace(with_texts, label_texts=9).shots == 0
+    assert replace(with_texts, label_texts=2).shots == pytest.approx(7 / 3)
+    model, slow = calibrated("protomaml")
+    adapted = _adapted(model, slow, with_texts)
+    for label_texts, shots in ((0, 3), (3, 2), (9, 0)):
+        found = model.answering(slow, adapted, replace(with_texts, label_texts=label_texts))
+        divisor = math.exp(0.3) * (1 + shots) ** 0.5 * 3**-0.25
+        torch.testing.assert_close(found[HEAD_BIAS], adapted[HEAD_BIAS] / divisor)
+
+
+def test_meta_training_neither_sees_nor_moves_the_temperature() -> None:
+    model, slow = calibrated("protomaml")
+    slow = {name: weight.requires_grad_() for name, weight in slow.items()}
+    result = model.run_episode(slow, episode_of(), steps=3)
+    plain = replace(model, calibrated=False).run_episode(slow, episode_of(), steps=3)
+    assert torch.equal(result.query_outputs, plain.query_outputs)
+    result.meta_loss.backward()
+    assert all(slow[name].grad is None for name in slow if name.startswith("calibration."))
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------

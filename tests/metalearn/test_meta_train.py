@@ -12,14 +12,19 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from metalearn.body import MlpBody
+from metalearn.adaptation import prepare_episode
+from metalearn.body import MlpBody, TextBody
+from metalearn.encoder import Encoder
 from metalearn.errors import InvalidEpisode, InvalidModel, MetaTrainingFailed
 from metalearn.learners import make_learner
 from metalearn.learners.interface import LearnerOptions
 from metalearn.losses import supervised_contrastive
 from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet
 from metalearn.meta_train import MetaTrainer, MetaTrainSettings
+from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import Everything, HeadOnly, Placement
+from metalearn.types import Episode, LabelledTexts, TextInput
+from tests.metalearn.test_placement import moved
 
 STEPS = 2
 
@@ -92,24 +97,214 @@ def test_a_step_is_adamw_on_the_mean_gradient() -> None:
         torch.testing.assert_close(weight, slow[name].detach(), atol=1e-6, rtol=1e-5)
 
 
+def _bank_episode() -> Episode:
+    """Two classes whose labels have words."""
+    texts = [TextInput(text) for text in ("where is my card", "my card is late", "a fee", "why a fee", "card", "fees?")]
+    support, query = LabelledTexts(tuple(texts[:3]), (0, 0, 1)), LabelledTexts(tuple(texts[3:]), (1, 0, 1))
+    return Episode("bank", "intent", "classification", ("card_arrival", "extra_fee"), support, query)
+
+
+@pytest.mark.parametrize(
+    ("spec", "own"),
+    [
+        (ModelSpec(trained_layers=1, stock_view=True), {"body.trained_share", "learner.log_scale"}),
+        (ModelSpec("metasgd", trained_layers=1, stock_view=True), {"body.trained_share", "learner.rate.head.weight"}),
+        (ModelSpec("protomaml", "modulations", 1), {"learner.log_scale"}),
+        (ModelSpec("protomaml", "low_rank", 1, rank=2, trained_layers=2), {"learner.log_body_rate"}),
+        (ModelSpec("attention", trained_layers=1), set()),
+    ],
+    ids=lambda value: f"{value.learner}-{value.placement}" if isinstance(value, ModelSpec) else None,
+)
+def test_the_encoders_weights_have_one_rate_and_what_is_learned_beside_them_another(
+    encoder: Encoder, spec: ModelSpec, own: set[str]
+) -> None:
+    which = make_text_model(spec, encoder)
+    assert isinstance(which.body, TextBody)
+    episode = prepare_episode(which.body, _bank_episode(), use_label_text=True)
+    slow = moved(which.initial_slow_weights(steps=STEPS), by=0.05)
+    of_encoder, of_learner = 0.25, 2.0
+    settings = MetaTrainSettings(
+        inner_steps=STEPS,
+        outer_steps=20,
+        meta_batch=1,
+        learning_rate=of_encoder,
+        learner_learning_rate=of_learner,
+        optimizer="sgd",
+        weight_decay=0.0,
+        schedule="constant",
+        warmup_steps=0,
+        clip_norm=1e9,
+    )
+    ours = MetaTrainer(which, slow, settings)
+    gradients = ours.gradients(episode, 0)
+    assert {"prior.log_weight", "prior.fade", *own} <= gradients.keys()
+    ours.step(lambda _: episode)
+    for name, gradient in gradients.items():
+        if name.startswith(("body.layers.", "fast.")):
+            rate = of_encoder
+        else:
+            rate = of_learner / 10 if gradient.dim() == 2 else of_learner
+        torch.testing.assert_close(ours.slow_weights[name], slow[name] - rate * gradient, atol=1e-5, rtol=1e-4)
+        if name in own or name.startswith(("prior.", "fast.")):
+            assert float(gradient.abs().max()) > 1e-4, f"{name}: else any rate would do"
+    assert any(name.startswith("fast.") for name in gradients) is (spec.placement != "head")
+
+
+def test_weight_decay_is_of_the_encoders_matrices_alone(encoder: Encoder) -> None:
+    which = make_text_model(ModelSpec("attention", trained_layers=1, stock_view=True), encoder)
+    assert isinstance(which.body, TextBody)
+    # Without label texts nothing reaches the prior, and without a gradient nothing but decay moves a weight
+    episode = prepare_episode(which.body, _bank_episode())
+    slow = moved(which.initial_slow_weights(steps=STEPS), by=0.05)
+    kept, decayed = (_after_one_step(which, slow, episode, weight_decay=decay) for decay in (0.0, 0.5))
+    assert torch.equal(kept["prior.fade"], slow["prior.fade"])
+    for name, weight in slow.items():
+        if name.startswith("body.layers.") and weight.dim() == 2:
+            torch.testing.assert_close(decayed[name], kept[name] - 0.1 * 0.5 * weight, atol=1e-6, rtol=1e-5)
+        else:
+            assert torch.equal(decayed[name], kept[name]), name
+
+
+def _after_one_step(
+    which: MetaModel, slow: dict[str, Tensor], episode: PreparedEpisode, *, weight_decay: float
+) -> dict[str, Tensor]:
+    settings = MetaTrainSettings(
+        inner_steps=STEPS,
+        outer_steps=20,
+        meta_batch=1,
+        learning_rate=0.1,
+        learner_learning_rate=0.2,
+        weight_decay=weight_decay,
+        schedule="constant",
+        warmup_steps=0,
+    )
+    ours = MetaTrainer(which, slow, settings)
+    ours.step(lambda _: episode)
+    return ours.slow_weights
+
+
+def test_training_learns_what_label_texts_count(encoder: Encoder) -> None:
+    which = make_text_model(ModelSpec(), encoder)
+    assert isinstance(which.body, TextBody)
+    episode = prepare_episode(which.body, _bank_episode(), use_label_text=True)
+    slow = which.initial_slow_weights(steps=STEPS)
+    settings = MetaTrainSettings(inner_steps=STEPS, outer_steps=30, meta_batch=1, warmup_steps=0)
+    only_prior = MetaTrainer(which, slow, settings, trained=lambda name: name.startswith("prior."))
+    before = float(which.run_episode(slow, episode, steps=STEPS).meta_loss.detach())
+    for _ in range(30):
+        only_prior.step(lambda _: episode)
+    after = only_prior.slow_weights
+    assert float(which.run_episode(after, episode, steps=STEPS).meta_loss.detach()) < before
+    changed = {name for name, weight in slow.items() if not torch.equal(weight, after[name])}
+    assert changed == {"prior.log_weight", "prior.fade"}
+
+
+def test_splits_reach_every_episode_of_a_step() -> None:
+    which, index = model("protomaml", HeadOnly()), 5
+    ours, once = trainer(which, splits=3, seed=2), trainer(which, seed=2)
+    slow = {name: weight.clone().requires_grad_() for name, weight in ours.slow_weights.items()}
+    loss = which.run_episode(slow, blobs(index), steps=STEPS, seed=2 * 1_000_003 + index, splits=3).meta_loss
+    expected = torch.autograd.grad(loss, list(slow.values()))
+    found, other = ours.gradients(blobs(index), index), once.gradients(blobs(index), index)
+    assert all(torch.equal(found[name], gradient) for name, gradient in zip(slow, expected, strict=True))
+    assert not _equal(found, other)
+    results = ours.step(blobs), once.step(blobs)
+    assert not _equal(ours.slow_weights, once.slow_weights)
+    # What a record says is of the episode as it came
+    for divided, plain in zip(results[0].episodes, results[1].episodes, strict=True):
+        assert divided.loss == pytest.approx(plain.loss, rel=1e-5)
+        assert divided.accuracy == plain.accuracy
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("average", [0.15, 0.9, 0.999])
+def test_the_result_is_a_moving_average_that_forgets_the_start_quickly(average: float, optimizer: str) -> None:
+    ours = trainer(average=average, optimizer=optimizer, learning_rate=0.05, learner_learning_rate=0.05)
+    expected = {name: weight.double() for name, weight in ours.slow_weights.items()}
+    assert _equal(ours.result, ours.slow_weights)
+    decays = []
+    for step in range(8):
+        ours.step(blobs)
+        decay = min(average, (1 + step) / (10 + step))
+        decays.append(decay)
+        expected = {n: decay * w + (1 - decay) * ours.slow_weights[n].double() for n, w in expected.items()}
+        for name, weight in ours.result.items():
+            torch.testing.assert_close(weight.double(), expected[name], atol=1e-6, rtol=1e-5)
+        assert not _equal(ours.result, ours.slow_weights)
+    assert decays[0] == pytest.approx(0.1)
+    assert (max(decays) == average) is (average == 0.15), "warmed up within the steps taken, or not yet"
+
+
+def test_averaging_does_not_change_the_steps() -> None:
+    plain, averaged = trainer(), trainer(average=0.9)
+    for _ in range(4):
+        results = plain.step(blobs), averaged.step(blobs)
+        assert results[0] == results[1]
+    assert _equal(plain.slow_weights, averaged.slow_weights)
+
+
+def test_without_an_average_the_result_is_the_weights_themselves() -> None:
+    ours = trainer()
+    for _ in range(3):
+        ours.step(blobs)
+        assert _equal(ours.result, ours.slow_weights)
+    assert not [name for name in ours.state().tensors if name.startswith("average.")]
+
+
+def test_a_weight_that_is_not_trained_is_passed_through() -> None:
+    which = model()
+    slow = which.initial_slow_weights(steps=STEPS)
+    settings = MetaTrainSettings(inner_steps=STEPS, outer_steps=9, warmup_steps=0, average=0.9)
+    part = MetaTrainer(which, slow, settings, trained=lambda name: name.startswith("body.layers.1"))
+    for _ in range(3):
+        part.step(blobs)
+    assert part.result.keys() == slow.keys()
+    moved_by_average = {name for name, weight in part.result.items() if not torch.equal(weight, slow[name])}
+    assert moved_by_average == {"body.layers.1.weight", "body.layers.1.bias"}
+    assert not any(torch.equal(part.result[name], part.slow_weights[name]) for name in moved_by_average)
+
+
+def test_a_step_without_a_usable_episode_leaves_the_average_as_it_is() -> None:
+    ours = trainer(average=0.9)
+    ours.step(blobs)
+    before = {name: weight.clone() for name, weight in ours.result.items()}
+    for _ in range(3):
+        ours.step(_spoiled(lambda _: True, math.nan))
+    assert _equal(ours.result, before)
+    ours.step(blobs)
+    assert not _equal(ours.result, before)
+
+
+def test_results_are_no_windows_on_the_average_of_a_state() -> None:
+    ours = trainer(average=0.9)
+    ours.step(blobs)
+    state = ours.state()
+    kept = {name: tensor.clone() for name, tensor in state.tensors.items()}
+    ours.step(blobs)
+    assert _equal(dict(state.tensors), kept)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.7])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("learner", ["maml", "reptile", "protomaml"])
-def test_a_restored_run_arrives_at_the_same_bits(learner: str, optimizer: str) -> None:
+def test_a_restored_run_arrives_at_the_same_bits(learner: str, optimizer: str, average: float) -> None:
     placement = HeadOnly() if learner == "protomaml" else Everything(2)
-    uninterrupted = trainer(model(learner, placement), optimizer=optimizer)
+    uninterrupted = trainer(model(learner, placement), optimizer=optimizer, average=average)
     for _ in range(7):
         uninterrupted.step(blobs)
-    first = trainer(model(learner, placement), optimizer=optimizer)
+    first = trainer(model(learner, placement), optimizer=optimizer, average=average)
     for _ in range(3):
         first.step(blobs)
     state = first.state()
     first.step(blobs)  # what comes after the saved state must not reach it
-    again = trainer(model(learner, placement), optimizer=optimizer)
+    again = trainer(model(learner, placement), optimizer=optimizer, average=average)
     again.restore(state)
     for _ in range(4):
         again.step(blobs)
     assert again.step_number == 7
     assert _equal(again.slow_weights, uninterrupted.slow_weights)
+    assert _equal(again.result, uninterrupted.result)
+    assert _equal(again.result, again.slow_weights) is (average == 0)
     assert not _equal(first.slow_weights, uninterrupted.slow_weights)
 
 

@@ -53,6 +53,10 @@ class NormBody:
     def concatenated(self, first: Tensor, second: Tensor) -> Tensor:
         return torch.cat([first, second])
 
+    def some(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        """Those rows."""
+        return inputs[rows]
+
 
 def drawn(seed: int = 0) -> torch.Generator:
     """A generator of its own."""

@@ -24,11 +24,20 @@ from metalearn.types import (
 )
 
 
-def test_an_empty_support_set_is_refused() -> None:
-    with pytest.raises(InvalidSupportSet) as caught:
-        SupportSet((), {"a": "words", "b": "words"})
+@pytest.mark.parametrize("descriptions", [{}, {"a": "words"}])
+def test_an_empty_support_set_is_refused_where_fewer_than_two_classes_are_described(
+    descriptions: dict[str, str],
+) -> None:
+    with pytest.raises(InvalidSupportSet, match="describe at least two classes") as caught:
+        SupportSet((), descriptions)
     assert caught.value.code == "empty_support"
     assert caught.value.location == ("support",)
+
+
+def test_descriptions_of_two_classes_may_stand_in_for_all_examples() -> None:
+    support = SupportSet((), {"refund": "asks for money back", "delay": "the parcel is late"})
+    assert support.labels == ("delay", "refund")
+    assert support.targets == ()
 
 
 def test_one_class_is_refused_and_named() -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from metalearn.encoder import Encoder, EncoderSettings, locate_encoder
+from metalearn.body import TextBody
+from metalearn.encoder import Encoder, EncoderSettings, TokenizedText, locate_encoder
 from metalearn.errors import EncoderUnavailable, InvalidModel, UnknownLearner, UnknownUpdateRule
+from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.learners.interface import LearnerOptions
+from metalearn.meta_model import MetaModel, PreparedSet
 from metalearn.model_spec import ModelSpec, make_text_model
-from metalearn.placement import PlacementName
-from metalearn.types import TextInput
+from metalearn.types import SlowWeights, TextInput
 from model_store.checkpoint import (
     DEFAULT_CHECKPOINT,
     SHIPPED,
@@ -35,13 +37,21 @@ from model_store.checkpoint import (
 from model_store.errors import CheckpointInvalid
 
 CPU = torch.device("cpu")
-SLOW = {"learner.log_scale": torch.tensor(0.5), "learner.log_head_rate": torch.tensor(-1.0)}
+SLOW = {
+    "learner.log_scale": torch.tensor(0.5),
+    "learner.log_head_rate": torch.tensor(-1.0),
+    "prior.log_weight": torch.tensor(0.25),
+    "prior.fade": torch.tensor(0.75),
+}
 
-DEEP: dict[PlacementName, ModelSpec] = {
+BESIDE = ModelSpec(trained_layers=1, stock_view=True)
+SPECS = {
     "modulations": ModelSpec("protomaml", "modulations", 2, options=LearnerOptions(rates="per_layer_per_step")),
     "low_rank": ModelSpec("maml", "low_rank", 1, rank=3, trained_layers=2),
     "everything": ModelSpec("metasgd", "everything", 1, options=LearnerOptions(update_rule="adam", body_rate=0.25)),
     "head": ModelSpec("anil", trained_layers=1, options=LearnerOptions(order="first", head_rate=0.5)),
+    "stock_view": BESIDE,
+    "stock_view_of_all": ModelSpec("metasgd", trained_layers=2, stock_view=True),
 }
 
 
@@ -61,6 +71,14 @@ def _write(folder: Path, encoder: Path | str, **changes: Any) -> Manifest:
     )
 
 
+def _slow(encoder: Path) -> dict[str, torch.Tensor]:
+    """All slow weights of the default spec, those above in the place of where they start."""
+    model = make_text_model(ModelSpec(), Encoder(encoder, EncoderSettings(max_tokens=64), CPU))
+    initial = model.initial_slow_weights(steps=UNTRAINED.steps)
+    assert SLOW.keys() <= initial.keys()
+    return {**initial, **SLOW}
+
+
 @pytest.fixture
 def encoder_copy(tiny_encoder: Path, tmp_path: Path) -> Path:
     """The tiny encoder in a folder that a test may alter."""
@@ -78,8 +96,8 @@ def folder(encoder_copy: Path, tmp_path: Path) -> Path:
 
 
 def test_what_was_written_is_loaded(tiny_encoder: Path, tmp_path: Path) -> None:
-    slow = {name: torch.nn.Parameter(weight) for name, weight in SLOW.items()}
-    chosen = Hyperparameters(steps=3, label_text_weight=0.5, abstain_threshold=0.25)
+    slow = {name: torch.nn.Parameter(weight) for name, weight in _slow(tiny_encoder).items()}
+    chosen = Hyperparameters(steps=3, abstain_threshold=0.25)
     trained_on = [TrainingTask(name="banking77", licence="CC-BY-4.0")]
     written = _write(
         tmp_path / "deep" / "er",
@@ -99,10 +117,14 @@ def test_what_was_written_is_loaded(tiny_encoder: Path, tmp_path: Path) -> None:
     assert loaded.encoder.dim == loaded.manifest.encoder.dim == 32
     assert loaded.learner.name == "protomaml"
     assert loaded.learner is loaded.model.learner
-    assert {name: float(weight) for name, weight in loaded.slow_weights.items()} == {
+    assert {name: float(loaded.slow_weights[name]) for name in SLOW} == {
         "learner.log_scale": 0.5,
         "learner.log_head_rate": -1.0,
+        "prior.log_weight": 0.25,
+        "prior.fade": 0.75,
     }
+    assert loaded.slow_weights.keys() == slow.keys()
+    assert all(torch.equal(weight, slow[name]) for name, weight in loaded.slow_weights.items())
     assert not any(weight.requires_grad for weight in loaded.slow_weights.values())
     features = loaded.encoder.encode_batch(loaded.encoder.tokenize([TextInput("hello")]))
     assert float(features.norm()) != pytest.approx(1)
@@ -116,14 +138,17 @@ def test_a_checkpoint_is_three_readable_files(folder: Path) -> None:
 
 
 def test_the_same_input_gives_the_same_fingerprint_and_any_other_another(tiny_encoder: Path, tmp_path: Path) -> None:
-    slow = SLOW
+    slow = _slow(tiny_encoder)
     variants: list[dict[str, Any]] = [
         {},
         {"name": "other"},
         {"hyperparameters": UNTRAINED.model_copy(update={"steps": 21})},
         {"slow_weights": slow},
         {"slow_weights": {**slow, "learner.log_scale": slow["learner.log_scale"] + 1e-6}},
+        {"slow_weights": {**slow, "prior.fade": slow["prior.fade"] + 1e-6}},
         {"spec": ModelSpec(rank=5)},
+        {"spec": ModelSpec(trained_layers=1)},
+        {"spec": ModelSpec(trained_layers=1, stock_view=True)},
         {"spec": ModelSpec(options=LearnerOptions(head_rate=1.5))},
         {"spec": ModelSpec("maml")},
         {"settings": EncoderSettings(max_tokens=63)},
@@ -194,17 +219,21 @@ def test_an_altered_manifest_is_refused(folder: Path, spoil: Callable[[Path], No
     ("spoil", "says"),
     [
         (_edit(lambda fields: fields.update(format=1)), "format"),
-        (_edit(lambda fields: fields.update(format=3)), "format"),
+        (_edit(lambda fields: fields.update(format=2)), "format"),
+        (_edit(lambda fields: fields.update(format=4)), "format"),
         (_edit(lambda fields: fields.pop("adaptation")), "adaptation"),
         (_edit(lambda fields: fields["adaptation"].update(surprise=1)), "surprise"),
         (_edit(lambda fields: fields["adaptation"].update(placement="nowhere")), "placement"),
         (_edit(lambda fields: fields["adaptation"].update(rank=0)), "rank"),
         (_edit(lambda fields: fields["adaptation"].update(head_rate=-1.0)), "head_rate"),
         (_edit(lambda fields: fields["adaptation"].pop("order")), "order"),
+        (_edit(lambda fields: fields["adaptation"].pop("stock_view")), "stock_view"),
+        (_edit(lambda fields: fields["adaptation"].update(stock_view="yes")), "stock_view"),
         (_edit(lambda fields: fields.update(surprise=1)), "surprise"),
         (_edit(lambda fields: fields["encoder"].update(surprise=1)), "surprise"),
         (_edit(lambda fields: fields["hyperparameters"].update(steps="20")), "steps"),
         (_edit(lambda fields: fields["hyperparameters"].update(steps=-1)), "steps"),
+        (_edit(lambda fields: fields["hyperparameters"].update(label_text_weight=2.0)), "label_text_weight"),
         (_edit(lambda fields: fields["hyperparameters"].update(abstain_threshold=1.5)), "abstain_threshold"),
         (_edit(lambda fields: fields.pop("learner")), "learner"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "malformed"),
@@ -214,6 +243,11 @@ def test_an_altered_manifest_is_refused(folder: Path, spoil: Callable[[Path], No
         (_edit(lambda fields: fields.update(learner="maml"), seal=True), r"lack learner\.head\.bias.*maml"),
         (_edit(lambda fields: fields["adaptation"].update(fast_layers=1), seal=True), "head.*1 fast"),
         (_edit(lambda fields: fields["adaptation"].update(trained_layers=3), seal=True), "3 layers.*has 2"),
+        (_edit(lambda fields: fields["adaptation"].update(stock_view=True), seal=True), "stock features.*train layers"),
+        (
+            _edit(lambda fields: fields["adaptation"].update(stock_view=True, trained_layers=1), seal=True),
+            r"lack body\.layers\.1",
+        ),
         (_edit(lambda fields: fields["adaptation"].update(trained_layers=1), seal=True), r"lack body\.layers\.1"),
         (_edit(lambda fields: fields["adaptation"].update(update_rule="magic"), seal=True), "magic"),
         (_edit(lambda fields: fields["encoder"].update(dim=33), seal=True), "33.*32"),
@@ -389,6 +423,8 @@ def test_an_encoder_that_cannot_be_loaded_makes_no_checkpoint(encoder_copy: Path
         (ModelSpec(placement="everything", fast_layers=3), InvalidModel),
         (ModelSpec(options=LearnerOptions(head_rate=float("nan"))), CheckpointInvalid),
         (ModelSpec(rank=0), CheckpointInvalid),
+        (ModelSpec(stock_view=True), InvalidModel),
+        (ModelSpec("maml", "everything", 1, trained_layers=1, stock_view=True), InvalidModel),
     ],
 )
 def test_a_spec_that_no_model_can_be_made_of_makes_no_checkpoint(
@@ -410,8 +446,15 @@ def _noisy(spec: ModelSpec, encoder_folder: Path, dtype: torch.dtype) -> dict[st
     return {name: (w + 0.1 * torch.randn(w.shape, generator=draw)).to(dtype) for name, w in slow.items()}
 
 
+def _features_at_start(model: MetaModel, slow: SlowWeights, texts: Sequence[TokenizedText]) -> torch.Tensor:
+    """What a task's texts come to before the first inner step."""
+    own = ({n.removeprefix(p): w for n, w in slow.items() if n.startswith(p)} for p in ("body.", "fast."))
+    assert isinstance(model.body, TextBody)
+    return model.features(slow, model.placement.start(*own), model.body.prepare(texts))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("spec", DEEP.values(), ids=DEEP)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_a_meta_trained_model_is_loaded_as_it_was_trained(
     tiny_encoder: Path, tmp_path: Path, spec: ModelSpec, dtype: torch.dtype
 ) -> None:
@@ -434,17 +477,51 @@ def test_a_meta_trained_model_is_loaded_as_it_was_trained(
     texts = plain.tokenize([TextInput("where is my card"), TextInput("why was I charged a fee, and where")])
     trained = make_text_model(spec, plain)
     whole = {name: weight.float() for name, weight in slow.items()}
-    fast_at_start = trained.placement.start(
-        *({n.removeprefix(p): w for n, w in whole.items() if n.startswith(p)} for p in ("body.", "fast."))
-    )
-    expected = trained.features(whole, fast_at_start, trained.body.prepare(texts))  # type: ignore[attr-defined]
-    found = loaded.model.features(
-        loaded.slow_weights,
-        fast_at_start,
-        loaded.model.body.prepare(texts),  # type: ignore[attr-defined]
-    )
+    expected = _features_at_start(trained, whole, texts)
+    found = _features_at_start(loaded.model, loaded.slow_weights, texts)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
-    assert float((expected - plain.encode_batch(texts)).abs().max()) > 1e-2, "else nothing was trained"
+    untrained = trained.initial_slow_weights(steps=UNTRAINED.steps)
+    before = _features_at_start(trained, untrained, texts)
+    assert float((expected - before).abs().max()) > 1e-2, "else nothing was trained"
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained(
+    tiny_encoder: Path, tmp_path: Path, layers: int, dtype: torch.dtype, normalize: bool
+) -> None:
+    spec, how = ModelSpec(trained_layers=layers, stock_view=True), EncoderSettings(64, normalize)
+    slow = _noisy(spec, tiny_encoder, dtype)
+    _write(tmp_path / "new", tiny_encoder, spec=spec, slow_weights=slow, settings=how)
+    loaded, plain = Checkpoint(tmp_path / "new", CPU), Encoder(tiny_encoder, how, CPU)
+    assert (loaded.encoder.dim, loaded.manifest.encoder.dim) == (64, 32)
+    texts = plain.tokenize([TextInput("where is my card"), TextInput("a fee"), TextInput("why was I charged a fee")])
+    trained = make_text_model(spec, plain)
+    whole = {name: weight.float() for name, weight in slow.items()}
+    assert isinstance(trained.body, TextBody)
+    expected = trained.features(whole, {}, trained.body.prepare(texts))
+    found = loaded.encoder.encode_batch(texts)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert not found.requires_grad
+    # The first half is the stock encoder's, as much of it as the trained half leaves
+    share = whole["body.trained_share"].sigmoid()
+    torch.testing.assert_close(found[:, :32], (1 - share).sqrt() * plain.encode_batch(texts), atol=1e-6, rtol=0)
+    # Nothing of the body is left that would be a function of weights
+    assert isinstance(loaded.model.body, TextBody)
+    assert (loaded.model.body.layers, loaded.model.body.dim, loaded.model.body.stock_view) == (0, 64, False)
+    torch.testing.assert_close(_features_at_start(loaded.model, loaded.slow_weights, texts), expected)
+    assert not [name for name in loaded.slow_weights if name.startswith("body.")]
+    # And a task adapts and is answered as in training
+    support = ["where is my card", "my card is late", "why a fee", "what fee is this"]
+    targets, ones = torch.tensor([0, 0, 1, 1]), torch.ones(4)
+    answers = []
+    for model, weights in ((trained, whole), (loaded.model, loaded.slow_weights)):
+        assert isinstance(model.body, TextBody)
+        prepared = PreparedSet(model.body.prepare(plain.tokenize([*map(TextInput, support)])), targets, ones, 2)
+        fast = collect(model.adapt(weights, prepared, model.start(weights, prepared), steps=5)).fast_weights
+        answers.append(model.outputs(weights, fast, model.body.prepare(texts)))
+    torch.testing.assert_close(answers[1], answers[0], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("learner", sorted(LEARNERS))
@@ -454,10 +531,13 @@ def test_every_learner_has_a_checkpoint(tiny_encoder: Path, tmp_path: Path, lear
     assert loaded.learner.name == written.learner == learner
     draw = torch.Generator().manual_seed(0)
     expected = make_learner(learner).initial_slow_weights(32, {}, steps=UNTRAINED.steps, draw=draw)
-    assert loaded.slow_weights.keys() == {f"learner.{name}" for name in expected}
+    found = {name for name in loaded.slow_weights if name.startswith("learner.")}
+    assert found == {f"learner.{name}" for name in expected}
+    assert {"prior.log_weight", "prior.fade"} <= loaded.slow_weights.keys()
+    assert loaded.slow_weights.keys() == loaded.model.initial_slow_weights(steps=UNTRAINED.steps).keys()
 
 
-@pytest.mark.parametrize("spec", DEEP.values(), ids=DEEP)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_slow_weights_that_are_not_the_models_are_refused_by_name(
     tiny_encoder: Path, tmp_path: Path, spec: ModelSpec
 ) -> None:
@@ -481,14 +561,17 @@ def test_slow_weights_that_are_not_the_models_are_refused_by_name(
     ("change", "says"),
     [
         (lambda slow: {**slow, "learner.more": torch.ones(1)}, r"learner\.more"),
-        (lambda slow: {"learner.log_scale": slow["learner.log_scale"]}, r"lack learner\.log_head_rate"),
+        (lambda slow: {n: w for n, w in slow.items() if n != "learner.log_head_rate"}, r"lack learner\.log_head_rate"),
+        (lambda slow: {n: w for n, w in slow.items() if n != "prior.fade"}, r"lack prior\.fade"),
+        (lambda slow: {**slow, "prior.log_weight": torch.tensor(torch.nan)}, r"prior\.log_weight.*finite"),
+        (lambda slow: {**slow, "body.trained_share": torch.zeros(())}, r"body\.trained_share, for which"),
         (
             lambda slow: {**slow, "learner.log_scale": torch.ones(1)},
             r"learner\.log_scale has the shape \(1,\), not \(\)",
         ),
         (lambda slow: {**slow, "learner.log_scale": torch.tensor(torch.inf)}, r"learner\.log_scale.*finite"),
         (lambda slow: {**slow, "learner.log_scale": torch.tensor(4)}, r"learner\.log_scale.*floating"),
-        (lambda slow: {"log_scale": slow["learner.log_scale"]}, r"lack learner"),
+        (lambda slow: {n.removeprefix("learner."): w for n, w in slow.items()}, r"lack learner"),
     ],
 )
 def test_a_sealed_folder_with_other_slow_weights_is_refused(
@@ -550,9 +633,20 @@ def test_every_shipped_checkpoint_loads_and_is_what_it_says(folder: Path) -> Non
 def test_the_default_checkpoint_has_the_constants_that_were_chosen_for_it() -> None:
     loaded = Checkpoint(resolve_checkpoint(DEFAULT_CHECKPOINT), CPU)
     assert loaded.manifest.spec == ModelSpec()
-    assert {name: float(weight.exp()) for name, weight in loaded.slow_weights.items()} == {
-        "learner.log_scale": pytest.approx(4.0),
-        "learner.log_head_rate": pytest.approx(2.0),
+    constants = {name: float(weight.exp()) for name, weight in loaded.slow_weights.items() if "log_" in name}
+    assert (
+        constants
+        | {
+            "learner.log_scale": pytest.approx(4.0),
+            "learner.log_head_rate": pytest.approx(2.0),
+            "prior.log_weight": pytest.approx(2.0),
+        }
+        == constants
+    )
+    assert float(loaded.slow_weights["prior.fade"]) == 0
+    assert {name for name in loaded.slow_weights if name.startswith("learner.")} == {
+        "learner.log_scale",
+        "learner.log_head_rate",
     }
 
 

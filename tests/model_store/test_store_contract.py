@@ -127,6 +127,23 @@ def test_an_empty_support_set_is_not_an_absent_one(store: TaskStore) -> None:
     assert store.load_support("acme", "bank", 1) == b""
 
 
+def test_an_accuracy_that_there_is_none_of_is_kept_as_none(store: TaskStore) -> None:
+    made = new_version(version=1)
+    without = replace(made, version=replace(made.version, n_support=0, support_accuracy=None))
+    store.commit(without, expected_version=0)
+    commit(store, version=2)
+    found, later = store.version("acme", "bank", 1), store.version("acme", "bank", 2)
+    assert found == without.version
+    assert found is not None
+    assert found.support_accuracy is None
+    assert later is not None
+    assert later.support_accuracy == 1 / 3
+    assert [version.support_accuracy for version in store.versions("acme", "bank")] == [1 / 3, None]
+    record = store.task("acme", "bank")
+    assert record is not None
+    assert record.current.support_accuracy == 1 / 3
+
+
 def test_an_empty_answer_is_kept_like_any_other(store: TaskStore) -> None:
     commit(store, idempotent=IdempotentAnswer("key", b"", 60))
     assert store.idempotent_answer("acme", "key") == b""

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from metalearn.model_spec import ModelSpec
-from model_store.checkpoint import UNTRAINED, read_manifest
+from model_store.checkpoint import read_manifest
 from service.settings import PREFIX
 from tests.conftest import MakeCheckpoint
 from tests.metalearn.tasks.test_fixed import write_task
@@ -78,7 +78,7 @@ def test_random_episodes(handful: Handful, tasks: Path, tiny_checkpoint: Path) -
         "learner": "protomaml",
         "steps": 2,
         "learning_rate": None,
-        "label_text_weight": UNTRAINED.label_text_weight,
+        "label_text": True,
         "device": "cpu",
         "threads": 1,
     }
@@ -96,7 +96,7 @@ def test_options_reach_the_adaptation(handful: Handful, tasks: Path) -> None:
     words = ("--tasks", str(tasks), "--shots", "3", *SHORT)
     plain = evaluated(handful, *words)
     without = evaluated(handful, *words, "--no-label-text")
-    assert without["settings"]["label_text_weight"] == 0
+    assert without["settings"]["label_text"] is False
     faster = evaluated(handful, *words, "--learning-rate", "0.25")
     assert faster["settings"]["learning_rate"] == 0.25
     other = evaluated(handful, *words, "--learner", "anil")

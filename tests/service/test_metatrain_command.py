@@ -1,6 +1,7 @@
 """``handful metatrain`` as a user runs it: processes, signals, files."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -95,6 +96,7 @@ def test_a_run_ends_in_a_checkpoint_that_serves_and_tells_what_it_was_trained_on
     mixed = ["--unlabelled", str(folders / "plain.txt"), "--unlabelled-share", "0.5", "--guard-every", "5"]
     more = ["--contrastive-weight", "0.1", "--out-of-scope-share", "0.5", "--label-text-share", "0.5"]
     done = run(command(folders, tiny_encoder, out, "--steps", "10", *valid, *mixed, *more))
+    assert "bfloat16" not in done.stderr
     told = json.loads(done.stdout)
     manifest = read_manifest(out)
     assert told["fingerprint"] == manifest.fingerprint
@@ -118,6 +120,55 @@ def test_a_run_ends_in_a_checkpoint_that_serves_and_tells_what_it_was_trained_on
     again = run(command(folders, tiny_encoder, out, "--steps", "10"), check=False)
     assert again.returncode != 0
     assert "resume it, or choose another folder" in again.stderr.replace("\n", " ")
+
+
+def test_a_run_with_a_stock_view_ends_in_a_checkpoint_whose_encoder_has_both_views(
+    folders: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "made"
+    more = ["--stock-view", "--splits", "3", "--label-text-share", "1", "--bf16", "--learner-learning-rate", "0.1"]
+    done = run(command(folders, tiny_encoder, out, "--steps", "4", *more))
+    warned = "this CPU has no bfloat16 instructions" in " ".join(done.stderr.split())
+    assert warned is (torch.backends.cpu.get_cpu_capability() in {"DEFAULT", "AVX2"})
+    config = json.loads((out / "training" / "config.json").read_text())
+    assert (config["stock_view"], config["splits"], config["bf16"]) == (True, 3, True)
+    checkpoint = Checkpoint(out, torch.device("cpu"))
+    assert checkpoint.manifest.spec.stock_view
+    assert (checkpoint.manifest.encoder.dim, checkpoint.encoder.dim) == (32, 64)
+    stored = safetensors.torch.load(weights_of(out))
+    stock = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
+    trained, own = stored["body.layers.1.output.weight"], stock["encoder.layer.1.output.dense.weight"]
+    assert not torch.equal(trained, own)
+    assert torch.equal(checkpoint.encoder.upper_weights(1)["layers.1.output.weight"], own), "the stock view stays"
+    for name, start in (("body.trained_share", 0.0), ("prior.log_weight", math.log(2)), ("prior.fade", 0.0)):
+        assert float(stored[name]) != pytest.approx(start, abs=1e-6), f"{name} was not trained"
+
+
+def test_an_averaged_run_ends_in_a_checkpoint_of_the_averages(
+    folders: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    decay, newest = 0.9, {}
+    for steps in (1, 2):
+        out = tmp_path / f"plain-{steps}"
+        run(command(folders, tiny_encoder, out, "--steps", str(steps), "--schedule", "constant"))
+        newest[steps] = safetensors.torch.load(weights_of(out))
+    averaged = tmp_path / "averaged"
+    told = run(
+        command(folders, tiny_encoder, averaged, "--steps", "2", "--schedule", "constant", "--average", str(decay))
+    )
+    assert json.loads(told.stdout)["fingerprint"] == read_manifest(averaged).fingerprint
+    assert json.loads((averaged / "training" / "config.json").read_text())["average"] == decay
+    found = safetensors.torch.load(weights_of(averaged))
+    assert found.keys() == newest[2].keys()
+    stock = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
+    name = "body.layers.1.output.weight"
+    expected = stock["encoder.layer.1.output.dense.weight"].double()
+    for step in range(2):
+        warmed_up = min(decay, (1 + step) / (10 + step))
+        expected = warmed_up * expected + (1 - warmed_up) * newest[step + 1][name].double()
+    torch.testing.assert_close(found[name].double(), expected, atol=1e-7, rtol=1e-5)
+    assert not torch.equal(found[name], newest[2][name])
+    Checkpoint(averaged, torch.device("cpu"))
 
 
 @pytest.mark.slow
@@ -209,6 +260,9 @@ def test_two_processes_train_as_one(folders: Path, tiny_encoder: Path, tmp_path:
         (["--ways", "many"], "'many' is neither a number nor LOW-HIGH"),
         (["--trained-layers", "9"], "9 layers were asked for; the encoder has 2"),
         (["--placement", "modulations", "--fast-layers", "0"], "does not go with 0 fast layers"),
+        (["--stock-view", "--trained-layers", "0"], "train layers, and adapt the head alone"),
+        (["--stock-view", "--placement", "modulations"], "train layers, and adapt the head alone"),
+        (["--splits", "0"], "greater than or equal to 1"),
         (["--learner", "reptile", "--rates", "learned"], "its inner rates are fixed"),
         (["--learner", "ridge", "--update-rule", "adam"], "takes no inner steps"),
         (["--open-licences-only"], "open"),

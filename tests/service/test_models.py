@@ -1,28 +1,41 @@
 """The engine's models and its forward pass: the shapes that adapters must have, and rows that go each its own way."""
 
 from collections.abc import Sequence
-from typing import get_args
+from pathlib import Path
+from typing import NamedTuple, get_args
 
 import pytest
 import torch
 
-from metalearn.body import MlpBody
-from metalearn.encoder import TokenizedText
+from metalearn.adaptation import plan_support, prepared_support
+from metalearn.body import MlpBody, TextBody
+from metalearn.encoder import Encoder, EncoderSettings, TokenizedText
 from metalearn.errors import UnknownLearner
+from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.meta_model import MetaModel, PreparedSet
-from metalearn.model_spec import ModelSpec
+from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import HeadOnly, PlacementName
-from metalearn.types import Adapter, TextInput
-from model_store.checkpoint import Checkpoint
+from metalearn.types import Adapter, Example, SupportSet, TextInput
+from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter
 from model_store.errors import AdapterCorrupt
 from service.engine.forward import class_probabilities
 from service.engine.models import LoadedModel, Models
-from tests.conftest import SUPPORT, MakeCheckpoint
+from tests.conftest import SUPPORT, MakeCheckpoint, StartService
+from tests.metalearn.test_placement import moved
+from tests.service.conftest import TEXTS, adapt, predict
 
 CPU = torch.device("cpu")
 PLACEMENTS: tuple[PlacementName, ...] = get_args(PlacementName)
+
+
+class Beside(NamedTuple):
+    """A checkpoint folder, and the model with its slow weights as it was trained."""
+
+    folder: Path
+    trained: MetaModel
+    slow: dict[str, torch.Tensor]
 
 
 def models_of(make_checkpoint: MakeCheckpoint, placement: PlacementName) -> Models:
@@ -31,13 +44,34 @@ def models_of(make_checkpoint: MakeCheckpoint, placement: PlacementName) -> Mode
     return Models(Checkpoint(make_checkpoint(spec), CPU))
 
 
+@pytest.fixture
+def beside(tiny_encoder: Path, tmp_path: Path) -> Beside:
+    """A meta-trained layer beside the stock one: no slow weight is where it began."""
+    spec, how = ModelSpec(trained_layers=1, stock_view=True), EncoderSettings(max_tokens=64)
+    trained = make_text_model(spec, Encoder(tiny_encoder, how, CPU))
+    slow = moved(trained.initial_slow_weights(steps=UNTRAINED.steps), by=0.1)
+    write_checkpoint(
+        tmp_path / "beside",
+        name="beside",
+        spec=spec,
+        hyperparameters=UNTRAINED,
+        encoder_source=str(tiny_encoder),
+        encoder_licence="none",
+        card="# beside\n",
+        slow_weights=slow,
+        settings=how,
+    )
+    return Beside(tmp_path / "beside", trained, slow)
+
+
 def random_adapter(models: Models, learner: str, n_classes: int, seed: int, n_texts: int | None = None) -> Adapter:
     """What a task might own: nothing of it is where it started."""
     loaded = models.of(learner)
     draw = torch.Generator().manual_seed(seed)
     n_texts = n_texts or n_classes + seed % 3
-    features = torch.nn.functional.normalize(torch.randn(n_texts, 32, generator=draw), dim=1)
-    on_features = MetaModel(MlpBody((32,)), loaded.model.placement, loaded.model.learner)
+    dim = loaded.body.dim
+    features = torch.nn.functional.normalize(torch.randn(n_texts, dim, generator=draw), dim=1)
+    on_features = MetaModel(MlpBody((dim,)), loaded.model.placement, loaded.model.learner)
     support = PreparedSet(features, torch.arange(n_texts) % n_classes, torch.ones(n_texts), n_classes)
     fast_weights, _ = on_features.start(loaded.slow_weights, support)
     moved = {name: w + 0.05 * torch.rand(w.shape, generator=draw) for name, w in fast_weights.items()}
@@ -124,7 +158,7 @@ def test_hidden_states_are_not_kept_where_nothing_is_left_to_run(make_checkpoint
         models = models_of(make_checkpoint, placement)
         tokenized = models.checkpoint.encoder.tokenize(texts)
         width = max(len(text.ids) for text in tokenized)
-        batch = models.of().begin(tokenized)
+        batch = models.of().body.begin(tokenized)
         assert batch.hidden.shape == (len(texts), 1 if placement == "head" else width, 32)
         # Either way the features are the encoder's own, as long as no fast weight has moved
         inputs = models.of().body.joined([range(len(texts))], [batch])
@@ -164,6 +198,66 @@ def test_rows_of_many_tasks_are_answered_as_each_alone(
     same = [texts[3]] * 4
     for found, adapter in zip(class_probabilities(models, same, rows[:4]), rows, strict=False):
         assert found == pytest.approx(_by_definition(models.of(adapter.learner), adapter, texts[3]), abs=1e-5)
+
+
+def test_rows_of_many_tasks_are_answered_beside_the_stock_view_as_each_alone(beside: Beside) -> None:
+    models = Models(Checkpoint(beside.folder, CPU))
+    assert not models.of().is_deep
+    adapters = [random_adapter(models, learner, 2 + i % 5, i) for i, learner in enumerate(sorted(LEARNERS))]
+    words = ["why", "was", "my", "new", "virtual", "card", "charged", "an", "extra", "fee"]
+    texts = models.checkpoint.encoder.tokenize([TextInput(" ".join(words[: 1 + i % 10])) for i in range(37)])
+    rows = [adapters[(5 * i) % len(adapters)] for i in range(37)]
+    together = class_probabilities(models, texts, rows)
+    assert isinstance(beside.trained.body, TextBody)
+    features = beside.trained.features(beside.slow, {}, beside.trained.body.prepare(texts))
+    for i, (text, adapter, found) in enumerate(zip(texts, rows, together, strict=True)):
+        loaded = models.of(adapter.learner)
+        assert loaded.body.dim == 64
+        assert found == pytest.approx(_by_definition(loaded, adapter, text), abs=1e-5)
+        # The features are those that were trained, whoever reads them
+        with torch.no_grad():
+            logits = loaded.model.learner.logits(adapter.fast_weights, features[i : i + 1])
+        assert found == pytest.approx(logits.softmax(dim=1)[0].tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("learner", sorted(LEARNERS))
+def test_adapters_made_beside_the_stock_view_are_stored_and_read_again(beside: Beside, learner: str) -> None:
+    models = Models(Checkpoint(beside.folder, CPU))
+    for n_classes, n_texts in SIZES[:4]:
+        adapter = random_adapter(models, learner, n_classes, 0, n_texts)
+        shapes = {name: tuple(weight.shape) for name, weight in adapter.fast_weights.items()}
+        assert models.shapes(learner).fit(shapes, n_classes), (n_classes, n_texts, shapes)
+        again = _as_stored(adapter, models)
+        for name, weight in adapter.fast_weights.items():
+            assert torch.equal(again.fast_weights[name], weight)
+
+
+@pytest.mark.parametrize("use_label_text", [False, True])
+def test_a_service_answers_beside_the_stock_view_as_the_model_that_was_trained(
+    start_service: StartService, beside: Beside, use_label_text: bool
+) -> None:
+    client = start_service(checkpoint=str(beside.folder))
+    made = adapt(client, steps=5, use_label_text=use_label_text)
+    # The same support set under the model as it was in training
+    model, slow = beside.trained, beside.slow
+    assert isinstance(model.body, TextBody)
+    support = SupportSet(tuple(Example(TextInput(e["text"]), e["label"]) for e in SUPPORT))
+    plan = plan_support(support, use_label_text=use_label_text)
+    tokenize = model.body.encoder.tokenize
+    prepared = prepared_support(plan, model.body.prepare(tokenize(plan.inputs)))
+    result = collect(model.adapt(slow, prepared, model.start(slow, prepared), steps=5))
+    assert made["losses"] == pytest.approx(result.losses.tolist(), abs=1e-4)
+    queries = model.body.prepare(tokenize([TextInput(text) for text in TEXTS]))
+    with torch.no_grad():
+        fast = model.answering(slow, result.fast_weights, prepared)
+        expected = model.outputs(slow, fast, queries).softmax(dim=1).tolist()
+    for prediction, row in zip(predict(client)["predictions"], expected, strict=True):
+        # Served heads are numbers of half precision
+        assert [prediction["scores"][label] for label in support.labels] == pytest.approx(row, abs=5e-3)
+    # Another process reads it from the store, and answers alike
+    again = predict(start_service(checkpoint=str(beside.folder)))["predictions"]
+    for one, other in zip(again, predict(client)["predictions"], strict=True):
+        assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)
 
 
 def test_the_frozen_layers_run_once_for_all_tasks(

@@ -30,7 +30,7 @@ def feed(encoder: Encoder, *, strategy: Strategy = "uniform", label_text_share: 
     """Over four groups."""
     sampler = EpisodeSampler(tasks(["a", "b", "c", "d"]), SamplerSettings(ways=(2, 3), strategy=strategy), seed=5)
     body = TextBody(encoder, 1)
-    return EpisodeFeed(body, sampler, label_text_weight=2.0, label_text_share=label_text_share, seed=5)
+    return EpisodeFeed(body, sampler, label_text_share=label_text_share, seed=5)
 
 
 def test_an_episode_depends_on_its_index_alone(encoder: Encoder) -> None:
@@ -63,9 +63,10 @@ def test_label_words_stand_in_the_stated_share_of_episodes(encoder: Encoder) -> 
         prepared, episode = fed(index), fed.episode(index)
         extra = prepared.support.targets.shape[0] - len(episode.support.inputs)
         assert extra in {0, episode.n_classes}
+        assert prepared.support.label_texts == extra
+        assert bool((prepared.support.weights == 1).all()), "what they count is the model's to say"
         if extra:
             with_words += 1
-            assert prepared.support.weights[-extra:].tolist() == [2.0] * extra
             assert sorted(prepared.support.targets[-extra:].tolist()) == list(range(extra))
     assert 10 < with_words < 30
 

@@ -1,0 +1,95 @@
+"""SetFit on the episodes of a file.
+
+PYTHON -m benchmarks.peers.run_setfit --episodes FILE --out FILE --encoder FOLDER
+
+PYTHON is that of an environment with ``requirements-setfit.txt``. Settings are SetFit's documented defaults: one epoch
+over all pairs (oversampling), pairs in batches of 16, a learning rate of 2e-5 for the body, scikit-learn's logistic
+regression as head. What is timed is ``Trainer.train``; loading the encoder is not.
+"""
+
+import argparse
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import setfit  # type: ignore[import-not-found]
+import torch
+from datasets import Dataset  # type: ignore[import-not-found]
+from sentence_transformers import SentenceTransformer
+from setfit import SetFitModel, Trainer, TrainingArguments
+from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+
+from benchmarks.comparison import Answer, LeftOut, run
+from benchmarks.episodes import Episode, read_episodes
+from benchmarks.peers.pairs import joined
+
+
+class SetFit:
+    """SetFit, starting from the stock encoder each time."""
+
+    name = "setfit"
+
+    def __init__(self, encoder: Path, device: str, max_pairs: int | None) -> None:
+        """Takes settings.
+
+        Args:
+            encoder: Folder of a sentence-transformers model; pooling and normalization are as it says.
+            device: Where torch computes.
+            max_pairs: Leave out what one epoch has more pairs of; None for no bound.
+        """
+        self.setting = f"SetFit {setfit.__version__}, defaults, {device}"
+        self.threads = torch.get_num_threads()
+        self._encoder = encoder
+        self._device = device
+        self._max_pairs = max_pairs
+
+    def answer(self, episode: Episode) -> Answer:
+        """See ``Method``."""
+        labels = episode.labels
+        pairs = pairs_of_epoch([row.label for row in episode.support])
+        if self._max_pairs is not None and pairs > self._max_pairs:
+            raise LeftOut(f"an epoch has {pairs:,} pairs")
+        body = SentenceTransformer(str(self._encoder), device=self._device)
+        model = SetFitModel(model_body=body, model_head=LogisticRegression(), labels=list(labels))
+        support = Dataset.from_dict(
+            {
+                "text": [joined(row) for row in episode.support],
+                "label": [labels.index(row.label) for row in episode.support],
+            }
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            # What is set here changes no weight: neither logs nor files are wanted
+            arguments = TrainingArguments(
+                output_dir=folder, num_epochs=1, report_to="none", save_strategy="no", show_progress_bar=False
+            )
+            trainer = Trainer(model=model, args=arguments, train_dataset=support)
+            began = time.perf_counter()
+            trainer.train()
+            adapt_s = time.perf_counter() - began
+        began = time.perf_counter()
+        predicted = [str(label) for label in model.predict([joined(row) for row in episode.queries])]
+        return Answer(predicted, adapt_s, time.perf_counter() - began)
+
+
+def pairs_of_epoch(labels: list[str]) -> int:
+    """Pairs that SetFit's oversampling makes: twice as many as there are of the more frequent kind."""
+    positive = sum(count * (count + 1) // 2 for count in Counter(labels).values())
+    negative = len(labels) * (len(labels) + 1) // 2 - positive
+    return 2 * max(positive, negative)
+
+
+def main() -> None:
+    """Answers what the file of outcomes has no line of yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=Path, required=True, help="written by python -m benchmarks.accuracy")
+    parser.add_argument("--out", type=Path, required=True, help="file of outcomes; lines are added to it")
+    parser.add_argument("--encoder", type=Path, required=True, help="folder of the stock encoder")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--max-pairs", type=int, help="leave out episodes of more pairs an epoch")
+    options = parser.parse_args()
+    run(SetFit(options.encoder, options.device, options.max_pairs), read_episodes(options.episodes), options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Specs: what a model is made of, and what does not go together."""
+
+import pytest
+
+from metalearn.body import TextBody
+from metalearn.encoder import Encoder
+from metalearn.errors import InvalidModel
+from metalearn.label_text import LabelTextPrior
+from metalearn.learners import LEARNERS
+from metalearn.model_spec import ModelSpec, make_text_model
+
+BESIDE = ModelSpec(trained_layers=1, stock_view=True)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ModelSpec(stock_view=True),
+        ModelSpec("ridge", stock_view=True),
+        ModelSpec("protomaml", "modulations", 1, stock_view=True),
+        ModelSpec("protomaml", "modulations", 1, trained_layers=2, stock_view=True),
+        ModelSpec("maml", "everything", 1, trained_layers=1, stock_view=True),
+        ModelSpec("maml", "low_rank", 2, trained_layers=1, stock_view=True),
+    ],
+)
+def test_a_stock_view_without_trained_layers_or_with_fast_ones_is_refused(encoder: Encoder, spec: ModelSpec) -> None:
+    with pytest.raises(InvalidModel, match="train layers, and adapt the head alone"):
+        make_text_model(spec, encoder)
+
+
+@pytest.mark.parametrize("learner", sorted(LEARNERS))
+def test_a_stock_view_doubles_the_features_of_any_learner(encoder: Encoder, learner: str) -> None:
+    model = make_text_model(ModelSpec(learner, trained_layers=1, stock_view=True), encoder)
+    assert isinstance(model.body, TextBody)
+    assert (model.body.layers, model.body.dim, model.body.stock_view) == (1, 64, True)
+    slow = model.initial_slow_weights(steps=3)
+    assert "body.trained_share" in slow
+    alone = make_text_model(ModelSpec(learner, trained_layers=1), encoder)
+    assert slow.keys() == alone.initial_slow_weights(steps=3).keys() | {"body.trained_share"}
+
+
+def test_what_is_served_takes_trained_layers_as_given(encoder: Encoder) -> None:
+    served = make_text_model(BESIDE.serving(), encoder)
+    assert BESIDE.serving() == ModelSpec()
+    assert isinstance(served.body, TextBody)
+    assert (served.body.layers, served.body.dim) == (0, 32)
+    deep = ModelSpec("maml", "everything", 1, trained_layers=2)
+    assert deep.serving() == ModelSpec("maml", "everything", 1)
+
+
+@pytest.mark.parametrize("learner", sorted(LEARNERS))
+def test_every_model_that_classifies_weighs_label_texts(encoder: Encoder, learner: str) -> None:
+    model = make_text_model(ModelSpec(learner), encoder)
+    assert model.prior == LabelTextPrior()
+    assert {"prior.log_weight", "prior.fade"} <= model.initial_slow_weights(steps=3).keys()
