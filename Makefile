@@ -30,8 +30,9 @@ install-dev: $(VENV)/.installed-dev ## Install what tests and benchmarks need, t
 serve: install ## Start the server on 127.0.0.1:8000
 	@exec $(BIN)/handful serve
 
-test: install-dev ## Run the tests
-	$(BIN)/python -m pytest
+# One thread for each process: two that share cores wait for each other at every barrier
+test: install-dev ## Run the tests, one process per core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 test-slow: install-dev ## Run whole runs of meta-training, killed and resumed
 	$(BIN)/python -m pytest -m slow

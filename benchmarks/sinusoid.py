@@ -103,6 +103,9 @@ class _BodyAbreast:
     def concatenated(self, first: Tensor, second: Tensor) -> Tensor:
         return torch.cat([first, second])
 
+    def some(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        return inputs[rows]
+
 
 @dataclass(frozen=True)
 class _LearnerAbreast:

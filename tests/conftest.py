@@ -1,5 +1,11 @@
 """Fixtures that all tests share: a tiny checkpoint, real stores, a service inside this process."""
 
+import os
+
+# Given to the processes of pytest-xdist, and taken by rich for good when it is imported
+os.environ.pop("COLUMNS", None)
+os.environ.pop("LINES", None)
+
 from jaxtyping import install_import_hook
 
 # Shapes and types in annotations are checked at run time; has to come before the package is imported
