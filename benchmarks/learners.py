@@ -54,7 +54,8 @@ LEARNERS: dict[str, list[str]] = {
     "protomaml": ["--learner", "protomaml"],
     "maml": ["--learner", "maml", *ONE_LAYER],
     "fomaml": ["--learner", "fomaml", *ONE_LAYER],
-    "reptile": ["--learner", "reptile", *ONE_LAYER, "--learning-rate", "3e-4"],
+    # Whole-batch steps taught it nothing that holds (docs/log.md)
+    "reptile": ["--learner", "reptile", *ONE_LAYER, "--update-rule", "minibatch_sgd", "--inner-steps", "6"],
     "anil": ["--learner", "anil"],
     "metasgd": ["--learner", "metasgd"],
     "prototypical": ["--learner", "prototypical"],
