@@ -22,11 +22,11 @@ from statistics import fmean, median
 import torch
 
 from metalearn.adaptation import prepare_episode, prepare_episode_support
-from metalearn.body import TextBody
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluate import adapted, score
 from metalearn.intervals import Difference, paired_difference
-from metalearn.meta_model import MetaModel, PreparedEpisode
+from metalearn.meta_model import MetaModel
+from metalearn.tasks.episode import usable_classes
 from metalearn.tasks.labelled import read_tasks
 from metalearn.tasks.plan import EpisodePlan
 from metalearn.tasks.task import Task
@@ -119,35 +119,29 @@ def untrained(trained: Path) -> Path:
     return out
 
 
-def accuracies(folder: Path, episodes: "PreparedEpisodes") -> dict[tuple[str, int], float]:
+def accuracies(folder: Path, episodes: Mapping[tuple[str, int], Episode]) -> dict[tuple[str, int], float]:
     """Of each validation episode, without label text; an episode that could not be adapted on is wholly wrong."""
     checkpoint = Checkpoint(folder, torch.device("cpu"))
     model: MetaModel = checkpoint.model
-    keys, prepared = episodes.of(model.body)  # type: ignore[arg-type]
-    scores = score(model, checkpoint.slow_weights, prepared, steps=checkpoint.manifest.hyperparameters.steps)
-    return {key: found.accuracy or 0.0 for key, found in zip(keys, scores, strict=True)}
+    steps = checkpoint.manifest.hyperparameters.steps
+    found = {}
+    for key, episode in episodes.items():
+        prepared = prepare_episode(model.body, episode)  # type: ignore[arg-type]
+        (scores,) = score(model, checkpoint.slow_weights, [prepared], steps=steps)
+        found[key] = scores.accuracy or 0.0
+    return found
 
 
-class PreparedEpisodes:
-    """Validation episodes after the frozen layers, which no run changes: encoded once for all runs."""
-
-    def __init__(self, tasks: Sequence[Task], plan: EpisodePlan) -> None:
-        self._drawn: dict[tuple[str, int], Episode] = {}
-        for task in tasks:
-            with suppress(InvalidEpisode):  # it has fewer classes than an episode needs
-                self._drawn |= {(task.name, index): plan.episode(task, 5, index) for index in range(plan.episodes)}
-        self._prepared: dict[int, list[PreparedEpisode]] = {}
-
-    @property
-    def tasks(self) -> set[str]:
-        """Names of the tasks that have episodes."""
-        return {task for task, _ in self._drawn}
-
-    def of(self, body: TextBody) -> tuple[list[tuple[str, int]], list[PreparedEpisode]]:
-        """Task and index of each episode, and the episodes as a body reads them."""
-        if body.layers not in self._prepared:
-            self._prepared[body.layers] = [prepare_episode(body, episode) for episode in self._drawn.values()]
-        return list(self._drawn), self._prepared[body.layers]
+def draw_episodes(tasks: Sequence[Task], *, queries: int, episodes: int) -> dict[tuple[str, int], Episode]:
+    """By task and index; of at most 5 ways, so that tasks of few classes have a say, too."""
+    drawn: dict[tuple[str, int], Episode] = {}
+    for task in tasks:
+        if task.objective != "classification":
+            continue
+        plan = EpisodePlan(ways=min(5, len(usable_classes(task, 6))), shots=(5,), queries=queries, episodes=episodes)
+        with suppress(InvalidEpisode):  # it has fewer texts than an episode needs
+            drawn |= {(task.name, index): plan.episode(task, 5, index) for index in range(episodes)}
+    return drawn
 
 
 def compared(
@@ -238,10 +232,9 @@ def main() -> None:
     runs[PLAIN_TEXT] = (LEARNERS["protomaml"], texts)
     wanted = arguments.only or [*LEARNERS, PLAIN_TEXT]
     tasks = read_tasks([arguments.data / "valid"]).tasks
-    episodes = PreparedEpisodes(
-        tasks, EpisodePlan(ways=5, shots=(5,), queries=arguments.queries, episodes=arguments.episodes, seed=0)
-    )
-    five_way = next(task for task in tasks if task.name in episodes.tasks)
+    episodes = draw_episodes(tasks, queries=arguments.queries, episodes=arguments.episodes)
+    names = {task for task, _ in episodes}
+    five_way = next(task for task in tasks if task.name in names and len(usable_classes(task, 6)) >= 5)
     rows = []
     for name in wanted:
         options, sources = runs[name]
@@ -268,8 +261,8 @@ def main() -> None:
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
     )
     print(
-        f"{len(episodes.tasks)} validation tasks, {arguments.episodes} episodes of {arguments.queries} queries a class "
-        "each, 5-way 5-shot, without label text\n"
+        f"{len(names)} validation tasks, {arguments.episodes} episodes of {arguments.queries} queries a class "
+        "each, 5-way (or as many as the task has) 5-shot, without label text\n"
     )
     print(table(rows))
     if arguments.json:
