@@ -8,6 +8,7 @@ not made again, so the comparison can be stopped and gone on with.
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -50,12 +51,15 @@ ONE_LAYER = [
 """Weights below the head are adapted, in one layer: each inner step runs forward and backward through it, so that a
 second one would leave too few outer steps in the time."""
 
+SMALL_STEPS = ["--update-rule", "minibatch_sgd", "--inner-steps", "8", "--head-rate", "0.5", "--body-rate", "0.1"]
+"""On mini-batches, whose gradients point many ways: whole-batch rates leave the head far from where it should be."""
+
 LEARNERS: dict[str, list[str]] = {
     "protomaml": ["--learner", "protomaml"],
     "maml": ["--learner", "maml", *ONE_LAYER],
     "fomaml": ["--learner", "fomaml", *ONE_LAYER],
     # Whole-batch steps taught it nothing that holds (docs/log.md)
-    "reptile": ["--learner", "reptile", *ONE_LAYER, "--update-rule", "minibatch_sgd", "--inner-steps", "6"],
+    "reptile": ["--learner", "reptile", *ONE_LAYER, *SMALL_STEPS, "--learning-rate", "2e-4"],
     "anil": ["--learner", "anil"],
     "metasgd": ["--learner", "metasgd"],
     "prototypical": ["--learner", "prototypical"],
@@ -63,7 +67,7 @@ LEARNERS: dict[str, list[str]] = {
     "matching": ["--learner", "matching"],
     "ridge": ["--learner", "ridge"],
     "memory": ["--learner", "memory"],
-    "attention": ["--learner", "attention"],
+    "attention": ["--learner", "attention", "--learner-learning-rate", "3e-3"],
 }
 VARIANTS: dict[str, list[str]] = {
     "protomaml, modulations": ["--learner", "protomaml", "--placement", "modulations", "--fast-layers", "2"],
@@ -96,7 +100,13 @@ def train(name: str, arguments: Sequence[str], sources: Sequence[str], folder: P
         return out
     command = [sys.executable, "-m", "service", "metatrain", *sources, "--out", str(out), "--minutes", str(minutes)]
     print(f"training {name} for {minutes:g} minutes", file=sys.stderr, flush=True)
-    subprocess.run([*command, *SHARED, *arguments], check=True, stdout=subprocess.DEVNULL)
+    threads = str(torch.get_num_threads())
+    subprocess.run(
+        [*command, *SHARED, *arguments],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": threads},
+    )
     return out
 
 
@@ -221,9 +231,10 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=10, help="per validation task")
     parser.add_argument("--queries", type=int, default=8, help="per class of an episode")
     parser.add_argument("--only", nargs="+", choices=[*LEARNERS, *VARIANTS, PLAIN_TEXT])
+    parser.add_argument("--threads", type=int, default=2, help="of training and measuring")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(arguments.threads)
     labelled = ["--tasks", str(arguments.data / "train")]
     texts = [
         option for path in sorted((arguments.data / "unlabelled").glob("*.*")) for option in ("--unlabelled", str(path))
