@@ -11,9 +11,6 @@ from torch import Tensor
 
 from metalearn.encoder import Encoder, HiddenBatch, TokenizedText, batch_tokens, plan_batches, side_by_side
 
-TRAINED_SHARE = "trained_share"
-"""Name of the weight that says what share the trained features have beside the stock ones."""
-
 
 @runtime_checkable
 class Body(Protocol):
@@ -69,7 +66,7 @@ class TextBody:
             max_batch_tokens: Bound on rows times width of a padded batch; what suits the device by default.
             bf16: Multiply matrices in bfloat16; weights and features stay as they are.
             stock_view: Features of the encoder as it came stand beside those of the layers that are a function of
-                weights, so that what it knows is kept.
+                weights, in equal shares, so that what it knows is kept.
 
         Raises:
             ValueError: The encoder does not have so many layers.
@@ -88,9 +85,8 @@ class TextBody:
         return self.encoder.dim * (2 if self.stock_view else 1)
 
     def initial_weights(self, draw: torch.Generator) -> dict[str, Tensor]:
-        """The encoder's own, and equal shares."""
-        weights = {name: weight.clone() for name, weight in self.encoder.upper_weights(self.layers).items()}
-        return {**weights, TRAINED_SHARE: torch.zeros(())} if self.stock_view else weights
+        """The encoder's own."""
+        return {name: weight.clone() for name, weight in self.encoder.upper_weights(self.layers).items()}
 
     def prepare(self, texts: Sequence[TokenizedText]) -> HiddenTexts:
         """Runs the frozen layers, batch by batch."""
@@ -117,9 +113,8 @@ class TextBody:
         with self._precision():
             rows = torch.cat([self.encoder.finish_batch(batch, done, weights) for batch in inputs.batches])
             if self.stock_view:
-                with torch.no_grad():
-                    stock = torch.cat([self.encoder.finish_batch(b, done, compare=True) for b in inputs.batches])
-                rows = side_by_side(stock, rows, weights[TRAINED_SHARE])
+                stock = torch.cat([self.encoder.stock_features(batch, done) for batch in inputs.batches])
+                rows = side_by_side(stock, rows)
         return rows[inputs.order].float() if self.bf16 else rows[inputs.order]
 
     def _precision(self) -> AbstractContextManager[object]:

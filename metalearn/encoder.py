@@ -65,6 +65,11 @@ class HiddenBatch(NamedTuple):
         return HiddenBatch(self.hidden[rows], *masks)
 
 
+_STOCK_MIX = (1.0, 0.5, 0.5)
+"""What states count in the stock half of the features: after the last layer, the one before it, and the one before
+that. Chosen on validation tasks; see docs/log.md."""
+
+
 class Encoder:
     """A frozen transformer with mean pooling.
 
@@ -128,8 +133,7 @@ class Encoder:
             return self.finish_batch(self.begin_batch(texts, self.n_layers), self.n_layers)
         shared = self.n_layers - view.layers
         batch = self.begin_batch(texts, shared)
-        stock = self.finish_batch(batch, shared, compare=True)
-        return side_by_side(stock, self.finish_batch(batch, shared, view.weights), view.share)
+        return side_by_side(self.stock_features(batch, shared), self.finish_batch(batch, shared, view.weights))
 
     @torch.no_grad()
     def begin_batch(self, texts: Sequence[TokenizedText], layers: int) -> HiddenBatch:
@@ -145,12 +149,7 @@ class Encoder:
         return HiddenBatch(hidden, attended, second)
 
     def finish_batch(
-        self,
-        batch: HiddenBatch,
-        layers: int,
-        weights: Mapping[str, Tensor] | None = None,
-        *,
-        compare: bool = False,
+        self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None
     ) -> Float[Tensor, "texts dim"]:
         """Runs the layers after the first ``layers``, and pools; autograd may look on.
 
@@ -158,27 +157,38 @@ class Encoder:
             batch: What ``begin_batch`` made.
             layers: How many layers it has been through.
             weights: Take the place of the encoder's own, by the names of ``upper_weights``.
-            compare: Of a pair, give how far its two texts are apart in each dimension.
         """
-        attended, second = batch.attended, batch.second
-        hidden = self._model.run_layers(batch.hidden, attended, first=layers, weights=weights)
-        if second is None:
-            return self._pooled(hidden, attended)
-        is_pair = second.any(dim=1, keepdim=True)
-        everywhere = torch.ones_like(second) if attended is None else attended
-        features = self._pooled(hidden, torch.where(is_pair, second, everywhere))
-        if not compare:
-            return features
-        return torch.where(is_pair, (self._pooled(hidden, everywhere & ~second) - features).abs(), features)
+        hidden = self._model.run_layers(batch.hidden, batch.attended, first=layers, weights=weights)
+        return self._scaled(_pooled(hidden, _what_is_asked(batch)))
 
-    def _pooled(
-        self, hidden: Float[Tensor, "texts tokens dim"], kept: Bool[Tensor, "texts tokens"] | None
-    ) -> Float[Tensor, "texts dim"]:
-        if kept is None:
-            features = hidden.mean(dim=1)
-        else:
-            share = kept.unsqueeze(-1).to(hidden.dtype)
-            features = (hidden * share).sum(dim=1) / share.sum(dim=1)
+    @torch.no_grad()
+    def stock_features(self, batch: HiddenBatch, layers: int) -> Float[Tensor, "texts dim"]:
+        """What the encoder as it came says of texts, for the half of the features beside the meta-trained ones.
+
+        Pooled states of the last layers, mixed: an encoder that was trained to compare sentences has given up in its
+        last layer some of what the layers before still tell. Of a pair, how far apart its texts are in each dimension.
+
+        Args:
+            batch: What ``begin_batch`` made.
+            layers: How many layers it has been through.
+        """
+        states = [batch.hidden]
+        for layer in range(layers, self.n_layers):
+            states.append(self._model.run_layers(states[-1], batch.attended, first=layer, last=layer + 1))
+
+        def mixed(kept: Bool[Tensor, "texts tokens"] | None) -> Float[Tensor, "texts dim"]:
+            features = torch.zeros_like(states[0][:, 0])
+            for share, hidden in zip(_STOCK_MIX, reversed(states), strict=False):
+                features += share * self._scaled(_pooled(hidden, kept))
+            return self._scaled(features)
+
+        features = mixed(_what_is_asked(batch))
+        if batch.second is None:
+            return features
+        of_pair = batch.second.any(dim=1, keepdim=True)
+        return torch.where(of_pair, (mixed(~batch.second & _attended(batch)) - features).abs(), features)
+
+    def _scaled(self, features: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts dim"]:
         return torch.nn.functional.normalize(features, dim=-1) if self.settings.normalize else features
 
     def upper_weights(self, layers: int) -> dict[str, Tensor]:
@@ -197,7 +207,7 @@ class Encoder:
                 raise EncoderUnavailable(f"the encoder has no weight {name} of shape {tuple(weight.shape)}")
             own[name].copy_(weight)
 
-    def place_beside(self, layers: int, weights: Mapping[str, Tensor], share: Float[Tensor, ""]) -> None:
+    def place_beside(self, layers: int, weights: Mapping[str, Tensor]) -> None:
         """Puts meta-trained top layers beside the stock ones, above the same lower layers; before the first text only.
 
         Features are those of both from then on; see ``side_by_side``.
@@ -205,11 +215,8 @@ class Encoder:
         Args:
             layers: How many of the top layers were trained.
             weights: Theirs, by the names of ``upper_weights``.
-            share: Of the trained features.
         """
-        device = self.device
-        on_device = {name: weight.to(device) for name, weight in weights.items()}
-        self._trained_view = TrainedView(layers, on_device, share.to(device))
+        self._trained_view = TrainedView(layers, {name: weight.to(self.device) for name, weight in weights.items()})
 
     def _padded(self, rows: list[list[int]]) -> Int[Tensor, "rows width"]:
         width = max(len(row) for row in rows)
@@ -225,25 +232,46 @@ class TrainedView(NamedTuple):
     Attributes:
         layers: How many.
         weights: By the names of ``Encoder.upper_weights``.
-        share: See ``side_by_side``.
     """
 
     layers: int
     weights: Mapping[str, Tensor]
-    share: Float[Tensor, ""]
 
 
 def side_by_side(
-    stock: Float[Tensor, "texts dim"], trained: Float[Tensor, "texts dim"], share: Float[Tensor, ""]
+    stock: Float[Tensor, "texts dim"], trained: Float[Tensor, "texts dim"]
 ) -> Float[Tensor, "texts twice_dim"]:
-    """Both features as one vector, whose inner products are a mean of theirs.
+    """Both features as one vector, whose inner products are the mean of theirs.
 
     Args:
         stock: Features of the encoder as it came, which keep what it knows; of a pair, how far apart its texts are.
         trained: Features of its meta-trained layers.
-        share: Weight of the trained features in the mean, as a logit.
     """
-    return torch.cat([(-share).sigmoid().sqrt() * stock, share.sigmoid().sqrt() * trained], dim=1)
+    return torch.cat([stock, trained], dim=1) / 2**0.5
+
+
+def _attended(batch: HiddenBatch) -> Bool[Tensor, "texts tokens"]:
+    """True at every token, False at padding."""
+    if batch.attended is not None:
+        return batch.attended
+    return torch.ones(batch.hidden.shape[:2], dtype=torch.bool, device=batch.hidden.device)
+
+
+def _what_is_asked(batch: HiddenBatch) -> Bool[Tensor, "texts tokens"] | None:
+    """The tokens that are pooled: of a pair, its second text's; None for all."""
+    if batch.second is None:
+        return batch.attended
+    return torch.where(batch.second.any(dim=1, keepdim=True), batch.second, _attended(batch))
+
+
+def _pooled(
+    hidden: Float[Tensor, "texts tokens dim"], kept: Bool[Tensor, "texts tokens"] | None
+) -> Float[Tensor, "texts dim"]:
+    """Mean over the tokens that are kept."""
+    if kept is None:
+        return hidden.mean(dim=1)
+    share = kept.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * share).sum(dim=1) / share.sum(dim=1)
 
 
 def batch_tokens(device: torch.device) -> int:

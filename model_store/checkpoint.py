@@ -13,7 +13,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from metalearn.body import TRAINED_SHARE
 from metalearn.encoder import Encoder, EncoderSettings, locate_encoder
 from metalearn.errors import MetalearnError
 from metalearn.learners.interface import Learner
@@ -94,8 +93,7 @@ class Checkpoint:
             _check_fit(stored, _before_training(spec, self.encoder, self.manifest.hyperparameters), spec)
             body = {name.removeprefix(_BODY): weight for name, weight in stored.items() if name.startswith(_BODY)}
             if spec.stock_view:
-                share = body.pop(TRAINED_SHARE)
-                self.encoder.place_beside(spec.trained_layers, body, share)
+                self.encoder.place_beside(spec.trained_layers, body)
             else:
                 self.encoder.replace_weights(body)
             self.model: MetaModel = make_text_model(spec.serving(), self.encoder)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.body import TRAINED_SHARE, Body, HiddenTexts, MlpBody, TextBody
+from metalearn.body import Body, HiddenTexts, MlpBody, TextBody
 from metalearn.encoder import Encoder, EncoderSettings, side_by_side
 from metalearn.types import TextInput
 from tests.metalearn.conftest import CPU
@@ -110,22 +110,20 @@ def test_a_stock_view_stands_beside_the_trained_one(encoder: Encoder, layers: in
     assert body.dim == 2 * encoder.dim == 64
     inputs, texts = body.prepare(encoder.tokenize(INPUTS)), encoder.tokenize(INPUTS)
     initial = body.initial_weights(torch.Generator())
-    assert initial.keys() == encoder.upper_weights(layers).keys() | {TRAINED_SHARE}
-    stock = torch.cat([encoder.encode_batch([text]) for text in texts])
-    # At first both are the same, in equal shares
-    at_first = body.features(initial, inputs)
-    torch.testing.assert_close(at_first, torch.cat([stock, stock], dim=1) / 2**0.5, atol=1e-5, rtol=0)
+    assert initial.keys() == encoder.upper_weights(layers).keys()
+    done = encoder.n_layers - layers
+    stock = torch.cat([encoder.stock_features(encoder.begin_batch([text], done), done) for text in texts])
+    untrained = torch.cat([encoder.encode_batch([text]) for text in texts])
+    torch.testing.assert_close(body.features(initial, inputs), side_by_side(stock, untrained), atol=1e-5, rtol=0)
     weights = moved(initial, by=0.1)
     alone = TextBody(encoder, layers, max_batch_tokens=max_batch_tokens)
     trained = alone.features(weights, alone.prepare(texts))
     found = body.features(weights, inputs)
-    torch.testing.assert_close(found, side_by_side(stock, trained, weights[TRAINED_SHARE]), atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(9), atol=1e-5, rtol=0)
-    assert float((trained - stock).abs().max()) > 1e-2
-    assert float(weights[TRAINED_SHARE].abs()) > 1e-2
+    torch.testing.assert_close(found, side_by_side(stock, trained), atol=1e-5, rtol=0)
+    assert float((trained - untrained).abs().max()) > 1e-2
 
 
-def test_gradients_reach_trained_layers_and_their_share_and_nothing_of_the_stock_view(encoder: Encoder) -> None:
+def test_gradients_reach_trained_layers_and_nothing_of_the_stock_view(encoder: Encoder) -> None:
     texts = encoder.tokenize(INPUTS)
     before, own = encoder.encode_batch(texts), {n: w.clone() for n, w in encoder.upper_weights(2).items()}
     body = TextBody(encoder, 1, stock_view=True)
@@ -136,10 +134,9 @@ def test_gradients_reach_trained_layers_and_their_share_and_nothing_of_the_stock
     for name, gradient in zip(weights, gradients, strict=True):
         assert bool(gradient.isfinite().all())
         assert float(gradient.abs().max()) > 0, name
-    # Of the stock half, only how much it counts is learned
     stock_half = (features * probe)[:, :32].sum()
     of_stock = torch.autograd.grad(stock_half, list(weights.values()), materialize_grads=True)
-    assert {name for name, gradient in zip(weights, of_stock, strict=True) if gradient.any()} == {TRAINED_SHARE}
+    assert not any(gradient.any() for gradient in of_stock)
     assert not encoder.encode_batch(texts).requires_grad
     assert torch.equal(encoder.encode_batch(texts), before)
     assert all(torch.equal(weight, own[name]) for name, weight in encoder.upper_weights(2).items())

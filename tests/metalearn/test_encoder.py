@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -64,30 +63,48 @@ def test_features_are_the_mean_of_transformers_hidden_states(
     torch.testing.assert_close(features.double(), want, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [0, 1, 2])
-def test_a_pair_compared_is_how_far_its_texts_are_apart(encoder: Encoder, layers: int) -> None:
+def test_stock_features_are_those_of_the_last_layers_and_of_a_pair_how_far_its_texts_are_apart(
+    tiny_encoder: Path, layers: int, normalize: bool
+) -> None:
+    encoder = Encoder(tiny_encoder, EncoderSettings(64, normalize), CPU)
     texts = encoder.tokenize(INPUTS)
-    batch = encoder.begin_batch(texts, layers)
-    found = encoder.finish_batch(batch, layers, compare=True)
-    plain = encoder.finish_batch(batch, layers)
-    hidden = encoder.begin_batch(texts, encoder.n_layers).hidden
+    found = encoder.stock_features(encoder.begin_batch(texts, layers), layers)
+    # Of the last layer one part, of each of the two states before it half of one, so far as they are above the shared
+    shares = {2: 1.0, 1: 0.5, 0: 0.5}
+    states = {done: encoder.begin_batch(texts, done).hidden for done in shares if done >= layers}
+
+    def unit(vector: torch.Tensor) -> torch.Tensor:
+        return vector / vector.norm() if normalize else vector
+
     for row, (each, text) in enumerate(zip(INPUTS, texts, strict=True)):
-        if each.text_pair is None:
-            assert torch.equal(found[row], plain[row])
-            continue
         segments = torch.tensor(text.type_ids)
-        first, second = (hidden[row, : len(text.ids)][segments == segment].mean(dim=0) for segment in (0, 1))
-        first, second = first / first.norm(), second / second.norm()
-        torch.testing.assert_close(plain[row], second, atol=1e-5, rtol=0)
-        torch.testing.assert_close(found[row], (first - second).abs(), atol=1e-5, rtol=0)
+        of_text = [
+            unit(torch.stack([shares[done] * unit(at[row, : len(segments)][segments == part].mean(dim=0))
+                              for done, at in states.items()]).sum(dim=0))
+            for part in sorted(set(text.type_ids))
+        ]  # fmt: skip
+        want = of_text[0] if each.text_pair is None else (of_text[0] - of_text[1]).abs()
+        torch.testing.assert_close(found[row], want, atol=1e-5, rtol=0)
+
+
+def test_of_a_pair_the_second_text_is_pooled(encoder: Encoder) -> None:
+    texts = encoder.tokenize(INPUTS)
+    found, hidden = encoder.encode_batch(texts), encoder.begin_batch(texts, encoder.n_layers).hidden
+    pairs = [row for row, each in enumerate(INPUTS) if each.text_pair is not None]
+    assert pairs
+    for row in pairs:
+        second = hidden[row, : len(texts[row].ids)][torch.tensor(texts[row].type_ids) == 1].mean(dim=0)
+        torch.testing.assert_close(found[row], second / second.norm(), atol=1e-5, rtol=0)
 
 
 def test_rows_of_a_batch_keep_their_masks(encoder: Encoder) -> None:
     texts = encoder.tokenize(INPUTS)
     batch = encoder.begin_batch(texts, 1)
     rows = [3, 0, 5]
-    found = encoder.finish_batch(batch.rows(rows), 1, compare=True)
-    torch.testing.assert_close(found, encoder.finish_batch(batch, 1, compare=True)[rows])
+    for features in (encoder.finish_batch, encoder.stock_features):
+        torch.testing.assert_close(features(batch.rows(rows), 1), features(batch, 1)[rows])
     whole = encoder.begin_batch(encoder.tokenize([TextInput("a"), TextInput("b")]), 1)
     assert whole.attended is None
     assert whole.second is None
@@ -292,28 +309,18 @@ SINGLE = [each for each in INPUTS if each.text_pair is None]
 
 
 @settings(deadline=None, max_examples=100)
-@given(share=st.floats(-20, 20), rows=st.integers(1, 4), seed=st.integers(0, 1000))
-def test_inner_products_side_by_side_are_the_mean_of_both(share: float, rows: int, seed: int) -> None:
+@given(rows=st.integers(1, 4), seed=st.integers(0, 1000))
+def test_inner_products_side_by_side_are_the_mean_of_both(rows: int, seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     stock, trained = (torch.randn(rows, 5, generator=draw, dtype=torch.float64) for _ in range(2))
-    both = side_by_side(stock, trained, torch.tensor(share, dtype=torch.float64))
+    both = side_by_side(stock, trained)
     assert both.shape == (rows, 10)
-    of_trained = 1 / (1 + math.exp(-share))
-    expected = (1 - of_trained) * stock @ stock.T + of_trained * trained @ trained.T
+    expected = (stock @ stock.T + trained @ trained.T) / 2
     torch.testing.assert_close(both @ both.T, expected, atol=1e-9, rtol=1e-9)
     # Vectors of unit length stay so
     units = (torch.nn.functional.normalize(each, dim=1) for each in (stock, trained))
-    lengths = side_by_side(*units, torch.tensor(share, dtype=torch.float64)).norm(dim=1)
+    lengths = side_by_side(*units).norm(dim=1)
     torch.testing.assert_close(lengths, torch.ones(rows, dtype=torch.float64), atol=1e-9, rtol=0)
-
-
-def test_features_side_by_side_by_hand() -> None:
-    stock, trained = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 5.0]])
-    equal = side_by_side(stock, trained, torch.zeros(()))
-    torch.testing.assert_close(equal, torch.tensor([[3.0, 0.0, 0.0, 5.0]]) / 2**0.5)
-    # Three parts of the trained features to one of the stock ones
-    uneven = side_by_side(stock, trained, torch.tensor(3.0).log())
-    torch.testing.assert_close(uneven, torch.tensor([[3 * 0.25**0.5, 0.0, 0.0, 5 * 0.75**0.5]]))
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -326,17 +333,16 @@ def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
     texts = plain.tokenize(inputs)
     draw = torch.Generator().manual_seed(1)
     weights = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in plain.upper_weights(layers).items()}
-    share = torch.tensor(0.4)
     trained.replace_weights(weights)
-    both.place_beside(layers, weights, share)
+    both.place_beside(layers, weights)
     assert both.dim == 64
     found = both.encode_batch(texts)
     assert found.dtype == torch.float32
     assert found.shape == (len(texts), both.dim)
     assert not found.requires_grad
-    parts = plain.encode_batch(texts), trained.encode_batch(texts)
-    torch.testing.assert_close(found, side_by_side(*parts, share), atol=1e-6, rtol=0)
-    assert float((parts[0] - parts[1]).abs().max()) > 1e-2, "else nothing was trained"
+    stock = plain.stock_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
+    torch.testing.assert_close(found, side_by_side(stock, trained.encode_batch(texts)), atol=1e-6, rtol=0)
+    assert float((plain.encode_batch(texts) - trained.encode_batch(texts)).abs().max()) > 1e-2, "else nothing trained"
     if normalize:
         torch.testing.assert_close(found.norm(dim=1), torch.ones(len(texts)))
     # Its own layers are what they were

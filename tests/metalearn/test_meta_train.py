@@ -107,8 +107,8 @@ def _bank_episode() -> Episode:
 @pytest.mark.parametrize(
     ("spec", "own"),
     [
-        (ModelSpec(trained_layers=1, stock_view=True), {"body.trained_share", "learner.log_scale"}),
-        (ModelSpec("metasgd", trained_layers=1, stock_view=True), {"body.trained_share", "learner.rate.head.weight"}),
+        (ModelSpec(trained_layers=1, stock_view=True), {"learner.log_scale"}),
+        (ModelSpec("metasgd", trained_layers=1, stock_view=True), {"learner.rate.head.weight"}),
         (ModelSpec("protomaml", "modulations", 1), {"learner.log_scale"}),
         (ModelSpec("protomaml", "low_rank", 1, rank=2, trained_layers=2), {"learner.log_body_rate"}),
         (ModelSpec("attention", trained_layers=1), set()),

@@ -34,9 +34,8 @@ def test_a_stock_view_doubles_the_features_of_any_learner(encoder: Encoder, lear
     assert isinstance(model.body, TextBody)
     assert (model.body.layers, model.body.dim, model.body.stock_view) == (1, 64, True)
     slow = model.initial_slow_weights(steps=3)
-    assert "body.trained_share" in slow
     alone = make_text_model(ModelSpec(learner, trained_layers=1), encoder)
-    assert slow.keys() == alone.initial_slow_weights(steps=3).keys() | {"body.trained_share"}
+    assert slow.keys() == alone.initial_slow_weights(steps=3).keys()
 
 
 def test_what_is_served_takes_trained_layers_as_given(encoder: Encoder) -> None:

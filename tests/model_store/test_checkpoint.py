@@ -504,9 +504,9 @@ def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained
     found = loaded.encoder.encode_batch(texts)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert not found.requires_grad
-    # The first half is the stock encoder's, as much of it as the trained half leaves
-    share = whole["body.trained_share"].sigmoid()
-    torch.testing.assert_close(found[:, :32], (1 - share).sqrt() * plain.encode_batch(texts), atol=1e-6, rtol=0)
+    # The first half is the stock encoder's
+    stock = plain.stock_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
+    torch.testing.assert_close(found[:, :32], stock / 2**0.5, atol=1e-6, rtol=0)
     # Nothing of the body is left that would be a function of weights
     assert isinstance(loaded.model.body, TextBody)
     assert (loaded.model.body.layers, loaded.model.body.dim, loaded.model.body.stock_view) == (0, 64, False)
@@ -564,7 +564,7 @@ def test_slow_weights_that_are_not_the_models_are_refused_by_name(
         (lambda slow: {n: w for n, w in slow.items() if n != "learner.log_head_rate"}, r"lack learner\.log_head_rate"),
         (lambda slow: {n: w for n, w in slow.items() if n != "prior.fade"}, r"lack prior\.fade"),
         (lambda slow: {**slow, "prior.log_weight": torch.tensor(torch.nan)}, r"prior\.log_weight.*finite"),
-        (lambda slow: {**slow, "body.trained_share": torch.zeros(())}, r"body\.trained_share, for which"),
+        (lambda slow: {**slow, "body.more": torch.zeros(())}, r"body\.more, for which"),
         (
             lambda slow: {**slow, "learner.log_scale": torch.ones(1)},
             r"learner\.log_scale has the shape \(1,\), not \(\)",

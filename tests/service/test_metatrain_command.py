@@ -140,7 +140,7 @@ def test_a_run_with_a_stock_view_ends_in_a_checkpoint_whose_encoder_has_both_vie
     trained, own = stored["body.layers.1.output.weight"], stock["encoder.layer.1.output.dense.weight"]
     assert not torch.equal(trained, own)
     assert torch.equal(checkpoint.encoder.upper_weights(1)["layers.1.output.weight"], own), "the stock view stays"
-    for name, start in (("body.trained_share", 0.0), ("prior.log_weight", math.log(2)), ("prior.fade", 0.0)):
+    for name, start in (("prior.log_weight", math.log(2)), ("prior.fade", 0.0)):
         assert float(stored[name]) != pytest.approx(start, abs=1e-6), f"{name} was not trained"
 
 
