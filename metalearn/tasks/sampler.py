@@ -174,31 +174,29 @@ class EpisodeSampler:
 
 
 class MixedSampler:
-    """Episodes of labelled tasks and of tasks made of unlabelled texts, in a stated ratio."""
+    """Episodes of several samplers in a stated ratio, such as labelled tasks and tasks made of unlabelled texts."""
 
-    def __init__(self, labelled: Sampler, unlabelled: Sampler, unlabelled_share: float, seed: int) -> None:
-        """Mixes two samplers.
+    def __init__(self, samplers: Sequence[Sampler], shares: Sequence[float], seed: int) -> None:
+        """Mixes samplers.
 
         Args:
-            labelled: Gives the other episodes.
-            unlabelled: Gives ``unlabelled_share`` of them.
-            unlabelled_share: From 0 to 1, on average: each index decides for itself.
+            samplers: Where the episodes come from.
+            shares: How many come from each, on average: every index decides for itself. They sum to 1.
             seed: Decides which index goes where.
 
         Raises:
-            InvalidEpisode: The share is not from 0 to 1.
+            InvalidEpisode: A share is not from 0 to 1, or they do not sum to 1.
         """
-        if not 0 <= unlabelled_share <= 1:
-            raise InvalidEpisode(f"the share of unlabelled tasks is {unlabelled_share}; it has to be from 0 to 1")
-        self.labelled = labelled
-        self.unlabelled = unlabelled
-        self.unlabelled_share = unlabelled_share
+        if min(shares) < 0 or not math.isclose(math.fsum(shares), 1):
+            raise InvalidEpisode(f"the shares of the samplers are {list(shares)}; they have to be from 0, and sum to 1")
+        self.samplers = tuple(samplers)
+        self.shares = tuple(shares)
         self.seed = seed
 
     def episode(self, index: int, difficulty: Difficulty | None = None) -> Episode:
         """The episode at that index of the sampler that the index falls to."""
-        is_unlabelled = _generator(f"mix:{self.seed}:{index}").random() < self.unlabelled_share
-        return (self.unlabelled if is_unlabelled else self.labelled).episode(index, difficulty)
+        (sampler,) = _generator(f"mix:{self.seed}:{index}").choices(self.samplers, self.shares)
+        return sampler.episode(index, difficulty)
 
 
 def _generator(seed: str) -> random.Random:

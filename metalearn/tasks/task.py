@@ -1,6 +1,6 @@
 """A task: labelled texts that episodes are sampled from; and pools of tasks."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -107,6 +107,21 @@ class TaskPool:
             tuple(task for task in self.tasks if task.licence_class == OPEN),
             (*self.skipped, *(Skipped(t.name, f"licence class {t.licence_class}", len(t.inputs)) for t in closed)),
         )
+
+    def without(self, names: Collection[str]) -> "TaskPool":
+        """The tasks of other names; those left out count as skipped.
+
+        Raises:
+            InvalidTasks: There is no task of such a name, or no other.
+        """
+        unknown = set(names).difference(task.name for task in self.tasks)
+        if unknown:
+            raise InvalidTasks(f"there is no task {min(unknown)!r} to leave out")
+        kept = tuple(task for task in self.tasks if task.name not in names)
+        if not kept:
+            raise InvalidTasks("every task is left out")
+        left_out = (Skipped(t.name, "left out by name", len(t.inputs)) for t in self.tasks if t.name in names)
+        return TaskPool(kept, (*self.skipped, *left_out))
 
 
 def check_names(tasks: Iterable[Task]) -> None:

@@ -16,6 +16,13 @@ class TrainingOptions(BaseModel):
     tasks: list[str] = Field([], description="Folder of labelled task files; may be given again.")
     index: str | None = Field(None, description="TSV of the tasks' kinds and licences; else index.tsv beside them.")
     open_licences_only: bool = Field(False, description="Leave out tasks whose licence is not open.")
+    leave_out: list[str] = Field([], description="Name of a task not to train on; may be given again.")
+    pairs_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of the labelled episodes that are of text pairs; else by --strategy.",
+    )
     unlabelled: list[str] = Field([], description="File of plain text to make tasks of; may be given again.")
     unlabelled_share: float = Field(0.25, ge=0, le=1, description="Share of episodes from plain text.")
     unlabelled_classes: Literal["words", "clusters", "both"] = Field(

@@ -1,7 +1,7 @@
 """What a run is trained on and validated by, read from files."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,7 @@ def read_pool(options: TrainingOptions, encoder: Encoder, objectives: frozenset[
         pool = read_tasks([Path(folder) for folder in options.tasks], index=index)
         if options.open_licences_only:
             pool = pool.only_open()
+        pool = pool.without(options.leave_out)
         labelled = _learnable(pool.tasks, objectives, skipped)
         skipped += pool.skipped
         if not labelled:
@@ -102,12 +103,31 @@ def make_sampler(pool: Pool, options: TrainingOptions) -> tuple[Sampler, tuple[T
         strategy=options.strategy,
         out_of_scope_share=options.out_of_scope_share,
     )
-    samplers = [EpisodeSampler(tasks, settings, options.seed) for tasks in (pool.labelled, pool.unlabelled) if tasks]
+    parts = [(tasks, share) for tasks, share in _parts(pool, options) if tasks]
+    samplers = [EpisodeSampler(tasks, settings, options.seed) for tasks, _ in parts]
     used = tuple(task for sampler in samplers for task in sampler.tasks)
     unusable = tuple(skipped for sampler in samplers for skipped in sampler.unusable)
     if len(samplers) == 1:
         return samplers[0], used, unusable
-    return MixedSampler(samplers[0], samplers[1], options.unlabelled_share, options.seed), used, unusable
+    return MixedSampler(samplers, [share for _, share in parts], options.seed), used, unusable
+
+
+def _parts(pool: Pool, options: TrainingOptions) -> list[tuple[Sequence[Task], float]]:
+    """Tasks that are drawn from together, and the share of the episodes that comes of them.
+
+    Raises:
+        InvalidTasks: A share is asked for of tasks that are not there.
+    """
+    of_labelled = 1 - options.unlabelled_share if pool.unlabelled else 1.0
+    parts: list[tuple[Sequence[Task], float]] = [(pool.labelled, of_labelled), (pool.unlabelled, 1 - of_labelled)]
+    if options.pairs_share is None:
+        return parts if pool.labelled else [(pool.unlabelled, 1.0)]
+    pairs = [task for task in pool.labelled if task.inputs[0].text_pair is not None]
+    single = [task for task in pool.labelled if task.inputs[0].text_pair is None]
+    if not pairs or not single:
+        raise InvalidTasks("pairs_share needs tasks of text pairs and others, to weigh one against the other")
+    of_pairs = options.pairs_share * of_labelled
+    return [(single, of_labelled - of_pairs), (pairs, of_pairs), *parts[1:]]
 
 
 def validation_episodes(pool: Pool, options: TrainingOptions) -> list[Episode]:

@@ -1,6 +1,7 @@
 """Which tasks episodes come from, what shape they have, and that an index says it all."""
 
 import hashlib
+import math
 import os
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def test_an_episode_depends_on_seed_and_index_alone() -> None:
 def test_another_process_draws_the_same(salt: str) -> None:
     script = (
         "from tests.metalearn.tasks import test_sampler as t;"
-        "e = t.EpisodeSampler(t.POOL, t.MIXED, 3); print(t.digest(e), t.digest(t.MixedSampler(e, e, 0.5, 1)))"
+        "e = t.EpisodeSampler(t.POOL, t.MIXED, 3); print(t.digest(e), t.digest(t.MixedSampler([e, e], [0.5, 0.5], 1)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -160,7 +161,7 @@ def test_another_process_draws_the_same(salt: str) -> None:
         check=True,
     )
     here = EpisodeSampler(POOL, MIXED, 3)
-    assert done.stdout.split() == [digest(here), digest(MixedSampler(here, here, 0.5, 1))]
+    assert done.stdout.split() == [digest(here), digest(MixedSampler([here, here], [0.5, 0.5], 1))]
 
 
 def shares(sampler: EpisodeSampler | MixedSampler, n: int = 2000, state: Difficulty | None = None) -> dict[str, float]:
@@ -313,22 +314,30 @@ def test_settings_that_no_episode_meets(wrong: dict[str, object], says: str) -> 
 
 
 def test_samplers_mix_in_the_stated_ratio() -> None:
-    labelled = EpisodeSampler([classes_task([5, 5], name="labelled")], SamplerSettings(), 0)
-    made = EpisodeSampler([classes_task([5, 5], name="made")], SamplerSettings(), 0)
-    mixed = MixedSampler(labelled, made, 0.3, seed=0)
-    assert shares(mixed) == pytest.approx({"labelled": 0.7, "made": 0.3}, abs=0.04)
-    own: dict[str, EpisodeSampler] = {"labelled": labelled, "made": made}
+    own = {
+        name: EpisodeSampler([classes_task([5, 5], name=name)], SamplerSettings(), 0)
+        for name in ("labelled", "pairs", "made")
+    }
+    samplers = list(own.values())
+    mixed = MixedSampler(samplers, [0.5, 0.2, 0.3], seed=0)
+    assert shares(mixed) == pytest.approx({"labelled": 0.5, "pairs": 0.2, "made": 0.3}, abs=0.04)
     episodes: list[Episode] = [mixed.episode(i) for i in range(50)]
     assert all(episode == own[episode.task].episode(i) for i, episode in enumerate(episodes))
     assert any(a.task != b.task for a, b in pairwise(episodes))
-    assert set(shares(MixedSampler(labelled, made, 0.0, seed=0), 100)) == {"labelled"}
-    assert set(shares(MixedSampler(labelled, made, 1.0, seed=0), 100)) == {"made"}
+    assert set(shares(MixedSampler(samplers, [1.0, 0.0, 0.0], seed=0), 100)) == {"labelled"}
+    assert set(shares(MixedSampler(samplers, [0.0, 0.0, 1.0], seed=0), 100)) == {"made"}
+
+
+@pytest.mark.parametrize("of_both", [[1.5, -0.5], [0.5, 0.6], [0.5, 0.4], [0.0, 0.0], [math.nan, 1.0]])
+def test_shares_that_are_none_are_refused(of_both: list[float]) -> None:
+    sampler = EpisodeSampler([classes_task([5, 5])], SamplerSettings(), 0)
     with pytest.raises(InvalidEpisode, match="share"):
-        MixedSampler(labelled, made, 1.5, seed=0)
+        MixedSampler([sampler, sampler], of_both, seed=0)
 
 
 def test_difficulty_reaches_the_samplers_in_a_mix() -> None:
     pool = [classes_task([5, 5], name="hard"), classes_task([5, 5], name="solved")]
     sampler = EpisodeSampler(pool, SamplerSettings(strategy="difficulty"), 0)
-    found = shares(MixedSampler(sampler, sampler, 0.5, seed=0), 400, Difficulty({"hard": 2.0, "solved": 0.0}))
+    mixed = MixedSampler([sampler, sampler], [0.5, 0.5], seed=0)
+    found = shares(mixed, 400, Difficulty({"hard": 2.0, "solved": 0.0}))
     assert found == pytest.approx({"hard": 0.75, "solved": 0.25}, abs=0.08)

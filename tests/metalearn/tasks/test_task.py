@@ -62,3 +62,15 @@ def test_only_open_keeps_what_is_open_and_counts_the_rest() -> None:
     )
     with pytest.raises(InvalidTasks, match="none of 1 tasks has an open licence"):
         TaskPool((of("b", "unstated"),)).only_open()
+
+
+def test_tasks_left_out_by_name_are_counted() -> None:
+    pool = TaskPool(tuple(Task(name, "regression", (), (A, B), (0.0, 1.0)) for name in ("a", "b", "c")))
+    assert pool.without([]) == pool
+    fewer = pool.without(["c", "a"])
+    assert [task.name for task in fewer.tasks] == ["b"]
+    assert fewer.skipped == (Skipped("a", "left out by name", 2), Skipped("c", "left out by name", 2))
+    with pytest.raises(InvalidTasks, match="no task 'd'"):
+        pool.without(["a", "d"])
+    with pytest.raises(InvalidTasks, match="every task"):
+        pool.without(["a", "b", "c"])
