@@ -33,6 +33,7 @@ from benchmarks.methods import (
     handful_server,
 )
 from benchmarks.suites import SUITES, Choice
+from metalearn.errors import InvalidTasks
 from model_store.checkpoint import DEFAULT_CHECKPOINT
 from service.settings import granted_threads
 
@@ -97,11 +98,7 @@ def _episodes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> l
         if suite not in SUITES or not all(number.isdecimal() and int(number) for number in numbers.split(",")):
             parser.error(f"--shots: {text!r} is not SUITE=K,K")
         shots[suite] = tuple(sorted({int(number) for number in numbers.split(",")}))
-    known = {task for suite in options.suites for task in SUITES[suite].tasks}
-    unknown = sorted(set(options.tasks or ()) - known)
-    if unknown:
-        parser.error(f"--tasks: {unknown[0]!r} is none of {', '.join(sorted(known))}")
-    episodes = []
+    episodes: list[Episode] = []
     for name in options.suites:
         choice = Choice(
             tasks=tuple(options.tasks) if options.tasks else None,
@@ -114,6 +111,11 @@ def _episodes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> l
             episodes += SUITES[name].build(options.data, choice)
         except FileNotFoundError as error:
             parser.error(f"the suite {name} needs {error.filename}")
+        except InvalidTasks as error:
+            parser.error(str(error))
+    unknown = sorted(set(options.tasks or ()) - {episode.task for episode in episodes})
+    if unknown:
+        parser.error(f"--tasks: the suites have no task {unknown[0]!r}")
     return episodes
 
 

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.episodes import Episode, Row, Rows, read_rows
+from metalearn.tasks.labelled import read_tasks
 
 _INTENTS = ("banking77", "clinc150", "hwu64")
 _WAYS = 5
 _HELD_OUT = 3
 """Of a set that comes as one file, one row in so many of each class is a query."""
+_FEWEST_ROWS = 2 * _HELD_OUT
+"""Classes with fewer rows are left out of tasks of one's own."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Suite:
     Attributes:
         name: Names it on the command line and in tables.
         title: What it is.
-        tasks: Its tasks.
+        tasks: Its tasks; None for all classification tasks that the folder has.
         shots: Support examples per class.
         episodes: Of each task and number of shots.
         draw: The episodes of one task: of the data folder, the task, the shots, how many, the choice.
@@ -52,7 +55,7 @@ class Suite:
 
     name: str
     title: str
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...] | None
     shots: tuple[int, ...]
     episodes: int
     draw: Callable[[Path, str, Sequence[int], int, Choice], Iterator[Episode]]
@@ -66,8 +69,10 @@ class Suite:
 
         Raises:
             FileNotFoundError: A task has no file there.
+            InvalidTasks: A file is malformed.
         """
-        tasks = [task for task in self.tasks if choice.tasks is None or task in choice.tasks]
+        known = _tasks_in(data) if self.tasks is None else self.tasks
+        tasks = [task for task in known if choice.tasks is None or task in choice.tasks]
         count = self.episodes if choice.episodes is None else min(choice.episodes, self.episodes)
         return [e for task in tasks for e in self.draw(data, task, choice.shots or self.shots, count, choice)]
 
@@ -113,6 +118,33 @@ def _setfit(data: Path, task: str, shots: Sequence[int], count: int, choice: Cho
         for index in range(count):
             support = _per_class(train, k, random.Random(f"{choice.seed}:setfit:{task}:{k}:{index}"))
             yield Episode("setfit", task, k, index, support, queries)
+
+
+def _own(data: Path, task: str, shots: Sequence[int], count: int, choice: Choice) -> Iterator[Episode]:
+    (found,) = (each for each in read_tasks([data]).tasks if each.name == task)
+    rows = [
+        Row(found.inputs[place].text, found.labels[label], found.inputs[place].text_pair)
+        for label, places in enumerate(found.rows_of_class)
+        if len(places) >= _FEWEST_ROWS
+        for place in places
+    ]
+    train, test = _held_out(rows, random.Random(f"{choice.seed}:{task}:split"))
+    queries = _bounded(test, task, choice)
+    for k in shots:
+        for index in range(count):
+            yield Episode(
+                "own",
+                task,
+                k,
+                index,
+                _per_class(train, k, random.Random(f"{choice.seed}:own:{task}:{k}:{index}")),
+                queries,
+            )
+
+
+def _tasks_in(data: Path) -> list[str]:
+    tasks = [task for task in read_tasks([data]).tasks if task.objective == "classification"]
+    return [task.name for task in tasks if sum(len(rows) >= _FEWEST_ROWS for rows in task.rows_of_class) > 1]
 
 
 def _held_out(rows: Sequence[Row], draw: random.Random) -> tuple[list[Row], list[Row]]:
@@ -163,6 +195,7 @@ SUITES = {
             10,
             _setfit,
         ),
+        Suite("own", "all classes of every classification task in the folder", None, (1, 5, 10), 3, _own),
     )
 }
 """By name."""
