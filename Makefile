@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What `make serve` needs is installed first; what tests and benchmarks need only when they are asked for
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve install install-dev test test-slow test-very-slow check format format-check lint typecheck imports deploy-lint bench clean
+.PHONY: help serve install install-dev test test-slow test-very-slow check format format-check lint typecheck imports deploy-lint bench checkpoint clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,6 +64,21 @@ check: format-check lint typecheck imports deploy-lint test test-slow ## All of 
 
 bench: install-dev ## Run the benchmarks; needs BENCH_DATA=FOLDER with the task files (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks.accuracy --data "$(BENCH_DATA)"
+
+# What the default checkpoint is made with; every choice was made on validation tasks (docs/meta-training.md)
+RUN ?= build/checkpoint
+RECIPE = --tasks "$(DATA)/train" --tasks "$(DATA)/train-pairs" --leave-out et_ritter_twitter --pairs-share 0.3 \
+  $(foreach file,$(wildcard $(DATA)/unlabelled/*),--unlabelled "$(file)") --unlabelled-share 0.1 \
+  --valid "$(DATA)/valid" --valid-episodes 2 --validate-every 200 --patience 1000 \
+  --trained-layers 3 --stock-view --label-text-share 0.5 --out-of-scope-share 0.1 --splits 3 \
+  --ways 2-64 --shots 1-16 --queries 6 --max-support 96 --max-query 64 --max-tokens 256 \
+  --meta-batch 2 --steps 2400 --warmup-steps 60 --learning-rate 1e-4 --average 0.99 \
+  --encoder-licence Apache-2.0 $(if $(OPEN_LICENCES_ONLY),--open-licences-only)
+
+checkpoint: install ## Meta-train the default checkpoint: DATA=FOLDER of task files; hours, goes on where it was stopped
+	@test -d "$(DATA)/train" || { echo "give DATA=FOLDER with train/, train-pairs/, unlabelled/ and valid/"; exit 2; }
+	$(BIN)/handful metatrain --out "$(RUN)" $(if $(wildcard $(RUN)/training/config.json),--resume,$(RECIPE))
+	$(BIN)/handful checkpoint calibrate "$(RUN)" "$(RUN)-calibrated" --tasks "$(DATA)/valid" --half --name minilm-l6-handful
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
