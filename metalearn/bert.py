@@ -109,12 +109,11 @@ def layer_forward(
         return F.linear(inputs, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
     def norm(name: str, inputs: Tensor) -> Tensor:
-        return F.layer_norm(
-            inputs, (dim,), weights[f"{name}.weight"], weights[f"{name}.bias"], eps=config.layer_norm_eps
-        )
+        scale, shift = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        return F.layer_norm(inputs, scale.shape, scale, shift, eps=config.layer_norm_eps)
 
-    texts, tokens, dim = hidden.shape
-    heads = config.num_attention_heads
+    texts, tokens, _ = hidden.shape
+    dim, heads = config.hidden_size, config.num_attention_heads
     query, key, value = (
         linear("query_key_value", hidden).view(texts, tokens, 3, heads, dim // heads).permute(2, 0, 3, 1, 4).unbind(0)
     )

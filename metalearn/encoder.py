@@ -261,7 +261,7 @@ def _what_is_asked(batch: HiddenBatch) -> Bool[Tensor, "texts tokens"] | None:
     """The tokens that are pooled: of a pair, its second text's; None for all."""
     if batch.second is None:
         return batch.attended
-    return torch.where(batch.second.any(dim=1, keepdim=True), batch.second, _attended(batch))
+    return batch.second | _attended(batch) & ~batch.second.any(dim=1, keepdim=True)
 
 
 def _pooled(
