@@ -55,6 +55,12 @@ class Metrics:
             "handful_cache_events", "What happened in the adapter cache.", ["event"], registry=registry
         )
         self.cache_bytes = Gauge("handful_cache_bytes", "Bytes of cached adapters.", registry=registry)
+        self.feature_cache_events = Counter(
+            "handful_feature_cache_events", "What happened in the cache of features.", ["event"], registry=registry
+        )
+        self.feature_cache_bytes = Gauge(
+            "handful_feature_cache_bytes", "Bytes of kept features of support texts.", registry=registry
+        )
         self.store_duration = Histogram(
             "handful_store_duration_seconds",
             "Time of a store operation.",
@@ -74,3 +80,4 @@ class Metrics:
         )
         for event in ("hit", "miss", "evict"):
             self.cache_events.labels(event)
+            self.feature_cache_events.labels(event)

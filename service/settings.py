@@ -55,6 +55,11 @@ class Settings(BaseSettings):
     max_queue_tokens: int = Field(131_072, ge=1, description="Tokens that may wait; what comes beyond is refused.")
     max_batch_tokens: int = Field(0, ge=0, description="Tokens of one forward pass; 0 takes what suits the device.")
     cache_max_bytes: int = Field(256 * 2**20, ge=0, description="Memory for adapters in use and recently used.")
+    feature_cache_max_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="Memory for features of support texts, so that they are encoded once; 0 keeps none.",
+    )
     cache_max_adapters: int = Field(100_000, ge=1, description="Most adapters in that memory.")
 
     store_timeout_s: float = Field(0.5, gt=0, le=60, description="How long Redis may take for a reply.")

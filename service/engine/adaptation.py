@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.adaptation import SupportPlan, prepared_support, support_accuracy
-from metalearn.encoder import TokenizedText, plan_batches
+from metalearn.encoder import HiddenBatch, TokenizedText, plan_batches
 from metalearn.errors import InvalidSupportSet
 from metalearn.fast_weights import rounded_head
 from metalearn.inner_loop import finished
 from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint
+from service.engine.feature_cache import FeatureCache
 from service.engine.models import LoadedModel
 from service.errors import FieldError, body_pointer, invalid_content
 
@@ -113,9 +114,11 @@ def adapt_slices(
     texts: Sequence[TokenizedText],
     options: AdaptOptions,
     *,
+    tenant: str,
+    cache: FeatureCache,
     max_batch_tokens: int,
 ) -> Generator[int, None, Adaptation]:
-    """Encodes batch by batch, then takes step by step.
+    """Encodes batch by batch what the cache does not have, then takes step by step.
 
     Args:
         loaded: The model that adapts.
@@ -124,6 +127,8 @@ def adapt_slices(
         support: The examples.
         texts: As the plan lists them.
         options: How to adapt.
+        tenant: Whose texts these are.
+        cache: Features of texts that were encoded before.
         max_batch_tokens: Bound on rows times width of a padded batch.
 
     Yields:
@@ -134,16 +139,26 @@ def adapt_slices(
     """
     model, slow, device = loaded.model, loaded.slow_weights, checkpoint.encoder.device
     encode_s = inner_s = 0.0
-    # The batches depend on this support set alone, so that the same request gives the same bits
-    batches = plan_batches([len(text.ids) for text in texts], max_batch_tokens)
+    # Below the head it is states of every token that a task goes on from: too many to be kept
+    known = [None] * len(texts) if loaded.is_deep else cache.get(tenant, texts)
+    new = [i for i, features in enumerate(known) if features is None]
+    # The batches depend on this support set alone, so that the same request gives the same bits; if it was met in parts
+    # before, its features differ from those in the last bits
+    batches = [[new[i] for i in rows] for rows in plan_batches([len(texts[i].ids) for i in new], max_batch_tokens)]
     begun = []
     for rows in batches:
         began = time.perf_counter()
         begun.append(loaded.body.begin([texts[i] for i in rows]))
         _wait_for(device)
+        if not loaded.is_deep:
+            cache.put(tenant, [texts[i] for i in rows], begun[-1].hidden[:, 0])
         encode_s += time.perf_counter() - began
         yield sum(len(texts[i].ids) for i in rows)
     began = time.perf_counter()
+    kept = {i: features for i, features in enumerate(known) if features is not None}
+    if kept:
+        batches.append(list(kept))
+        begun.append(HiddenBatch(torch.stack(list(kept.values())).unsqueeze(1), None))
     inputs = loaded.body.joined(batches, begun)
     prepared = prepared_support(plan, inputs)
     start = model.start(slow, prepared)

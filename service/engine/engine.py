@@ -13,6 +13,7 @@ from metalearn.types import Adapter, SupportSet, TextInput
 from model_store.checkpoint import Checkpoint
 from service.engine.adaptation import Adaptation, AdaptOptions, adapt_slices, readable, refuse_empty
 from service.engine.compute import ComputeThread
+from service.engine.feature_cache import FeatureCache
 from service.engine.models import LoadedModel, Models
 from service.engine.work import PredictWork, SlicedWork
 from service.errors import FieldError, body_pointer, invalid_content
@@ -48,6 +49,7 @@ class Engine:
         self._max_batch_tokens = settings.max_batch_tokens or batch_tokens(checkpoint.encoder.device)
         # Tokenizing a large request takes a while: never on the event loop, nor on the device's thread
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="handful-tokenize")
+        self._features = FeatureCache(metrics, max_bytes=settings.feature_cache_max_bytes)
         self._compute = ComputeThread(
             self.models,
             metrics,
@@ -65,8 +67,8 @@ class Engine:
         self._tokenizing.shutdown(cancel_futures=True)
         self._compute.close()
 
-    async def adapt(self, support: SupportSet, options: AdaptOptions) -> Adaptation:
-        """Adapts on a support set.
+    async def adapt(self, tenant: str, support: SupportSet, options: AdaptOptions) -> Adaptation:
+        """Adapts on a tenant's support set.
 
         Raises:
             ApiError: 422, an example holds nothing to read, or there are too many for the learner.
@@ -83,7 +85,15 @@ class Engine:
         work: SlicedWork[Adaptation] = SlicedWork(
             sum(len(text.ids) for text in texts),
             adapt_slices(
-                loaded, self.checkpoint, plan, support, texts, options, max_batch_tokens=self._max_batch_tokens
+                loaded,
+                self.checkpoint,
+                plan,
+                support,
+                texts,
+                options,
+                tenant=tenant,
+                cache=self._features,
+                max_batch_tokens=self._max_batch_tokens,
             ),
         )
         self._compute.submit(work)

@@ -49,7 +49,7 @@ async def adapt(
     if former is not None:
         return former
     support = to_support_set(body, parts.settings)
-    adaptation = await parts.engine.adapt(support, _options(body))
+    adaptation = await parts.engine.adapt(tenant, support, _options(body))
     _note(timings, adaptation)
     draft = VersionDraft(
         labels=support.labels,
@@ -107,7 +107,7 @@ async def classify(
     threshold = abstain_threshold(body.abstain, parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold)
 
     async def work() -> tuple[Adaptation, Predictions]:
-        adaptation = await parts.engine.adapt(support, _options(body))
+        adaptation = await parts.engine.adapt(tenant, support, _options(body))
         return adaptation, await parts.engine.predict(tenant, adaptation.adapter, inputs)
 
     adaptation, predictions = await unless_disconnected(request, work())

@@ -1,0 +1,72 @@
+"""Features of support texts in memory, so that an example added to fifty is one text to encode."""
+
+import hashlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from metalearn.encoder import TokenizedText
+from service.metrics import Metrics
+
+_OVERHEAD_BYTES = 512
+"""What an entry takes beside its numbers: the tensor's header, key, the dictionary's share."""
+
+
+class FeatureCache:
+    """By tenant and text; the least recently used go first. Belongs to the compute thread.
+
+    By tenant, since the time of an answer must not tell one tenant which texts another one has sent. The checkpoint is
+    not part of the key: a process has one.
+    """
+
+    def __init__(self, metrics: Metrics, *, max_bytes: int) -> None:
+        self._metrics = metrics
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[bytes, Float[Tensor, " dim"]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, tenant: str, texts: Sequence[TokenizedText]) -> list[Float[Tensor, " dim"] | None]:
+        """Features of each text, now the most recently used; None where they are not here."""
+        found = []
+        for text in texts:
+            key = _key(tenant, text)
+            features = self._entries.get(key)
+            if features is not None:
+                self._entries.move_to_end(key)
+            found.append(features)
+        hits = sum(features is not None for features in found)
+        self._metrics.feature_cache_events.labels("hit").inc(hits)
+        self._metrics.feature_cache_events.labels("miss").inc(len(found) - hits)
+        return found
+
+    def put(self, tenant: str, texts: Sequence[TokenizedText], features: Float[Tensor, "texts dim"]) -> None:
+        """Keeps features, and throws out others until the bound holds again."""
+        for text, row in zip(texts, features, strict=True):
+            if _size(row) > self._max_bytes:
+                return
+            key = _key(tenant, text)
+            if key not in self._entries:
+                self._bytes += _size(row)
+            # A row of its own: a view would keep all of its batch in memory
+            self._entries[key] = row.detach().clone()
+            self._entries.move_to_end(key)
+        while self._bytes > self._max_bytes:
+            _, oldest = self._entries.popitem(last=False)
+            self._bytes -= _size(oldest)
+            self._metrics.feature_cache_events.labels("evict").inc()
+        self._metrics.feature_cache_bytes.set(self._bytes)
+
+
+def _key(tenant: str, text: TokenizedText) -> bytes:
+    digest = hashlib.blake2b(tenant.encode(), digest_size=16)
+    digest.update(b"\0")  # which no tenant's name holds
+    digest.update(array("I", text.ids).tobytes())
+    digest.update(bytes(text.type_ids))
+    return digest.digest()
+
+
+def _size(features: Float[Tensor, " dim"]) -> int:
+    return features.numel() * features.element_size() + _OVERHEAD_BYTES
