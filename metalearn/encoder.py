@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -65,7 +65,20 @@ class HiddenBatch(NamedTuple):
         return HiddenBatch(self.hidden[rows], *masks)
 
 
-_STOCK_MIX = (1.0, 0.5, 0.5)
+@runtime_checkable
+class FeatureRuntime(Protocol):
+    """What computes features in the place of ``Encoder.encode_batch``, to the same numbers or near them.
+
+    Attributes:
+        name: Names it to users.
+    """
+
+    name: str
+
+    def __call__(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]: ...
+
+
+STOCK_MIX = (1.0, 0.5, 0.5)
 """What states count in the stock half of the features: after the last layer, the one before it, and the one before
 that. Chosen on validation tasks; see docs/log.md."""
 
@@ -102,6 +115,7 @@ class Encoder:
         self._tokenizer.enable_truncation(settings.max_tokens, strategy="longest_first")
         self._model = BertEncoder.load(folder).eval().requires_grad_(False).to(device)
         self._trained_view: TrainedView | None = None
+        self._runtime: FeatureRuntime | None = None
         longest = self._model.config.max_position_embeddings
         if settings.max_tokens > longest:
             raise EncoderUnavailable(f"max_tokens is {settings.max_tokens}; the encoder in {folder} reads {longest}")
@@ -122,12 +136,36 @@ class Encoder:
         """How many layers the transformer has."""
         return self._model.config.num_hidden_layers
 
+    @property
+    def transformer(self) -> BertEncoder:
+        """The stock one, for those who compute with it in another runtime."""
+        return self._model
+
+    @property
+    def trained_view(self) -> "TrainedView | None":
+        """What ``place_beside`` placed."""
+        return self._trained_view
+
+    @property
+    def runtime_name(self) -> str:
+        """What computes features."""
+        return "torch" if self._runtime is None else self._runtime.name
+
+    def run_with(self, runtime: FeatureRuntime) -> None:
+        """Lets something else than torch compute whole features; before the first text only.
+
+        Layers that tasks have of their own, and training, stay with torch.
+        """
+        self._runtime = runtime
+
     @torch.no_grad()  # not inference_mode: autograd would later refuse its tensors
     def encode_batch(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]:
         """Features of one batch, on the encoder's device, as float32.
 
         The result of a row depends on the batch only in the last bits; the same batch gives the same bits.
         """
+        if self._runtime is not None:
+            return self._runtime(texts)
         view = self._trained_view
         if view is None:
             return self.finish_batch(self.begin_batch(texts, self.n_layers), self.n_layers)
@@ -178,7 +216,7 @@ class Encoder:
 
         def mixed(kept: Bool[Tensor, "texts tokens"] | None) -> Float[Tensor, "texts dim"]:
             features = torch.zeros_like(states[0][:, 0])
-            for share, hidden in zip(_STOCK_MIX, reversed(states), strict=False):
+            for share, hidden in zip(STOCK_MIX, reversed(states), strict=False):
                 features += share * self._scaled(_pooled(hidden, kept))
             return self._scaled(features)
 

@@ -19,6 +19,7 @@ from service.auth import Authenticator
 from service.engine.adapter_cache import AdapterCache
 from service.engine.adapters import Adapters
 from service.engine.engine import Engine
+from service.engine.runtime import start_runtime
 from service.errors import install_error_handlers
 from service.metrics import Metrics
 from service.request_context import RequestContext
@@ -75,14 +76,17 @@ def create_app(settings: Settings, *, checkpoint: Checkpoint | None = None, trus
 
 
 def load_checkpoint(settings: Settings) -> Checkpoint:
-    """The checkpoint that the settings name, on their device.
+    """The checkpoint that the settings name, on their device, computed by their runtime.
 
     Raises:
         CheckpointInvalid: It is missing, incomplete or altered.
         DeviceUnavailable: The device does not exist here.
+        SettingsInvalid: The runtime cannot compute it.
     """
     torch.set_num_threads(settings.threads or granted_threads())
-    return Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
+    checkpoint = Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
+    start_runtime(checkpoint.encoder, settings.runtime)
+    return checkpoint
 
 
 def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trusted: bool) -> Parts:
@@ -96,16 +100,17 @@ def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trus
     # The first pass is slow; the first request should not be
     checkpoint.encoder.encode_batch(checkpoint.encoder.tokenize([TextInput("warm up")]))
     cache = AdapterCache(metrics, max_bytes=settings.cache_max_bytes, max_adapters=settings.cache_max_adapters)
-    device = str(checkpoint.encoder.device)
+    device, runtime = str(checkpoint.encoder.device), checkpoint.encoder.runtime_name
     metrics.checkpoint_info.labels(
-        checkpoint.manifest.name, checkpoint.fingerprint, checkpoint.learner.name, device, health.RUNTIME
+        checkpoint.manifest.name, checkpoint.fingerprint, checkpoint.learner.name, device, runtime
     ).set(1)
     may_be_open = settings.is_loopback or settings.allow_open
     log.info(
-        "checkpoint %s (%s) on %s, store %s",
+        "checkpoint %s (%s) on %s by %s, store %s",
         checkpoint.manifest.name,
         checkpoint.fingerprint[:12],
         device,
+        runtime,
         access.store.kind,
     )
     return Parts(

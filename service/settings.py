@@ -16,6 +16,9 @@ class SettingsInvalid(Exception):
     """A setting that is unknown or that makes no sense; the message says which and what to do."""
 
 
+RuntimeName = Literal["auto", "torch", "onnxruntime"]
+
+
 class Settings(BaseSettings):
     """Everything that can be configured. Built once at start, handed down, never changed."""
 
@@ -28,6 +31,9 @@ class Settings(BaseSettings):
         SecretStr("sqlite:handful.db"), description="sqlite:PATH, redis://HOST:PORT/DB or rediss://HOST:PORT/DB."
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps.")
+    runtime: RuntimeName = Field(
+        "auto", description="What computes features: torch, onnxruntime, or auto, which takes onnxruntime on a CPU."
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads to compute with; 0 takes what the machine grants.")
     allow_open: bool = Field(
         False, description="Without any API key, answer on addresses beyond loopback too, for the tenant 'default'."

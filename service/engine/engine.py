@@ -39,7 +39,12 @@ class Predictions:
 
 
 class Engine:
-    """Owns the compute thread, the tokenizing thread, and the loaded checkpoint."""
+    """Owns the compute thread, the tokenizing thread, and the loaded checkpoint.
+
+    Attributes:
+        checkpoint: What answers.
+        models: Of its encoder, by learner.
+    """
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings, metrics: Metrics) -> None:
         self.checkpoint = checkpoint

