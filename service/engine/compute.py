@@ -119,19 +119,18 @@ class ComputeThread:
 
     def _take_batch(self) -> list[tuple[PredictWork, list[int]]]:
         batch: list[tuple[PredictWork, list[int]]] = []
-        rows = width = 0
+        tokens = 0
         for work in list(self._predictions):
             if work.cancelled:
                 self._remove(work)
                 continue
-            taken = work.take(rows, width, self._max_batch_tokens)
+            taken = work.take(tokens, self._max_batch_tokens)
             if not taken:
                 break
             if work.start():
                 self._metrics.queue_wait.observe(work.queue_s)
             batch.append((work, taken))
-            rows += len(taken)
-            width = max(width, *(len(work.text(i).ids) for i in taken))
+            tokens += sum(len(work.text(i).ids) for i in taken)
         with self._changed:
             self._predictions.rotate(-len(batch))
         return batch
@@ -141,7 +140,7 @@ class ComputeThread:
             return
         texts = [work.text(i) for work, indices in batch for i in indices]
         adapters = [work.adapter for work, indices in batch for _ in indices]
-        probabilities = iter(class_probabilities(self._models, texts, adapters))
+        probabilities = iter(class_probabilities(self._models, texts, adapters, self._max_batch_tokens))
         for work, indices in batch:
             for index in indices:
                 work.answer(index, next(probabilities))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.body import HiddenTexts
-from metalearn.encoder import TokenizedText
+from metalearn.encoder import TokenizedText, plan_batches
 from metalearn.fast_weights import mixed_logits, stack_heads
 from metalearn.types import Adapter
 from service.engine.models import Models
@@ -18,14 +18,18 @@ Shares = Sequence[tuple[Adapter, list[int]]]
 
 @torch.no_grad()
 def class_probabilities(
-    models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter]
+    models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
 ) -> list[list[float]]:
-    """Probabilities of the classes of ``adapters[i]`` for ``texts[i]``."""
-    rows_of: dict[int, tuple[Adapter, list[int]]] = {}
-    for row, adapter in enumerate(adapters):
-        rows_of.setdefault(id(adapter), (adapter, []))[1].append(row)
-    shares = list(rows_of.values())
-    features = _features(models, texts, shares)
+    """Probabilities of the classes of ``adapters[i]`` for ``texts[i]``.
+
+    Args:
+        models: Of the checkpoint.
+        texts: The queries, of any lengths.
+        adapters: What answers each.
+        max_batch_tokens: Bound on rows times width of a padded batch.
+    """
+    shares = _shares(adapters)
+    features = _features(models, texts, adapters, max_batch_tokens)
     answers: list[list[float]] = [[] for _ in texts]
     linear = [share for share in shares if models.of(share[0].learner).model.learner.linear_head]
     if linear:
@@ -39,22 +43,47 @@ def class_probabilities(
     return answers
 
 
-def _features(models: Models, texts: Sequence[TokenizedText], shares: Shares) -> Float[Tensor, "texts dim"]:
+def _features(
+    models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
+) -> Float[Tensor, "texts dim"]:
+    """Requests bring texts of all lengths: those of about one length go together, whosever they are."""
+    encoder = models.checkpoint.encoder
+    features = torch.empty(len(texts), encoder.dim, device=encoder.device)
+    for rows in plan_batches([len(text.ids) for text in texts], max_batch_tokens):
+        batch = [texts[row] for row in rows]
+        if any(models.of(adapters[row].learner).is_deep for row in rows):
+            features[rows] = _deep_features(models, batch, [adapters[row] for row in rows])
+        else:
+            features[rows] = encoder.encode_batch(batch)
+    return features
+
+
+def _deep_features(
+    models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter]
+) -> Float[Tensor, "texts dim"]:
     """Frozen layers once for all rows; then, where tasks have layers of their own, each task's on its rows."""
     encoder = models.checkpoint.encoder
-    deep = [(adapter, rows) for adapter, rows in shares if models.of(adapter.learner).is_deep]
-    if not deep:
-        return encoder.encode_batch(texts)
     own = models.of()  # of all learners, the checkpoint's alone has fast weights below the head
     batch = own.body.begin(texts)
     features = torch.empty(len(texts), encoder.dim, device=encoder.device)
-    for adapter, rows in deep:
-        inputs = HiddenTexts((batch.rows(rows),), torch.arange(len(rows), device=encoder.device))
-        features[rows] = own.model.features(own.slow_weights, adapter.fast_weights, inputs)
-    plain = [row for adapter, rows in shares if not models.of(adapter.learner).is_deep for row in rows]
+    plain: list[int] = []
+    for adapter, rows in _shares(adapters):
+        if models.of(adapter.learner).is_deep:
+            inputs = HiddenTexts((batch.rows(rows),), torch.arange(len(rows), device=encoder.device))
+            features[rows] = own.model.features(own.slow_weights, adapter.fast_weights, inputs)
+        else:
+            plain += rows
     if plain:
         features[plain] = encoder.finish_batch(batch.rows(plain), encoder.n_layers - own.body.layers)
     return features
+
+
+def _shares(adapters: Sequence[Adapter]) -> Shares:
+    """The adapters, each once, with their rows."""
+    rows_of: dict[int, tuple[Adapter, list[int]]] = {}
+    for row, adapter in enumerate(adapters):
+        rows_of.setdefault(id(adapter), (adapter, []))[1].append(row)
+    return list(rows_of.values())
 
 
 def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], answers: list[list[float]]) -> None:

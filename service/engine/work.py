@@ -96,17 +96,16 @@ class PredictWork(Work[list[list[float]]]):
         self._next = 0
         self._probabilities: list[list[float]] = [[] for _ in texts]
 
-    def take(self, rows: int, width: int, max_tokens: int) -> list[int]:
-        """Indices of the next texts that still fit a batch of ``rows`` rows of ``width`` tokens.
+    def take(self, tokens: int, max_tokens: int) -> list[int]:
+        """Indices of the next texts that still fit a batch of ``tokens`` tokens.
 
         An empty batch takes one text at least, however long.
         """
         taken: list[int] = []
         while self._next < len(self._order):
             index = self._order[self._next]
-            width = max(width, len(self._texts[index].ids))
-            total = rows + len(taken) + 1
-            if total > 1 and total * width > max_tokens:
+            tokens += len(self._texts[index].ids)
+            if tokens > max_tokens and tokens > len(self._texts[index].ids):
                 break
             taken.append(index)
             self._next += 1

@@ -9,7 +9,7 @@ import torch
 
 from metalearn.adaptation import plan_support, prepared_support
 from metalearn.body import MlpBody, TextBody
-from metalearn.encoder import Encoder, EncoderSettings, TokenizedText
+from metalearn.encoder import Encoder, EncoderSettings, HiddenBatch, TokenizedText
 from metalearn.errors import UnknownLearner
 from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, make_learner
@@ -188,15 +188,15 @@ def test_rows_of_many_tasks_are_answered_as_each_alone(
     texts = models.checkpoint.encoder.tokenize([TextInput(" ".join(words[: 1 + i % 10])) for i in range(37)])
     draw = torch.Generator().manual_seed(3)
     rows = [adapters[int(i)] for i in torch.randint(len(adapters), (37,), generator=draw)]
-    together = class_probabilities(models, texts, rows)
+    together = class_probabilities(models, texts, rows, 512)
     for text, adapter, found in zip(texts, rows, together, strict=True):
         expected = _by_definition(models.of(adapter.learner), adapter, text)
         assert len(found) == len(adapter.labels)
         assert found == pytest.approx(expected, abs=1e-5)
     # One text, and texts of one length, which have no padding
-    assert class_probabilities(models, texts[:1], rows[:1])[0] == pytest.approx(together[0], abs=1e-5)
+    assert class_probabilities(models, texts[:1], rows[:1], 512)[0] == pytest.approx(together[0], abs=1e-5)
     same = [texts[3]] * 4
-    for found, adapter in zip(class_probabilities(models, same, rows[:4]), rows, strict=False):
+    for found, adapter in zip(class_probabilities(models, same, rows[:4], 512), rows, strict=False):
         assert found == pytest.approx(_by_definition(models.of(adapter.learner), adapter, texts[3]), abs=1e-5)
 
 
@@ -207,7 +207,7 @@ def test_rows_of_many_tasks_are_answered_beside_the_stock_view_as_each_alone(bes
     words = ["why", "was", "my", "new", "virtual", "card", "charged", "an", "extra", "fee"]
     texts = models.checkpoint.encoder.tokenize([TextInput(" ".join(words[: 1 + i % 10])) for i in range(37)])
     rows = [adapters[(5 * i) % len(adapters)] for i in range(37)]
-    together = class_probabilities(models, texts, rows)
+    together = class_probabilities(models, texts, rows, 512)
     assert isinstance(beside.trained.body, TextBody)
     features = beside.trained.features(beside.slow, {}, beside.trained.body.prepare(texts))
     for i, (text, adapter, found) in enumerate(zip(texts, rows, together, strict=True)):
@@ -270,7 +270,7 @@ def test_the_frozen_layers_run_once_for_all_tasks(
     calls = []
     real = encoder.begin_batch
     monkeypatch.setattr(encoder, "begin_batch", lambda *given: calls.append(given) or real(*given))
-    class_probabilities(models, texts, adapters)
+    class_probabilities(models, texts, adapters, 512)
     assert [(len(rows), layers) for rows, layers in calls] == [(6, 1)]
 
 
@@ -281,4 +281,29 @@ def test_no_graph_hangs_on_an_answer(make_checkpoint: MakeCheckpoint) -> None:
     assert not any(weight.requires_grad for weight in adapter.fast_weights.values())
     texts = models.checkpoint.encoder.tokenize([TextInput("card")])
     with torch.enable_grad():
-        assert isinstance(class_probabilities(models, texts, [adapter])[0][0], float)
+        assert isinstance(class_probabilities(models, texts, [adapter], 512)[0][0], float)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_texts_of_all_lengths_are_answered_in_batches_of_about_one(
+    make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch, placement: PlacementName
+) -> None:
+    models = models_of(make_checkpoint, placement)
+    encoder = models.checkpoint.encoder
+    lengths = [1, 40, 2, 35, 1, 38, 3, 2, 37, 1]
+    texts = encoder.tokenize([TextInput("card " * n) for n in lengths])
+    adapters = [random_adapter(models, "protomaml", 3, i % 2) for i in range(len(texts))]
+    shapes = []
+    real = encoder.begin_batch
+
+    def noted(texts: list[TokenizedText], layers: int) -> HiddenBatch:
+        shapes.append((len(texts), max(len(text.ids) for text in texts), sum(len(text.ids) for text in texts)))
+        return real(texts, layers)
+
+    monkeypatch.setattr(encoder, "begin_batch", noted)
+    together = class_probabilities(models, texts, adapters, 100)
+    assert sum(rows for rows, _, _ in shapes) == len(texts)
+    assert all(rows == 1 or rows * width <= 100 for rows, width, _ in shapes)
+    assert sum(rows * width for rows, width, _ in shapes) < 1.15 * sum(tokens for _, _, tokens in shapes)
+    for text, adapter, found in zip(texts, adapters, together, strict=True):
+        assert class_probabilities(models, [text], [adapter], 100)[0] == pytest.approx(found, abs=1e-5)
