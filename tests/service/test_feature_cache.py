@@ -85,7 +85,7 @@ def test_the_bound_holds_and_what_is_there_is_right(puts: list[list[int]], room:
 
 
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the batches that are encoded from now on."""
+    """Sizes of the batches that torch encodes from now on."""
     sizes: list[int] = []
     real = Encoder.begin_batch
 
@@ -103,7 +103,7 @@ def scores(client: httpx.Client, **more: Any) -> list[float]:
 
 
 def test_an_example_more_is_one_text_to_encode(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = start_service()
+    client = start_service(runtime="torch")
     adapt(client, support=SUPPORT[:5], use_label_text=False)
     sizes = encoded(monkeypatch)
     adapt(client, support=SUPPORT, use_label_text=False)
@@ -113,13 +113,13 @@ def test_an_example_more_is_one_text_to_encode(start_service: StartService, monk
     # And the answers are those of a service that meets all of it for the first time: features differ in the last bits,
     # which may round a number of the head up there and down here, by half a thousandth of it
     adapt(client, support=SUPPORT, use_label_text=False)
-    fresh = start_service(feature_cache_max_bytes=0)
+    fresh = start_service(runtime="torch", feature_cache_max_bytes=0)
     adapt(fresh, "fresh", support=SUPPORT, use_label_text=False)
     assert scores(client) == pytest.approx(scores(fresh, task="fresh"), abs=1e-3)
 
 
 def test_without_room_everything_is_encoded_again(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = start_service(feature_cache_max_bytes=0)
+    client = start_service(runtime="torch", feature_cache_max_bytes=0)
     sizes = encoded(monkeypatch)
     for _ in range(2):
         adapt(client, use_label_text=False)
@@ -129,7 +129,7 @@ def test_without_room_everything_is_encoded_again(start_service: StartService, m
 def test_one_tenant_is_not_served_from_what_another_sent(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = start_service()
+    client = start_service(runtime="torch")
     sizes = encoded(monkeypatch)
     for tenant in ("one", "other"):
         adapt(client, headers=bearer(make_key(client, tenant)), use_label_text=False)
@@ -140,7 +140,7 @@ def test_one_tenant_is_not_served_from_what_another_sent(
 def test_every_kind_of_model_answers_the_same_the_second_time(
     start_service: StartService, make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch, spec: ModelSpec
 ) -> None:
-    client = start_service(checkpoint=str(make_checkpoint(spec)))
+    client = start_service(runtime="torch", checkpoint=str(make_checkpoint(spec)))
     adapt(client)
     before = scores(client)
     sizes = encoded(monkeypatch)
