@@ -20,6 +20,10 @@ gradients taken as constants (first-order MAML). ``second``: the inner gradients
 """
 
 
+Gradients = Callable[[FastWeights], tuple[Float[Tensor, ""], Mapping[str, Tensor]]]
+"""Fast weights -> their support loss and its gradients, neither with a graph."""
+
+
 class InnerState(NamedTuple):
     """Where the inner loop stands.
 
@@ -42,6 +46,7 @@ def inner_steps(
     steps: int,
     order: Order = "detached",
     last_loss: bool = True,
+    gradients: Gradients | None = None,
 ) -> Iterator[InnerState]:
     """Yields the start and then the state after each step, so that a caller may do other work between steps.
 
@@ -53,6 +58,8 @@ def inner_steps(
         steps: Number of gradient steps; 0 yields the start alone.
         order: How far meta-gradients see.
         last_loss: Whether the loss after the last step is wanted; no step needs it.
+        gradients: The same loss with its gradients, where they are known in closed form. Not for second order, which
+            differentiates them in turn.
 
     Yields:
         ``steps + 1`` states.
@@ -65,6 +72,12 @@ def inner_steps(
         if step == steps and not last_loss:
             yield InnerState(weights, None)
             return
+        if gradients is not None and order != "second":
+            loss, slope = gradients(_detached(weights))
+            yield InnerState(weights, loss)
+            if step < steps:
+                weights, state = rule.update(slope, state, weights, learning_rates(step))
+            continue
         with torch.enable_grad():  # closed before the yield: a suspended generator would leak the mode to its caller
             # Nodes of their own: one weight's start may be a function of another's (a head of class means), and an
             # inner gradient is a partial one. Second order keeps the weights' history, the others their values alone.
@@ -74,8 +87,8 @@ def inner_steps(
         yield InnerState(weights, loss if order == "second" else loss.detach())
         if step == steps:
             return
-        gradients = torch.autograd.grad(loss, list(at.values()), create_graph=order == "second")
-        weights, state = rule.update(dict(zip(weights, gradients, strict=True)), state, weights, learning_rates(step))
+        slopes = torch.autograd.grad(loss, list(at.values()), create_graph=order == "second")
+        weights, state = rule.update(dict(zip(weights, slopes, strict=True)), state, weights, learning_rates(step))
 
 
 class InnerLoopResult(NamedTuple):

@@ -4,6 +4,7 @@ None of them looks at the values of a tensor in Python: nothing waits for the de
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
@@ -27,6 +28,43 @@ def weighted_cross_entropy(
     to_target = F.nll_loss(log_probabilities, targets, reduction="none", ignore_index=OUT_OF_SCOPE)
     per_row = torch.where(targets == OUT_OF_SCOPE, -log_probabilities.mean(dim=1), to_target)
     return _weighted_mean(per_row, weights)
+
+
+class HeadGradients(NamedTuple):
+    """Loss of a linear head, and its gradients.
+
+    Attributes:
+        loss: The loss.
+        weight: Gradient with respect to the head's weight.
+        bias: Gradient with respect to its bias.
+    """
+
+    loss: Float[Tensor, ""]
+    weight: Float[Tensor, "classes dim"]
+    bias: Float[Tensor, " classes"]
+
+
+def linear_head_gradients(
+    features: Float[Tensor, "rows dim"], targets: Int[Tensor, " rows"], weights: Float[Tensor, " rows"], n_classes: int
+) -> Callable[[Float[Tensor, "classes dim"], Float[Tensor, " classes"]], HeadGradients]:
+    """``weighted_cross_entropy`` of a linear head on these rows, as a function of the head, with its gradients.
+
+    They have a closed form, which takes a fraction of the time that a graph takes to be recorded and walked back: with
+    p the softmax of a row's logits, y its target and w its share of the weights, w (p - y) is the gradient of its
+    logits.
+    """
+    total = weights.sum()
+    share = (weights / torch.where(total == 0, 1.0, total)).unsqueeze(1)
+    classes = torch.arange(n_classes, device=targets.device)
+    wanted = (targets.unsqueeze(1) == classes).to(features.dtype)
+    wanted = share * torch.where(targets.unsqueeze(1) == OUT_OF_SCOPE, 1 / n_classes, wanted)
+
+    def at(weight: Float[Tensor, "classes dim"], bias: Float[Tensor, " classes"]) -> HeadGradients:
+        log_probabilities = F.log_softmax(F.linear(features, weight, bias), dim=1)
+        of_logits = torch.addcmul(-wanted, share, log_probabilities.exp())
+        return HeadGradients(-(wanted * log_probabilities).sum(), of_logits.T @ features, of_logits.sum(dim=0))
+
+    return at
 
 
 def weighted_mean_squared_error(

@@ -166,6 +166,8 @@ class MetaModel:
         support = self._weighted(slow, support)
         deep = bool(self.placement.start(_part(slow, _BODY), _part(slow, _FAST)))
 
+        whole = _rows_of_step(support, rule.batch_size, 0, seed) is None
+
         def support_loss(fast: FastWeights, step: int) -> Float[Tensor, ""]:
             rows = _rows_of_step(support, rule.batch_size, step, seed)
             if not deep:
@@ -187,6 +189,7 @@ class MetaModel:
             steps=steps if learner.descends else 0,
             order=order,
             last_loss=last_loss,
+            gradients=learner.head_gradients(encoded_at_start) if whole and not deep else None,
         )
 
     def answering(self, slow: SlowWeights, adapted: FastWeights, support: PreparedSet) -> FastWeights:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.inner_loop import Order
+from metalearn.inner_loop import Gradients, Order
 from metalearn.losses import objective_loss
 from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
 from metalearn.update_rules import UpdateRule, gradient_descent
@@ -94,6 +94,9 @@ class Learner(Protocol):
     def support_loss(self, fast_weights: FastWeights, support: EncodedSet) -> Float[Tensor, ""]:
         """What an inner step lowers."""
 
+    def head_gradients(self, support: EncodedSet) -> Gradients | None:
+        """``support_loss`` of fast weights that are a head alone, with gradients in closed form; None without one."""
+
     def meta_loss(self, start: FastWeights, adapted: FastWeights, query: EncodedSet) -> Float[Tensor, ""]:
         """What an outer step lowers.
 
@@ -115,6 +118,10 @@ class Losses:
         """The objective's loss on the support set."""
         logits = self.logits(fast_weights, support.features)
         return objective_loss(support.objective, logits, support.targets, support.weights)
+
+    def head_gradients(self, support: EncodedSet) -> Gradients | None:
+        """None: a learner that has the closed form of its ``support_loss`` says so."""
+        return None
 
     def meta_loss(self, start: FastWeights, adapted: FastWeights, query: EncodedSet) -> Float[Tensor, ""]:
         """The objective's loss on the query set."""

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from metalearn.errors import InvalidModel, UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits
-from metalearn.inner_loop import Order
+from metalearn.inner_loop import Gradients, Order
 from metalearn.learners.interface import LearnerOptions, Losses, RateKind
+from metalearn.losses import linear_head_gradients
 from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
 from metalearn.update_rules import UpdateRule, make_update_rule
 
@@ -135,6 +136,18 @@ class GradientLearner(Losses):
     def logits(self, fast_weights: FastWeights, features: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
         """Linear in the features."""
         return head_logits(fast_weights, features)
+
+    def head_gradients(self, support: EncodedSet) -> Gradients | None:
+        """Those of cross-entropy."""
+        if support.objective != "classification":
+            return None
+        at = linear_head_gradients(support.features.detach(), support.targets, support.weights, support.n_classes)
+
+        def gradients(fast: FastWeights) -> tuple[Float[Tensor, ""], Mapping[str, Tensor]]:
+            loss, weight, bias = at(fast[HEAD_WEIGHT], fast[HEAD_BIAS])
+            return loss, {HEAD_WEIGHT: weight, HEAD_BIAS: bias}
+
+        return gradients
 
 
 @dataclass(frozen=True)

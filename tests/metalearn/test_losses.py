@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from metalearn.losses import (
+    linear_head_gradients,
     objective_loss,
     supervised_contrastive,
     weighted_binary_cross_entropy,
@@ -275,3 +276,27 @@ def test_no_loss_reads_a_value_on_the_device() -> None:
         targets = indices if objective == "classification" else torch.empty_like(logits)
         assert objective_loss(objective, logits, targets, weights).shape == ()
     assert supervised_contrastive(logits, indices, 0.1).shape == ()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n_rows=st.integers(1, 9),
+    n_classes=st.integers(1, 6),
+    dim=st.integers(1, 5),
+    seed=st.integers(0, 2**16),
+    ignored=st.booleans(),
+)
+def test_a_linear_heads_gradients_are_those_of_its_loss(
+    n_rows: int, n_classes: int, dim: int, seed: int, ignored: bool
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    features = torch.randn(n_rows, dim, generator=draw, dtype=torch.float64)
+    targets = torch.randint(OUT_OF_SCOPE, n_classes, (n_rows,), generator=draw)
+    weights = torch.zeros(n_rows).double() if ignored else torch.rand(n_rows, generator=draw, dtype=torch.float64)
+    weight = torch.randn(n_classes, dim, generator=draw, dtype=torch.float64).requires_grad_()
+    bias = torch.randn(n_classes, generator=draw, dtype=torch.float64).requires_grad_()
+    expected = weighted_cross_entropy(torch.nn.functional.linear(features, weight, bias), targets, weights)
+    slopes = torch.autograd.grad(expected, [weight, bias])
+    found = linear_head_gradients(features, targets, weights, n_classes)(weight.detach(), bias.detach())
+    for got, wanted in zip(found, (expected.detach(), *slopes), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -15,12 +15,12 @@ from metalearn.body import MlpBody, TextBody
 from metalearn.encoder import Encoder
 from metalearn.errors import AdaptationDiverged, UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
-from metalearn.inner_loop import Order, collect
+from metalearn.inner_loop import Gradients, Order, collect
 from metalearn.label_text import LabelTextPrior
 from metalearn.learners import LEARNERS as LEARNERS_BY_NAME
 from metalearn.learners import LearnerOptions, make_learner
 from metalearn.learners.interface import ReadingLearner
-from metalearn.learners.optimization import class_means
+from metalearn.learners.optimization import GradientLearner, class_means
 from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet, _split_rows
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import HeadOnly, PlacementName, make_placement
@@ -929,3 +929,37 @@ def test_a_text_model_adapts_without_touching_its_encoder(placement: PlacementNa
     assert torch.equal(encoder.encode_batch(tokenized), before)
     losses = collect(model.adapt(slow, support, model.start(slow, support), steps=5, learning_rate=0.2)).losses
     assert float(losses[-1]) < float(losses[0])
+
+
+@dataclass(frozen=True)
+class WithoutClosedForm(GradientLearner):
+    """The same learner, whose gradients come of a graph."""
+
+    def head_gradients(self, support: EncodedSet) -> Gradients | None:
+        return None
+
+
+@pytest.mark.parametrize("order", ["detached", "first"])
+@pytest.mark.parametrize("rule", ["gradient_descent", "adam", "minibatch_sgd"])
+@pytest.mark.parametrize("objective", ["classification", "multi_label"])
+def test_a_head_alone_moves_the_same_way_by_its_closed_form(rule: str, objective: Objective, order: Order) -> None:
+    model = model_of("protomaml", "head", 0, update_rule=rule)
+    assert isinstance(model.learner, GradientLearner)
+    plain = replace(model, learner=WithoutClosedForm(**vars(model.learner)))
+    support = points(3, 4, seed=1, objective=objective)
+    results = []
+    for each in (model, plain):
+        slow = slow_of(each, grad=True)
+        start = each.start(slow, support)
+        states = list(each.adapt(slow, support, start, steps=4, order=order, seed=5))
+        rates = torch.zeros(())
+        if order == "first":  # the rate's gradient goes through every step, and not through the inner gradients
+            last = states[-1].fast_weights[HEAD_WEIGHT].square().sum()
+            (rates,) = torch.autograd.grad(last, slow["learner.log_head_rate"])
+            assert rates != 0
+        results.append((states, rates))
+    (found, rate), (expected, expected_rate) = results
+    torch.testing.assert_close(rate, expected_rate)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.loss, theirs.loss)
+        torch.testing.assert_close(ours.fast_weights, theirs.fast_weights)
