@@ -33,6 +33,7 @@ from model_store.records import (
     Version,
 )
 from model_store.redis_scripts import COMMIT, DELETE, FORGET_EXPIRED
+from model_store.store import TaskName, VersionName
 
 _KEYS = "handful:keys"
 
@@ -128,13 +129,32 @@ class RedisStore:
     @_bounded
     def current(self, tenant: str, task: str) -> CurrentVersion | None:
         """See ``TaskStore.current``."""
-        version, adapter_id = self._redis.hmget(_task_key(tenant, task), "current", "adapter_id")
-        return None if version is None else CurrentVersion(int(version), adapter_id.decode())
+        (found,) = self.currents([(tenant, task)])
+        return found
+
+    @_bounded
+    def currents(self, tasks: Sequence[TaskName]) -> Sequence[CurrentVersion | None]:
+        """See ``TaskStore.currents``."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for tenant, task in tasks:
+            pipeline.hmget(_task_key(tenant, task), "current", "adapter_id")
+        return [
+            None if version is None else CurrentVersion(int(version), adapter_id.decode())
+            for version, adapter_id in pipeline.execute()
+        ]
 
     @_bounded
     def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
         """See ``TaskStore.load_adapter``."""
         return self._field(tenant, task, f"adapter:{version}")
+
+    @_bounded
+    def load_adapters(self, versions: Sequence[VersionName]) -> Sequence[bytes | None]:
+        """See ``TaskStore.load_adapters``."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for tenant, task, version in versions:
+            pipeline.hget(_task_key(tenant, task), f"adapter:{version}")
+        return cast("list[bytes | None]", pipeline.execute())
 
     @_bounded
     def load_support(self, tenant: str, task: str, version: int) -> bytes | None:

@@ -19,6 +19,7 @@ from model_store.records import (
     TaskRecord,
     Version,
 )
+from model_store.store import TaskName, VersionName
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -134,9 +135,19 @@ class SqliteStore:
         return CurrentVersion(*row) if row else None
 
     @_bounded
+    def currents(self, tasks: Sequence[TaskName]) -> Sequence[CurrentVersion | None]:
+        """See ``TaskStore.currents``."""
+        return [self.current(*name) for name in tasks]
+
+    @_bounded
     def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
         """See ``TaskStore.load_adapter``."""
         return self._column("adapter", tenant, task, version)
+
+    @_bounded
+    def load_adapters(self, versions: Sequence[VersionName]) -> Sequence[bytes | None]:
+        """See ``TaskStore.load_adapters``."""
+        return [self._column("adapter", *version) for version in versions]
 
     @_bounded
     def load_support(self, tenant: str, task: str, version: int) -> bytes | None:

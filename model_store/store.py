@@ -12,6 +12,12 @@ from model_store.records import (
     Version,
 )
 
+TaskName = tuple[str, str]
+"""Tenant and task."""
+
+VersionName = tuple[str, str, int]
+"""Tenant, task and version."""
+
 
 class TaskStore(Protocol):
     """Tasks, their versions, and API keys. Methods may be called from any thread and may block.
@@ -50,8 +56,14 @@ class TaskStore(Protocol):
     def current(self, tenant: str, task: str) -> CurrentVersion | None:
         """The newest version; None where the task is absent."""
 
+    def currents(self, tasks: Sequence[TaskName]) -> Sequence[CurrentVersion | None]:
+        """``current`` of several tasks, of any tenants, in one round trip."""
+
     def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
         """The encoded adapter of a version; None where it is absent."""
+
+    def load_adapters(self, versions: Sequence[VersionName]) -> Sequence[bytes | None]:
+        """``load_adapter`` of several versions, of any tenants, in one round trip."""
 
     def load_support(self, tenant: str, task: str, version: int) -> bytes | None:
         """The encoded support set of a version; None where it is absent or was not to be kept."""

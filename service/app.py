@@ -117,7 +117,13 @@ def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trus
         settings=settings,
         metrics=metrics,
         engine=engine,
-        adapters=Adapters(access, cache, engine.models),
+        adapters=Adapters(
+            access,
+            cache,
+            engine.models,
+            max_staleness_s=settings.max_staleness_ms / 1000,
+            max_believed=settings.cache_max_adapters,
+        ),
         access=access,
         authenticator=Authenticator(access, may_be_open=may_be_open, trusted=trusted, cache_s=settings.auth_cache_s),
     )

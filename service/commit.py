@@ -70,7 +70,7 @@ async def commit_next(
     """
     store = parts.access.store
     if builds_on is None:
-        current = await parts.access.call(store.current, tenant, task)
+        current = await parts.access.current(tenant, task)
         expected = current.version if current else 0
     else:
         expected = builds_on.version

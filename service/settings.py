@@ -69,6 +69,13 @@ class Settings(BaseSettings):
     cache_max_adapters: int = Field(100_000, ge=1, description="Most adapters in that memory.")
 
     store_timeout_s: float = Field(0.5, gt=0, le=60, description="How long Redis may take for a reply.")
+    max_staleness_ms: int = Field(
+        0,
+        ge=0,
+        le=60_000,
+        description="How long predictions may go on with a version that another server has replaced or deleted; 0 asks "
+        "the store each time.",
+    )
     auth_cache_s: float = Field(5.0, ge=0, description="How long a key that was removed may still work.")
     drain_delay_s: float = Field(2.0, ge=0, description="After SIGTERM, how long to serve on while unready.")
     drain_timeout_s: float = Field(30.0, gt=0, description="Then, how long requests may take to finish.")

@@ -1,12 +1,14 @@
 """From (tenant, task, version) to an adapter: the cache, else one read of the store however many wait for it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from metalearn.types import Adapter
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter
 from model_store.errors import AdapterCorrupt
+from model_store.records import CurrentVersion
 from service.engine.adapter_cache import AdapterCache
 from service.engine.models import Models
 from service.errors import ApiError
@@ -24,8 +26,23 @@ def task_not_found() -> ApiError:
 class Adapters:
     """Adapters of stored versions. Lives on the event loop."""
 
-    def __init__(self, store: StoreAccess, cache: AdapterCache, models: Models) -> None:
+    def __init__(
+        self, store: StoreAccess, cache: AdapterCache, models: Models, *, max_staleness_s: float, max_believed: int
+    ) -> None:
+        """Prepares it.
+
+        Args:
+            store: Where the versions are.
+            cache: Keeps adapters in memory.
+            models: Of the loaded checkpoint.
+            max_staleness_s: How long the store's word on which version is the newest holds; 0 asks it each time.
+            max_believed: Of how many tasks.
+        """
         self._store = store
+        self._max_staleness_s = max_staleness_s
+        self._max_believed = max_believed
+        self._believed: dict[tuple[str, str], tuple[CurrentVersion, float]] = {}
+        self._changes = 0
         self._cache = cache
         self._models = models
         self._loading: dict[AdapterKey, asyncio.Task[Adapter | None]] = {}
@@ -46,10 +63,12 @@ class Adapters:
 
     def keep(self, key: AdapterKey, adapter: Adapter) -> None:
         """Keeps a version that was just committed."""
+        self._doubt(key.tenant, key.task)
         self._cache.put(key, adapter)
 
     def forget(self, tenant: str, task: str) -> None:
         """Drops a deleted task's versions."""
+        self._doubt(tenant, task)
         self._cache.forget(tenant, task)
 
     async def encode(self, adapter: Adapter, key: AdapterKey) -> bytes:
@@ -88,13 +107,14 @@ class Adapters:
                 # Deleted and made anew between the two reads, the task has another adapter under the same number
                 if attempt == 2:
                     raise
-                continue
+                adapter = None
             if adapter is not None:
                 return key, adapter
+            self._believed.pop((tenant, task), None)
         raise task_not_found()
 
     async def _key(self, tenant: str, task: str, version: int | None) -> AdapterKey:
-        current = await self._store.call(self._store.store.current, tenant, task)
+        current = await self._current(tenant, task)
         if current is None:
             raise task_not_found()
         if version is None or version == current.version:
@@ -103,6 +123,25 @@ class Adapters:
         if record is None:
             raise task_not_found()
         return AdapterKey(tenant, task, version, record.adapter_id)
+
+    async def _current(self, tenant: str, task: str) -> CurrentVersion | None:
+        """The newest version by the store's own word, which is believed for as long as the settings say."""
+        believed = self._believed.get((tenant, task))
+        if believed is not None and time.monotonic() < believed[1]:
+            return believed[0]
+        asked_at, changes = time.monotonic(), self._changes
+        current = await self._store.current(tenant, task)
+        if current is None:
+            self._believed.pop((tenant, task), None)
+        elif self._max_staleness_s and changes == self._changes:  # else it may be from before a commit of our own
+            self._believed[tenant, task] = current, asked_at + self._max_staleness_s
+            if len(self._believed) > self._max_believed:
+                del self._believed[next(iter(self._believed))]
+        return current
+
+    def _doubt(self, tenant: str, task: str) -> None:
+        self._changes += 1
+        self._believed.pop((tenant, task), None)
 
     async def _load(self, key: AdapterKey) -> Adapter | None:
         loading = self._loading.get(key)
@@ -114,7 +153,7 @@ class Adapters:
         return await asyncio.shield(loading)
 
     async def _load_from_store(self, key: AdapterKey) -> Adapter | None:
-        data = await self._store.call(self._store.store.load_adapter, key.tenant, key.task, key.version)
+        data = await self._store.load_adapter(key.tenant, key.task, key.version)
         if data is None:
             return None
         adapter = await self.decode(data, key)

@@ -78,7 +78,7 @@ async def list_versions(
     before: Annotated[int | None, Query(ge=1, lt=2**63, description="`next` of the page before.")] = None,
 ) -> Response:
     """A task's versions, newest first."""
-    if await parts.access.call(parts.access.store.current, tenant, task) is None:
+    if await parts.access.current(tenant, task) is None:
         raise task_not_found()
     versions = await parts.access.call(parts.access.store.versions, tenant, task, before=before, limit=limit + 1)
     page = [VersionResponse.of(version) for version in versions[:limit]]

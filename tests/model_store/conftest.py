@@ -66,7 +66,9 @@ def api_key(number: int, tenant: str = "acme") -> ApiKeyRecord:
 EVERY_CALL: dict[str, Callable[[TaskStore], object]] = {
     "commit": lambda store: store.commit(new_version(task="other"), expected_version=0),
     "current": lambda store: store.current("acme", "bank"),
+    "currents": lambda store: store.currents([("acme", "bank"), ("other", "bank")]),
     "load_adapter": lambda store: store.load_adapter("acme", "bank", 1),
+    "load_adapters": lambda store: store.load_adapters([("acme", "bank", 1), ("other", "bank", 1)]),
     "load_support": lambda store: store.load_support("acme", "bank", 1),
     "task": lambda store: store.task("acme", "bank"),
     "tasks": lambda store: store.tasks("acme"),

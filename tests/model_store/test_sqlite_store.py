@@ -109,7 +109,9 @@ def test_a_file_damaged_in_the_middle_is_reported_and_never_read_as_data(tmp_pat
     try:
         for name in (
             "current",
+            "currents",
             "load_adapter",
+            "load_adapters",
             "load_support",
             "task",
             "tasks",

@@ -60,6 +60,8 @@ def test_versions_count_up_and_the_newest_answers(store: TaskStore) -> None:
         assert store.version("acme", "bank", n) == new.version
         assert store.load_adapter("acme", "bank", n) == b"%d" % n
         assert store.load_support("acme", "bank", n) == b"s%d" % n
+    numbers = (3, 9, 5, 3)
+    assert list(store.load_adapters([("acme", "bank", n) for n in numbers])) == [b"3", None, b"5", b"3"]
     for absent in (0, 6, -1):
         assert store.version("acme", "bank", absent) is None
         assert store.load_adapter("acme", "bank", absent) is None
@@ -489,6 +491,11 @@ def test_tenants_of_alike_names_do_not_meet(store: TaskStore) -> None:
         assert list(store.tasks(tenant)) == []
         idempotent = IdempotentAnswer("key", tenant.encode(), 60)
         written[tenant] = commit(store, tenant, adapter=tenant.encode(), support=b"s", idempotent=idempotent)
+    asked = [*reversed(tenants), "nobody", tenants[0]]
+    newest = [CurrentVersion(1, written[t].version.adapter_id) if t in written else None for t in asked]
+    assert list(store.currents([(tenant, "bank") for tenant in asked])) == newest
+    adapters = [tenant.encode() if tenant in written else None for tenant in asked]
+    assert list(store.load_adapters([(tenant, "bank", 1) for tenant in asked])) == adapters
     for tenant in tenants:
         assert store.current(tenant, "bank") == CurrentVersion(1, written[tenant].version.adapter_id)
         assert store.load_adapter(tenant, "bank", 1) == tenant.encode()

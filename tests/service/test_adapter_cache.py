@@ -5,7 +5,7 @@ import functools
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -23,6 +23,7 @@ from model_store.checkpoint import Checkpoint
 from model_store.codec import AdapterKey, encode_adapter
 from model_store.errors import StoreUnavailable
 from model_store.records import CurrentVersion
+from model_store.store import VersionName
 from service.engine.adapter_cache import AdapterCache
 from service.engine.adapters import Adapters
 from service.engine.models import Models
@@ -242,24 +243,24 @@ def cold_service(start_service: StartService, store_url: str) -> Iterator[httpx.
 
 
 class CountedLoads:
-    """Stands before the store's ``load_adapter``: counts, slows down, and fails when told."""
+    """Stands before the store's ``load_adapters``: counts them, slows down, and fails when told."""
 
     def __init__(self, client: httpx.Client, monkeypatch: pytest.MonkeyPatch, pause_s: float = 0.0) -> None:
         self.count = 0
         self.fail = False
         self._lock = threading.Lock()
-        original = store_of(client).load_adapter
+        original = store_of(client).load_adapters
 
         @functools.wraps(original)
-        def load_adapter(*args: Any, **kwargs: Any) -> bytes | None:
+        def load_adapters(versions: Sequence[VersionName]) -> Sequence[bytes | None]:
             with self._lock:
-                self.count += 1
+                self.count += len(versions)
             time.sleep(pause_s)
             if self.fail:
                 raise StoreUnavailable("told to fail")
-            return original(*args, **kwargs)
+            return original(versions)
 
-        monkeypatch.setattr(store_of(client), "load_adapter", load_adapter)
+        monkeypatch.setattr(store_of(client), "load_adapters", load_adapters)
 
 
 def test_many_predicts_of_a_cold_task_load_it_once(cold_service: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,19 +318,12 @@ class SlowStore:
         self.loads = 0
         self.data = encode_adapter(adapter, key("a"))
 
-    def current(self) -> None:
-        """Named as in ``TaskStore``; ``call`` answers for it."""
+    async def current(self, *_: str) -> CurrentVersion:
+        """As in ``StoreAccess``."""
+        return CurrentVersion(1, "id-a")
 
-    def load_adapter(self) -> None:
-        """The same."""
-
-    def version(self) -> None:
-        """The same."""
-
-    async def call(self, method: Callable[..., Any], *_: Any) -> Any:
-        """Answers."""
-        if method == self.current:
-            return CurrentVersion(1, "id-a")
+    async def load_adapter(self, *_: Any) -> bytes:
+        """As in ``StoreAccess``."""
         self.loads += 1
         await self.ended.wait()
         return self.data
@@ -338,7 +332,7 @@ class SlowStore:
 def adapters_on(store: SlowStore, checkpoint: Checkpoint) -> Adapters:
     """Adapters with an empty cache."""
     cache = AdapterCache(Metrics(), max_bytes=2**30, max_adapters=10)
-    return Adapters(store, cache, Models(checkpoint))  # type: ignore[arg-type]
+    return Adapters(store, cache, Models(checkpoint), max_staleness_s=0, max_believed=10)  # type: ignore[arg-type]
 
 
 @pytest.fixture
