@@ -25,6 +25,7 @@ from service.metrics import Metrics
 from service.request_context import RequestContext
 from service.routes import adapt, health, predict, tasks
 from service.routes.request import Parts
+from service.routes.shortcut import PredictShortcut
 from service.schemas import AdaptRequest, ClassifyRequest, PredictRequest, Problem, RollbackRequest
 from service.settings import Settings, granted_threads
 from service.store_access import StoreAccess, open_store
@@ -70,6 +71,7 @@ def create_app(settings: Settings, *, checkpoint: Checkpoint | None = None, trus
     for module in (adapt, predict, tasks, health):
         app.include_router(module.router)
     install_error_handlers(app)
+    app.add_middleware(PredictShortcut)
     app.add_middleware(RequestContext, metrics=metrics, max_inflight_requests=settings.max_inflight_requests)
     _document_bodies(app)
     return app

@@ -9,12 +9,13 @@ from service.conversion import abstain_threshold, to_inputs, to_predictions
 from service.routes.request import (
     PROBLEMS,
     AppParts,
-    RequestTimings,
+    Parts,
     TaskName,
     Tenant,
     json_body,
     json_response,
     request_body,
+    timings_of,
     unless_disconnected,
 )
 from service.schemas import PredictRequest, PredictResponse
@@ -27,11 +28,16 @@ async def predict(
     task: TaskName,
     tenant: Tenant,
     parts: AppParts,
-    timings: RequestTimings,
     request: Request,
     body: Annotated[PredictRequest, Depends(json_body(PredictRequest))],
 ) -> Response:
     """Classifies texts with the task's newest version, or with the one that is asked for."""
+    return await answered(request, parts, tenant, task, body)
+
+
+async def answered(request: Request, parts: Parts, tenant: str, task: str, body: PredictRequest) -> Response:
+    """The answer to a checked request; raises what the error handlers make answers of."""
+    timings = timings_of(request)
     inputs = to_inputs(body, parts.settings)
     threshold = abstain_threshold(body.abstain, parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold)
     async with parts.adapters.lease(tenant, task, body.version) as (key, adapter):
