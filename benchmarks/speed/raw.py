@@ -1,0 +1,80 @@
+"""The limit: tokenizing and encoding in a plain loop, nothing else."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+
+from metalearn.encoder import Encoder, TokenizedText
+from metalearn.types import TextInput
+from service.engine.onnx_graph import feature_graph
+
+BATCH_SIZES = (1, 8, 16, 32, 64)
+
+
+class RawLoop:
+    """An encoder's features, computed by ONNX Runtime with its own defaults or by torch."""
+
+    def __init__(self, encoder: Encoder, threads: int, *, runtime: str) -> None:
+        """Loads the graph.
+
+        Args:
+            encoder: On a CPU; computes with torch.
+            threads: CPU threads.
+            runtime: ``onnxruntime`` or ``torch``.
+        """
+        self._encoder = encoder
+        self._forward: Callable[[Sequence[TokenizedText]], object] = encoder.encode_batch
+        if runtime == "onnxruntime":
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.log_severity_level = 3
+            content = feature_graph(encoder).SerializeToString()
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._forward = self._onnx_forward
+
+    def texts_per_s(self, texts: Sequence[TextInput], batch_size: int, seconds: float) -> float:
+        """Texts a second, in the order that they come in, over and over for about ``seconds``."""
+        done, place, began = 0, 0, time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            batch = texts[place : place + batch_size]
+            place = (place + batch_size) % len(texts)
+            self._forward(self._encoder.tokenize(batch))
+            done += len(batch)
+        return done / (time.perf_counter() - began)
+
+    def best_batch_size(self, texts: Sequence[TextInput], seconds: float) -> int:
+        """The batch size with the most texts a second."""
+        return max(BATCH_SIZES, key=lambda size: self.texts_per_s(texts, size, seconds))
+
+    def median_s(self, texts: Sequence[TextInput], *, batch_size: int, batches: int) -> float:
+        """Median time of a batch."""
+        times = []
+        starts = islice(range(0, len(texts) - batch_size + 1, batch_size), batches)
+        for start in starts:
+            began = time.perf_counter()
+            self._forward(self._encoder.tokenize(texts[start : start + batch_size]))
+            times.append(time.perf_counter() - began)
+        return statistics.median(times)
+
+    def whole_s(self, texts: Sequence[TextInput]) -> float:
+        """Time of a pass over all of them, at the best of some batch sizes, shortest texts first."""
+        by_length = sorted(texts, key=lambda text: len(text.text))
+        times = []
+        for size in (*BATCH_SIZES[1:], len(texts)):
+            began = time.perf_counter()
+            for start in range(0, len(texts), size):
+                self._forward(self._encoder.tokenize(by_length[start : start + size]))
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    def _onnx_forward(self, texts: Sequence[TokenizedText]) -> object:
+        shape = len(texts), max(len(text.ids) for text in texts)
+        ids, types, attended = (np.zeros(shape, dtype=np.int32) for _ in range(3))
+        for row, text in enumerate(texts):
+            length = len(text.ids)
+            ids[row, :length], types[row, :length], attended[row, :length] = text.ids, text.type_ids, 1
+        return self._session.run(None, {"ids": ids, "types": types, "attended": attended})
