@@ -14,8 +14,10 @@ from torch import Tensor
 from benchmarks.comparison import Answer
 from benchmarks.episodes import Episode, Row, Rows
 from benchmarks.server import running_server
+from metalearn.batches import batch_tokens, plan_batches
 from metalearn.body import MlpBody
-from metalearn.encoder import Encoder, EncoderSettings, batch_tokens, locate_encoder, plan_batches
+from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.encoder_source import locate_encoder
 from metalearn.evaluate import adapted
 from metalearn.meta_model import PreparedSet
 from metalearn.model_spec import ModelSpec, make_text_model

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from metalearn.encoder import Encoder, HiddenBatch, TokenizedText, batch_tokens, plan_batches, side_by_side
+from metalearn.batches import batch_tokens, plan_batches
+from metalearn.encoder import Encoder, HiddenBatch, TokenizedText, side_by_side
 
 
 @runtime_checkable

@@ -1,7 +1,5 @@
 """The shared encoder: texts -> features. Tokenizer and transformer come from a local folder."""
 
-import importlib.util
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -312,42 +310,6 @@ def _pooled(
     return (hidden * share).sum(dim=1) / share.sum(dim=1)
 
 
-def batch_tokens(device: torch.device) -> int:
-    """Tokens of a padded batch that keep a device busy; a CPU gains nothing from more, and they keep others waiting."""
-    return 512 if device.type == "cpu" else 16_384
-
-
-_MOST_PADDING = 0.1
-"""Share of padding beside the texts at which a batch of some size is closed."""
-
-
-def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
-    """Groups row indices by length, so that no batch is wider than needed.
-
-    A batch of a quarter of the tokens that it may have keeps a device about as busy as a full one: from there on it is
-    closed before its padding grows.
-
-    Args:
-        lengths: Tokens per row.
-        max_batch_tokens: Bound on rows times width of a batch; a longer row gets a batch of its own.
-
-    Returns:
-        Every index once. The plan depends on ``lengths`` alone, so the same texts always meet the same batches.
-    """
-    batches: list[list[int]] = []
-    tokens = 0
-    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        width = lengths[index]  # of the batch with it, since rows come shortest first
-        padded = (len(batches[-1]) + 1) * width if batches else 0
-        wasteful = tokens >= max_batch_tokens // 4 and padded > (1 + _MOST_PADDING) * (tokens + width)
-        if not batches or padded > max_batch_tokens or wasteful:
-            batches.append([])
-            tokens = 0
-        batches[-1].append(index)
-        tokens += width
-    return batches
-
-
 def select_device(name: str) -> torch.device:
     """The device called ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
 
@@ -361,44 +323,3 @@ def select_device(name: str) -> torch.device:
     if (device.index or 0) >= count.get(device.type, 0):
         raise DeviceUnavailable(f"the device {name!r} is not available here: use auto or cpu")
     return device
-
-
-def locate_encoder(source: str, base: Path) -> Path:
-    """The local folder that an encoder reference points to.
-
-    Args:
-        source: ``package:NAME`` for a Python package with a ``model`` folder, ``hub:OWNER/NAME@REVISION`` for the
-            Hugging Face hub (downloaded once into its cache), otherwise a folder.
-        base: Relative folders are relative to this one.
-
-    Raises:
-        EncoderUnavailable: There is no such package, repository or folder.
-    """
-    kind, _, rest = source.partition(":")
-    if kind == "package":
-        # find_spec does not import the package, whose own imports take seconds
-        spec = importlib.util.find_spec(rest) if rest.isidentifier() else None
-        if spec is None or not spec.submodule_search_locations:
-            raise EncoderUnavailable(f"the encoder comes in the Python package {rest!r}, which is not installed")
-        folder = Path(spec.submodule_search_locations[0]) / "model"
-    elif kind == "hub":
-        folder = _download(rest)
-    else:
-        # By name alone: the checkpoint's own folder need not exist yet when it is being written
-        folder = Path(os.path.normpath(base / source))
-    if not folder.is_dir():
-        raise EncoderUnavailable(f"the encoder's folder {folder} does not exist")
-    return folder
-
-
-def _download(reference: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    repository, _, revision = reference.partition("@")
-    try:
-        folder = snapshot_download(
-            repository, revision=revision or None, allow_patterns=["*.json", "*.safetensors", "*.txt"]
-        )
-    except Exception as error:  # network, authorisation, absent repository: the hub's own text says which
-        raise EncoderUnavailable(f"cannot fetch {repository!r} from the Hugging Face hub: {error}") from error
-    return Path(folder)

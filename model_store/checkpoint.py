@@ -13,7 +13,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from metalearn.encoder import Encoder, EncoderSettings, locate_encoder
+from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.encoder_source import locate_encoder
 from metalearn.errors import MetalearnError
 from metalearn.learners.interface import Learner
 from metalearn.meta_model import MetaModel
@@ -152,7 +153,8 @@ def write_checkpoint(
         name: For people.
         spec: What the model is made of.
         hyperparameters: The checkpoint's choices.
-        encoder_source: See ``metalearn.encoder.locate_encoder``. The encoder is referred to by digest, not copied.
+        encoder_source: See ``metalearn.encoder_source.locate_encoder``. The encoder is referred to by digest, not
+            copied.
         encoder_licence: Licence of the encoder's weights.
         card: Text of ``README.md``: what the checkpoint is for, its figures and limits.
         slow_weights: As the spec's model names them, in any floating type; those before any meta-training by default.

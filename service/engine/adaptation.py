@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.adaptation import SupportPlan, prepared_support, support_accuracy
-from metalearn.encoder import HiddenBatch, TokenizedText, plan_batches
+from metalearn.batches import plan_batches
+from metalearn.encoder import HiddenBatch, TokenizedText
 from metalearn.errors import InvalidSupportSet
 from metalearn.fast_weights import rounded_head
 from metalearn.inner_loop import finished

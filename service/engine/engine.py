@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from metalearn.adaptation import plan_support
-from metalearn.encoder import TokenizedText, batch_tokens
+from metalearn.batches import batch_tokens
+from metalearn.encoder import TokenizedText
 from metalearn.types import Adapter, SupportSet, TextInput
 from model_store.checkpoint import Checkpoint
 from service.engine.adaptation import Adaptation, AdaptOptions, adapt_slices, readable, refuse_empty

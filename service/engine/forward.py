@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metalearn.batches import plan_batches
 from metalearn.body import HiddenTexts
-from metalearn.encoder import TokenizedText, plan_batches
+from metalearn.encoder import TokenizedText
 from metalearn.fast_weights import mixed_logits, stack_heads
 from metalearn.types import Adapter
 from service.engine.models import Models

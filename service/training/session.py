@@ -11,7 +11,8 @@ from torch import Tensor
 from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.collective import Collective
-from metalearn.encoder import Encoder, EncoderSettings, locate_encoder
+from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.encoder_source import locate_encoder
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluate import score
 from metalearn.learners.interface import LearnerOptions

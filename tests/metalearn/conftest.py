@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from metalearn.encoder import Encoder, EncoderSettings, locate_encoder
+from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.encoder_source import locate_encoder
 from metalearn.types import EncodedSet, Example, SupportSet, TextInput
 from tests.conftest import STOCK_ENCODER
 

@@ -12,7 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.encoder import Encoder, EncoderSettings, locate_encoder, plan_batches, select_device, side_by_side
+from metalearn.batches import plan_batches
+from metalearn.encoder import Encoder, EncoderSettings, select_device, side_by_side
+from metalearn.encoder_source import locate_encoder
 from metalearn.errors import DeviceUnavailable, EncoderUnavailable
 from metalearn.types import TextInput
 from tests.conftest import STOCK_ENCODER

@@ -14,7 +14,8 @@ import safetensors.torch
 import torch
 
 from metalearn.body import TextBody
-from metalearn.encoder import Encoder, EncoderSettings, TokenizedText, locate_encoder
+from metalearn.encoder import Encoder, EncoderSettings, TokenizedText
+from metalearn.encoder_source import locate_encoder
 from metalearn.errors import EncoderUnavailable, InvalidModel, UnknownLearner, UnknownUpdateRule
 from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, make_learner

@@ -8,7 +8,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metalearn.encoder import Encoder, EncoderSettings, locate_encoder
+from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.encoder_source import locate_encoder
 from metalearn.model_spec import ModelSpec
 from metalearn.types import TextInput
 from service.engine.runtime import OnnxFeatures, start_runtime

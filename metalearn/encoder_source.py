@@ -1,0 +1,48 @@
+"""Where an encoder's files are."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+from metalearn.errors import EncoderUnavailable
+
+
+def locate_encoder(source: str, base: Path) -> Path:
+    """The local folder that an encoder reference points to.
+
+    Args:
+        source: ``package:NAME`` for a Python package with a ``model`` folder, ``hub:OWNER/NAME@REVISION`` for the
+            Hugging Face hub (downloaded once into its cache), otherwise a folder.
+        base: Relative folders are relative to this one.
+
+    Raises:
+        EncoderUnavailable: There is no such package, repository or folder.
+    """
+    kind, _, rest = source.partition(":")
+    if kind == "package":
+        # find_spec does not import the package, whose own imports take seconds
+        spec = importlib.util.find_spec(rest) if rest.isidentifier() else None
+        if spec is None or not spec.submodule_search_locations:
+            raise EncoderUnavailable(f"the encoder comes in the Python package {rest!r}, which is not installed")
+        folder = Path(spec.submodule_search_locations[0]) / "model"
+    elif kind == "hub":
+        folder = _download(rest)
+    else:
+        # By name alone: the checkpoint's own folder need not exist yet when it is being written
+        folder = Path(os.path.normpath(base / source))
+    if not folder.is_dir():
+        raise EncoderUnavailable(f"the encoder's folder {folder} does not exist")
+    return folder
+
+
+def _download(reference: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = reference.partition("@")
+    try:
+        folder = snapshot_download(
+            repository, revision=revision or None, allow_patterns=["*.json", "*.safetensors", "*.txt"]
+        )
+    except Exception as error:  # network, authorisation, absent repository: the hub's own text says which
+        raise EncoderUnavailable(f"cannot fetch {repository!r} from the Hugging Face hub: {error}") from error
+    return Path(folder)
