@@ -1,7 +1,10 @@
 """Every collector. One registry per app, so that two apps in one process do not meet. No tenant is a label."""
 
+import os
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -11,11 +14,21 @@ _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """The collectors that ``/metrics`` shows."""
+    """The collectors.
+
+    Attributes:
+        registry: Of this process.
+        exposed: What ``/metrics`` shows: the same, or in one of several workers the sums over all of them.
+    """
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # promtool: a _created series is a gauge that means nothing here
         self.registry = registry = CollectorRegistry()
+        self.exposed = registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            # One of several workers, which counts in files that all of them read
+            self.exposed = CollectorRegistry()
+            MultiProcessCollector(self.exposed)  # type: ignore[no-untyped-call]
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -44,7 +57,12 @@ class Metrics:
         self.batch_tenants = Histogram(
             "handful_batch_tenants", "Tenants per forward pass.", buckets=_COUNTS, registry=registry
         )
-        self.queue_tokens = Gauge("handful_queue_tokens", "Tokens admitted and not yet computed.", registry=registry)
+        self.queue_tokens = Gauge(
+            "handful_queue_tokens",
+            "Tokens admitted and not yet computed.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.queue_wait = Histogram(
             "handful_queue_wait_seconds",
             "Time from admission to the first computation.",
@@ -54,12 +72,17 @@ class Metrics:
         self.cache_events = Counter(
             "handful_cache_events", "What happened in the adapter cache.", ["event"], registry=registry
         )
-        self.cache_bytes = Gauge("handful_cache_bytes", "Bytes of cached adapters.", registry=registry)
+        self.cache_bytes = Gauge(
+            "handful_cache_bytes", "Bytes of cached adapters.", multiprocess_mode="livesum", registry=registry
+        )
         self.feature_cache_events = Counter(
             "handful_feature_cache_events", "What happened in the cache of features.", ["event"], registry=registry
         )
         self.feature_cache_bytes = Gauge(
-            "handful_feature_cache_bytes", "Bytes of kept features of support texts.", registry=registry
+            "handful_feature_cache_bytes",
+            "Bytes of kept features of support texts.",
+            multiprocess_mode="livesum",
+            registry=registry,
         )
         self.store_duration = Histogram(
             "handful_store_duration_seconds",
@@ -76,6 +99,7 @@ class Metrics:
             "handful_checkpoint_info",
             "The loaded checkpoint; always 1.",
             ["name", "fingerprint", "learner", "device", "runtime"],
+            multiprocess_mode="livemax",
             registry=registry,
         )
         for event in ("hit", "miss", "evict"):

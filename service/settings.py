@@ -35,6 +35,9 @@ class Settings(BaseSettings):
         "auto", description="What computes features: torch, onnxruntime, or auto, which takes onnxruntime on a CPU."
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads to compute with; 0 takes what the machine grants.")
+    workers: int = Field(
+        1, ge=1, le=256, description="Processes that serve, each with the checkpoint and a share of the threads."
+    )
     allow_open: bool = Field(
         False, description="Without any API key, answer on addresses beyond loopback too, for the tenant 'default'."
     )

@@ -36,7 +36,7 @@ async def readyz(request: Request, parts: AppParts) -> Response:
 async def metrics(request: Request, parts: AppParts) -> Response:
     """For Prometheus, in the format that it asks for."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(parts.metrics.registry), headers={"Content-Type": content_type})
+    return Response(encode(parts.metrics.exposed), headers={"Content-Type": content_type})
 
 
 @router.get("/v1/checkpoint", response_model=CheckpointResponse, responses=PROBLEMS)

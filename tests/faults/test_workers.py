@@ -1,0 +1,118 @@
+"""Several server processes on one socket: they answer as one, one that dies is replaced, and none is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks.server import ServerProcess, running_server
+from tests.conftest import SUPPORT
+from tests.faults.conftest import ADAPT, PREDICT, TEXTS, until
+
+
+@pytest.fixture
+def server(tmp_path: Path, tiny_checkpoint: Path) -> Iterator[ServerProcess]:
+    """Two workers."""
+    options = ("--checkpoint", str(tiny_checkpoint), "--threads", "2", "--workers", "2")
+    with running_server(tmp_path, *options) as running:
+        yield running
+
+
+def children(process: int) -> list[int]:
+    """Processes that another one has started and that still run."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        # Not the helper that watches over shared memory
+        if fields[1] == str(process) and fields[0] != "Z" and b"spawn_main" in command:
+            found.append(int(folder.name))
+    return found
+
+
+def series(url: str, name: str) -> dict[str, float]:
+    """A metric's series: labels -> value."""
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name)}
+
+
+def ask(url: str) -> int:
+    """Status of a prediction over a connection of its own."""
+    return httpx.post(f"{url}{PREDICT}", json={"queries": TEXTS}, timeout=60).status_code
+
+
+def test_workers_answer_as_one_server(server: ServerProcess) -> None:
+    assert len(children(server.process.pid)) == 2
+    for number in range(1, 7):
+        # Whichever worker takes it, it goes on from what the others have committed
+        assert httpx.post(f"{server.url}{ADAPT}", json={"support": SUPPORT}).json()["version"] == number
+        answer = httpx.post(f"{server.url}{PREDICT}", json={"queries": TEXTS}).json()
+        assert answer["version"] == number
+    with ThreadPoolExecutor(16) as threads:
+        assert set(threads.map(ask, [server.url] * 200)) == {200}
+    for _ in range(6):  # whichever is asked, it tells the requests of all
+        counted = series(server.url, "handful_requests_total")
+        assert counted['handful_requests_total{route="/v1/tasks/{task}/predict",status="200"}'] == 206
+        assert counted['handful_requests_total{route="/v1/tasks/{task}/adapt",status="200"}'] == 6
+        (info,) = series(server.url, "handful_checkpoint_info").values()
+        assert info == 1
+        assert series(server.url, "handful_queue_tokens") == {"handful_queue_tokens": 0}
+
+
+def test_a_worker_that_dies_is_replaced_and_its_counts_stay(server: ServerProcess) -> None:
+    assert httpx.post(f"{server.url}{ADAPT}", json={"support": SUPPORT}).status_code == 200
+    for _ in range(20):
+        assert ask(server.url) == 200
+    name = 'handful_requests_total{route="/v1/tasks/{task}/predict",status="200"}'
+    assert series(server.url, name)[name] == 20
+    # Past the time in which its end would be taken for a server that cannot start
+    until(lambda: "ready" in server.log.read_text())
+    victim, survivor = children(server.process.pid)
+    os.kill(victim, signal.SIGSTOP)  # so that a request cannot end up with it
+    assert ask(server.url) == 200
+    until(lambda: _age_s(victim) > 11, 30)
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: len(children(server.process.pid)) == 2 and victim not in children(server.process.pid))
+    assert survivor in children(server.process.pid)
+    assert series(server.url, name)[name] == 21
+    assert f"worker {victim} ended with status {-signal.SIGKILL}" in server.log.read_text()
+    assert ask(server.url) == 200
+
+
+def _age_s(process: int) -> float:
+    ticks = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    return uptime - ticks / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_all_of_them(server: ServerProcess, number: signal.Signals) -> None:
+    workers = children(server.process.pid)
+    server.process.send_signal(number)
+    assert server.process.wait(20) == 0
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_workers_end_with_their_parent(server: ServerProcess) -> None:
+    workers = children(server.process.pid)
+    server.process.kill()
+    server.process.wait(10)
+    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+
+
+def test_what_a_worker_cannot_start_with_is_said_in_a_line(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "service", "serve", "--port", "0", "--workers", "2", "--checkpoint", "nowhere")
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "error:" in ended.stderr
+    assert "Traceback" not in ended.stderr
