@@ -64,6 +64,7 @@ check: format-check lint typecheck imports deploy-lint test test-slow ## All of 
 
 bench: install-dev ## Run the benchmarks; needs BENCH_DATA=FOLDER with the task files (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks.accuracy --data "$(BENCH_DATA)"
+	$(BIN)/python -m benchmarks.speed --data "$(BENCH_DATA)"
 
 # What the default checkpoint is to be made with. The stock view was chosen on validation tasks (docs/log.md); shares, rates
 # and sizes are first choices that were not compared

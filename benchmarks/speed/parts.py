@@ -12,7 +12,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from benchmarks.episodes import Row
+from benchmarks.comparison import read_outcomes
+from benchmarks.episodes import Episode, Row
+from benchmarks.peer_process import run_peer
 from benchmarks.server import ServerProcess, running_server
 from benchmarks.speed.closed_loop import ClosedLoop, closed_loop
 from benchmarks.speed.measurements import Measurement
@@ -159,6 +161,34 @@ def adaptation(bench: Bench, server: ServerProcess, store: TaskStore) -> Measure
             if ways == 5:
                 measured.append(Measurement(f"{what}, again, to the first time", again / first, wanted="<= 0.25"))
         yield measured
+
+
+def fitting(
+    bench: Bench, server: ServerProcess, store: TaskStore, peer: str, python: str, wanted: str = ""
+) -> Measured:
+    """Another project's fit, and adaptations to the same examples through HTTP."""
+    queries = tuple(Row(text, "") for text in bench.texts[:64])
+    episodes: list[Episode] = []
+    for repeat in range(bench.repeats):
+        support = support_set(bench.train, ways=5, shots=5, seed=2_000_000 + repeat)
+        ours = []
+        for number in range(5):
+            tenant = new_tenant(store, f"beside-{peer}-{repeat}-{number}")
+            with Client(server.url, api_key=tenant.key, timeout_s=600) as client:
+                client.checkpoint()  # so that there is a connection
+                began = time.perf_counter()
+                client.adapt(tenant.task, support)
+                ours.append(time.perf_counter() - began)
+        rows = tuple(Row(example["text"], example["label"]) for example in support)
+        episodes.append(Episode("speed", "banking77", 5, repeat, rows, queries))
+        theirs = read_outcomes(run_peer(peer, python, episodes, bench.folder))[-1]
+        adapt_s = statistics.median(ours)
+        yield [
+            Measurement(f"{peer}, fit to 5 classes, 5 examples each", theirs.adapt_s, "s"),
+            Measurement(f"{peer}, predict 64 texts", theirs.predict_s * 1000, "ms"),
+            Measurement(f"adapt to the same as {peer}", adapt_s * 1000, "ms"),
+            Measurement(f"{peer}'s fit, to adapt", theirs.adapt_s / adapt_s, wanted=wanted),
+        ]
 
 
 def adapting_beside(bench: Bench, server: ServerProcess, store: TaskStore, tenants: Sequence[Tenant]) -> Measured:
