@@ -93,7 +93,7 @@ def _bench(options: argparse.Namespace, folder: Path) -> Bench:
     checkpoint = Checkpoint(resolve_checkpoint(options.checkpoint).resolve(), torch.device("cpu"))
     return Bench(
         checkpoint=checkpoint,
-        raw=RawLoop(checkpoint.encoder, granted_threads(), runtime="onnxruntime"),
+        raw=RawLoop(checkpoint.encoder, "onnxruntime"),
         train=read_rows(options.data / "banking77.train.jsonl"),
         texts=[row.text for row in read_rows(options.data / "banking77.test.jsonl")],
         folder=folder,

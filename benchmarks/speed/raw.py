@@ -5,12 +5,9 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
-
 from metalearn.encoder import Encoder, TokenizedText
 from metalearn.types import TextInput
-from service.engine.onnx_graph import feature_graph
+from service.engine.runtime import OnnxFeatures
 
 BATCH_SIZES = (1, 8, 16, 32, 64)
 
@@ -18,23 +15,17 @@ BATCH_SIZES = (1, 8, 16, 32, 64)
 class RawLoop:
     """An encoder's features, computed by ONNX Runtime with its own defaults or by torch."""
 
-    def __init__(self, encoder: Encoder, threads: int, *, runtime: str) -> None:
+    def __init__(self, encoder: Encoder, runtime: str) -> None:
         """Loads the graph.
 
         Args:
             encoder: On a CPU; computes with torch.
-            threads: CPU threads.
             runtime: ``onnxruntime`` or ``torch``.
         """
         self._encoder = encoder
-        self._forward: Callable[[Sequence[TokenizedText]], object] = encoder.encode_batch
-        if runtime == "onnxruntime":
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads
-            options.log_severity_level = 3
-            content = feature_graph(encoder).SerializeToString()
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-            self._forward = self._onnx_forward
+        self._forward: Callable[[Sequence[TokenizedText]], object] = (
+            OnnxFeatures(encoder, spins=True) if runtime == "onnxruntime" else encoder.encode_batch
+        )
 
     def texts_per_s(self, texts: Sequence[TextInput], batch_size: int, seconds: float) -> float:
         """Texts a second, in the order that they come in, over and over for about ``seconds``."""
@@ -70,11 +61,3 @@ class RawLoop:
                 self._forward(self._encoder.tokenize(by_length[start : start + size]))
             times.append(time.perf_counter() - began)
         return min(times)
-
-    def _onnx_forward(self, texts: Sequence[TokenizedText]) -> object:
-        shape = len(texts), max(len(text.ids) for text in texts)
-        ids, types, attended = (np.zeros(shape, dtype=np.int32) for _ in range(3))
-        for row, text in enumerate(texts):
-            length = len(text.ids)
-            ids[row, :length], types[row, :length], attended[row, :length] = text.ids, text.type_ids, 1
-        return self._session.run(None, {"ids": ids, "types": types, "attended": attended})

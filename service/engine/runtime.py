@@ -31,12 +31,18 @@ class OnnxFeatures:
 
     name = "onnxruntime"
 
-    def __init__(self, encoder: Encoder) -> None:
-        """Builds and loads the graph."""
+    def __init__(self, encoder: Encoder, *, spins: bool = False) -> None:
+        """Builds and loads the graph.
+
+        Args:
+            encoder: On a CPU.
+            spins: Whether threads that wait keep their cores busy, as is ONNX Runtime's default: faster where nothing
+                else wants to run.
+        """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # Threads that spin while they wait would take their cores from the event loop and from torch
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # They would take their cores from the event loop and from torch
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
         options.log_severity_level = 3
         content = feature_graph(encoder).SerializeToString()
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -138,7 +138,7 @@ def test_support_sets_differ_by_seed_and_bodies_hold_what_they_should() -> None:
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
 def test_the_raw_loop_reads_every_text(tiny_encoder: Path, runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = RawLoop(Encoder(tiny_encoder, EncoderSettings(max_tokens=64), torch.device("cpu")), 1, runtime=runtime)
+    loop = RawLoop(Encoder(tiny_encoder, EncoderSettings(max_tokens=64), torch.device("cpu")), runtime)
     texts = [TextInput("word " * (1 + n % 5)) for n in range(10)]
     seen: list[int] = []
     forward = loop._forward
