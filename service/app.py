@@ -87,7 +87,7 @@ def load_checkpoint(settings: Settings) -> Checkpoint:
     """
     torch.set_num_threads(settings.threads or granted_threads())
     checkpoint = Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
-    start_runtime(checkpoint.encoder, settings.runtime)
+    start_runtime(checkpoint.encoder, settings.runtime, settings.precision)
     return checkpoint
 
 

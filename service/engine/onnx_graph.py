@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
+from jaxtyping import Float
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
@@ -19,13 +21,19 @@ _OPERATORS_OF_RUNTIME = "com.microsoft"
 """See the runtime's ContribOperators.md."""
 
 
-def feature_graph(encoder: Encoder) -> onnx.ModelProto:
+def feature_graph(encoder: Encoder, *, int8: bool = False) -> onnx.ModelProto:
     """The graph that does what ``Encoder.encode_batch`` does to a padded batch.
+
+    Args:
+        encoder: What it computes.
+        int8: Whether the layers' products are of 8-bit integers: weights with a scale for each output, what they are
+            multiplied with scaled as it comes.
 
     Inputs ``ids`` and ``types`` are int32 of shape (texts, tokens), zero at padding, ``attended`` is 1 at tokens and 0
     at padding; the output ``features`` is float32 of shape (texts, dim).
     """
-    build, bert, view = _Builder(encoder.transformer.config), encoder.transformer, encoder.trained_view
+    bert, view = encoder.transformer, encoder.trained_view
+    build = _Builder(bert.config, int8=int8)
     attended, second = build("Cast", "attended", to=TensorProto.FLOAT), build("Cast", "types", to=TensorProto.FLOAT)
     one = build.constant(np.float32(1))
     is_pair = build("ReduceMax", second, build.axis(1), keepdims=1)
@@ -65,16 +73,17 @@ def feature_graph(encoder: Encoder) -> onnx.ModelProto:
 class _Builder:
     """Grows a graph: every call adds a node and gives the name of its output."""
 
-    def __init__(self, config: BertConfig) -> None:
+    def __init__(self, config: BertConfig, *, int8: bool) -> None:
         self._config = config
+        self._int8 = int8
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
 
     def __call__(
-        self, operator: str, *inputs: str, domain: str = "", unused: Sequence[str] = (), **attributes: Any
+        self, operator: str, *inputs: str, domain: str = "", more: Sequence[str] = (), **attributes: Any
     ) -> str:
         name = f"{operator}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, inputs, [name, *unused], name=name, domain=domain, **attributes))
+        self._nodes.append(helper.make_node(operator, inputs, [name, *more], name=name, domain=domain, **attributes))
         return name
 
     def of_runtime(self, operator: str, *inputs: str, **attributes: Any) -> str:
@@ -92,14 +101,14 @@ class _Builder:
     def embedded(self, weights: Mapping[str, Tensor]) -> str:
         names = ("words.weight", "positions.weight", "types.weight", "norm.weight", "norm.bias")
         tables = [self.constant(weights[name]) for name in names]
-        epsilon, unused = self._config.layer_norm_eps, ["mask_index"]
-        return self.of_runtime("EmbedLayerNormalization", "ids", "types", *tables, unused=unused, epsilon=epsilon)
+        epsilon, more = self._config.layer_norm_eps, ["mask_index"]
+        return self.of_runtime("EmbedLayerNormalization", "ids", "types", *tables, more=more, epsilon=epsilon)
 
     def layer(self, hidden: str, weights: Mapping[str, Tensor], index: int) -> str:
         """As ``metalearn.bert.layer_forward``."""
 
-        def matrix(name: str) -> str:
-            return self.constant(weights[f"layers.{index}.{name}.weight"].T)
+        def matrix(name: str) -> Tensor:
+            return weights[f"layers.{index}.{name}.weight"]
 
         def vector(name: str) -> str:
             return self.constant(weights[f"layers.{index}.{name}"])
@@ -110,12 +119,32 @@ class _Builder:
             return self.of_runtime("SkipLayerNormalization", inputs, residual, *vectors, epsilon=epsilon)
 
         heads = self._config.num_attention_heads
-        projection = (matrix("query_key_value"), vector("query_key_value.bias"))
-        mixed = self.of_runtime("Attention", hidden, *projection, "attended", num_heads=heads)
-        mixed = self("MatMul", mixed, matrix("attention_output"))
+        mixed = self.attention(hidden, matrix("query_key_value"), vector("query_key_value.bias"), heads)
+        mixed = self.product(mixed, matrix("attention_output"))
         hidden = normed(mixed, hidden, "attention_norm", "attention_output")
-        wide = self.of_runtime("BiasGelu", self("MatMul", hidden, matrix("feed_forward")), vector("feed_forward.bias"))
-        return normed(self("MatMul", wide, matrix("output")), hidden, "output_norm", "output")
+        wide = self.of_runtime("BiasGelu", self.product(hidden, matrix("feed_forward")), vector("feed_forward.bias"))
+        return normed(self.product(wide, matrix("output")), hidden, "output_norm", "output")
+
+    def product(self, inputs: str, weight: Float[Tensor, "outputs inputs"]) -> str:
+        if not self._int8:
+            return self("MatMul", inputs, self.constant(weight.T))
+        return self.of_runtime("DynamicQuantizeMatMul", inputs, *self._quantized(weight))
+
+    def attention(self, hidden: str, weight: Float[Tensor, "outputs inputs"], bias: str, heads: int) -> str:
+        if not self._int8:
+            return self.of_runtime("Attention", hidden, self.constant(weight.T), bias, "attended", num_heads=heads)
+        matrix, scale = self._quantized(weight)
+        zero = self.constant(np.zeros(weight.shape[0], dtype=np.int8))
+        own_scale, own_zero = (f"{what}_{len(self._nodes)}" for what in ("scale", "zero"))
+        inputs = self("DynamicQuantizeLinear", hidden, more=[own_scale, own_zero])
+        return self.of_runtime(
+            "QAttention", inputs, matrix, bias, own_scale, scale, "attended", own_zero, zero, num_heads=heads
+        )
+
+    def _quantized(self, weight: Float[Tensor, "outputs inputs"]) -> tuple[str, str]:
+        """Eight bits of each number, and the scale of each output; one whose weights are all 0 stays so."""
+        scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(weight.dtype).tiny) / 127
+        return self.constant((weight / scale.unsqueeze(1)).round().to(torch.int8).T), self.constant(scale)
 
     def shares(self, kept: str) -> str:
         """What each token counts in a mean over the tokens that are 1 in ``kept``."""

@@ -12,12 +12,13 @@ from torch import Tensor
 from metalearn.encoder import Encoder, TokenizedText
 from metalearn.types import TextInput
 from service.engine.onnx_graph import feature_graph
-from service.settings import RuntimeName, SettingsInvalid
+from service.settings import Precision, RuntimeName, SettingsInvalid
 
 log = logging.getLogger("handful")
 
-_FURTHEST = 1e-4
-"""Largest difference to torch, beside the largest number of the features; rounding alone makes some 1e-6."""
+_FURTHEST: dict[Precision, float] = {"float32": 1e-4, "int8": 0.4}
+"""Largest distance to torch's features, beside their length. Rounding alone makes some 1e-6; at 0.4 vectors of unit
+length have a cosine of 0.92."""
 _TRIED = (
     TextInput("where is my card"),
     TextInput("a man sleeps on a bench", "somebody is awake"),
@@ -29,13 +30,12 @@ _TRIED = (
 class OnnxFeatures:
     """Features by ONNX Runtime, on the CPU. Belongs to the compute thread."""
 
-    name = "onnxruntime"
-
-    def __init__(self, encoder: Encoder, *, spins: bool = False) -> None:
+    def __init__(self, encoder: Encoder, precision: Precision = "float32", *, spins: bool = False) -> None:
         """Builds and loads the graph.
 
         Args:
             encoder: On a CPU.
+            precision: What its products are of.
             spins: Whether threads that wait keep their cores busy, as is ONNX Runtime's default: faster where nothing
                 else wants to run.
         """
@@ -44,7 +44,8 @@ class OnnxFeatures:
         # They would take their cores from the event loop and from torch
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
         options.log_severity_level = 3
-        content = feature_graph(encoder).SerializeToString()
+        content = feature_graph(encoder, int8=precision == "int8").SerializeToString()
+        self.name = "onnxruntime" if precision == "float32" else f"onnxruntime-{precision}"
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]:
@@ -58,29 +59,35 @@ class OnnxFeatures:
         return torch.from_numpy(features)
 
 
-def start_runtime(encoder: Encoder, wanted: RuntimeName) -> None:
+def start_runtime(encoder: Encoder, wanted: RuntimeName, precision: Precision = "float32") -> None:
     """Lets the runtime that is wanted compute the encoder's features.
 
     Args:
         encoder: On its device.
         wanted: ``auto`` takes ONNX Runtime on a CPU, torch elsewhere, and torch where the two do not agree.
+        precision: Of ONNX Runtime's products.
 
     Raises:
-        SettingsInvalid: ONNX Runtime was asked for, and the encoder is not on a CPU, or the two do not agree.
+        SettingsInvalid: ONNX Runtime was asked for, or a precision that it alone has, and the encoder is not on a CPU,
+            or the two do not agree.
     """
     on_cpu = encoder.device.type == "cpu"
+    if precision != "float32":
+        if wanted == "torch" or not on_cpu:
+            raise SettingsInvalid(f"{precision} is for ONNX Runtime on a CPU: take --precision float32")
+        wanted = "onnxruntime"
     if wanted == "torch" or (wanted == "auto" and not on_cpu):
         return
     if not on_cpu:
         raise SettingsInvalid(f"ONNX Runtime computes on the CPU here, not on {encoder.device}: take --runtime torch")
-    runtime = OnnxFeatures(encoder)
+    runtime = OnnxFeatures(encoder, precision)
     texts = encoder.tokenize(_TRIED)
     expected = encoder.encode_batch(texts)
-    apart = float((runtime(texts) - expected).abs().max() / expected.abs().max())
-    if apart <= _FURTHEST:
+    apart = float(((runtime(texts) - expected).norm(dim=1) / expected.norm(dim=1)).max())
+    if apart <= _FURTHEST[precision]:
         encoder.run_with(runtime)
         return
     trouble = f"ONNX Runtime's features are {apart:.1e} away from torch's"
     if wanted == "onnxruntime":
-        raise SettingsInvalid(f"{trouble}: take --runtime torch")
+        raise SettingsInvalid(f"{trouble}: take --{'runtime torch' if precision == 'float32' else 'precision float32'}")
     log.warning("%s: computing with torch", trouble)

