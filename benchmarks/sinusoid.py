@@ -140,6 +140,9 @@ class _LearnerAbreast:
         # A sum: its gradient by a task's weights is that of the task's own loss
         return self._mapped(self.learner.support_loss, support, fast_weights).sum()
 
+    def head_gradients(self, support: EncodedSet) -> None:
+        return None
+
     def meta_loss(self, start: FastWeights, adapted: FastWeights, query: EncodedSet) -> Tensor:
         return self._mapped(self.learner.meta_loss, query, start, adapted).mean()
 
