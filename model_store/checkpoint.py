@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 SHIPPED = Path(__file__).parent / "checkpoints"
-DEFAULT_CHECKPOINT = "minilm-l6-protomaml"
+DEFAULT_CHECKPOINT = "minilm-l6-handful"
 
 _ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _BODY = "body."

@@ -79,6 +79,7 @@ def write_calibrated(
         stored = {n: w.half() if n.startswith("body.layers.") else w for n, w in stored.items()}
     numbers = ", ".join(f"{part} {float(number):.3f}" for part, number in fitted.items())
     card = (folder / CARD).read_text(encoding="utf-8").rstrip()
+    card = card.replace(f"# {manifest.name}\n", f"# {name}\n", 1)
     card += f"""
 
 Confidences were fitted on {len(judged)} episodes of {len(tasks)} tasks: {numbers}; abstention under {threshold:.3f}.

@@ -27,7 +27,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    checkpoint: str = Field("minilm-l6-protomaml", description="Checkpoint folder, or the name of a shipped one.")
+    checkpoint: str = Field("minilm-l6-handful", description="Checkpoint folder, or the name of a shipped one.")
     store: SecretStr = Field(
         SecretStr("sqlite:handful.db"), description="sqlite:PATH, redis://HOST:PORT/DB or rediss://HOST:PORT/DB."
     )

@@ -631,8 +631,8 @@ def test_every_shipped_checkpoint_loads_and_is_what_it_says(folder: Path) -> Non
     assert all(bool(weight.isfinite().all()) for weight in safetensors.torch.load(data).values())
 
 
-def test_the_default_checkpoint_has_the_constants_that_were_chosen_for_it() -> None:
-    loaded = Checkpoint(resolve_checkpoint(DEFAULT_CHECKPOINT), CPU)
+def test_the_checkpoint_without_meta_training_has_the_constants_that_were_chosen_for_it() -> None:
+    loaded = Checkpoint(resolve_checkpoint("minilm-l6-protomaml"), CPU)
     assert loaded.manifest.spec == ModelSpec()
     constants = {name: float(weight.exp()) for name, weight in loaded.slow_weights.items() if "log_" in name}
     assert (
@@ -649,6 +649,14 @@ def test_the_default_checkpoint_has_the_constants_that_were_chosen_for_it() -> N
         "learner.log_scale",
         "learner.log_head_rate",
     }
+
+
+def test_the_default_checkpoint_is_meta_trained_and_names_what_on() -> None:
+    manifest = read_manifest(resolve_checkpoint(DEFAULT_CHECKPOINT))
+    assert manifest.spec.trained_layers == 3
+    assert manifest.spec.stock_view
+    assert len(manifest.trained_on) > 100
+    assert all(source.licence for source in manifest.trained_on)
 
 
 def test_the_default_checkpoint_ships_the_stock_encoders_256_tokens_and_tells_topics_apart() -> None:

@@ -128,7 +128,7 @@ def test_a_calibrated_copy_answers_alike_with_other_confidences(
     threshold = new.manifest.hyperparameters.abstain_threshold
     assert new.manifest.hyperparameters.steps == 3
     card = (copy / CARD).read_text(encoding="utf-8")
-    assert card.startswith("# trained\n\nA card.\n")
+    assert card.startswith("# copy\n\nA card.\n")
     assert f"{EPISODES} episodes of 3 tasks" in card
     assert f"abstention under {threshold:.3f}" in card
     # Confidences are better where they were fitted
