@@ -1,7 +1,7 @@
 """Requests to ``predict`` go straight to it.
 
-A framework's routing and dependencies take about as long as a text takes in a batch; of all routes this is the one that
-is asked thousands of times a second. What does not look like a plain request to it goes the usual way.
+The framework's routing and dependencies take more of the event loop's time than all else that a prediction does there;
+of all routes this is the one that is asked most. What does not look like a plain request to it goes the usual way.
 """
 
 import re
