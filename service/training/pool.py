@@ -68,10 +68,10 @@ def read_pool(options: TrainingOptions, encoder: Encoder, objectives: frozenset[
     skipped: list[Skipped] = []
     if options.tasks:
         index = Path(options.index) if options.index else None
-        pool = read_tasks([Path(folder) for folder in options.tasks], index=index)
+        # First what is left out by name: a task may be that and not open as well
+        pool = read_tasks([Path(folder) for folder in options.tasks], index=index).without(options.leave_out)
         if options.open_licences_only:
             pool = pool.only_open()
-        pool = pool.without(options.leave_out)
         labelled = _learnable(pool.tasks, objectives, skipped)
         skipped += pool.skipped
         if not labelled:

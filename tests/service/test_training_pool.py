@@ -63,6 +63,16 @@ def test_a_task_can_be_left_out(folder: Path, encoder: Encoder) -> None:
     assert drawn(folder, encoder, leave_out=["large", "inference"]).keys() == {"small", "other"}
 
 
+def test_a_task_can_be_left_out_that_open_licences_alone_would_not_admit(folder: Path, encoder: Encoder) -> None:
+    lines = ["split\tname\tkind\tlicence\tlicence_class"]
+    lines += [f"{folder.name}\t{name}\tother\tCC0\topen" for name in ("small", "other")]
+    (folder / "index.tsv").write_text("\n".join(lines) + "\n")
+    found = drawn(
+        folder, encoder, leave_out=["large", "other"], open_licences_only=True, index=str(folder / "index.tsv")
+    )
+    assert found == {"small": 1}
+
+
 @pytest.mark.parametrize("left_out", [["inference"], ["large", "small", "other"]])
 def test_a_share_of_pairs_beside_nothing_is_refused(folder: Path, encoder: Encoder, left_out: list[str]) -> None:
     with pytest.raises(InvalidTasks, match="pairs_share"):
