@@ -130,18 +130,17 @@ class RedisStore:
     def current(self, tenant: str, task: str) -> CurrentVersion | None:
         """See ``TaskStore.current``."""
         (found,) = self.currents([(tenant, task)])
+        if isinstance(found, StoreUnavailable):
+            raise found
         return found
 
     @_bounded
-    def currents(self, tasks: Sequence[TaskName]) -> Sequence[CurrentVersion | None]:
+    def currents(self, tasks: Sequence[TaskName]) -> Sequence[CurrentVersion | StoreUnavailable | None]:
         """See ``TaskStore.currents``."""
         pipeline = self._redis.pipeline(transaction=False)
         for tenant, task in tasks:
             pipeline.hmget(_task_key(tenant, task), "current", "adapter_id")
-        return [
-            None if version is None else CurrentVersion(int(version), adapter_id.decode())
-            for version, adapter_id in pipeline.execute()
-        ]
+        return [_current_version(reply) for reply in pipeline.execute(raise_on_error=False)]
 
     @_bounded
     def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
@@ -149,12 +148,13 @@ class RedisStore:
         return self._field(tenant, task, f"adapter:{version}")
 
     @_bounded
-    def load_adapters(self, versions: Sequence[VersionName]) -> Sequence[bytes | None]:
+    def load_adapters(self, versions: Sequence[VersionName]) -> Sequence[bytes | StoreUnavailable | None]:
         """See ``TaskStore.load_adapters``."""
         pipeline = self._redis.pipeline(transaction=False)
         for tenant, task, version in versions:
             pipeline.hget(_task_key(tenant, task), f"adapter:{version}")
-        return cast("list[bytes | None]", pipeline.execute())
+        replies: list[bytes | RedisError | None] = pipeline.execute(raise_on_error=False)
+        return [_translate(self, reply) if isinstance(reply, RedisError) else reply for reply in replies]
 
     @_bounded
     def load_support(self, tenant: str, task: str, version: int) -> bytes | None:
@@ -301,6 +301,18 @@ class RedisStore:
             else TaskRecord(Version.from_json(record), float(created), now + ttl_ms / 1000 if ttl_ms >= 0 else None)
             for ((_, created), ttl_ms), record in zip(heads, pipeline.execute(), strict=True)
         ]
+
+
+def _current_version(reply: tuple[bytes | None, bytes | None] | RedisError) -> CurrentVersion | StoreUnavailable | None:
+    if isinstance(reply, RedisError):
+        return _translate(None, reply)
+    version, adapter_id = reply
+    if version is None or adapter_id is None:
+        return None
+    try:
+        return CurrentVersion(int(version), adapter_id.decode())
+    except ValueError:
+        return StoreUnavailable("Redis: a task's newest version is no number")
 
 
 def _task_key(tenant: str, task: str) -> str:

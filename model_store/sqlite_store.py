@@ -4,10 +4,10 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from model_store.errors import IdempotencyReplay, StoreFull, StoreUnavailable, VersionConflict
 from model_store.failures import failing_as
@@ -43,6 +43,8 @@ CREATE TABLE api_keys (
     digest TEXT PRIMARY KEY, tenant TEXT NOT NULL, hint TEXT NOT NULL, created_at REAL NOT NULL
 ) WITHOUT ROWID;
 """
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 _ALIVE = "(t.expires_at IS NULL OR t.expires_at > :now)"
 
 
@@ -127,17 +129,12 @@ class SqliteStore:
     @_bounded
     def current(self, tenant: str, task: str) -> CurrentVersion | None:
         """See ``TaskStore.current``."""
-        row = self._one(
-            f"SELECT version, adapter_id FROM tasks t WHERE tenant = :tenant AND task = :task AND {_ALIVE}",
-            tenant=tenant,
-            task=task,
-        )
-        return CurrentVersion(*row) if row else None
+        return self._current(tenant, task)
 
     @_bounded
-    def currents(self, tasks: Sequence[TaskName]) -> Sequence[CurrentVersion | None]:
+    def currents(self, tasks: Sequence[TaskName]) -> Sequence[CurrentVersion | StoreUnavailable | None]:
         """See ``TaskStore.currents``."""
-        return [self.current(*name) for name in tasks]
+        return [self._own_damage(self._current, *name) for name in tasks]
 
     @_bounded
     def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
@@ -145,9 +142,9 @@ class SqliteStore:
         return self._column("adapter", tenant, task, version)
 
     @_bounded
-    def load_adapters(self, versions: Sequence[VersionName]) -> Sequence[bytes | None]:
+    def load_adapters(self, versions: Sequence[VersionName]) -> Sequence[bytes | StoreUnavailable | None]:
         """See ``TaskStore.load_adapters``."""
-        return [self._column("adapter", *version) for version in versions]
+        return [self._own_damage(self._column, "adapter", *version) for version in versions]
 
     @_bounded
     def load_support(self, tenant: str, task: str, version: int) -> bytes | None:
@@ -333,6 +330,25 @@ class SqliteStore:
 
     def _all(self, query: str, **parameters: object) -> list[Any]:
         return self._connection().execute(query, {"now": time.time(), **parameters}).fetchall()
+
+    def _own_damage(
+        self, read: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+    ) -> _Result | StoreUnavailable:
+        """What a read gives, or the damage that it met, which is not its neighbours' trouble."""
+        try:
+            return read(*args, **kwargs)
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
+                raise  # the file is locked, closed, or cannot be read at all
+            return _translate(self, error)
+
+    def _current(self, tenant: str, task: str) -> CurrentVersion | None:
+        row = self._one(
+            f"SELECT version, adapter_id FROM tasks t WHERE tenant = :tenant AND task = :task AND {_ALIVE}",
+            tenant=tenant,
+            task=task,
+        )
+        return CurrentVersion(*row) if row else None
 
     def _column(self, column: str, tenant: str, task: str, version: int) -> bytes | None:
         row = self._one(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from model_store.errors import StoreUnavailable
 from model_store.records import (
     ApiKeyRecord,
     CurrentVersion,
@@ -56,14 +57,14 @@ class TaskStore(Protocol):
     def current(self, tenant: str, task: str) -> CurrentVersion | None:
         """The newest version; None where the task is absent."""
 
-    def currents(self, tasks: Sequence[TaskName]) -> Sequence[CurrentVersion | None]:
-        """``current`` of several tasks, of any tenants, in one round trip."""
+    def currents(self, tasks: Sequence[TaskName]) -> Sequence[CurrentVersion | StoreUnavailable | None]:
+        """``current`` of several tasks, of any tenants, in one round trip; the error of those that cannot be read."""
 
     def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
         """The encoded adapter of a version; None where it is absent."""
 
-    def load_adapters(self, versions: Sequence[VersionName]) -> Sequence[bytes | None]:
-        """``load_adapter`` of several versions, of any tenants, in one round trip."""
+    def load_adapters(self, versions: Sequence[VersionName]) -> Sequence[bytes | StoreUnavailable | None]:
+        """``load_adapter`` of several versions, of any tenants, in one round trip; the error where one has failed."""
 
     def load_support(self, tenant: str, task: str, version: int) -> bytes | None:
         """The encoded support set of a version; None where it is absent or was not to be kept."""

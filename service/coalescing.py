@@ -17,11 +17,11 @@ class Coalescer(Generic[Key, Value]):
     nothing is under way. Lives on the event loop.
     """
 
-    def __init__(self, call: Callable[[Sequence[Key]], Awaitable[Sequence[Value]]], *, most: int) -> None:
+    def __init__(self, call: Callable[[Sequence[Key]], Awaitable[Sequence[Value | Exception]]], *, most: int) -> None:
         """Prepares a coalescer.
 
         Args:
-            call: Keys -> their values, in the same order.
+            call: Keys -> their values, in the same order; an error in place of a value is that key's alone.
             most: Most keys of one call.
         """
         self._call = call
@@ -30,7 +30,7 @@ class Coalescer(Generic[Key, Value]):
         self._running: asyncio.Task[None] | None = None
 
     async def get(self, key: Key) -> Value:
-        """The value of a key; raises what the call raises, to all who share it."""
+        """The value of a key; raises the key's own error, or what the call raises, to all who share it."""
         future: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
         self._waiting.append((key, future))
         if self._running is None:
@@ -52,7 +52,11 @@ class Coalescer(Generic[Key, Value]):
                             future.set_exception(error)
                 else:
                     for (_, future), value in zip(batch, values, strict=True):
-                        if not future.done():
+                        if future.done():
+                            continue
+                        if isinstance(value, Exception):
+                            future.set_exception(value)
+                        else:
                             future.set_result(value)
         finally:
             self._running = None

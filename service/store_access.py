@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
@@ -24,6 +24,7 @@ _MOST_ADAPTERS = 16
 """Most of one round trip: a few words each, and up to megabytes each."""
 
 _Parameters = ParamSpec("_Parameters")
+_Key = TypeVar("_Key")
 _Result = TypeVar("_Result")
 
 
@@ -63,10 +64,10 @@ class StoreAccess:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handful-store")
         self._currents: Coalescer[TaskName, CurrentVersion | None] = Coalescer(
-            lambda names: self.call(store.currents, names), most=_MOST_RECORDS
+            lambda names: self._call_for_all(store.currents, names), most=_MOST_RECORDS
         )
         self._adapters: Coalescer[VersionName, bytes | None] = Coalescer(
-            lambda names: self.call(store.load_adapters, names), most=_MOST_ADAPTERS
+            lambda names: self._call_for_all(store.load_adapters, names), most=_MOST_ADAPTERS
         )
 
     async def current(self, tenant: str, task: str) -> CurrentVersion | None:
@@ -101,6 +102,14 @@ class StoreAccess:
             took = time.perf_counter() - began
             self._metrics.store_duration.labels(self.store.kind, op).observe(took)
             add_to_current("store", took)
+
+    async def _call_for_all(
+        self, method: Callable[[Sequence[_Key]], Sequence[_Result | StoreUnavailable]], keys: Sequence[_Key]
+    ) -> Sequence[_Result | StoreUnavailable]:
+        found = await self.call(method, keys)
+        failed = sum(isinstance(each, StoreUnavailable) for each in found)
+        self._metrics.store_errors.labels(self.store.kind, method.__name__).inc(failed)
+        return found
 
     def close(self) -> None:
         """Waits for the running calls and closes the store."""

