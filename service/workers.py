@@ -1,5 +1,6 @@
 """Several server processes behind one socket, for machines with more cores than one process makes use of."""
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -23,7 +24,8 @@ log = logging.getLogger("handful")
 
 _BACKLOG = 2048
 _TOO_SOON_S = 10.0
-"""A worker that ends sooner than this after its start would do so again."""
+_PAUSE_S = 1.0
+"""A worker that ends sooner than that after its start may do so again: its successor waits this long."""
 
 # Started anew, not forked: threads of torch and of the tokenizer do not outlive a fork
 _processes = multiprocessing.get_context("spawn")
@@ -37,6 +39,7 @@ class _Worker:
     process: SpawnProcess
     ready: Connection
     started_at: float
+    served: bool = False
 
 
 def run_workers(settings: Settings, serve: Serve, announce: Callable[[socket.socket], None]) -> None:
@@ -81,7 +84,7 @@ class _Supervisor:
             self._start()
         for worker in list(self._workers):
             wait([worker.ready, worker.process.sentinel])
-            if not worker.ready.poll() or not _told(worker.ready):
+            if not _told(worker):
                 self._give_up()
         if not self._stopping:
             announce()
@@ -103,9 +106,12 @@ class _Supervisor:
         if self._stopping:
             return
         log.error("worker %s ended with status %s", worker.process.pid, worker.process.exitcode)
+        if not _told(worker):
+            self._give_up()  # it could not start, and has said why
         if time.monotonic() - worker.started_at < _TOO_SOON_S:
-            self._give_up()
-        self._start()
+            time.sleep(_PAUSE_S)
+        if not self._stopping:
+            self._start()
 
     def _give_up(self) -> None:
         stopping, self._stopping = self._stopping, True
@@ -122,11 +128,11 @@ class _Supervisor:
                 os.kill(worker.process.pid, number)
 
 
-def _told(ready: Connection) -> bool:
-    try:
-        return bool(ready.recv())
-    except EOFError:
-        return False
+def _told(worker: _Worker) -> bool:
+    """Whether the worker has said that it is ready; does not wait for it."""
+    with contextlib.suppress(EOFError):
+        worker.served = worker.served or (worker.ready.poll() and bool(worker.ready.recv()))
+    return worker.served
 
 
 def _work(settings: Settings, serve: Serve, listening: socket.socket, ready: Connection) -> None:

@@ -74,24 +74,15 @@ def test_a_worker_that_dies_is_replaced_and_its_counts_stay(server: ServerProces
         assert ask(server.url) == 200
     name = 'handful_requests_total{route="/v1/tasks/{task}/predict",status="200"}'
     assert series(server.url, name)[name] == 20
-    # Past the time in which its end would be taken for a server that cannot start
-    until(lambda: "ready" in server.log.read_text())
     victim, survivor = children(server.process.pid)
     os.kill(victim, signal.SIGSTOP)  # so that a request cannot end up with it
     assert ask(server.url) == 200
-    until(lambda: _age_s(victim) > 11, 30)
     os.kill(victim, signal.SIGKILL)
     until(lambda: len(children(server.process.pid)) == 2 and victim not in children(server.process.pid))
     assert survivor in children(server.process.pid)
     assert series(server.url, name)[name] == 21
     assert f"worker {victim} ended with status {-signal.SIGKILL}" in server.log.read_text()
     assert ask(server.url) == 200
-
-
-def _age_s(process: int) -> float:
-    ticks = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
-    uptime = float(Path("/proc/uptime").read_text().split()[0])
-    return uptime - ticks / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
