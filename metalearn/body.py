@@ -67,7 +67,7 @@ class TextBody:
             max_batch_tokens: Bound on rows times width of a padded batch; what suits the device by default.
             bf16: Multiply matrices in bfloat16; weights and features stay as they are.
             stock_view: Features of the encoder as it came stand beside those of the layers that are a function of
-                weights, in equal shares, so that what it knows is kept.
+                weights, so that what it knows is kept.
 
         Raises:
             ValueError: The encoder does not have so many layers.
@@ -115,7 +115,7 @@ class TextBody:
             rows = torch.cat([self.encoder.finish_batch(batch, done, weights) for batch in inputs.batches])
             if self.stock_view:
                 stock = torch.cat([self.encoder.stock_features(batch, done) for batch in inputs.batches])
-                rows = side_by_side(stock, rows)
+                rows = side_by_side(stock, rows, self.encoder.settings.stock.share)
         return rows[inputs.order].float() if self.bf16 else rows[inputs.order]
 
     def _precision(self) -> AbstractContextManager[object]:

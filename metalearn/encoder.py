@@ -16,16 +16,33 @@ from metalearn.types import TextInput
 
 
 @dataclass(frozen=True, slots=True)
+class StockHalf:
+    """What features of the encoder as it came count beside those of meta-trained layers.
+
+    The defaults are what meta-training works with; see docs/log.md for how these and others did on validation tasks.
+
+    Attributes:
+        mix: What states count: after the last layer, the one before it, and so on.
+        share: Their share in inner products; the rest is the meta-trained layers'.
+    """
+
+    mix: tuple[float, ...] = (1.0, 0.5, 0.5)
+    share: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class EncoderSettings:
     """How an encoder reads a text.
 
     Attributes:
         max_tokens: Longer texts are cut here, special tokens included.
         normalize: Scale features to unit length.
+        stock: For features beside those of meta-trained layers.
     """
 
     max_tokens: int = 256
     normalize: bool = True
+    stock: StockHalf = StockHalf()
 
 
 class TokenizedText(NamedTuple):
@@ -74,11 +91,6 @@ class FeatureRuntime(Protocol):
     name: str
 
     def __call__(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]: ...
-
-
-STOCK_MIX = (1.0, 0.5, 0.5)
-"""What states count in the stock half of the features: after the last layer, the one before it, and the one before
-that. Chosen on validation tasks; see docs/log.md."""
 
 
 class Encoder:
@@ -169,7 +181,8 @@ class Encoder:
             return self.finish_batch(self.begin_batch(texts, self.n_layers), self.n_layers)
         shared = self.n_layers - view.layers
         batch = self.begin_batch(texts, shared)
-        return side_by_side(self.stock_features(batch, shared), self.finish_batch(batch, shared, view.weights))
+        stock, trained = self.stock_features(batch, shared), self.finish_batch(batch, shared, view.weights)
+        return side_by_side(stock, trained, self.settings.stock.share)
 
     @torch.no_grad()
     def begin_batch(self, texts: Sequence[TokenizedText], layers: int) -> HiddenBatch:
@@ -214,7 +227,7 @@ class Encoder:
 
         def mixed(kept: Bool[Tensor, "texts tokens"] | None) -> Float[Tensor, "texts dim"]:
             features = torch.zeros_like(states[0][:, 0])
-            for share, hidden in zip(STOCK_MIX, reversed(states), strict=False):
+            for share, hidden in zip(self.settings.stock.mix, reversed(states), strict=False):
                 features += share * self._scaled(_pooled(hidden, kept))
             return self._scaled(features)
 
@@ -275,15 +288,16 @@ class TrainedView(NamedTuple):
 
 
 def side_by_side(
-    stock: Float[Tensor, "texts dim"], trained: Float[Tensor, "texts dim"]
+    stock: Float[Tensor, "texts dim"], trained: Float[Tensor, "texts dim"], stock_share: float
 ) -> Float[Tensor, "texts twice_dim"]:
-    """Both features as one vector, whose inner products are the mean of theirs.
+    """Both features as one vector, whose inner products are a weighted mean of theirs.
 
     Args:
         stock: Features of the encoder as it came, which keep what it knows; of a pair, how far apart its texts are.
         trained: Features of its meta-trained layers.
+        stock_share: What the first count; the others count the rest of 1.
     """
-    return torch.cat([stock, trained], dim=1) / 2**0.5
+    return torch.cat([stock * stock_share**0.5, trained * (1 - stock_share) ** 0.5], dim=1)
 
 
 def _attended(batch: HiddenBatch) -> Bool[Tensor, "texts tokens"]:

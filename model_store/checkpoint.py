@@ -30,6 +30,7 @@ from model_store.manifest import (
     EncoderReference,
     Hyperparameters,
     Manifest,
+    StockHalfSection,
     TrainingTask,
     read_manifest,
 )
@@ -88,7 +89,7 @@ class Checkpoint:
                 )
             for name, digest in reference.files.items():
                 _check_digest(encoder_folder / name, digest)
-            self.encoder = Encoder(encoder_folder, EncoderSettings(reference.max_tokens, reference.normalize), device)
+            self.encoder = Encoder(encoder_folder, reference.settings, device)
             if self.encoder.dim != reference.dim:
                 raise CheckpointInvalid(f"the manifest says width {reference.dim}, the encoder has {self.encoder.dim}")
             _check_fit(stored, _before_training(spec, self.encoder, self.manifest.hyperparameters), spec)
@@ -192,6 +193,7 @@ def write_checkpoint(
             max_tokens=settings.max_tokens,
             normalize=settings.normalize,
             licence=encoder_licence,
+            stock=StockHalfSection.of(settings.stock),
         ),
         slow_weights=hashlib.sha256(data).hexdigest(),
         trained_on=list(trained_on),

@@ -4,10 +4,11 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from metalearn.encoder import EncoderSettings, StockHalf
 from metalearn.inner_loop import Order
 from metalearn.learners.interface import LearnerOptions, RateKind
 from metalearn.model_spec import ModelSpec
@@ -22,6 +23,34 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class StockHalfSection(_Frozen):
+    """See ``metalearn.encoder.StockHalf``."""
+
+    mix: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    share: float = Field(ge=0, le=1)
+
+    @field_validator("mix")
+    @classmethod
+    def _counts(cls, mix: list[float]) -> list[float]:
+        if not any(mix):
+            raise ValueError("no state counts anything")
+        return mix
+
+    @classmethod
+    def of(cls, stock: StockHalf) -> Self | None:
+        """What is written of it: nothing of the defaults.
+
+        Raises:
+            CheckpointInvalid: Something in it is out of range.
+        """
+        if stock == StockHalf():
+            return None
+        try:
+            return cls(mix=[*stock.mix], share=stock.share)
+        except ValidationError as error:
+            raise CheckpointInvalid(f"no checkpoint can be made of {stock}: {error}") from error
+
+
 class EncoderReference(_Frozen):
     """Where the encoder is, and what it must be.
 
@@ -32,6 +61,7 @@ class EncoderReference(_Frozen):
         max_tokens: Longer texts are cut.
         normalize: Whether features have unit length.
         licence: Of the encoder's weights.
+        stock: What its features count beside those of meta-trained layers; where it is missing, as ``StockHalf`` says.
     """
 
     source: str
@@ -40,6 +70,14 @@ class EncoderReference(_Frozen):
     max_tokens: int = Field(ge=8)
     normalize: bool
     licence: str
+    # Left out where there is none, as in manifests that were written before there was one: fingerprints stay
+    stock: StockHalfSection | None = Field(None, exclude_if=lambda stock: stock is None)
+
+    @property
+    def settings(self) -> EncoderSettings:
+        """How the encoder reads a text."""
+        stock = StockHalf() if self.stock is None else StockHalf(tuple(self.stock.mix), self.stock.share)
+        return EncoderSettings(self.max_tokens, self.normalize, stock)
 
 
 class Hyperparameters(_Frozen):

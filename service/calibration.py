@@ -1,6 +1,5 @@
 """What ``handful checkpoint calibrate`` does: a checkpoint with confidences fitted on tasks it was not trained on."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,13 +8,13 @@ import torch
 from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.calibration import JudgedEpisode, fit_temperature, fit_threshold, initial_slow_weights
-from metalearn.encoder_source import locate_encoder
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, InvalidTasks
 from metalearn.evaluate import adapted
 from metalearn.tasks.sampler import EpisodeSampler, SamplerSettings
 from metalearn.tasks.task import Task
-from model_store.checkpoint import Checkpoint, read_slow_weights, write_checkpoint
-from model_store.manifest import CARD, Hyperparameters, Manifest
+from model_store.checkpoint import Checkpoint, read_slow_weights
+from model_store.manifest import Hyperparameters, Manifest
+from service.copies import write_copy
 
 _PREFIX = "calibration."
 _SETTINGS = SamplerSettings(
@@ -65,7 +64,6 @@ def write_calibrated(
         CheckpointInvalid: The folder is taken.
         InvalidTasks: The episodes do not hold what is to be fitted.
     """
-    manifest, folder = checkpoint.manifest, checkpoint.folder
     try:
         fitted = fit_temperature(judged)
         threshold = fit_threshold(judged, fitted)
@@ -74,33 +72,16 @@ def write_calibrated(
             f"confidences cannot be fitted on these tasks: {error}; give tasks of three classes or more, or of several "
             "groups, and more episodes"
         ) from error
-    stored = {**read_slow_weights(folder), **{_PREFIX + part: number for part, number in fitted.items()}}
+    stored = {**read_slow_weights(checkpoint.folder), **{_PREFIX + part: number for part, number in fitted.items()}}
     if half:
         stored = {n: w.half() if n.startswith("body.layers.") else w for n, w in stored.items()}
     numbers = ", ".join(f"{part} {float(number):.3f}" for part, number in fitted.items())
-    card = (folder / CARD).read_text(encoding="utf-8").rstrip()
-    card = card.replace(f"# {manifest.name}\n", f"# {name}\n", 1)
-    card += f"""
-
-Confidences were fitted on {len(judged)} episodes of {len(tasks)} tasks: {numbers}; abstention under {threshold:.3f}.
-"""
-    return write_checkpoint(
+    return write_copy(
+        checkpoint,
         out,
         name=name,
-        spec=manifest.spec,
-        hyperparameters=Hyperparameters(steps=manifest.hyperparameters.steps, abstain_threshold=threshold),
-        encoder_source=_source_from(out, manifest.encoder.source, folder),
-        encoder_licence=manifest.encoder.licence,
+        note=f"Confidences were fitted on {len(judged)} episodes of {len(tasks)} tasks: {numbers}; "
+        f"abstention under {threshold:.3f}.",
         slow_weights=stored,
-        card=card,
-        settings=checkpoint.encoder.settings,
-        trained_on=manifest.trained_on,
-        extra_files={path.name: path.read_bytes() for path in folder.glob("*.png")},
+        hyperparameters=Hyperparameters(steps=checkpoint.manifest.hyperparameters.steps, abstain_threshold=threshold),
     )
-
-
-def _source_from(out: Path, source: str, folder: Path) -> str:
-    """The encoder of a checkpoint in ``folder`` as one in ``out`` names it: a relative path is relative to its own."""
-    if source.startswith(("package:", "hub:")) or Path(source).is_absolute():
-        return source
-    return os.path.relpath(locate_encoder(source, folder), out)

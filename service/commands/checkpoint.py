@@ -97,6 +97,54 @@ def calibrate(
 
 
 @app.command()
+def reweigh(
+    checkpoint: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the copy.")],
+    stock_share: Annotated[
+        float, typer.Option(min=0, max=1, help="What features of the stock layers count; trained ones count the rest.")
+    ],
+    stock_mix: Annotated[
+        str | None,
+        typer.Option(help="What states count that stock features are a mix of, the last layer's first: 1,0.5,0.5."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The copy's name; else the folder's.")] = None,
+) -> None:
+    """Copy a checkpoint with other weights of its stock features, without more training; calibrate it afterwards."""
+    mix = _numbers(stock_mix) if stock_mix is not None else None
+    with waiting("reading the checkpoint"):
+        from dataclasses import replace
+
+        import torch
+
+        from metalearn.encoder import StockHalf
+        from metalearn.errors import InvalidModel
+        from model_store.checkpoint import Checkpoint, resolve_checkpoint
+        from service.copies import write_copy
+
+        loaded = Checkpoint(resolve_checkpoint(checkpoint), torch.device("cpu"))
+        spec = loaded.manifest.spec
+        if not spec.stock_view:
+            raise InvalidModel("this checkpoint has no stock features beside its trained ones")
+        if mix is not None and len(mix) > spec.trained_layers + 1:
+            raise InvalidModel(f"with {spec.trained_layers} trained layers there are {spec.trained_layers + 1} states")
+        stock = StockHalf(mix or loaded.encoder.settings.stock.mix, stock_share)
+        settings = replace(loaded.encoder.settings, stock=stock)
+        note = (
+            f"After training its stock features were given a share of {stock_share:g}, and are a mix of the states "
+            f"after the last layers as {' : '.join(f'{each:g}' for each in stock.mix)}, the last one first."
+        )
+        manifest = write_copy(loaded, out, name=name or out.absolute().name, note=note, settings=settings)
+    print_json(manifest)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 1,0.5,0.5") from error
+
+
+@app.command()
 def show(checkpoint: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one.")]) -> None:
     """Print a checkpoint's manifest."""
     from model_store.checkpoint import read_manifest, resolve_checkpoint

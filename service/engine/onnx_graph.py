@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from metalearn.bert import BertConfig
-from metalearn.encoder import STOCK_MIX, Encoder
+from metalearn.encoder import Encoder
 
 _OPERATORS_OF_RUNTIME = "com.microsoft"
 """See the runtime's ContribOperators.md."""
@@ -56,7 +56,7 @@ def feature_graph(encoder: Encoder, *, int8: bool = False) -> onnx.ModelProto:
     def mixed(shares: str) -> str:
         parts = [
             build("Mul", unit(build.pooled(state, shares)), build.constant(np.float32(share)))
-            for share, state in zip(STOCK_MIX, reversed(states), strict=False)
+            for share, state in zip(encoder.settings.stock.mix, reversed(states), strict=False)
         ]
         return unit(build("Sum", *parts))
 
@@ -66,8 +66,12 @@ def feature_graph(encoder: Encoder, *, int8: bool = False) -> onnx.ModelProto:
     hidden = states[0]
     for i in range(lower, encoder.n_layers):
         hidden = build.layer(hidden, view.weights, i)
-    both = build("Concat", stock, unit(build.pooled(hidden, asked)), axis=1)
-    return build.model(build("Mul", both, build.constant(np.float32(2**-0.5))), encoder.dim)
+    share = encoder.settings.stock.share
+    halves = [
+        build("Mul", half, build.constant(np.float32(counts**0.5)))
+        for half, counts in ((stock, share), (unit(build.pooled(hidden, asked)), 1 - share))
+    ]
+    return build.model(build("Concat", *halves, axis=1), encoder.dim)
 
 
 class _Builder:

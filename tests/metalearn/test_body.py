@@ -114,12 +114,12 @@ def test_a_stock_view_stands_beside_the_trained_one(encoder: Encoder, layers: in
     done = encoder.n_layers - layers
     stock = torch.cat([encoder.stock_features(encoder.begin_batch([text], done), done) for text in texts])
     untrained = torch.cat([encoder.encode_batch([text]) for text in texts])
-    torch.testing.assert_close(body.features(initial, inputs), side_by_side(stock, untrained), atol=1e-5, rtol=0)
+    torch.testing.assert_close(body.features(initial, inputs), side_by_side(stock, untrained, 0.5), atol=1e-5, rtol=0)
     weights = moved(initial, by=0.1)
     alone = TextBody(encoder, layers, max_batch_tokens=max_batch_tokens)
     trained = alone.features(weights, alone.prepare(texts))
     found = body.features(weights, inputs)
-    torch.testing.assert_close(found, side_by_side(stock, trained), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found, side_by_side(stock, trained, 0.5), atol=1e-5, rtol=0)
     assert float((trained - untrained).abs().max()) > 1e-2
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metalearn.batches import plan_batches
-from metalearn.encoder import Encoder, EncoderSettings, select_device, side_by_side
+from metalearn.encoder import Encoder, EncoderSettings, StockHalf, select_device, side_by_side
 from metalearn.encoder_source import locate_encoder
 from metalearn.errors import DeviceUnavailable, EncoderUnavailable
 from metalearn.types import TextInput
@@ -65,16 +65,17 @@ def test_features_are_the_mean_of_transformers_hidden_states(
     torch.testing.assert_close(features.double(), want, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("mix", [StockHalf().mix, (1.0,), (0.8, 0.1, 0.4, 9.0)])
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [0, 1, 2])
 def test_stock_features_are_those_of_the_last_layers_and_of_a_pair_how_far_its_texts_are_apart(
-    tiny_encoder: Path, layers: int, normalize: bool
+    tiny_encoder: Path, layers: int, normalize: bool, mix: tuple[float, ...]
 ) -> None:
-    encoder = Encoder(tiny_encoder, EncoderSettings(64, normalize), CPU)
+    encoder = Encoder(tiny_encoder, EncoderSettings(64, normalize, StockHalf(mix)), CPU)
     texts = encoder.tokenize(INPUTS)
     found = encoder.stock_features(encoder.begin_batch(texts, layers), layers)
-    # Of the last layer one part, of each of the two states before it half of one, so far as they are above the shared
-    shares = {2: 1.0, 1: 0.5, 0: 0.5}
+    # Of each state what the mix says, the last one's first, so far as they are above the shared layers
+    shares = dict(zip((2, 1, 0), mix, strict=False))
     states = {done: encoder.begin_batch(texts, done).hidden for done in shares if done >= layers}
 
     def unit(vector: torch.Tensor) -> torch.Tensor:
@@ -311,27 +312,28 @@ SINGLE = [each for each in INPUTS if each.text_pair is None]
 
 
 @settings(deadline=None, max_examples=100)
-@given(rows=st.integers(1, 4), seed=st.integers(0, 1000))
-def test_inner_products_side_by_side_are_the_mean_of_both(rows: int, seed: int) -> None:
+@given(rows=st.integers(1, 4), seed=st.integers(0, 1000), share=st.floats(0, 1))
+def test_inner_products_side_by_side_are_the_weighted_mean_of_both(rows: int, seed: int, share: float) -> None:
     draw = torch.Generator().manual_seed(seed)
     stock, trained = (torch.randn(rows, 5, generator=draw, dtype=torch.float64) for _ in range(2))
-    both = side_by_side(stock, trained)
+    both = side_by_side(stock, trained, share)
     assert both.shape == (rows, 10)
-    expected = (stock @ stock.T + trained @ trained.T) / 2
+    expected = share * stock @ stock.T + (1 - share) * trained @ trained.T
     torch.testing.assert_close(both @ both.T, expected, atol=1e-9, rtol=1e-9)
     # Vectors of unit length stay so
     units = (torch.nn.functional.normalize(each, dim=1) for each in (stock, trained))
-    lengths = side_by_side(*units).norm(dim=1)
+    lengths = side_by_side(*units, share).norm(dim=1)
     torch.testing.assert_close(lengths, torch.ones(rows, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("stock", [StockHalf(), StockHalf((1.0, 0.2), 0.7), StockHalf((0.0, 1.0), 0.0)])
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("inputs", [SINGLE, SINGLE[:1], [SINGLE[0]] * 3], ids=["padded", "one", "of one length"])
 def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
-    tiny_encoder: Path, inputs: list[TextInput], layers: int, normalize: bool
+    tiny_encoder: Path, inputs: list[TextInput], layers: int, normalize: bool, stock: StockHalf
 ) -> None:
-    plain, trained, both = (Encoder(tiny_encoder, EncoderSettings(64, normalize), CPU) for _ in range(3))
+    plain, trained, both = (Encoder(tiny_encoder, EncoderSettings(64, normalize, stock), CPU) for _ in range(3))
     texts = plain.tokenize(inputs)
     draw = torch.Generator().manual_seed(1)
     weights = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in plain.upper_weights(layers).items()}
@@ -342,8 +344,9 @@ def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
     assert found.dtype == torch.float32
     assert found.shape == (len(texts), both.dim)
     assert not found.requires_grad
-    stock = plain.stock_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
-    torch.testing.assert_close(found, side_by_side(stock, trained.encode_batch(texts)), atol=1e-6, rtol=0)
+    own = plain.stock_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
+    expected = side_by_side(own, trained.encode_batch(texts), stock.share)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert float((plain.encode_batch(texts) - trained.encode_batch(texts)).abs().max()) > 1e-2, "else nothing trained"
     if normalize:
         torch.testing.assert_close(found.norm(dim=1), torch.ones(len(texts)))

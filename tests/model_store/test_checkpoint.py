@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from metalearn.body import TextBody
-from metalearn.encoder import Encoder, EncoderSettings, TokenizedText
+from metalearn.encoder import Encoder, EncoderSettings, StockHalf, TokenizedText
 from metalearn.encoder_source import locate_encoder
 from metalearn.errors import EncoderUnavailable, InvalidModel, UnknownLearner, UnknownUpdateRule
 from metalearn.inner_loop import collect
@@ -251,6 +251,9 @@ def test_an_altered_manifest_is_refused(folder: Path, spoil: Callable[[Path], No
         ),
         (_edit(lambda fields: fields["adaptation"].update(trained_layers=1), seal=True), r"lack body\.layers\.1"),
         (_edit(lambda fields: fields["adaptation"].update(update_rule="magic"), seal=True), "magic"),
+        (_edit(lambda fields: fields["encoder"].update(stock={"mix": [1.0, -1.0], "share": 0.5})), r"stock\.mix"),
+        (_edit(lambda fields: fields["encoder"].update(stock={"mix": [0.0], "share": 0.5})), "no state counts"),
+        (_edit(lambda fields: fields["encoder"].update(stock={"mix": [1.0], "share": 1.5})), r"stock\.share"),
         (_edit(lambda fields: fields["encoder"].update(dim=33), seal=True), "33.*32"),
         (_edit(lambda fields: fields["encoder"].update(source="gone"), seal=True), "gone"),
         (_edit(lambda fields: fields["encoder"].update(max_tokens=129), seal=True), "129"),
@@ -488,15 +491,19 @@ def test_a_meta_trained_model_is_loaded_as_it_was_trained(
 
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("layers", "half"), [(1, StockHalf()), (2, StockHalf()), (2, StockHalf((1.0, 0.2), 0.7))])
 def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained(
-    tiny_encoder: Path, tmp_path: Path, layers: int, dtype: torch.dtype, normalize: bool
+    tiny_encoder: Path, tmp_path: Path, layers: int, half: StockHalf, dtype: torch.dtype, normalize: bool
 ) -> None:
-    spec, how = ModelSpec(trained_layers=layers, stock_view=True), EncoderSettings(64, normalize)
+    spec, how = ModelSpec(trained_layers=layers, stock_view=True), EncoderSettings(64, normalize, half)
     slow = _noisy(spec, tiny_encoder, dtype)
     _write(tmp_path / "new", tiny_encoder, spec=spec, slow_weights=slow, settings=how)
     loaded, plain = Checkpoint(tmp_path / "new", CPU), Encoder(tiny_encoder, how, CPU)
     assert (loaded.encoder.dim, loaded.manifest.encoder.dim) == (64, 32)
+    assert loaded.encoder.settings == how
+    # What is by default is not written, as in manifests from before it could be otherwise
+    written = json.loads((tmp_path / "new" / "manifest.json").read_text())
+    assert ("stock" in written["encoder"]) == (half != StockHalf())
     texts = plain.tokenize([TextInput("where is my card"), TextInput("a fee"), TextInput("why was I charged a fee")])
     trained = make_text_model(spec, plain)
     whole = {name: weight.float() for name, weight in slow.items()}
@@ -507,7 +514,7 @@ def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained
     assert not found.requires_grad
     # The first half is the stock encoder's
     stock = plain.stock_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
-    torch.testing.assert_close(found[:, :32], stock / 2**0.5, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[:, :32], stock * half.share**0.5, atol=1e-6, rtol=0)
     # Nothing of the body is left that would be a function of weights
     assert isinstance(loaded.model.body, TextBody)
     assert (loaded.model.body.layers, loaded.model.body.dim, loaded.model.body.stock_view) == (0, 64, False)

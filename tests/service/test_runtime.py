@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.encoder import Encoder, EncoderSettings, StockHalf
 from metalearn.encoder_source import locate_encoder
 from metalearn.model_spec import ModelSpec
 from metalearn.types import TextInput
@@ -28,9 +28,11 @@ INPUTS = [
 ]
 
 
-def with_view(folder: Path, layers: int, *, normalize: bool = True, max_tokens: int = 64) -> Encoder:
+def with_view(
+    folder: Path, layers: int, *, normalize: bool = True, max_tokens: int = 64, stock: StockHalf | None = None
+) -> Encoder:
     """An encoder with so many layers beside its own."""
-    encoder = Encoder(folder, EncoderSettings(max_tokens, normalize), CPU)
+    encoder = Encoder(folder, EncoderSettings(max_tokens, normalize, stock or StockHalf()), CPU)
     if layers:
         draw = torch.Generator().manual_seed(layers)
         moved = {n: w + 0.05 * torch.randn(w.shape, generator=draw) for n, w in encoder.upper_weights(layers).items()}
@@ -42,10 +44,11 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=2e-5 * float(expected.abs().max()), rtol=0)
 
 
+@pytest.mark.parametrize("stock", [StockHalf(), StockHalf((1.0, 0.2), 0.7), StockHalf((0.0, 0.0, 1.0), 0.1)])
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [0, 1, 2])
-def test_features_are_torchs(tiny_encoder: Path, layers: int, normalize: bool) -> None:
-    encoder = with_view(tiny_encoder, layers, normalize=normalize)
+def test_features_are_torchs(tiny_encoder: Path, layers: int, normalize: bool, stock: StockHalf) -> None:
+    encoder = with_view(tiny_encoder, layers, normalize=normalize, stock=stock)
     runtime = OnnxFeatures(encoder)
     texts = encoder.tokenize(INPUTS)
     for batch in (texts, texts[:1], texts[2:3], texts[:2], [texts[2], texts[4]]):

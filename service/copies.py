@@ -1,0 +1,60 @@
+"""Copies of a checkpoint that differ from it in what is not trained."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from metalearn.encoder import EncoderSettings
+from metalearn.encoder_source import locate_encoder
+from model_store.checkpoint import Checkpoint, read_slow_weights, write_checkpoint
+from model_store.manifest import CARD, Hyperparameters, Manifest
+
+
+def write_copy(
+    checkpoint: Checkpoint,
+    out: Path,
+    *,
+    name: str,
+    note: str,
+    slow_weights: Mapping[str, Tensor] | None = None,
+    hyperparameters: Hyperparameters | None = None,
+    settings: EncoderSettings | None = None,
+) -> Manifest:
+    """Writes the same checkpoint again, but for what is given.
+
+    Args:
+        checkpoint: What is copied; it stays as it is.
+        out: Folder of the new checkpoint.
+        name: Its name.
+        note: What is new about it: a paragraph at the end of its card.
+        slow_weights: As ``write_checkpoint`` takes them.
+        hyperparameters: The checkpoint's choices.
+        settings: How the encoder reads a text.
+
+    Raises:
+        CheckpointInvalid: The folder is taken, or what is given does not go together.
+    """
+    manifest, folder = checkpoint.manifest, checkpoint.folder
+    card = (folder / CARD).read_text(encoding="utf-8").rstrip().replace(f"# {manifest.name}\n", f"# {name}\n", 1)
+    return write_checkpoint(
+        out,
+        name=name,
+        spec=manifest.spec,
+        hyperparameters=hyperparameters or manifest.hyperparameters,
+        encoder_source=_source_from(out, manifest.encoder.source, folder),
+        encoder_licence=manifest.encoder.licence,
+        slow_weights=read_slow_weights(folder) if slow_weights is None else slow_weights,
+        card=f"{card}\n\n{note}\n",
+        settings=settings or checkpoint.encoder.settings,
+        trained_on=manifest.trained_on,
+        extra_files={path.name: path.read_bytes() for path in folder.glob("*.png")},
+    )
+
+
+def _source_from(out: Path, source: str, folder: Path) -> str:
+    """The encoder of a checkpoint in ``folder`` as one in ``out`` names it: a relative path is relative to its own."""
+    if source.startswith(("package:", "hub:")) or Path(source).is_absolute():
+        return source
+    return os.path.relpath(locate_encoder(source, folder), out)

@@ -1,0 +1,80 @@
+"""``handful checkpoint reweigh``, as a user types it: the same weights, other features."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from metalearn.encoder import Encoder, EncoderSettings, StockHalf, side_by_side
+from metalearn.model_spec import ModelSpec
+from metalearn.types import TextInput
+from model_store.checkpoint import Checkpoint, read_manifest
+from model_store.manifest import CARD
+from service.settings import PREFIX
+from tests.conftest import MakeCheckpoint
+from tests.service.test_cli import Handful
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def handful(tmp_path: Path) -> Handful:
+    """The command in an empty folder."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+    return Handful(tmp_path, {**kept, "COLUMNS": "200"})
+
+
+@pytest.fixture
+def beside(make_checkpoint: MakeCheckpoint) -> Path:
+    """A checkpoint with stock features beside those of one trained layer."""
+    return make_checkpoint(ModelSpec(trained_layers=1, stock_view=True))
+
+
+def test_a_copy_has_other_features_of_the_same_weights(handful: Handful, beside: Path, tiny_encoder: Path) -> None:
+    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.7", "--stock-mix", "1,0.25")
+    before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
+    assert after.encoder.settings.stock == StockHalf((1.0, 0.25), 0.7)
+    assert after.fingerprint != before.fingerprint
+    assert after.manifest.slow_weights == before.manifest.slow_weights
+    assert after.manifest.hyperparameters == before.manifest.hyperparameters
+    assert after.manifest.trained_on == before.manifest.trained_on
+    assert "share of 0.7" in (handful.folder / "copy" / CARD).read_text()
+    how = EncoderSettings(before.encoder.settings.max_tokens, stock=StockHalf((1.0, 0.25), 0.7))
+    stock = Encoder(tiny_encoder, how, CPU)
+    texts = stock.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
+    trained = before.encoder.encode_batch(texts)[:, 32:] * 2**0.5
+    expected = side_by_side(stock.stock_features(stock.begin_batch(texts, 1), 1), trained, 0.7)
+    torch.testing.assert_close(after.encoder.encode_batch(texts), expected, atol=1e-6, rtol=0)
+
+
+def test_by_default_the_mix_is_that_of_training(handful: Handful, beside: Path) -> None:
+    handful("checkpoint", "reweigh", str(beside), "same", "--stock-share", "0.5")
+    same = read_manifest(handful.folder / "same")
+    assert same.encoder.stock is None
+    assert same.encoder.settings == read_manifest(beside).encoder.settings
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--stock-share", "1.5"), "less than or equal to 1"),
+        (("--stock-share", "nan"), "share"),
+        (("--stock-share", "0.5", "--stock-mix", "much"), "'much' is not a list of numbers"),
+        (("--stock-share", "0.5", "--stock-mix", "1,1,1"), "there are 2 states"),
+        (("--stock-share", "0.5", "--stock-mix", "0"), "no state counts"),
+        (("--stock-share", "0.5", "--stock-mix", "1,-1"), "greater than or equal to 0"),
+        (("--stock-share", "0.5", "--stock-mix", "inf"), "finite"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(
+    handful: Handful, beside: Path, words: tuple[str, ...], says: str
+) -> None:
+    said = handful.fails("checkpoint", "reweigh", str(beside), "copy", *words, codes=(1, 2))
+    assert says in said.replace("│", " ").replace("  ", " ")
+    assert not (handful.folder / "copy").exists()
+
+
+def test_a_checkpoint_without_stock_features_is_refused(handful: Handful, tiny_checkpoint: Path) -> None:
+    said = handful.fails("checkpoint", "reweigh", str(tiny_checkpoint), "copy", "--stock-share", "0.5")
+    assert "no stock features" in said
