@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -86,7 +86,7 @@ class Engine:
         """
         loaded = self.models.of(options.learner)
         plan = plan_support(support, use_label_text=options.use_label_text)
-        plan, texts = readable(plan, support, await self._tokenize(plan.inputs))
+        plan, texts = readable(plan, support, await self.tokenize(plan.inputs))
         self._check_size(loaded, texts)
         work: SlicedWork[Adaptation] = SlicedWork(
             sum(len(text.ids) for text in texts),
@@ -125,14 +125,19 @@ class Engine:
             detail = f"{len(texts)} texts, label texts included; the learner {name} takes at most {most_texts}"
             raise invalid_content([FieldError(body_pointer("support"), detail)], "too_many_examples")
 
-    async def predict(self, tenant: str, adapter: Adapter, inputs: Sequence[TextInput]) -> Predictions:
+    async def predict(self, tenant: str, adapter: Adapter, queries: Awaitable[list[TokenizedText]]) -> Predictions:
         """Classifies queries.
+
+        Args:
+            tenant: Whose they are.
+            adapter: The task's.
+            queries: What ``tokenize`` returned for them.
 
         Raises:
             ApiError: 422, a query holds nothing to read.
             ServerBusy: The queue is full.
         """
-        texts = await self._tokenize(inputs)
+        texts = await queries
         refuse_empty(texts, lambda i: ("queries", i))
         work = PredictWork(tenant, adapter, texts)
         began = time.perf_counter()
@@ -141,6 +146,7 @@ class Engine:
         computed_s = time.perf_counter() - began - work.queue_s
         return Predictions(probabilities, sum(text.truncated for text in texts), work.queue_s, computed_s)
 
-    async def _tokenize(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
+    def tokenize(self, inputs: Sequence[TextInput]) -> "asyncio.Future[list[TokenizedText]]":
+        """Tokenizes texts, off the event loop; begins at once."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._tokenizing, self.checkpoint.encoder.tokenize, inputs)
+        return loop.run_in_executor(self._tokenizing, self.checkpoint.encoder.tokenize, inputs)

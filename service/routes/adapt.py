@@ -108,7 +108,7 @@ async def classify(
 
     async def work() -> tuple[Adaptation, Predictions]:
         adaptation = await parts.engine.adapt(tenant, support, _options(body))
-        return adaptation, await parts.engine.predict(tenant, adaptation.adapter, inputs)
+        return adaptation, await parts.engine.predict(tenant, adaptation.adapter, parts.engine.tokenize(inputs))
 
     adaptation, predictions = await unless_disconnected(request, work())
     _note(timings, adaptation)

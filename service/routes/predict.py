@@ -40,8 +40,12 @@ async def answered(request: Request, parts: Parts, tenant: str, task: str, body:
     timings = timings_of(request)
     inputs = to_inputs(body, parts.settings)
     threshold = abstain_threshold(body.abstain, parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold)
-    async with parts.adapters.lease(tenant, task, body.version) as (key, adapter):
-        result = await unless_disconnected(request, parts.engine.predict(tenant, adapter, inputs))
+    queries = parts.engine.tokenize(inputs)  # while the store tells the version
+    try:
+        async with parts.adapters.lease(tenant, task, body.version) as (key, adapter):
+            result = await unless_disconnected(request, parts.engine.predict(tenant, adapter, queries))
+    finally:
+        queries.cancel()
     timings.add("queue", result.queue_s)
     timings.add("encode", result.encode_s)
     answer = PredictResponse(

@@ -49,7 +49,8 @@ def test_every_answer_equals_the_single_tenant_answer(store_url: str, tmp_path: 
     assert float(evicted.split()[1]) > TENANTS, "the cache was never under pressure: the test shows nothing"
     tenants_in_batch = next(line for line in metrics.splitlines() if line.startswith("handful_batch_tenants_sum"))
     batches = next(line for line in metrics.splitlines() if line.startswith("handful_batch_tenants_count"))
-    assert float(tenants_in_batch.split()[1]) > 1.5 * float(batches.split()[1]), "hardly any batch mixed tenants"
+    shared = float(tenants_in_batch.split()[1]) - float(batches.split()[1])
+    assert shared > TENANTS / 4, "hardly any batch mixed tenants: the test shows little"
 
 
 async def _check(url: str, keys: list[str]) -> None:
