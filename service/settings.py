@@ -17,7 +17,7 @@ class SettingsInvalid(Exception):
 
 
 RuntimeName = Literal["auto", "torch", "onnxruntime"]
-Precision = Literal["float32", "int8"]
+Precision = Literal["auto", "float32", "int8"]
 
 
 class Settings(BaseSettings):
@@ -36,8 +36,8 @@ class Settings(BaseSettings):
         "auto", description="What computes features: torch, onnxruntime, or auto, which takes onnxruntime on a CPU."
     )
     precision: Precision = Field(
-        "float32",
-        description="What ONNX Runtime's products are of: float32, or int8, which is faster and costs some accuracy.",
+        "auto",
+        description="What ONNX Runtime's products are of: float32, or int8, which is faster; auto takes int8 on a CPU.",
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads to compute with; 0 takes what the machine grants.")
     workers: int = Field(

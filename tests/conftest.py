@@ -200,6 +200,7 @@ def start_service(tiny_checkpoint: Path, tmp_path: Path) -> Iterator[StartServic
                 "checkpoint": str(tiny_checkpoint),
                 "store": f"sqlite:{tmp_path / 'service.db'}",
                 "device": "cpu",
+                "precision": "float32",
                 "threads": 1,
                 "auth_cache_s": 0,
                 "store_timeout_s": 5,

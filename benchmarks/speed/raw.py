@@ -13,7 +13,7 @@ BATCH_SIZES = (1, 8, 16, 32, 64)
 
 
 class RawLoop:
-    """An encoder's features, computed by ONNX Runtime with its own defaults or by torch."""
+    """An encoder's features, computed by ONNX Runtime in int8 with its own defaults, or by torch."""
 
     def __init__(self, encoder: Encoder, runtime: str) -> None:
         """Loads the graph.
@@ -24,7 +24,7 @@ class RawLoop:
         """
         self._encoder = encoder
         self._forward: Callable[[Sequence[TokenizedText]], object] = (
-            OnnxFeatures(encoder, spins=True) if runtime == "onnxruntime" else encoder.encode_batch
+            OnnxFeatures(encoder, "int8", spins=True) if runtime == "onnxruntime" else encoder.encode_batch
         )
 
     def texts_per_s(self, texts: Sequence[TextInput], batch_size: int, seconds: float) -> float:

@@ -20,6 +20,9 @@ from metalearn.encoder import Encoder
 _OPERATORS_OF_RUNTIME = "com.microsoft"
 """See the runtime's ContribOperators.md."""
 
+_LARGEST = 127
+"""Of 8-bit integers on either side of zero."""
+
 
 def feature_graph(encoder: Encoder, *, int8: bool = False) -> onnx.ModelProto:
     """The graph that does what ``Encoder.encode_batch`` does to a padded batch.
@@ -27,7 +30,7 @@ def feature_graph(encoder: Encoder, *, int8: bool = False) -> onnx.ModelProto:
     Args:
         encoder: What it computes.
         int8: Whether the layers' products are of 8-bit integers: weights with a scale for each output, what they are
-            multiplied with scaled as it comes.
+            multiplied with by a scale for each token.
 
     Inputs ``ids`` and ``types`` are int32 of shape (texts, tokens), zero at padding, ``attended`` is 1 at tokens and 0
     at padding; the output ``features`` is float32 of shape (texts, dim).
@@ -132,22 +135,25 @@ class _Builder:
     def product(self, inputs: str, weight: Float[Tensor, "outputs inputs"]) -> str:
         if not self._int8:
             return self("MatMul", inputs, self.constant(weight.T))
-        return self.of_runtime("DynamicQuantizeMatMul", inputs, *self._quantized(weight))
+        # A scale for each token: what stands beside it in the batch moves nothing of it
+        largest = self("ReduceMax", self("Abs", inputs), self.axis(-1), keepdims=1)
+        largest = self("Max", largest, self.constant(np.float32(np.finfo(np.float32).tiny)))
+        scale, zero = self.constant(np.float32(1 / _LARGEST)), self.constant(np.uint8(128))
+        integers = self("QuantizeLinear", self("Div", inputs, largest), scale, zero)
+        matrix, scales = self._quantized(weight)
+        return self("Mul", self.of_runtime("MatMulIntegerToFloat", integers, matrix, scale, scales, zero), largest)
 
     def attention(self, hidden: str, weight: Float[Tensor, "outputs inputs"], bias: str, heads: int) -> str:
         if not self._int8:
             return self.of_runtime("Attention", hidden, self.constant(weight.T), bias, "attended", num_heads=heads)
-        matrix, scale = self._quantized(weight)
-        zero = self.constant(np.zeros(weight.shape[0], dtype=np.int8))
-        own_scale, own_zero = (f"{what}_{len(self._nodes)}" for what in ("scale", "zero"))
-        inputs = self("DynamicQuantizeLinear", hidden, more=[own_scale, own_zero])
-        return self.of_runtime(
-            "QAttention", inputs, matrix, bias, own_scale, scale, "attended", own_zero, zero, num_heads=heads
-        )
+        both = self.product(hidden, weight)
+        parts = [f"{part}_{len(self._nodes)}" for part in ("key", "value")]
+        query = self("Split", both, more=parts, axis=-1, num_outputs=3)
+        return self.of_runtime("MultiHeadAttention", query, *parts, bias, "attended", num_heads=heads)
 
     def _quantized(self, weight: Float[Tensor, "outputs inputs"]) -> tuple[str, str]:
-        """Eight bits of each number, and the scale of each output; one whose weights are all 0 stays so."""
-        scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(weight.dtype).tiny) / 127
+        """Integers, and the scale of each output; one whose weights are all 0 stays so."""
+        scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(weight.dtype).tiny) / _LARGEST
         return self.constant((weight / scale.unsqueeze(1)).round().to(torch.int8).T), self.constant(scale)
 
     def shares(self, kept: str) -> str:
