@@ -82,14 +82,20 @@ def fit_temperature(episodes: Sequence[JudgedEpisode]) -> dict[str, Tensor]:
         ]
         return torch.stack(per_episode).mean() + 1e-4 * numbers[1:].square().sum()
 
+    # What is least of all that was looked at: from absurd logits the search may step out of the finite numbers
+    best, least = numbers.detach().clone(), float("inf")
+
     def closure() -> Tensor:
+        nonlocal best, least
         optimizer.zero_grad()
         value = loss()
+        if value.item() < least and bool(numbers.isfinite().all()):
+            best, least = numbers.detach().clone(), value.item()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return {name: number.detach().float() for name, number in zip(_NAMES, numbers, strict=True)}
+    return {name: number.float() for name, number in zip(_NAMES, best, strict=True)}
 
 
 def fit_threshold(episodes: Sequence[JudgedEpisode], slow: SlowWeights) -> float:
