@@ -18,7 +18,7 @@ from benchmarks.server import ServerProcess, running_server
 from tests.conftest import SUPPORT
 from tests.faults.conftest import ADAPT, PREDICT, TEXTS, until
 
-LONG = [{"text": f"{'some words ' * 30}{i}", "label": f"class {i % 9}"} for i in range(4500)]
+LONG = [{"text": f"{'some words ' * 30}{i}", "label": f"class {i % 140}"} for i in range(7000)]
 SLOW = {"steps": 200, "support": LONG}
 """With so many long examples an adapt takes seconds."""
 
