@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metalearn.types import SlowWeights, SupportSet, TextInput
@@ -71,3 +71,26 @@ class LabelTextPrior:
     def weights(self, slow: SlowWeights, n_examples: Float[Tensor, " classes"]) -> Float[Tensor, " classes"]:
         """What the text of each class's label counts."""
         return slow["log_weight"].exp() * (1 + n_examples) ** -slow["fade"]
+
+
+def names_mislead(
+    examples: Float[Tensor, "examples dim"],
+    classes: Int[Tensor, " examples"],
+    labels: Float[Tensor, "labels dim"],
+    classes_of_labels: Int[Tensor, " labels"],
+) -> Bool[Tensor, ""]:
+    """Whether the texts of labels tell the examples apart worse than chance, as where two names were swapped.
+
+    An example is told by the label that it is most similar to, beside how similar all examples are to that label.
+
+    Args:
+        examples: Features of the examples.
+        classes: Their classes.
+        labels: Features of the texts.
+        classes_of_labels: Their classes, each once.
+    """
+    similarity = examples @ labels.T
+    nearest = classes_of_labels[(similarity - similarity.mean(dim=0)).argmax(dim=1)]
+    told = torch.isin(classes, classes_of_labels)
+    # Counted, not divided: without an example there is no chance to be worse than
+    return ((nearest == classes) & told).sum() * classes_of_labels.shape[0] < told.sum()

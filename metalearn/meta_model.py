@@ -14,7 +14,7 @@ from metalearn import calibration
 from metalearn.body import Body, MlpBody
 from metalearn.errors import UnsupportedObjective
 from metalearn.inner_loop import InnerState, Order, inner_steps
-from metalearn.label_text import LabelTextPrior
+from metalearn.label_text import LabelTextPrior, names_mislead
 from metalearn.learners.interface import Learner
 from metalearn.placement import Placement
 from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, Objective, SlowWeights
@@ -134,7 +134,8 @@ class MetaModel:
             does = ", ".join(sorted(self.learner.objectives))
             raise UnsupportedObjective(f"the learner {self.learner.name} does {does}; not {support.objective}")
         deep = self.placement.start(_part(slow, _BODY), _part(slow, _FAST))
-        encoded = self._weighted(slow, support).encoded(self.features(slow, deep, support.inputs))
+        features = self.features(slow, deep, support.inputs)
+        encoded = self._believed(self._weighted(slow, support), features).encoded(features)
         return {**deep, **self.learner.start(_part(slow, _LEARNER), encoded)}, encoded
 
     def adapt(
@@ -163,7 +164,7 @@ class MetaModel:
         """
         learner, rule = self.learner, self.learner.rule
         first, encoded_at_start = start
-        support = self._weighted(slow, support)
+        support = replace(support, weights=encoded_at_start.weights)
         deep = bool(self.placement.start(_part(slow, _BODY), _part(slow, _FAST)))
 
         whole = _rows_of_step(support, rule.batch_size, 0, seed) is None
@@ -268,6 +269,19 @@ class MetaModel:
         of_class = self.prior.weights(_part(slow, _PRIOR), counted.to(support.weights.dtype))
         of_label = of_class[support.targets[n_examples:]]
         return replace(support, weights=torch.cat([support.weights[:n_examples], of_label]))
+
+    def _believed(self, support: PreparedSet, features: Float[Tensor, "texts dim"]) -> PreparedSet:
+        """With no weight on label texts that mislead; a class without an example has nothing else to go by."""
+        n_examples = support.targets.shape[0] - support.label_texts
+        classes, labelled = support.targets[:n_examples], support.targets[n_examples:]
+        if support.label_texts < 2:
+            return support
+        known = features.detach()
+        mislead = names_mislead(known[:n_examples], classes, known[n_examples:], labelled)
+        mislead &= torch.isin(labelled, classes).all()
+        # Chosen, not multiplied by 0: a learner's derivative may be infinite there
+        of_labels = torch.where(mislead, 0.0, support.weights[n_examples:])
+        return replace(support, weights=torch.cat([support.weights[:n_examples], of_labels]))
 
     def _joined(self, support: PreparedSet, query: PreparedSet) -> PreparedSet:
         return replace(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metalearn.encoder import Encoder, EncoderSettings
-from metalearn.label_text import LabelTextPrior, label_texts, label_words, words_of_labels
+from metalearn.label_text import LabelTextPrior, label_texts, label_words, names_mislead, words_of_labels
 from metalearn.types import Example, SupportSet, TextInput
 
 
@@ -137,6 +137,41 @@ def test_gradients_of_a_labels_weight_by_hand() -> None:
         gradients = torch.autograd.grad(weight, list(slow.values()), retain_graph=True)
         value = 3 / math.sqrt(1 + n)
         assert [float(gradient) for gradient in gradients] == pytest.approx([value, -value * math.log(1 + n)])
+
+
+# ---- names that mislead ----------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=100)
+@given(n_classes=st.integers(2, 6), per_class=st.integers(1, 4), wrong=st.integers(0, 24), seed=st.integers(0, 1000))
+def test_names_mislead_where_they_tell_fewer_examples_than_chance(
+    n_classes: int, per_class: int, wrong: int, seed: int
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    classes = torch.arange(n_classes).repeat(per_class)
+    order = torch.randperm(n_classes, generator=draw)
+    # The first so many examples look like the next class's name
+    looks = torch.where(torch.arange(len(classes)) < wrong, (classes + 1) % n_classes, classes)
+    # What all texts have in common, and what each name has with any text, tell nothing
+    labels = torch.cat([torch.eye(n_classes), torch.rand(n_classes, 1, generator=draw)], dim=1)
+    examples = torch.cat([torch.eye(n_classes)[looks], torch.full((len(classes), 1), 5.0)], dim=1)
+    similarity = examples @ labels.T
+    told = (similarity - similarity.mean(dim=0)).argmax(dim=1) == classes
+    found = names_mislead(examples, classes, labels[order], order)
+    assert bool(found) is (int(told.sum()) / len(classes) < 1 / n_classes)
+    if wrong == 0:
+        assert not found
+    if wrong >= len(classes) and per_class == 1:
+        assert found
+
+
+def test_examples_of_classes_without_a_text_are_not_asked() -> None:
+    names = torch.eye(3)[:2]
+    right, swapped, unnamed = (torch.eye(3)[torch.tensor(rows)] for rows in ([0, 1], [1, 0], [2] * 5))
+    classes, of_names = torch.tensor([0, 1, *[2] * 5]), torch.tensor([0, 1])
+    assert not names_mislead(torch.cat([right, unnamed]), classes, names, of_names)
+    assert names_mislead(torch.cat([swapped, unnamed]), classes, names, of_names)
+    assert not names_mislead(unnamed, classes[2:], names, of_names), "nothing is known against the names"
 
 
 # ---- pairs -----------------------------------------------------------------------------------------------------------

@@ -487,6 +487,27 @@ def settled(support: PreparedSet, weights: Sequence[float]) -> PreparedSet:
     return replace(support, weights=torch.cat([kept, torch.tensor(weights)]), label_texts=0)
 
 
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_label_texts_that_mislead_count_nothing(learner: str) -> None:
+    # The body has no layers: features are these. The examples of each class look like the other one's name
+    model = replace(with_prior(learner), body=MlpBody((3,)))
+    slow = model.initial_slow_weights(steps=3)
+    looks = torch.tensor([0, 0, 1, 1, 1, 0])
+    support = PreparedSet(torch.eye(3)[looks], torch.tensor([0, 0, 1, 1, 0, 1]), torch.ones(6), 2, label_texts=2)
+    _, encoded = model.start(slow, support)
+    assert encoded.weights.tolist() == [1, 1, 1, 1, 0, 0]
+    believed = replace(support, targets=torch.tensor([0, 0, 1, 1, 1, 0]))
+    assert min(model.start(slow, believed)[1].weights.tolist()) > 0
+    # Without an example a class has nothing but its text
+    alone = replace(support, inputs=support.inputs[2:], targets=support.targets[2:], weights=torch.ones(4))
+    assert min(model.start(slow, alone)[1].weights.tolist()) > 0
+    # And it is adapted and answers as without the texts
+    adapted = _adapted(model, slow, support, steps=3)
+    examples = PreparedSet(support.inputs[:4], support.targets[:4], torch.ones(4), 2)
+    expected = model.outputs(slow, _adapted(model, slow, examples, steps=3), torch.eye(3))
+    torch.testing.assert_close(model.outputs(slow, adapted, torch.eye(3)), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_slow_weights_of_the_prior_carry_its_name() -> None:
     slow, without = with_prior().initial_slow_weights(steps=3), model_of().initial_slow_weights(steps=3)
     assert {name for name in slow if name.startswith("prior.")} == {"prior.log_weight", "prior.fade"}
@@ -702,7 +723,7 @@ def test_splits_give_the_mean_loss_and_gradient_of_the_episodes_divided_by_hand(
         for loss in (found.meta_loss, losses.mean())
     )
     for gradient, by_parts in zip(ours, expected, strict=True):
-        torch.testing.assert_close(gradient, by_parts, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(gradient, by_parts, atol=2e-4, rtol=1e-3)
     assert any(float(gradient.abs().max()) > 1e-3 for gradient in ours)
     # All but the loss is of the episode as it came
     for ours_, theirs in zip(found[1:], by_hand[0][1:], strict=True):

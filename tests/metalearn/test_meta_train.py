@@ -98,8 +98,9 @@ def test_a_step_is_adamw_on_the_mean_gradient() -> None:
 
 
 def _bank_episode() -> Episode:
-    """Two classes whose labels have words."""
-    texts = [TextInput(text) for text in ("where is my card", "my card is late", "a fee", "why a fee", "card", "fees?")]
+    """Two classes whose labels have words, which tell the examples apart."""
+    own = ("the card arrival", "card arrival is late", "an extra fee")
+    texts = [TextInput(text) for text in (*own, "why a fee", "card", "fees?")]
     support, query = LabelledTexts(tuple(texts[:3]), (0, 0, 1)), LabelledTexts(tuple(texts[3:]), (1, 0, 1))
     return Episode("bank", "intent", "classification", ("card_arrival", "extra_fee"), support, query)
 
