@@ -13,12 +13,14 @@ def batch_tokens(device: torch.device) -> int:
 _MOST_PADDING = 0.1
 """Share of padding beside the texts at which a batch of some size is closed."""
 
+_BUSY = 16
+"""A batch of this part of the tokens that it may have keeps a device about as busy as a full one; see docs/log.md."""
+
 
 def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
     """Groups row indices by length, so that no batch is wider than needed.
 
-    A batch of a quarter of the tokens that it may have keeps a device about as busy as a full one: from there on it is
-    closed before its padding grows.
+    Once a batch is large enough to keep a device busy, it is closed before its padding grows.
 
     Args:
         lengths: Tokens per row.
@@ -32,7 +34,7 @@ def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
         width = lengths[index]  # of the batch with it, since rows come shortest first
         padded = (len(batches[-1]) + 1) * width if batches else 0
-        wasteful = tokens >= max_batch_tokens // 4 and padded > (1 + _MOST_PADDING) * (tokens + width)
+        wasteful = tokens >= max_batch_tokens // _BUSY and padded > (1 + _MOST_PADDING) * (tokens + width)
         if not batches or padded > max_batch_tokens or wasteful:
             batches.append([])
             tokens = 0
