@@ -14,13 +14,17 @@ from service.metrics import Metrics
 
 log = logging.getLogger("handful")
 
-_SLICE_BUDGET_S = 0.02
-"""How long adaptations may compute between two batches of predictions."""
+_SLICE_BUDGET_S = 0.005
+"""After how long of adapting predictions that wait have their turn; a slice is not cut short."""
+
+_LONGEST_PAUSE_S = 0.05
+"""For how long predictions that never cease may keep adaptations waiting."""
 
 
 class ComputeThread:
     """Runs predictions in batches that mix tenants, and adaptations slice by slice in between.
 
+    Predictions go first; adaptations have what they leave, and a slice now and then where they leave nothing.
     Predictions are served round robin: a request that does not fit into one batch goes to the end of the queue after
     its turn, so that it delays another by one batch and not by all of its own.
     """
@@ -34,6 +38,7 @@ class ComputeThread:
         self._sliced: deque[SlicedWork[Any]] = deque()
         self._queued_tokens = 0
         self._stopping = False
+        self._sliced_at = time.perf_counter()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="handful-compute", daemon=True)
         self._thread.start()
@@ -81,8 +86,9 @@ class ComputeThread:
                         return
                 if self._predictions:
                     self._predict_batch()
-                if self._sliced:
+                if self._sliced and (not self._predictions or self._paused_long()):
                     self._run_slices()
+                    self._sliced_at = time.perf_counter()
         except BaseException:
             log.exception("the compute thread died")
         finally:
@@ -150,6 +156,9 @@ class ComputeThread:
         self._metrics.batch_tenants.observe(len({work.tenant for work, _ in batch}))
 
     # ---- adaptations -------------------------------------------------------------------------------------------
+
+    def _paused_long(self) -> bool:
+        return time.perf_counter() - self._sliced_at > _LONGEST_PAUSE_S
 
     def _run_slices(self) -> None:
         until = time.perf_counter() + _SLICE_BUDGET_S

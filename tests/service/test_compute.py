@@ -1,6 +1,7 @@
 """The compute thread: batches mix tenants, nobody waits for another's trouble, and the queue is bounded."""
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
@@ -15,6 +16,7 @@ from metalearn.encoder import TokenizedText
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.types import Adapter, TextInput
 from model_store.checkpoint import Checkpoint
+from service.engine import compute
 from service.engine.compute import ComputeThread
 from service.engine.models import Models
 from service.engine.work import PredictWork, SlicedWork
@@ -325,6 +327,42 @@ def test_a_prediction_does_not_wait_for_a_whole_adaptation(
     assert slices_before < 30
     assert result == "adapt"
     assert len(log) == 100
+
+
+@pytest.mark.parametrize("longest_pause_s", [1000.0, -1.0])
+def test_predictions_that_wait_go_first_until_an_adaptation_has_waited_long(
+    loaded_checkpoint: Checkpoint,
+    gate: Gate,
+    make_thread: Callable[..., tuple[ComputeThread, Metrics]],
+    monkeypatch: pytest.MonkeyPatch,
+    longest_pause_s: float,
+) -> None:
+    monkeypatch.setattr(compute, "_LONGEST_PAUSE_S", longest_pause_s)
+    thread, _ = make_thread(max_batch_tokens=16)
+    batches_before: list[int] = []
+
+    def slices() -> Generator[int, None, None]:
+        for _ in range(10):
+            batches_before.append(len(gate.batches))
+            time.sleep(0.006)  # past the budget, so that a slice is a turn
+            yield 0
+
+    async def main() -> None:
+        large = PredictWork("a", head(2, 0), loaded_checkpoint.encoder.tokenize(sentences(100)))
+        thread.submit(large)
+        await asyncio.to_thread(gate.wait_for_call)
+        adaptation: SlicedWork[None] = SlicedWork(10, slices())
+        thread.submit(adaptation)
+        gate.open()
+        await asyncio.gather(large.result(), adaptation.result())
+
+    run(main())
+    n_batches = len(gate.batches)
+    assert n_batches > 11, "else there is nothing between batches"
+    if longest_pause_s > 0:
+        assert batches_before == [n_batches] * 10
+    else:
+        assert all(before < after for before, after in itertools.pairwise(batches_before)), "a batch between turns"
 
 
 def test_an_adaptation_goes_on_while_predictions_keep_coming(
