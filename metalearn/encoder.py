@@ -24,10 +24,12 @@ class StockHalf:
     Attributes:
         mix: What states count: after the last layer, the one before it, and so on.
         share: Their share in inner products; the rest is the meta-trained layers'.
+        lean: How far a task's own share may lean to either side; see ``metalearn.stock_share.StockShare``.
     """
 
     mix: tuple[float, ...] = (1.0, 0.5, 0.5)
     share: float = 0.5
+    lean: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

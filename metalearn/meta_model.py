@@ -13,10 +13,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metalearn import calibration
 from metalearn.body import Body, MlpBody
 from metalearn.errors import UnsupportedObjective
+from metalearn.fast_weights import HEAD_WEIGHT
 from metalearn.inner_loop import InnerState, Order, inner_steps
 from metalearn.label_text import LabelTextPrior, names_mislead
 from metalearn.learners.interface import Learner
 from metalearn.placement import Placement
+from metalearn.stock_share import StockShare
 from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, Objective, SlowWeights
 from metalearn.update_rules import minibatch_rows
 
@@ -44,9 +46,11 @@ class PreparedSet:
         """Examples per class, as a mean over the classes."""
         return (self.targets.shape[0] - self.label_texts) / self.n_classes
 
-    def encoded(self, features: Float[Tensor, "texts dim"]) -> EncodedSet:
-        """With their features."""
-        return EncodedSet(features, self.targets, self.weights, self.n_classes, self.objective)
+    def encoded(
+        self, features: Float[Tensor, "texts dim"], column_scales: Float[Tensor, " dim"] | None = None
+    ) -> EncodedSet:
+        """With their features, and what columns of these were multiplied with."""
+        return EncodedSet(features, self.targets, self.weights, self.n_classes, self.objective, column_scales)
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class MetaModel:
         learner: The head's family.
         prior: What the text of a label counts; without it, what an example counts.
         calibrated: Whether there is a temperature.
+        stock_share: How a task weighs stock features against meta-trained ones; without it, as they come.
     """
 
     body: Body
@@ -103,6 +108,7 @@ class MetaModel:
     learner: Learner
     prior: LabelTextPrior | None = None
     calibrated: bool = False
+    stock_share: StockShare | None = None
 
     def initial_slow_weights(self, *, steps: int, seed: int = 0) -> dict[str, Tensor]:
         """Slow weights before any meta-training, on the CPU except where the body's own lie elsewhere."""
@@ -135,7 +141,10 @@ class MetaModel:
             raise UnsupportedObjective(f"the learner {self.learner.name} does {does}; not {support.objective}")
         deep = self.placement.start(_part(slow, _BODY), _part(slow, _FAST))
         features = self.features(slow, deep, support.inputs)
-        encoded = self._believed(self._weighted(slow, support), features).encoded(features)
+        scales = self._column_scales(support, features)
+        if scales is not None:
+            features = features * scales
+        encoded = self._believed(self._weighted(slow, support), features).encoded(features, scales)
         return {**deep, **self.learner.start(_part(slow, _LEARNER), encoded)}, encoded
 
     def adapt(
@@ -180,7 +189,7 @@ class MetaModel:
                 features = self.features(slow, fast, seen.inputs)
             return learner.support_loss(fast, seen.encoded(features))
 
-        return inner_steps(
+        states = inner_steps(
             first,
             support_loss,
             rule=rule,
@@ -192,6 +201,9 @@ class MetaModel:
             last_loss=last_loss,
             gradients=learner.head_gradients(encoded_at_start) if whole and not deep else None,
         )
+        scales = encoded_at_start.column_scales
+        # Of scaled features with these weights, and of features as they come with scaled weights, come the same logits
+        return states if scales is None else (_with_columns_scaled(state, scales) for state in states)
 
     def answering(self, slow: SlowWeights, adapted: FastWeights, support: PreparedSet) -> FastWeights:
         """Fast weights after the last inner step as they answer: under the temperature that was fitted."""
@@ -283,6 +295,15 @@ class MetaModel:
         of_labels = torch.where(mislead, 0.0, support.weights[n_examples:])
         return replace(support, weights=torch.cat([support.weights[:n_examples], of_labels]))
 
+    def _column_scales(
+        self, support: PreparedSet, features: Float[Tensor, "texts dim"]
+    ) -> Float[Tensor, " dim"] | None:
+        if self.stock_share is None or support.objective != "classification":
+            return None
+        n_examples = support.targets.shape[0] - support.label_texts
+        known, classes = features.detach()[:n_examples], support.targets[:n_examples]
+        return self.stock_share.column_scales(known, classes, support.n_classes)
+
     def _joined(self, support: PreparedSet, query: PreparedSet) -> PreparedSet:
         return replace(
             support,
@@ -313,6 +334,11 @@ def _split_rows(support: PreparedSet, query: PreparedSet, *, seed: int, split: i
     kept = movable[places]
     rows[places[kept]] = drawn[movable[drawn]]
     return rows
+
+
+def _with_columns_scaled(state: InnerState, scales: Float[Tensor, " dim"]) -> InnerState:
+    head = state.fast_weights[HEAD_WEIGHT] * scales
+    return state._replace(fast_weights={**state.fast_weights, HEAD_WEIGHT: head})
 
 
 def _part(slow: SlowWeights, prefix: str) -> Mapping[str, Tensor]:

@@ -10,6 +10,7 @@ from metalearn.learners import make_learner
 from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_model import MetaModel
 from metalearn.placement import PlacementName, make_placement
+from metalearn.stock_share import StockShare
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,13 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     if spec.placement != "head" and not learner.descends:
         raise InvalidModel(f"the learner {spec.learner} takes no inner steps: its fast weights live in the head alone")
     placement = make_placement(spec.placement, layers=spec.fast_layers, rank=spec.rank)
+    stock = encoder.settings.stock
+    leans = encoder.trained_view is not None and stock.lean > 0 and learner.linear_head
     return MetaModel(
         TextBody(encoder, layers, stock_view=spec.stock_view),
         placement,
         learner,
         prior=LabelTextPrior() if "classification" in learner.objectives else None,
         calibrated=learner.linear_head,
+        stock_share=StockShare(stock.share, stock.lean) if leans else None,
     )

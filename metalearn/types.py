@@ -188,6 +188,7 @@ class EncodedSet:
         weights: How much each row counts in the loss and in its class's mean; an example counts 1.
         n_classes: Number of classes, or of outputs in regression. In a support set each class has at least one row.
         objective: What the targets mean.
+        column_scales: What columns of the features were multiplied with; None for nothing.
     """
 
     features: Float[Tensor, "texts dim"]
@@ -195,6 +196,7 @@ class EncodedSet:
     weights: Float[Tensor, " texts"]
     n_classes: int
     objective: Objective = "classification"
+    column_scales: Float[Tensor, " dim"] | None = None
 
     @property
     def membership(self) -> Float[Tensor, "texts classes"]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from metalearn.encoder import EncoderSettings, StockHalf
 from metalearn.inner_loop import Order
@@ -28,6 +28,14 @@ class StockHalfSection(_Frozen):
 
     mix: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
     share: float = Field(ge=0, le=1)
+    # Left out where it is zero, as in manifests that were written before there was one: fingerprints stay
+    lean: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda lean: lean == 0)
+
+    @model_validator(mode="after")
+    def _leans_between(self) -> Self:
+        if self.lean > 0 and not 0 < self.share < 1:
+            raise ValueError("a share of nothing or everything leans nowhere")
+        return self
 
     @field_validator("mix")
     @classmethod
@@ -46,7 +54,7 @@ class StockHalfSection(_Frozen):
         if stock == StockHalf():
             return None
         try:
-            return cls(mix=[*stock.mix], share=stock.share)
+            return cls(mix=[*stock.mix], share=stock.share, lean=stock.lean)
         except ValidationError as error:
             raise CheckpointInvalid(f"no checkpoint can be made of {stock}: {error}") from error
 
@@ -76,7 +84,9 @@ class EncoderReference(_Frozen):
     @property
     def settings(self) -> EncoderSettings:
         """How the encoder reads a text."""
-        stock = StockHalf() if self.stock is None else StockHalf(tuple(self.stock.mix), self.stock.share)
+        stock = StockHalf()
+        if self.stock is not None:
+            stock = StockHalf(tuple(self.stock.mix), self.stock.share, self.stock.lean)
         return EncoderSettings(self.max_tokens, self.normalize, stock)
 
 

@@ -107,6 +107,12 @@ def reweigh(
         str | None,
         typer.Option(help="What states count that stock features are a mix of, the last layer's first: 1,0.5,0.5."),
     ] = None,
+    stock_lean: Annotated[
+        float,
+        typer.Option(
+            min=0, help="How far a task's share moves, for each standard deviation by which its examples say so."
+        ),
+    ] = 0.0,
     name: Annotated[str | None, typer.Option(help="The copy's name; else the folder's.")] = None,
 ) -> None:
     """Copy a checkpoint with other weights of its stock features, without more training; calibrate it afterwards."""
@@ -127,12 +133,17 @@ def reweigh(
             raise InvalidModel("this checkpoint has no stock features beside its trained ones")
         if mix is not None and len(mix) > spec.trained_layers + 1:
             raise InvalidModel(f"with {spec.trained_layers} trained layers there are {spec.trained_layers + 1} states")
-        stock = StockHalf(mix or loaded.encoder.settings.stock.mix, stock_share)
+        stock = StockHalf(mix or loaded.encoder.settings.stock.mix, stock_share, stock_lean)
         settings = replace(loaded.encoder.settings, stock=stock)
         note = (
             f"After training its stock features were given a share of {stock_share:g}, and are a mix of the states "
             f"after the last layers as {' : '.join(f'{each:g}' for each in stock.mix)}, the last one first."
         )
+        if stock_lean:
+            note += (
+                f" A task's own share leans from there by {stock_lean:g} for each standard deviation by which its "
+                "support set, each example left out in turn, is told apart better by one half than by the other."
+            )
         manifest = write_copy(loaded, out, name=name or out.absolute().name, note=note, settings=settings)
     print_json(manifest)
 

@@ -8,6 +8,7 @@ import torch
 
 from metalearn.encoder import Encoder, EncoderSettings, StockHalf, side_by_side
 from metalearn.model_spec import ModelSpec
+from metalearn.stock_share import StockShare
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint, read_manifest
 from model_store.manifest import CARD
@@ -48,6 +49,18 @@ def test_a_copy_has_other_features_of_the_same_weights(handful: Handful, beside:
     torch.testing.assert_close(after.encoder.encode_batch(texts), expected, atol=1e-6, rtol=0)
 
 
+def test_a_copy_whose_tasks_choose_their_share(handful: Handful, beside: Path) -> None:
+    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--stock-lean", "0.1")
+    before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
+    assert before.model.stock_share is None
+    assert after.model.stock_share == StockShare(0.5, 0.1)
+    assert after.fingerprint != before.fingerprint
+    assert "leans from there by 0.1" in (handful.folder / "copy" / CARD).read_text()
+    # Features are what they were: the task's share is in its head
+    texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
+    assert torch.equal(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
+
+
 def test_by_default_the_mix_is_that_of_training(handful: Handful, beside: Path) -> None:
     handful("checkpoint", "reweigh", str(beside), "same", "--stock-share", "0.5")
     same = read_manifest(handful.folder / "same")
@@ -65,6 +78,9 @@ def test_by_default_the_mix_is_that_of_training(handful: Handful, beside: Path) 
         (("--stock-share", "0.5", "--stock-mix", "0"), "no state counts"),
         (("--stock-share", "0.5", "--stock-mix", "1,-1"), "greater than or equal to 0"),
         (("--stock-share", "0.5", "--stock-mix", "inf"), "finite"),
+        (("--stock-share", "0.5", "--stock-lean", "-1"), "greater than or equal to 0"),
+        (("--stock-share", "0.5", "--stock-lean", "nan"), "lean"),
+        (("--stock-share", "0", "--stock-lean", "0.1"), "leans nowhere"),
     ],
 )
 def test_weights_that_make_no_sense_are_refused(
