@@ -16,12 +16,18 @@ class Measurement:
         value: The number.
         unit: Its unit; empty for a ratio, which is taken within one repeat.
         wanted: What it is held to, such as ``>= 0.55``; empty where to nothing.
+        along: What grows, where this is one of several that show how cost grows with it.
+        at: How much of it there is.
+        line: What is measured there.
     """
 
     name: str
     value: float
     unit: str = ""
     wanted: str = ""
+    along: str = ""
+    at: float = 0.0
+    line: str = ""
 
     @property
     def held(self) -> bool:

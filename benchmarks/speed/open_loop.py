@@ -52,7 +52,7 @@ def open_loop(url: str, streams: Sequence[Stream], *, seconds: float, seed: int 
 
 
 async def _drive(url: str, streams: Sequence[Stream], seconds: float, seed: int) -> dict[str, list[float]]:
-    connections = _Connections(url)
+    connections = Connections(url)
     took: dict[str, list[float]] = {stream.name: [] for stream in streams}
 
     async def one(stream: Stream, number: int, due: float) -> None:
@@ -79,7 +79,7 @@ async def _drive(url: str, streams: Sequence[Stream], seconds: float, seed: int)
     return took
 
 
-class _Connections:
+class Connections:
     """Kept alive; as many as there are requests at once."""
 
     def __init__(self, url: str) -> None:

@@ -83,10 +83,10 @@ def serving(bench: Bench, store_url: str, *options: str) -> Iterator[tuple[Serve
         store.close()
 
 
-def populate(bench: Bench, server: ServerProcess, store: TaskStore) -> list[Tenant]:
+def populate(bench: Bench, server: ServerProcess, store: TaskStore, number: int) -> list[Tenant]:
     """Tenants with tasks of 5 classes, 5 examples each."""
     originals = adapted_tenants(store, server.url, bench.train, count=_ORIGINALS, ways=5, shots=5, prefix="original")
-    return list(copied_tenants(store, bench.checkpoint, originals, count=bench.tenants, prefix="tenant"))
+    return list(copied_tenants(store, bench.checkpoint, originals, count=number, prefix="tenant"))
 
 
 def throughput(bench: Bench, server: ServerProcess, tenants: Sequence[Tenant]) -> Measured:
@@ -99,7 +99,7 @@ def throughput(bench: Bench, server: ServerProcess, tenants: Sequence[Tenant]) -
             bodies = predict_bodies(bench.texts, queries=queries, count=2000, seed=repeat)
             rates = {}
             for number in (len(tenants), 1):
-                run = _load(bench, server, tenants[:number], bodies, connections=64, seed=repeat)
+                run = predictions(bench, server.url, tenants[:number], bodies, connections=64, seed=repeat)
                 rates[number] = run.requests_per_s * queries
                 what = f"{queries} a request, 64 connections, {number:,} tenants"
                 measured += [
@@ -113,7 +113,7 @@ def throughput(bench: Bench, server: ServerProcess, tenants: Sequence[Tenant]) -
                 Measurement(f"{what}, to one tenant", several / one, wanted=">= 0.95"),
             ]
         bodies = predict_bodies(bench.texts, queries=1, count=2000, seed=repeat)
-        run = _load(bench, server, tenants, bodies, connections=8, seed=repeat)
+        run = predictions(bench, server.url, tenants, bodies, connections=8, seed=repeat)
         measured.append(Measurement("1 a request, 8 connections", run.requests_per_s, "texts/s"))
         yield measured
 
@@ -123,7 +123,7 @@ def latency(bench: Bench, server: ServerProcess, tenants: Sequence[Tenant]) -> M
     for repeat in range(bench.repeats):
         raw = bench.raw.median_s(bench.inputs[repeat * 150 :], batch_size=1, batches=150)
         bodies = predict_bodies(bench.texts, queries=1, count=2000, seed=repeat)
-        run = _load(bench, server, tenants[:1], bodies, connections=1, seed=repeat)
+        run = predictions(bench, server.url, tenants[:1], bodies, connections=1, seed=repeat)
         yield [
             Measurement("raw loop, one text: p50", raw * 1000, "ms"),
             Measurement("one query, one connection: p50", run.p50_s * 1000, "ms"),
@@ -191,10 +191,36 @@ def fitting(
         ]
 
 
+def peer_serving(bench: Bench, server: ServerProcess, tenants: Sequence[Tenant], name: str, url: str) -> Measured:
+    """The same requests to another server and to ours, in turn; it has a task for each of a few tenants only."""
+    few = [Tenant(f"peer-{number}", f"peer-{number}") for number in range(_ORIGINALS)]
+    with httpx.Client(base_url=url, timeout=600) as client:
+        for number, tenant in enumerate(few):
+            headers = {"Authorization": f"Bearer {tenant.key}"}
+            body = {"support": support_set(bench.train, ways=5, shots=5, seed=number)}
+            client.post(f"/v1/tasks/{tenant.task}/adapt", json=body, headers=headers).raise_for_status()
+    for repeat in range(bench.repeats):
+        measured = []
+        for queries, connections in ((1, 1), (1, 64), (8, 64)):
+            bodies = predict_bodies(bench.texts, queries=queries, count=2000, seed=repeat)
+            both = {"connections": connections, "seed": repeat}
+            ours = predictions(bench, server.url, tenants, bodies, **both)
+            theirs = predictions(bench, url, few, bodies, **both)
+            what = f"{queries} a request, {connections} connections"
+            measured += [
+                Measurement(f"{name}: {what}", theirs.requests_per_s * queries, "texts/s"),
+                Measurement(f"{name}: {what}: p50", theirs.p50_s * 1000, "ms"),
+                Measurement(f"ours beside {name}: {what}", ours.requests_per_s * queries, "texts/s"),
+                Measurement(f"ours beside {name}: {what}: p50", ours.p50_s * 1000, "ms"),
+                Measurement(f"ours to {name}: {what}", ours.requests_per_s / theirs.requests_per_s),
+            ]
+        yield measured
+
+
 def adapting_beside(bench: Bench, server: ServerProcess, store: TaskStore, tenants: Sequence[Tenant]) -> Measured:
     """Predictions at half of what the server can do, with and without adaptations at the same time."""
     bodies = predict_bodies(bench.texts, queries=1, count=2000)
-    capacity = _load(bench, server, tenants, bodies, connections=64).requests_per_s
+    capacity = predictions(bench, server.url, tenants, bodies, connections=64).requests_per_s
     numbers = count()
     for repeat in range(bench.repeats):
 
@@ -250,18 +276,17 @@ def cold_tenants(bench: Bench, store_url: str, tenants: Sequence[Tenant]) -> Mea
             ]
 
 
-def _load(
+def predictions(
     bench: Bench,
-    server: ServerProcess,
+    url: str,
     tenants: Sequence[Tenant],
     bodies: Sequence[bytes],
     *,
     connections: int,
     seed: int = 0,
 ) -> ClosedLoop:
-    return closed_loop(
-        server.url, tenants, bodies, bench.folder, connections=connections, seconds=bench.seconds, seed=seed
-    )
+    """A run of wrk."""
+    return closed_loop(url, tenants, bodies, bench.folder, connections=connections, seconds=bench.seconds, seed=seed)
 
 
 def _percentile_ms(taken_s: Sequence[float], percent: float) -> float:

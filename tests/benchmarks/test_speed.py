@@ -3,21 +3,28 @@
 import asyncio
 import json
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 
 from benchmarks.episodes import Row
 from benchmarks.speed.closed_loop import DriverMissing, closed_loop
+from benchmarks.speed.growth import picture
+from benchmarks.speed.many_tenants import many_tenants
 from benchmarks.speed.measurements import Measurement, append, read, table
 from benchmarks.speed.open_loop import Stream, http_post, open_loop
+from benchmarks.speed.parts import Bench
+from benchmarks.speed.peer_server import peer_server
 from benchmarks.speed.population import Tenant, predict_bodies, support_set
 from benchmarks.speed.raw import RawLoop
 from metalearn.encoder import Encoder, EncoderSettings
 from metalearn.types import TextInput
+from model_store.checkpoint import Checkpoint
 
 STALL_S = 0.1
 
@@ -149,3 +156,51 @@ def test_the_raw_loop_reads_every_text(tiny_encoder: Path, runtime: str, monkeyp
     loop.median_s(texts, batch_size=3, batches=2)
     assert seen == [3, 3]
     assert loop.texts_per_s(texts, 4, 0.01) > 0
+
+
+def test_growth_is_drawn_from_what_was_measured(tmp_path: Path) -> None:
+    measured = [
+        Measurement(f"adapt, {at} examples", 10.0 * at, "ms", along="examples", at=at, line=line)
+        for at in (5, 10, 25)
+        for line in ("adapt", "bare forward pass")
+    ]
+    measured += [Measurement("predict, 1 tenants", 250.0, "texts/s", along="tenants", at=1, line="predict")]
+    file = tmp_path / "measurements.jsonl"
+    append(file, [*measured, Measurement("nothing grows here", 1.0)])
+    assert read(file)[:-1] == measured
+    picture(read(file), tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_projects_server_is_waited_for_and_ended(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "http.server", "{port}", "--bind", "127.0.0.1"]
+    with peer_server(command, "/", tmp_path / "log", {}) as url:
+        assert httpx.get(url).status_code == 200
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+
+
+def test_a_server_that_does_not_start_is_told_with_its_log(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "print('no such model'); raise SystemExit(3)"]
+    with pytest.raises(RuntimeError, match="no such model"), peer_server(command, "/", tmp_path / "log", {}):
+        pass
+
+
+def test_very_many_tenants_are_all_asked_once(tiny_checkpoint: Path, tmp_path: Path, redis_url: str) -> None:
+    checkpoint = Checkpoint(tiny_checkpoint, torch.device("cpu"))
+    rows = [Row(f"number {i} of {label}", f"class {label}") for label in range(12) for i in range(6)]
+    bench = Bench(
+        checkpoint=checkpoint,
+        raw=RawLoop(checkpoint.encoder, "torch"),
+        train=rows,
+        texts=[row.text for row in rows],
+        folder=tmp_path,
+        seconds=1,
+        repeats=1,
+        tenants=1,
+    )
+    ((a_tenant, before, after, growth),) = many_tenants(bench, redis_url, 150)
+    assert 0 < a_tenant.value < 20_480
+    assert before.value > 10
+    assert after.value > 10
+    assert growth.held
