@@ -1,5 +1,6 @@
 """``handful checkpoint``."""
 
+import math
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -113,6 +114,10 @@ def reweigh(
             min=0, help="How far a task's share moves, for each standard deviation by which its examples say so."
         ),
     ] = 0.0,
+    label_text_count: Annotated[
+        float | None,
+        typer.Option(min=1e-3, max=1e3, help="What a label's text counts where an example counts 1; else as trained."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The copy's name; else the folder's.")] = None,
 ) -> None:
     """Copy a checkpoint with other weights of its stock features, without more training; calibrate it afterwards."""
@@ -124,7 +129,7 @@ def reweigh(
 
         from metalearn.encoder import StockHalf
         from metalearn.errors import InvalidModel
-        from model_store.checkpoint import Checkpoint, resolve_checkpoint
+        from model_store.checkpoint import Checkpoint, read_slow_weights, resolve_checkpoint
         from service.copies import write_copy
 
         loaded = Checkpoint(resolve_checkpoint(checkpoint), torch.device("cpu"))
@@ -144,7 +149,13 @@ def reweigh(
                 f" A task's own share leans from there by {stock_lean:g} for each standard deviation by which its "
                 "support set, each example left out in turn, is told apart better by one half than by the other."
             )
-        manifest = write_copy(loaded, out, name=name or out.absolute().name, note=note, settings=settings)
+        slow_weights = dict(read_slow_weights(loaded.folder))
+        if label_text_count is not None:
+            slow_weights["prior.log_weight"] = torch.tensor(math.log(label_text_count))
+            note += f" A label's text counts {label_text_count:g} beside examples that count 1."
+        manifest = write_copy(
+            loaded, out, name=name or out.absolute().name, note=note, slow_weights=slow_weights, settings=settings
+        )
     print_json(manifest)
 
 

@@ -61,6 +61,15 @@ def test_a_copy_whose_tasks_choose_their_share(handful: Handful, beside: Path) -
     assert torch.equal(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
 
 
+def test_a_copy_in_which_label_texts_count_otherwise(handful: Handful, beside: Path) -> None:
+    words = ("--stock-share", "0.5", "--label-text-count", "3")
+    handful("checkpoint", "reweigh", str(beside), "copy", *words)
+    before, after = Checkpoint(beside, CPU).slow_weights, Checkpoint(handful.folder / "copy", CPU).slow_weights
+    assert float(after["prior.log_weight"].exp()) == pytest.approx(3)
+    assert all(torch.equal(after[name], weight) for name, weight in before.items() if name != "prior.log_weight")
+    assert "counts 3 beside" in (handful.folder / "copy" / CARD).read_text()
+
+
 def test_by_default_the_mix_is_that_of_training(handful: Handful, beside: Path) -> None:
     handful("checkpoint", "reweigh", str(beside), "same", "--stock-share", "0.5")
     same = read_manifest(handful.folder / "same")
@@ -81,6 +90,7 @@ def test_by_default_the_mix_is_that_of_training(handful: Handful, beside: Path) 
         (("--stock-share", "0.5", "--stock-lean", "-1"), "greater than or equal to 0"),
         (("--stock-share", "0.5", "--stock-lean", "nan"), "lean"),
         (("--stock-share", "0", "--stock-lean", "0.1"), "leans nowhere"),
+        (("--stock-share", "0.5", "--label-text-count", "0"), "greater than or equal to 0.001"),
     ],
 )
 def test_weights_that_make_no_sense_are_refused(
