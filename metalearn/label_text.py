@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from metalearn.types import SlowWeights, SupportSet, TextInput
 
@@ -61,11 +60,9 @@ class LabelTextPrior:
 
     Attributes:
         weight: Where w starts. Chosen on validation tasks for a stock encoder, with f = 0; see docs/log.md.
-        judged: Whether a support set's own evidence moves the weight; see ``judged_weights``.
     """
 
     weight: float = 2.0
-    judged: bool = False
 
     def initial_slow_weights(self) -> dict[str, Tensor]:
         """Weight, as a logarithm, and fade."""
@@ -74,51 +71,6 @@ class LabelTextPrior:
     def weights(self, slow: SlowWeights, n_examples: Float[Tensor, " classes"]) -> Float[Tensor, " classes"]:
         """What the text of each class's label counts."""
         return slow["log_weight"].exp() * (1 + n_examples) ** -slow["fade"]
-
-
-_PER_WORTH, _MOST_EXAMPLES, _USUAL_COUNTS = 3.0, 8.0, 10.0
-"""What a label's text counts for each example that it is worth, and at most; how many examples that judge it the usual
-weight counts as. Chosen on validation tasks; see docs/log.md."""
-
-
-def judged_weights(
-    usual: Float[Tensor, " labels"],
-    examples: Float[Tensor, "examples dim"],
-    classes: Int[Tensor, " examples"],
-    labels: Float[Tensor, "labels dim"],
-    classes_of_labels: Int[Tensor, " labels"],
-    n_classes: int,
-) -> Float[Tensor, " labels"]:
-    """What each label's text counts, as the support set judges it: between the usual and what the examples say.
-
-    A text is worth as many examples as it tells the classes apart better than one other example does: by how much more
-    similar examples are to their own class's text than to others', against by how much they are to their own
-    class's examples than to others'. Without two examples of a class there is no evidence.
-
-    Args:
-        usual: What it counts without evidence.
-        examples: Features of the examples.
-        classes: Their classes.
-        labels: Features of at least two texts.
-        classes_of_labels: Their classes, each once.
-        n_classes: How many classes there are, with a text or without.
-    """
-    members = one_hot(classes, n_classes).to(examples.dtype)
-    n, n_own = classes.shape[0], members.sum(dim=0)[classes]
-    own = (members.T @ examples)[classes]
-    to_own = ((own - examples) * examples).sum(dim=1) / (n_own - 1).clamp_min(1)
-    to_others = ((examples.sum(dim=0) - own) * examples).sum(dim=1) / (n - n_own).clamp_min(1)
-    similarity = examples @ labels.T
-    similarity = similarity - similarity.mean(dim=0)
-    is_own = classes.unsqueeze(1) == classes_of_labels
-    to_text = (similarity * is_own).sum(dim=1)
-    to_other_texts = (similarity.sum(dim=1) - to_text) / (labels.shape[0] - 1)
-    judges = ((n_own > 1) & is_own.any(dim=1)).to(examples.dtype)
-    by_example, by_text = (judges * (to_own - to_others)).sum(), (judges * (to_text - to_other_texts)).sum()
-    worth = by_text / by_example.clamp_min(torch.finfo(examples.dtype).eps)
-    found = (_PER_WORTH * worth).clamp(0, _MOST_EXAMPLES)
-    n_judges = judges.sum()
-    return (_USUAL_COUNTS * usual + n_judges * found) / (_USUAL_COUNTS + n_judges)
 
 
 def names_mislead(

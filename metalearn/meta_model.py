@@ -15,7 +15,7 @@ from metalearn.body import Body, MlpBody
 from metalearn.errors import UnsupportedObjective
 from metalearn.fast_weights import HEAD_WEIGHT
 from metalearn.inner_loop import InnerState, Order, inner_steps
-from metalearn.label_text import LabelTextPrior, judged_weights, names_mislead
+from metalearn.label_text import LabelTextPrior, names_mislead
 from metalearn.learners.interface import Learner
 from metalearn.placement import Placement
 from metalearn.stock_share import StockShare
@@ -283,19 +283,16 @@ class MetaModel:
         return replace(support, weights=torch.cat([support.weights[:n_examples], of_label]))
 
     def _believed(self, support: PreparedSet, features: Float[Tensor, "texts dim"]) -> PreparedSet:
-        """With label texts as the examples judge them, and none that mislead where every class has an example."""
+        """With no weight on label texts that mislead; a class without an example has nothing else to go by."""
         n_examples = support.targets.shape[0] - support.label_texts
         classes, labelled = support.targets[:n_examples], support.targets[n_examples:]
         if support.label_texts < 2:
             return support
-        known, of_texts = features.detach()[:n_examples], features.detach()[n_examples:]
-        of_labels = support.weights[n_examples:]
-        if self.prior is not None and self.prior.judged:
-            of_labels = judged_weights(of_labels, known, classes, of_texts, labelled, support.n_classes)
-        mislead = names_mislead(known, classes, of_texts, labelled)
+        known = features.detach()
+        mislead = names_mislead(known[:n_examples], classes, known[n_examples:], labelled)
         mislead &= torch.isin(labelled, classes).all()
         # Chosen, not multiplied by 0: a learner's derivative may be infinite there
-        of_labels = torch.where(mislead, 0.0, of_labels)
+        of_labels = torch.where(mislead, 0.0, support.weights[n_examples:])
         return replace(support, weights=torch.cat([support.weights[:n_examples], of_labels]))
 
     def _column_scales(

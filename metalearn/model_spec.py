@@ -65,7 +65,7 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
         TextBody(encoder, layers, stock_view=spec.stock_view),
         placement,
         learner,
-        prior=LabelTextPrior(judged=True) if "classification" in learner.objectives else None,
+        prior=LabelTextPrior() if "classification" in learner.objectives else None,
         calibrated=learner.linear_head,
         stock_share=StockShare(stock.share, stock.lean) if leans else None,
     )

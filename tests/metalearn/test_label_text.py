@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from metalearn.encoder import Encoder, EncoderSettings
 from metalearn.label_text import (
     LabelTextPrior,
-    judged_weights,
     label_texts,
     label_words,
     names_mislead,
@@ -179,80 +178,6 @@ def test_examples_of_classes_without_a_text_are_not_asked() -> None:
     assert not names_mislead(torch.cat([right, unnamed]), classes, names, of_names)
     assert names_mislead(torch.cat([swapped, unnamed]), classes, names, of_names)
     assert not names_mislead(unnamed, classes[2:], names, of_names), "nothing is known against the names"
-
-
-# ---- texts as examples judge them ------------------------------------------------------------------------------------
-
-
-def judged_by_hand(
-    usual: list[float],
-    examples: list[list[float]],
-    classes: list[int],
-    labels: list[list[float]],
-    of_labels: list[int],
-) -> list[float]:
-    """Sum by sum."""
-
-    def dot(a: list[float], b: list[float]) -> float:
-        return sum(x * y for x, y in zip(a, b, strict=True))
-
-    def mean(values: list[float]) -> float:
-        return sum(values) / max(1, len(values))
-
-    popular = [mean([dot(example, label) for example in examples]) for label in labels]
-    by_example, by_text, judges = 0.0, 0.0, 0
-    for i, (example, own) in enumerate(zip(examples, classes, strict=True)):
-        same = [dot(example, other) for j, other in enumerate(examples) if classes[j] == own and j != i]
-        others = [dot(example, other) for j, other in enumerate(examples) if classes[j] != own]
-        if not same or own not in of_labels:
-            continue
-        to_texts = [dot(example, label) - popular[k] for k, label in enumerate(labels)]
-        to_own = to_texts[of_labels.index(own)]
-        judges += 1
-        by_example += mean(same) - mean(others)
-        by_text += to_own - (sum(to_texts) - to_own) / (len(labels) - 1)
-    found = min(8.0, max(0.0, 3 * by_text / max(by_example, 2.3e-16)))
-    return [(10 * weight + judges * found) / (10 + judges) for weight in usual]
-
-
-@settings(deadline=None, max_examples=100)
-@given(
-    classes=st.lists(st.integers(0, 3), max_size=16),
-    of_labels=st.permutations(range(4)),
-    n_labels=st.integers(2, 4),
-    seed=st.integers(0, 1000),
-)
-def test_texts_count_what_the_examples_judge_them_worth(
-    classes: list[int], of_labels: list[int], n_labels: int, seed: int
-) -> None:
-    draw = torch.Generator().manual_seed(seed)
-    centres = torch.randn(4, 5, generator=draw, dtype=torch.float64)
-    examples = centres[classes] + torch.randn(len(classes), 5, generator=draw, dtype=torch.float64)
-    told = of_labels[:n_labels]
-    labels = centres[told] + torch.randn(n_labels, 5, generator=draw, dtype=torch.float64)
-    usual = torch.rand(n_labels, generator=draw, dtype=torch.float64)
-    found = judged_weights(usual, examples, torch.tensor(classes, dtype=torch.long), labels, torch.tensor(told), 4)
-    expected = judged_by_hand(usual.tolist(), examples.tolist(), classes, labels.tolist(), told)
-    assert found.tolist() == pytest.approx(expected, rel=1e-6, abs=1e-9)
-
-
-def test_a_text_as_good_as_an_example_counts_three_in_the_end() -> None:
-    # What all examples have with each name is taken off, so that names show as much as examples do
-    classes = torch.arange(4).repeat(250)
-    draw = torch.Generator().manual_seed(0)
-    centres = torch.eye(4, 64)
-    examples = centres[classes] + 0.5 * torch.randn(1000, 64, generator=draw) / 8
-    found = judged_weights(torch.zeros(4), examples, classes, centres, torch.arange(4), 4)
-    assert found.tolist() == pytest.approx([3.0] * 4, abs=0.1)
-    misled = judged_weights(torch.ones(4), examples, classes, centres, (torch.arange(4) + 1) % 4, 4)
-    assert misled.tolist() == pytest.approx([10 / 1010] * 4, abs=1e-6)
-
-
-def test_without_two_examples_of_a_class_the_usual_weight_counts() -> None:
-    usual, names = torch.tensor([0.5, 2.0, 1.0]), torch.eye(3)
-    assert torch.equal(judged_weights(usual, names, torch.arange(3), names, torch.arange(3), 3), usual)
-    none = torch.empty(0, dtype=torch.long)
-    assert torch.equal(judged_weights(usual, names[:0], none, names, torch.arange(3), 3), usual)
 
 
 # ---- pairs -----------------------------------------------------------------------------------------------------------
