@@ -14,13 +14,14 @@ _MOST_PADDING = 0.1
 """Share of padding beside the texts at which a batch of some size is closed."""
 
 _BUSY = 16
-"""A batch of this part of the tokens that it may have keeps a device about as busy as a full one; see docs/log.md."""
+"""A batch of this part of the tokens that it may have keeps a device about as busy as a full one, and a batch of its own
+costs about as much as so many tokens; see docs/log.md."""
 
 
 def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
     """Groups row indices by length, so that no batch is wider than needed.
 
-    Once a batch is large enough to keep a device busy, it is closed before its padding grows.
+    A batch is closed before its padding grows, once it keeps a device busy or the padding would cost more than a batch.
 
     Args:
         lengths: Tokens per row.
@@ -34,7 +35,8 @@ def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
         width = lengths[index]  # of the batch with it, since rows come shortest first
         padded = (len(batches[-1]) + 1) * width if batches else 0
-        wasteful = tokens >= max_batch_tokens // _BUSY and padded > (1 + _MOST_PADDING) * (tokens + width)
+        padding = padded - tokens - width
+        wasteful = max(tokens, padding) >= max_batch_tokens // _BUSY and padding > _MOST_PADDING * (tokens + width)
         if not batches or padded > max_batch_tokens or wasteful:
             batches.append([])
             tokens = 0
