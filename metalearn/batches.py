@@ -14,8 +14,8 @@ _MOST_PADDING = 0.1
 """Share of padding beside the texts at which a batch of some size is closed."""
 
 _BUSY = 16
-"""A batch of this part of the tokens that it may have keeps a device about as busy as a full one, and a batch of its own
-costs about as much as so many tokens; see docs/log.md."""
+"""A batch of this part of the tokens that it may have keeps a device about as busy as a full one, and a batch of its
+own costs about as much as so many tokens; see docs/log.md."""
 
 
 def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
