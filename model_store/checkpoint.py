@@ -47,6 +47,7 @@ __all__ = [
     "read_manifest",
     "read_slow_weights",
     "resolve_checkpoint",
+    "starting_weights",
     "untrained_card",
     "write_checkpoint",
 ]
@@ -253,6 +254,30 @@ def read_slow_weights(folder: Path) -> dict[str, Tensor]:
         raise CheckpointInvalid(f"cannot read {path}: {error}") from error
     # Stored in half precision where that was good enough; computed with in one type
     return {name: weight.float() if weight.is_floating_point() else weight for name, weight in stored.items()}
+
+
+def starting_weights(
+    folder: Path, expected: Mapping[str, Tensor], spec: ModelSpec, encoder_folder: Path
+) -> dict[str, Tensor]:
+    """The slow weights of a checkpoint, for further meta-training to start from.
+
+    Args:
+        folder: The checkpoint's.
+        expected: Slow weights before any training, whose place they are to take.
+        spec: What the model of these is made of.
+        encoder_folder: Has the encoder's files.
+
+    Raises:
+        CheckpointInvalid: The checkpoint is damaged, of another make, or stands on another encoder.
+    """
+    stored = read_slow_weights(folder)
+    try:
+        _check_fit(stored, expected, spec)
+        for name, digest in read_manifest(folder).encoder.files.items():
+            _check_digest(encoder_folder / name, digest)
+    except CheckpointInvalid as error:
+        raise CheckpointInvalid(f"training cannot start from {folder}: {error}") from error
+    return stored
 
 
 def check_free(folder: Path, extra_files: Sequence[str] = ()) -> None:

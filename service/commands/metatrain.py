@@ -90,7 +90,8 @@ def _absolute(name: str, value: Any) -> Any:
     """Paths as they are from anywhere, so that a run can be resumed from anywhere."""
     if name in {"tasks", "valid", "unlabelled"}:
         return [str(Path(path).absolute()) for path in value]
-    if name == "index" or (name == "encoder" and not value.startswith(("package:", "hub:"))):
+    is_path = name == "index" or (name == "encoder" and not value.startswith(("package:", "hub:")))
+    if is_path or (name == "start_from" and Path(value).exists()):
         return str(Path(value).absolute())
     return value
 

@@ -21,7 +21,16 @@ from metalearn.meta_train import MetaTrainer, MetaTrainSettings, StepResult, Tra
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.tasks.feed import EpisodeFeed
 from metalearn.tasks.transfer import Transfer, held_back, measure_transfer, sketch
-from model_store.checkpoint import UNTRAINED, Hyperparameters, Manifest, TrainingTask, write_checkpoint
+from model_store.checkpoint import (
+    UNTRAINED,
+    Hyperparameters,
+    Manifest,
+    TrainingTask,
+    read_manifest,
+    resolve_checkpoint,
+    starting_weights,
+    write_checkpoint,
+)
 from service.training.options import TrainingOptions
 from service.training.pool import make_sampler, read_pool, validation_episodes
 
@@ -69,12 +78,14 @@ class TrainingSession:
             InvalidTasks: There is nothing to train on.
             InvalidModel: The parts of the model do not fit together.
             EncoderUnavailable: The encoder cannot be loaded.
+            CheckpointInvalid: Training cannot start from the checkpoint that it should.
         """
         self.options = options
         self.out = out
         self._collective = collective
         self._encoder_settings = EncoderSettings(max_tokens=options.max_tokens)
-        encoder = Encoder(locate_encoder(options.encoder, out), self._encoder_settings, device)
+        encoder_folder = locate_encoder(options.encoder, out)
+        encoder = Encoder(encoder_folder, self._encoder_settings, device)
         self.spec = model_spec(options)
         model = make_text_model(self.spec, encoder)
         assert isinstance(model.body, TextBody)  # noqa: S101 - what make_text_model makes
@@ -108,6 +119,12 @@ class TrainingSession:
             seed=options.seed,
         )
         slow = model.initial_slow_weights(steps=settings.inner_steps, seed=options.seed)
+        self._begun_from: Manifest | None = None
+        if options.start_from is not None:
+            begun_from = resolve_checkpoint(options.start_from)
+            self._begun_from = read_manifest(begun_from)
+            begun = starting_weights(begun_from, slow, self.spec, encoder_folder)
+            slow |= {name: weight for name, weight in begun.items() if not _is_calibration(name)}
         slow = {name: weight.to(device) for name, weight in slow.items()}
         first_trained = encoder.n_layers - options.trained_layers
         self.trainer = MetaTrainer(
@@ -275,6 +292,7 @@ class TrainingSession:
         slow = self._best_slow or self.trainer.result
         tasks = [TrainingTask(name=task.name, licence=task.licence) for task in self.pool.labelled]
         texts = [TrainingTask(name=Path(path).name, licence="unstated") for path in options.unlabelled]
+        before = [] if self._begun_from is None else self._begun_from.trained_on
         name = options.name or self.out.resolve().name
         return write_checkpoint(
             self.out,
@@ -289,7 +307,7 @@ class TrainingSession:
             slow_weights=slow,
             card=self._card(name),
             settings=self._encoder_settings,
-            trained_on=[*tasks, *texts],
+            trained_on=[*{task.name: task for task in (*before, *tasks, *texts)}.values()],
             extra_files=extra_files,
         )
 
@@ -303,12 +321,15 @@ class TrainingSession:
                 f"{options.valid_shots}-shot, without label text."
             )
         beside = "beside the stock ones, " if options.stock_view else ""
+        begun = ""
+        if self._begun_from is not None:
+            begun = f", from `{self._begun_from.name}` ({self._begun_from.fingerprint[:12]}) on"
         return f"""# {name}
 
 Learner `{options.learner}`, fast weights in `{options.placement}`, the top {options.trained_layers} layers of
 `{options.encoder}` (licence of its weights: {options.encoder_licence}) {beside}meta-trained for
 {self.trainer.step_number} outer steps of {options.meta_batch} episodes on {len(self.pool.labelled)} labelled tasks and
-{len(self.pool.unlabelled)} tasks made of plain text. {validated}
+{len(self.pool.unlabelled)} tasks made of plain text{begun}. {validated}
 
 `manifest.json` lists the tasks with their licences; `training/config.json` has every option of the run, and
 `handful metatrain` with these options makes the same weights again.
@@ -337,5 +358,10 @@ def model_spec(options: TrainingOptions) -> ModelSpec:
 def _is_trained(name: str, first_layer: int) -> bool:
     """Whether a slow weight is trained: the encoder's from a layer on, and all others but those fitted afterwards."""
     if not name.startswith("body.layers."):
-        return not name.startswith("calibration.")
+        return not _is_calibration(name)
     return int(name.split(".")[2]) >= first_layer
+
+
+def _is_calibration(name: str) -> bool:
+    """Whether a slow weight says how sure answers are: that is fitted to what comes of the training."""
+    return name.startswith("calibration.")

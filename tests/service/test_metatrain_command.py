@@ -144,6 +144,27 @@ def test_a_run_with_a_stock_view_ends_in_a_checkpoint_whose_encoder_has_both_vie
         assert float(stored[name]) != pytest.approx(start, abs=1e-6), f"{name} was not trained"
 
 
+def test_a_run_starts_from_the_weights_of_another_checkpoint(folders: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    learning = ["--learning-rate", "1e-3", "--learner-learning-rate", "0.1"]
+    run(command(folders, tiny_encoder, first, "--steps", "3", *learning))
+    standing = ["--learning-rate", "1e-12", "--learner-learning-rate", "1e-12", "--weight-decay", "0"]
+    more = ["--leave-out", "task2", "--leave-out", "task3"]
+    run(command(folders, tiny_encoder, second, "--steps", "1", *standing, *more, "--start-from", str(first)))
+    begun, ended = (safetensors.torch.load(weights_of(folder)) for folder in (first, second))
+    torch.testing.assert_close(ended, begun, atol=1e-6, rtol=1e-6)
+    stock = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
+    moved = ended["body.layers.1.output.weight"] - stock["encoder.layer.1.output.dense.weight"]
+    assert float(moved.abs().max()) > 1e-4, "the second run began at the stock weights"
+    assert {task.name for task in read_manifest(second).trained_on} == {"task0", "task1", "task2", "task3"}
+    assert read_manifest(first).fingerprint[:12] in (second / "README.md").read_text()
+
+    other = command(folders, tiny_encoder, tmp_path / "other", "--trained-layers", "2", "--start-from", str(first))
+    told = " ".join(run(other, check=False).stderr.replace("│", " ").split())
+    assert "training cannot start from" in told
+    assert "lack" in told
+
+
 def test_an_averaged_run_ends_in_a_checkpoint_of_the_averages(
     folders: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
@@ -270,6 +291,8 @@ def test_two_processes_train_as_one(folders: Path, tiny_encoder: Path, tmp_path:
         (["--ways", "5-2"], "give the fewest first"),
         (["--head-rate", "inf"], "finite"),
         (["--resume"], "no run to resume"),
+        (["--start-from", "nothing"], "neither a folder with a manifest.json nor a shipped checkpoint"),
+        (["--start-from", "minilm-l6-protomaml"], "training cannot start from"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_words(
