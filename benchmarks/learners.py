@@ -13,25 +13,29 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 
 import torch
 
 from metalearn.adaptation import prepare_episode, prepare_episode_support
+from metalearn.batches import batch_tokens, plan_batches
+from metalearn.body import MlpBody
+from metalearn.encoder import Encoder
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluate import adapted, score
 from metalearn.intervals import Difference, paired_difference
-from metalearn.meta_model import MetaModel
+from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet
 from metalearn.tasks.episode import usable_classes
 from metalearn.tasks.labelled import read_tasks
 from metalearn.tasks.plan import EpisodePlan
 from metalearn.tasks.task import Task
-from metalearn.types import Adapter, Episode, FastWeights
+from metalearn.types import Adapter, Episode, FastWeights, LabelledTexts
 from model_store.checkpoint import Checkpoint, read_manifest, write_checkpoint
 from model_store.codec import AdapterKey, encode_adapter
 from model_store.training_run import TrainingRun
@@ -75,7 +79,13 @@ VARIANTS: dict[str, list[str]] = {
     "protomaml, rate per step": ["--learner", "protomaml", "--rates", "per_layer_per_step"],
     "prototypical, contrastive": ["--learner", "prototypical", "--contrastive-weight", "0.1"],
 }
-PLAIN_TEXT = "protomaml, plain text alone"
+PLAIN_TEXT = {
+    "protomaml, plain text alone": ["--learner", "protomaml"],
+    "protomaml beside stock features, plain text alone": ["--learner", "protomaml", "--stock-view"],
+    "protomaml beside stock features, masked words alone": [
+        *("--learner", "protomaml", "--stock-view", "--unlabelled-classes", "words"),
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -134,12 +144,39 @@ def accuracies(folder: Path, episodes: Mapping[tuple[str, int], Episode]) -> dic
     checkpoint = Checkpoint(folder, torch.device("cpu"))
     model: MetaModel = checkpoint.model
     steps = checkpoint.manifest.hyperparameters.steps
+
+    prepare: Callable[[Episode], PreparedEpisode] = partial(prepare_episode, model.body)  # type: ignore[arg-type]
+    if checkpoint.manifest.spec.placement == "head":
+        prepare = _on_features(checkpoint.encoder, episodes.values())
+        model = replace(model, body=MlpBody((model.body.dim,)))  # without layers, its features are its inputs
     found = {}
     for key, episode in episodes.items():
-        prepared = prepare_episode(model.body, episode)  # type: ignore[arg-type]
+        prepared = prepare(episode)
         (scores,) = score(model, checkpoint.slow_weights, [prepared], steps=steps)
         found[key] = scores.accuracy or 0.0
     return found
+
+
+@torch.no_grad()
+def _on_features(encoder: Encoder, episodes: Iterable[Episode]) -> Callable[[Episode], PreparedEpisode]:
+    """Encodes every text once, however many of the episodes it is in."""
+    parts = [part for episode in episodes for part in (episode.support, episode.query)]
+    texts = list(dict.fromkeys(text for part in parts for text in part.inputs))
+    tokenized = encoder.tokenize(texts)
+    features = torch.empty(len(texts), encoder.dim)
+    for batch in plan_batches([len(text.ids) for text in tokenized], batch_tokens(encoder.device)):
+        features[batch] = encoder.encode_batch([tokenized[i] for i in batch])
+    place = {text: row for row, text in enumerate(texts)}
+
+    def prepared(part: LabelledTexts, n_classes: int) -> PreparedSet:
+        targets = torch.tensor(part.targets)
+        return PreparedSet(
+            features[[place[text] for text in part.inputs]], targets, torch.ones(len(targets)), n_classes
+        )
+
+    return lambda episode: PreparedEpisode(
+        prepared(episode.support, episode.n_classes), prepared(episode.query, episode.n_classes), episode.task
+    )
 
 
 def draw_episodes(tasks: Sequence[Task], *, queries: int, episodes: int) -> dict[tuple[str, int], Episode]:
@@ -230,7 +267,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, each")
     parser.add_argument("--episodes", type=int, default=10, help="per validation task")
     parser.add_argument("--queries", type=int, default=8, help="per class of an episode")
-    parser.add_argument("--only", nargs="+", choices=[*LEARNERS, *VARIANTS, PLAIN_TEXT])
+    parser.add_argument("--only", nargs="+", choices=[*LEARNERS, *VARIANTS, *PLAIN_TEXT])
     parser.add_argument("--threads", type=int, default=2, help="of training and measuring")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
@@ -240,8 +277,8 @@ def main() -> None:
         option for path in sorted((arguments.data / "unlabelled").glob("*.*")) for option in ("--unlabelled", str(path))
     ]
     runs = {name: (options, labelled) for name, options in {**LEARNERS, **VARIANTS}.items()}
-    runs[PLAIN_TEXT] = (LEARNERS["protomaml"], texts)
-    wanted = arguments.only or [*LEARNERS, PLAIN_TEXT]
+    runs |= {name: (options, texts) for name, options in PLAIN_TEXT.items()}
+    wanted = arguments.only or [*LEARNERS, *PLAIN_TEXT]
     tasks = read_tasks([arguments.data / "valid"]).tasks
     episodes = draw_episodes(tasks, queries=arguments.queries, episodes=arguments.episodes)
     names = {task for task, _ in episodes}
