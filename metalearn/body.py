@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metalearn.batches import batch_tokens, plan_batches
-from metalearn.encoder import Encoder, HiddenBatch, TokenizedText, side_by_side
+from metalearn.encoder import Encoder, HiddenBatch, TokenizedText
 
 
 @runtime_checkable
@@ -83,7 +83,7 @@ class TextBody:
     @property
     def dim(self) -> int:
         """Width of the features."""
-        return self.encoder.dim * (2 if self.stock_view else 1)
+        return self.encoder.dim_beside if self.stock_view else self.encoder.dim
 
     def initial_weights(self, draw: torch.Generator) -> dict[str, Tensor]:
         """The encoder's own."""
@@ -112,10 +112,11 @@ class TextBody:
         """Runs the top layers under the given weights."""
         done = self.encoder.n_layers - self.layers
         with self._precision():
-            rows = torch.cat([self.encoder.finish_batch(batch, done, weights) for batch in inputs.batches])
+            parts = [self.encoder.finish_batch(batch, done, weights) for batch in inputs.batches]
             if self.stock_view:
-                stock = torch.cat([self.encoder.stock_features(batch, done) for batch in inputs.batches])
-                rows = side_by_side(stock, rows, self.encoder.settings.stock.share)
+                pairs = zip(inputs.batches, parts, strict=True)
+                parts = [self.encoder.beside_stock(batch, done, trained) for batch, trained in pairs]
+            rows = torch.cat(parts)
         return rows[inputs.order].float() if self.bf16 else rows[inputs.order]
 
     def _precision(self) -> AbstractContextManager[object]:

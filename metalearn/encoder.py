@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metalearn.bert import BertEncoder
 from metalearn.errors import DeviceUnavailable, EncoderUnavailable
+from metalearn.token_similarity import COLUMNS, token_similarity
 from metalearn.types import TextInput
 
 
@@ -25,11 +26,14 @@ class StockHalf:
         mix: What states count: after the last layer, the one before it, and so on.
         share: Their share in inner products; the rest is the meta-trained layers'.
         lean: How far a task's own share may lean to either side; see ``metalearn.stock_share.StockShare``.
+        token_similarity: What the similarity of a pair's tokens, after the layers that are shared, counts as further
+            columns; 0 for without. See ``metalearn.token_similarity``.
     """
 
     mix: tuple[float, ...] = (1.0, 0.5, 0.5)
     share: float = 0.5
     lean: float = 0.0
+    token_similarity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +74,17 @@ class HiddenBatch(NamedTuple):
         hidden: States after the lower layers.
         attended: False at padding; None where there is none.
         second: True at the tokens of a pair's second text; None where no text is a pair.
+        words: False at special tokens and padding; None where no text is a pair.
     """
 
     hidden: Float[Tensor, "texts tokens dim"]
     attended: Bool[Tensor, "texts tokens"] | None
     second: Bool[Tensor, "texts tokens"] | None = None
+    words: Bool[Tensor, "texts tokens"] | None = None
 
     def rows(self, rows: Sequence[int]) -> "HiddenBatch":
         """Some of its texts."""
-        masks = (None if mask is None else mask[rows] for mask in (self.attended, self.second))
+        masks = (None if mask is None else mask[rows] for mask in (self.attended, self.second, self.words))
         return HiddenBatch(self.hidden[rows], *masks)
 
 
@@ -135,7 +141,18 @@ class Encoder:
     @property
     def dim(self) -> int:
         """Width of the features."""
-        return self._model.config.hidden_size * (1 if self._trained_view is None else 2)
+        return self._model.config.hidden_size if self._trained_view is None else self.dim_beside
+
+    @property
+    def dim_beside(self) -> int:
+        """Width of what ``beside_stock`` returns."""
+        similarities = COLUMNS if self.settings.stock.token_similarity else 0
+        return 2 * self._model.config.hidden_size + similarities
+
+    @property
+    def special_tokens(self) -> list[int]:
+        """Ids of the tokens that frame a pair."""
+        return sorted(set(self._tokenizer.encode("", "").ids))
 
     def tokenize(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
         """Token ids of each text or pair, not padded."""
@@ -183,8 +200,7 @@ class Encoder:
             return self.finish_batch(self.begin_batch(texts, self.n_layers), self.n_layers)
         shared = self.n_layers - view.layers
         batch = self.begin_batch(texts, shared)
-        stock, trained = self.stock_features(batch, shared), self.finish_batch(batch, shared, view.weights)
-        return side_by_side(stock, trained, self.settings.stock.share)
+        return self.beside_stock(batch, shared, self.finish_batch(batch, shared, view.weights))
 
     @torch.no_grad()
     def begin_batch(self, texts: Sequence[TokenizedText], layers: int) -> HiddenBatch:
@@ -196,8 +212,11 @@ class Encoder:
         if min(lengths) < max(lengths):
             attended = self._padded([[1] * length for length in lengths]).bool()
         hidden = self._model.run_layers(self._model.embed(ids, types), attended, last=layers)
-        second = types.bool() if any(text.type_ids[-1] for text in texts) else None
-        return HiddenBatch(hidden, attended, second)
+        if not any(text.type_ids[-1] for text in texts):
+            return HiddenBatch(hidden, attended)
+        words = ~torch.isin(ids, torch.tensor(self.special_tokens, device=ids.device))
+        words &= attended if attended is not None else True
+        return HiddenBatch(hidden, attended, types.bool(), words)
 
     def finish_batch(
         self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None
@@ -238,6 +257,25 @@ class Encoder:
             return features
         of_pair = batch.second.any(dim=1, keepdim=True)
         return torch.where(of_pair, (mixed(~batch.second & _attended(batch)) - features).abs(), features)
+
+    def beside_stock(
+        self, batch: HiddenBatch, layers: int, trained: Float[Tensor, "texts dim"]
+    ) -> Float[Tensor, "texts dim_beside"]:
+        """Features of meta-trained layers beside those of the encoder as it came, in their shares.
+
+        Args:
+            batch: What ``begin_batch`` made.
+            layers: How many layers it has been through.
+            trained: Features of the meta-trained layers after these.
+        """
+        half = self.settings.stock
+        both = side_by_side(self.stock_features(batch, layers), trained, half.share)
+        if not half.token_similarity:
+            return both
+        similarity = both.new_zeros(both.shape[0], COLUMNS)
+        if batch.second is not None and batch.words is not None:
+            similarity = half.token_similarity * token_similarity(batch.hidden, batch.words, batch.second)
+        return torch.cat([both, similarity], dim=1)
 
     def _scaled(self, features: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts dim"]:
         return torch.nn.functional.normalize(features, dim=-1) if self.settings.normalize else features

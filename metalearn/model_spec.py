@@ -11,6 +11,7 @@ from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_model import MetaModel
 from metalearn.placement import PlacementName, make_placement
 from metalearn.stock_share import StockShare
+from metalearn.token_similarity import COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
         raise InvalidModel(f"the learner {spec.learner} takes no inner steps: its fast weights live in the head alone")
     placement = make_placement(spec.placement, layers=spec.fast_layers, rank=spec.rank)
     stock = encoder.settings.stock
+    similarities = COLUMNS if stock.token_similarity else 0
     leans = encoder.trained_view is not None and stock.lean > 0 and learner.linear_head
     return MetaModel(
         TextBody(encoder, layers, stock_view=spec.stock_view),
@@ -67,5 +69,5 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
         learner,
         prior=LabelTextPrior() if "classification" in learner.objectives else None,
         calibrated=learner.linear_head,
-        stock_share=StockShare(stock.share, stock.lean) if leans else None,
+        stock_share=StockShare(stock.share, stock.lean, similarities) if leans else None,
     )

@@ -1,4 +1,4 @@
-"""How much a task goes by the encoder as it came, and how much by what was meta-trained: its support set says."""
+"""How much a task goes by the encoder as it came, by what was meta-trained, by similarity: its support set says."""
 
 from dataclasses import dataclass
 
@@ -11,6 +11,10 @@ _LEAST, _MOST = 0.3, 0.9
 """Shares that stock features have at least and at most where a support set moves them; see docs/log.md."""
 
 
+_FAITH, _MOST_FAITH = 1 / 3, 2.0
+"""How far similarity's factor moves from 1 for each standard deviation, and where it ends; see docs/log.md."""
+
+
 @dataclass(frozen=True, slots=True)
 class StockShare:
     """What stock features, the first half of all, count in inner products for a task.
@@ -18,29 +22,48 @@ class StockShare:
     Attributes:
         usual: Their share in the features as these come.
         lean: How far the share moves for each standard deviation by which one half is better than the other.
+        similarities: How many columns after both halves tell how similar a pair's tokens are.
     """
 
     usual: float
     lean: float
+    similarities: int = 0
 
     def column_scales(
         self, features: Float[Tensor, "examples dim"], classes: Int[Tensor, " examples"], n_classes: int
     ) -> Float[Tensor, " dim"]:
         """What to multiply columns of features with, so that stock ones have the task's share.
 
+        Those of similarity count nothing where they are far worse than the others, as for mentions in a sentence.
+
         Args:
-            features: Of the examples, stock ones in the first half of the columns.
+            features: Of the examples: the stock half, the trained half, then similarities.
             classes: Of the examples.
             n_classes: How many there are.
         """
-        stock, trained = features.chunk(2, dim=1)
-        right = [_right_without_itself(half, classes, n_classes) for half in (stock, trained)]
-        stock_alone, trained_alone = (right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum()
-        # Were both halves as good, each of these would be a fair coin's toss (McNemar 1947)
-        deviations = (stock_alone - trained_alone) / (stock_alone + trained_alone).clamp_min(1).sqrt()
-        share = (self.usual + self.lean * deviations).clamp(_LEAST, _MOST)
+        halves, similarity = features.tensor_split([features.shape[1] - self.similarities], dim=1)
+        stock, trained = halves.chunk(2, dim=1)
+        share = self.usual + self.lean * _deviations(stock, trained, classes, n_classes)
+        share = share.clamp(_LEAST, _MOST)
         scales = torch.stack([share / self.usual, (1 - share) / (1 - self.usual)]).sqrt().to(features.dtype)
-        return scales.repeat_interleave(stock.shape[1])
+        scales = scales.repeat_interleave(stock.shape[1])
+        if not self.similarities:
+            return scales
+        faith = (1 + _FAITH * _deviations(similarity, halves, classes, n_classes)).clamp(0, _MOST_FAITH)
+        return torch.cat([scales, faith.to(features.dtype).expand(self.similarities)])
+
+
+def _deviations(
+    one: Float[Tensor, "examples _"],
+    other: Float[Tensor, "examples _"],
+    classes: Int[Tensor, " examples"],
+    n_classes: int,
+) -> Float[Tensor, ""]:
+    """By how many standard deviations one set of columns tells more examples right than the other, each left out."""
+    right, other_right = (_right_without_itself(columns, classes, n_classes) for columns in (one, other))
+    alone, other_alone = (right & ~other_right).sum(), (other_right & ~right).sum()
+    # Were both as good, each of these would be a fair coin's toss (McNemar 1947)
+    return (alone - other_alone) / (alone + other_alone).clamp_min(1).sqrt()
 
 
 def _right_without_itself(

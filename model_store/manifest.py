@@ -30,6 +30,7 @@ class StockHalfSection(_Frozen):
     share: float = Field(ge=0, le=1)
     # Left out where it is zero, as in manifests that were written before there was one: fingerprints stay
     lean: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda lean: lean == 0)
+    token_similarity: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda counts: counts == 0)
 
     @model_validator(mode="after")
     def _leans_between(self) -> Self:
@@ -54,7 +55,7 @@ class StockHalfSection(_Frozen):
         if stock == StockHalf():
             return None
         try:
-            return cls(mix=[*stock.mix], share=stock.share, lean=stock.lean)
+            return cls(mix=[*stock.mix], share=stock.share, lean=stock.lean, token_similarity=stock.token_similarity)
         except ValidationError as error:
             raise CheckpointInvalid(f"no checkpoint can be made of {stock}: {error}") from error
 
@@ -86,7 +87,8 @@ class EncoderReference(_Frozen):
         """How the encoder reads a text."""
         stock = StockHalf()
         if self.stock is not None:
-            stock = StockHalf(tuple(self.stock.mix), self.stock.share, self.stock.lean)
+            half = self.stock
+            stock = StockHalf(tuple(half.mix), half.share, half.lean, half.token_similarity)
         return EncoderSettings(self.max_tokens, self.normalize, stock)
 
 

@@ -114,6 +114,9 @@ def reweigh(
             min=0, help="How far a task's share moves, for each standard deviation by which its examples say so."
         ),
     ] = 0.0,
+    token_similarity: Annotated[
+        float, typer.Option(min=0, help="What the similarity of a pair's tokens counts beside features; 0 for without.")
+    ] = 0.0,
     label_text_count: Annotated[
         float | None,
         typer.Option(min=1e-3, max=1e3, help="What a label's text counts where an example counts 1; else as trained."),
@@ -138,7 +141,7 @@ def reweigh(
             raise InvalidModel("this checkpoint has no stock features beside its trained ones")
         if mix is not None and len(mix) > spec.trained_layers + 1:
             raise InvalidModel(f"with {spec.trained_layers} trained layers there are {spec.trained_layers + 1} states")
-        stock = StockHalf(mix or loaded.encoder.settings.stock.mix, stock_share, stock_lean)
+        stock = StockHalf(mix or loaded.encoder.settings.stock.mix, stock_share, stock_lean, token_similarity)
         settings = replace(loaded.encoder.settings, stock=stock)
         note = (
             f"After training its stock features were given a share of {stock_share:g}, and are a mix of the states "
@@ -148,6 +151,11 @@ def reweigh(
             note += (
                 f" A task's own share leans from there by {stock_lean:g} for each standard deviation by which its "
                 "support set, each example left out in turn, is told apart better by one half than by the other."
+            )
+        if token_similarity:
+            note += (
+                f" How similar the tokens of a pair's two texts are counts {token_similarity:g} beside features of "
+                "unit length, from nothing to twice that, as a task's support set says."
             )
         slow_weights = dict(read_slow_weights(loaded.folder))
         if label_text_count is not None:

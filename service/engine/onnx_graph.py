@@ -16,6 +16,7 @@ from torch import Tensor
 
 from metalearn.bert import BertConfig
 from metalearn.encoder import Encoder
+from metalearn.token_similarity import MIDDLE
 
 _OPERATORS_OF_RUNTIME = "com.microsoft"
 """See the runtime's ContribOperators.md."""
@@ -74,6 +75,10 @@ def feature_graph(encoder: Encoder, *, int8: bool = False) -> onnx.ModelProto:
         build("Mul", half, build.constant(np.float32(counts**0.5)))
         for half, counts in ((stock, share), (unit(build.pooled(hidden, asked)), 1 - share))
     ]
+    counts = encoder.settings.stock.token_similarity
+    if counts:
+        similarity = build.token_similarity(states[0], attended, second, encoder.special_tokens)
+        halves.append(build("Mul", similarity, build.constant(np.float32(counts))))
     return build.model(build("Concat", *halves, axis=1), encoder.dim)
 
 
@@ -163,6 +168,29 @@ class _Builder:
 
     def pooled(self, hidden: str, shares: str) -> str:
         return self("Squeeze", self("MatMul", shares, hidden), self.axis(1))
+
+    def token_similarity(self, hidden: str, attended: str, second: str, special_tokens: Sequence[int]) -> str:
+        """As ``metalearn.token_similarity.token_similarity``."""
+        unit, words = self.unit(hidden), attended
+        cosines = self("MatMul", unit, self("Transpose", unit, perm=[0, 2, 1]))
+        one = self.constant(np.float32(1))
+        for token in special_tokens:
+            is_special = self("Cast", self("Equal", "ids", self.constant(np.int32(token))), to=TensorProto.FLOAT)
+            words = self("Mul", words, self("Sub", one, is_special))
+        of_second = self("Mul", words, second)
+        of_first = self("Sub", words, of_second)
+
+        def found(asked: str, there: str) -> str:
+            far = self("Mul", self("Sub", one, there), self.constant(np.float32(4)))
+            reached = self("Sub", cosines, self("Unsqueeze", far, self.axis(1)))
+            best = self("ReduceMax", reached, self.axis(2), keepdims=0)
+            total = self("ReduceSum", self("Mul", best, asked), self.axis(1), keepdims=1)
+            count = self("Max", self("ReduceSum", asked, self.axis(1), keepdims=1), one)
+            return self("Sub", self("Div", total, count), self.constant(np.float32(MIDDLE)))
+
+        both = self("Concat", found(of_second, of_first), found(of_first, of_second), axis=1)
+        told = [self("ReduceMax", words_of, self.axis(1), keepdims=1) for words_of in (of_second, of_first)]
+        return self("Mul", both, self("Mul", *told))
 
     def unit(self, features: str) -> str:
         return self("LpNormalization", features, axis=-1, p=2)

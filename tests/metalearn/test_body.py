@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metalearn.body import Body, HiddenTexts, MlpBody, TextBody
-from metalearn.encoder import Encoder, EncoderSettings, side_by_side
+from metalearn.encoder import Encoder, EncoderSettings, StockHalf, side_by_side
 from metalearn.types import TextInput
 from tests.metalearn.conftest import CPU
 from tests.metalearn.test_placement import moved
@@ -121,6 +121,18 @@ def test_a_stock_view_stands_beside_the_trained_one(encoder: Encoder, layers: in
     found = body.features(weights, inputs)
     torch.testing.assert_close(found, side_by_side(stock, trained, 0.5), atol=1e-5, rtol=0)
     assert float((trained - untrained).abs().max()) > 1e-2
+
+
+def test_a_stock_view_tells_how_similar_the_tokens_of_pairs_are(tiny_encoder: Path) -> None:
+    encoder = Encoder(tiny_encoder, EncoderSettings(64, stock=StockHalf(token_similarity=1.5)), CPU)
+    inputs = [*INPUTS, TextInput("where is my card", "is my card new"), TextInput("where is it", "charged")]
+    body, texts = TextBody(encoder, 1, max_batch_tokens=20, stock_view=True), encoder.tokenize(inputs)
+    initial = body.initial_weights(torch.Generator())
+    found = body.features(initial, body.prepare(texts))
+    assert found.shape == (len(inputs), body.dim) == (len(inputs), 66)
+    encoder.place_beside(1, initial)
+    torch.testing.assert_close(found, torch.cat([encoder.encode_batch([text]) for text in texts]), atol=1e-5, rtol=0)
+    assert float(found[:, 64:].abs().max()) > 0.01, "else there is no pair"
 
 
 def test_gradients_reach_trained_layers_and_nothing_of_the_stock_view(encoder: Encoder) -> None:

@@ -16,6 +16,7 @@ from metalearn.batches import plan_batches
 from metalearn.encoder import Encoder, EncoderSettings, StockHalf, select_device, side_by_side
 from metalearn.encoder_source import locate_encoder
 from metalearn.errors import DeviceUnavailable, EncoderUnavailable
+from metalearn.token_similarity import token_similarity
 from metalearn.types import TextInput
 from tests.conftest import STOCK_ENCODER
 from tests.metalearn.conftest import CPU
@@ -354,6 +355,32 @@ def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
     for name, weight in plain.upper_weights(2).items():
         assert torch.equal(both.upper_weights(2)[name], weight)
     assert torch.equal(both.encode_batch(texts), found)
+
+
+def test_similarity_of_a_pairs_tokens_stands_behind_the_features(tiny_encoder: Path) -> None:
+    half = StockHalf(token_similarity=2.0)
+    plain, told = (Encoder(tiny_encoder, EncoderSettings(64, stock=stock), CPU) for stock in (StockHalf(), half))
+    weights = plain.upper_weights(1)
+    for encoder in (plain, told):
+        encoder.place_beside(1, weights)
+    same, other = TextInput("where is my card", "my card"), TextInput("where is my card", "a blue fee")
+    texts = told.tokenize([same, other, TextInput("where is my card")])
+    found = told.encode_batch(texts)
+    assert (told.dim, found.shape) == (66, (3, 66))
+    assert torch.equal(found[:, :64], plain.encode_batch(texts))
+    assert found[2, 64:].tolist() == [0.0, 0.0]
+    assert float(found[0, 64]) > float(found[1, 64]) + 0.05
+    assert torch.equal(told.encode_batch(texts[2:])[:, 64:], torch.zeros(1, 2)), "no pair beside it"
+    # As defined on the states after the shared layer, of words alone: neither marks nor padding
+    batch = told.begin_batch(texts, 1)
+    for row, text in enumerate(texts[:2]):
+        marks = [token in told.special_tokens for token in text.ids]
+        hidden = batch.hidden[row : row + 1, : len(text.ids)]
+        words, second = ~torch.tensor([marks]), torch.tensor([text.type_ids]).bool()
+        torch.testing.assert_close(found[row : row + 1, 64:], 2 * token_similarity(hidden, words, second))
+    rows = batch.rows([1, 0])
+    trained = told.finish_batch(rows, 1, weights)
+    torch.testing.assert_close(told.beside_stock(rows, 1, trained), found[[1, 0]], atol=1e-6, rtol=0)
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------

@@ -68,6 +68,20 @@ def test_the_share_is_what_leave_one_out_says(classes: list[int], seed: int, usu
     assert stock_share_of(scales, usual) == pytest.approx(expected, abs=1e-6)
 
 
+@settings(deadline=None, max_examples=100)
+@given(classes=st.lists(st.integers(0, 3), min_size=2, max_size=24), seed=st.integers(0, 10_000))
+def test_similarity_counts_as_leave_one_out_says(classes: list[int], seed: int) -> None:
+    halves = examples(classes, seed)
+    similarity = examples(classes, seed + 1)[:, :2]
+    told, others = right_by_hand(similarity, classes), right_by_hand(halves, classes)
+    alone = sum(a and not b for a, b in zip(told, others, strict=True))
+    others_alone = sum(b and not a for a, b in zip(told, others, strict=True))
+    expected = min(2.0, max(0.0, 1 + (alone - others_alone) / max(1, alone + others_alone) ** 0.5 / 3))
+    scales = StockShare(0.5, 0.1, 2).column_scales(torch.cat([halves, similarity], dim=1), torch.tensor(classes), 5)
+    assert scales[-2:].tolist() == pytest.approx([expected] * 2, abs=1e-6)
+    assert torch.equal(scales[:-2], StockShare(0.5, 0.1).column_scales(halves, torch.tensor(classes), 5))
+
+
 def test_one_example_of_each_class_moves_nothing() -> None:
     scales = StockShare(0.5, 0.1).column_scales(examples([0, 1, 2], 0), torch.tensor([0, 1, 2]), 3)
     assert scales.tolist() == [1.0] * 2 * WIDTH

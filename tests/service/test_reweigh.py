@@ -61,6 +61,18 @@ def test_a_copy_whose_tasks_choose_their_share(handful: Handful, beside: Path) -
     assert torch.equal(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
 
 
+def test_a_copy_whose_pairs_are_told_by_their_tokens_too(handful: Handful, beside: Path) -> None:
+    words = ("--stock-share", "0.5", "--stock-lean", "0.1", "--token-similarity", "1.5")
+    handful("checkpoint", "reweigh", str(beside), "copy", *words)
+    before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
+    assert after.encoder.settings.stock == StockHalf(lean=0.1, token_similarity=1.5)
+    assert after.model.stock_share == StockShare(0.5, 0.1, 2)
+    assert after.model.body.dim == before.model.body.dim + 2
+    assert "counts 1.5 beside features" in (handful.folder / "copy" / CARD).read_text()
+    texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
+    assert torch.equal(after.encoder.encode_batch(texts)[:, :64], before.encoder.encode_batch(texts))
+
+
 def test_a_copy_in_which_label_texts_count_otherwise(handful: Handful, beside: Path) -> None:
     words = ("--stock-share", "0.5", "--label-text-count", "3")
     handful("checkpoint", "reweigh", str(beside), "copy", *words)
@@ -88,6 +100,8 @@ def test_by_default_the_mix_is_that_of_training(handful: Handful, beside: Path) 
         (("--stock-share", "0.5", "--stock-mix", "1,-1"), "greater than or equal to 0"),
         (("--stock-share", "0.5", "--stock-mix", "inf"), "finite"),
         (("--stock-share", "0.5", "--stock-lean", "-1"), "greater than or equal to 0"),
+        (("--stock-share", "0.5", "--token-similarity", "-1"), "greater than or equal to 0"),
+        (("--stock-share", "0.5", "--token-similarity", "nan"), "greater than or equal to 0"),
         (("--stock-share", "0.5", "--stock-lean", "nan"), "lean"),
         (("--stock-share", "0", "--stock-lean", "0.1"), "leans nowhere"),
         (("--stock-share", "0.5", "--label-text-count", "0"), "greater than or equal to 0.001"),

@@ -27,6 +27,8 @@ INPUTS = [
     TextInput("a much longer text, that goes on and on " * 20),
     TextInput("so", "it is"),
     TextInput("日本語 and ünïcode"),
+    TextInput("a man sleeps on a train", "a man sleeps"),
+    TextInput("!", "日本語"),
 ]
 
 
@@ -46,7 +48,9 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=2e-5 * float(expected.abs().max()), rtol=0)
 
 
-@pytest.mark.parametrize("stock", [StockHalf(), StockHalf((1.0, 0.2), 0.7), StockHalf((0.0, 0.0, 1.0), 0.1)])
+@pytest.mark.parametrize(
+    "stock", [StockHalf(), StockHalf((1.0, 0.2), 0.7, token_similarity=1.5), StockHalf((0.0, 0.0, 1.0), 0.1)]
+)
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [0, 1, 2])
 def test_features_are_torchs(tiny_encoder: Path, layers: int, normalize: bool, stock: StockHalf) -> None:
