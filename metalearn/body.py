@@ -110,6 +110,8 @@ class TextBody:
 
     def features(self, weights: Mapping[str, Tensor], inputs: HiddenTexts) -> Float[Tensor, "texts dim"]:
         """Runs the top layers under the given weights."""
+        if self.layers == 0:  # what ``begin`` kept is features already: not all of them are of unit length
+            return torch.cat([batch.hidden[:, 0] for batch in inputs.batches])[inputs.order]
         done = self.encoder.n_layers - self.layers
         with self._precision():
             parts = [self.encoder.finish_batch(batch, done, weights) for batch in inputs.batches]

@@ -133,6 +133,10 @@ def test_a_stock_view_tells_how_similar_the_tokens_of_pairs_are(tiny_encoder: Pa
     encoder.place_beside(1, initial)
     torch.testing.assert_close(found, torch.cat([encoder.encode_batch([text]) for text in texts]), atol=1e-5, rtol=0)
     assert float(found[:, 64:].abs().max()) > 0.01, "else there is no pair"
+    # With the trained layers taken as given, too: the features of pairs are not of unit length, and stay as they are
+    assert float((found.norm(dim=1) - 1).abs().max()) > 0.01
+    serving = TextBody(encoder, 0, max_batch_tokens=20)
+    torch.testing.assert_close(serving.features({}, serving.prepare(texts)), found, atol=1e-5, rtol=0)
 
 
 def test_gradients_reach_trained_layers_and_nothing_of_the_stock_view(encoder: Encoder) -> None:
