@@ -109,6 +109,11 @@ class Encoder:
 
     ``tokenize`` may be called from any thread: its settings are fixed at construction and never change afterwards.
     ``encode_batch`` belongs to the one thread that owns the device.
+
+    Attributes:
+        settings: How texts are read.
+        device: Where the transformer runs.
+        special_tokens: Ids of the tokens that frame the texts of a pair.
     """
 
     def __init__(self, folder: Path, settings: EncoderSettings, device: torch.device) -> None:
@@ -131,6 +136,7 @@ class Encoder:
             raise EncoderUnavailable(f"cannot read {path}: {error}") from error
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(settings.max_tokens, strategy="longest_first")
+        self.special_tokens = sorted(set(self._tokenizer.encode("", "").ids))
         self._model = BertEncoder.load(folder).eval().requires_grad_(False).to(device)
         self._trained_view: TrainedView | None = None
         self._runtime: FeatureRuntime | None = None
@@ -148,11 +154,6 @@ class Encoder:
         """Width of what ``beside_stock`` returns."""
         similarities = COLUMNS if self.settings.stock.token_similarity else 0
         return 2 * self._model.config.hidden_size + similarities
-
-    @property
-    def special_tokens(self) -> list[int]:
-        """Ids of the tokens that frame a pair."""
-        return sorted(set(self._tokenizer.encode("", "").ids))
 
     def tokenize(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
         """Token ids of each text or pair, not padded."""
