@@ -81,7 +81,8 @@ checkpoint: install ## Meta-train the default checkpoint: DATA=FOLDER of task fi
 	@test -d "$(DATA)/train" || { echo "give DATA=FOLDER with train/, train-pairs/, unlabelled/ and valid/"; exit 2; }
 	$(BIN)/handful metatrain --out "$(RUN)" $(if $(wildcard $(RUN)/training/config.json),--resume,$(RECIPE))
 	test -d "$(RUN)-weighed" || \
-	  $(BIN)/handful checkpoint reweigh "$(RUN)" "$(RUN)-weighed" --stock-share 0.5 --stock-lean 0.1 --stock-mix 1,0.2,0.2 --label-text-count 2
+	  $(BIN)/handful checkpoint reweigh "$(RUN)" "$(RUN)-weighed" --stock-share 0.5 --stock-lean 0.1 \
+	    --stock-mix 1,0.2,0.2 --label-text-count 2 --token-similarity 1.5
 	$(BIN)/handful checkpoint calibrate "$(RUN)-weighed" "$(RUN)-calibrated" --tasks "$(DATA)/valid" --half \
 	  --name minilm-l6-handful
 
