@@ -4,7 +4,8 @@ Written out, and not traced: torch's exporter takes a minute where this takes a 
 for a CPU (attention in one piece, sums within norms) would have to be found again in what it traces.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,11 @@ def feature_graph(encoder: Encoder, *, int8: bool = False) -> onnx.ModelProto:
     ]
     counts = encoder.settings.stock.token_similarity
     if counts:
-        similarity = build.token_similarity(states[0], attended, second, encoder.special_tokens)
+        similarity = build.either(
+            build("Cast", build("ReduceMax", is_pair, keepdims=0), to=TensorProto.BOOL),
+            lambda: build.token_similarity(states[0], attended, second, encoder.special_tokens),
+            lambda: build("Concat", is_pair, is_pair, axis=1),  # zeros: there is no pair
+        )
         halves.append(build("Mul", similarity, build.constant(np.float32(counts))))
     return build.model(build("Concat", *halves, axis=1), encoder.dim)
 
@@ -89,17 +94,28 @@ class _Builder:
         self._config = config
         self._int8 = int8
         self._nodes: list[onnx.NodeProto] = []
+        self._number = itertools.count()
         self._constants: list[onnx.TensorProto] = []
 
     def __call__(
         self, operator: str, *inputs: str, domain: str = "", more: Sequence[str] = (), **attributes: Any
     ) -> str:
-        name = f"{operator}_{len(self._nodes)}"
+        name = f"{operator}_{next(self._number)}"
         self._nodes.append(helper.make_node(operator, inputs, [name, *more], name=name, domain=domain, **attributes))
         return name
 
     def of_runtime(self, operator: str, *inputs: str, **attributes: Any) -> str:
         return self(operator, *inputs, domain=_OPERATORS_OF_RUNTIME, **attributes)
+
+    def either(self, condition: str, then: Callable[[], str], otherwise: Callable[[], str]) -> str:
+        """What one of two parts of a graph gives; the other is not computed."""
+        outside, branches = self._nodes, {}
+        for name, part in (("then_branch", then), ("else_branch", otherwise)):
+            self._nodes = []
+            output = helper.make_tensor_value_info(part(), TensorProto.FLOAT, None)
+            branches[name] = helper.make_graph(self._nodes, name, [], [output])
+        self._nodes = outside
+        return self("If", condition, **branches)
 
     def constant(self, value: Tensor | np.ndarray[Any, Any] | np.generic) -> str:
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
@@ -152,7 +168,7 @@ class _Builder:
         if not self._int8:
             return self.of_runtime("Attention", hidden, self.constant(weight.T), bias, "attended", num_heads=heads)
         both = self.product(hidden, weight)
-        parts = [f"{part}_{len(self._nodes)}" for part in ("key", "value")]
+        parts = [f"{part}_{next(self._number)}" for part in ("key", "value")]
         query = self("Split", both, more=parts, axis=-1, num_outputs=3)
         return self.of_runtime("MultiHeadAttention", query, *parts, bias, "attended", num_heads=heads)
 
