@@ -112,11 +112,18 @@ def decode_adapter(
     if header.checkpoint != checkpoint:
         raise StaleAdapter(header.checkpoint, checkpoint)
     labels = tuple(header.labels)
-    weights = {name: weight.float() if weight.dtype == torch.float16 else weight for name, weight in weights.items()}
+    weights = {name: _widened(weight) if weight.dtype == torch.float16 else weight for name, weight in weights.items()}
     _check_weights(weights, len(labels), header.learner, shapes)
     if device is not None:
         weights = {name: weight.to(device) for name, weight in weights.items()}
     return Adapter(weights, labels, checkpoint, header.learner)
+
+
+def _widened(weight: Tensor) -> Tensor:
+    """In single precision, in numpy's memory: the aligned blocks that torch takes leave holes when many come and go, by
+    which a cache of 256 MiB took 650 (see docs/log.md).
+    """
+    return torch.from_numpy(weight.numpy().astype("float32"))
 
 
 def _packed(weight: Tensor) -> Tensor:

@@ -27,6 +27,10 @@ def key_digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+_MOST_KNOWN = 20_000
+"""Keys that are remembered; some 8 MB of them. Others are looked up again."""
+
+
 class Authenticator:
     """Finds the tenant of a request. Lives on the event loop.
 
@@ -71,7 +75,10 @@ class Authenticator:
         if found is None:
             self._known.pop(digest, None)
             raise _unauthorized("the API key is unknown: `handful keys create TENANT` makes one")
+        self._known.pop(digest, None)  # so that the one found last stands last
         self._known[digest] = (found, now + self._cache_s)
+        if len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
         return found
 
     async def _is_open(self, now: float) -> bool:

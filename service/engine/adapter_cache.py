@@ -9,8 +9,8 @@ from metalearn.types import Adapter
 from model_store.codec import AdapterKey
 from service.metrics import Metrics
 
-_OVERHEAD_BYTES = 1024
-"""What an entry takes beside its weights: tensors' headers, key, labels' objects."""
+_OVERHEAD_BYTES = 4096
+"""What an entry takes beside its weights: tensors' headers, key, labels' objects, holes where others were before."""
 
 
 @dataclass(slots=True)

@@ -1,13 +1,16 @@
 """Keys: who needs one, what a wrong one gets, and what is stored of them."""
 
+import asyncio
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
-from service.auth import key_digest
+from service.auth import Authenticator, key_digest
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import adapt, bearer, make_key, predict, store_of
 
@@ -170,3 +173,30 @@ def test_two_keys_are_never_the_same(service: httpx.Client) -> None:
     keys = {make_key(service, "acme") for _ in range(50)}
     assert len(keys) == 50
     assert all(key.startswith("handful_") for key in keys)
+
+
+def test_remembered_keys_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.auth._MOST_KNOWN", 2)
+    looked_up = []
+
+    def tenant_of_key(digest: str) -> str | None:
+        looked_up.append(digest)
+        return {key_digest(key): f"tenant {key}" for key in "abc"}.get(digest)
+
+    class Access:
+        store = SimpleNamespace(tenant_of_key=tenant_of_key, has_keys=lambda: True)
+
+        async def call(self, function: Callable[..., object], *arguments: object) -> object:
+            return function(*arguments)
+
+    authenticator = Authenticator(Access(), may_be_open=False, trusted=False, cache_s=60)  # type: ignore[arg-type]
+
+    async def ask(keys: str) -> int:
+        before = len(looked_up)
+        for key in keys:
+            assert await authenticator.tenant(f"Bearer {key}") == f"tenant {key}"
+        return len(looked_up) - before
+
+    assert asyncio.run(ask("abab")) == 2, "both are remembered"
+    assert asyncio.run(ask("cbcb")) == 1, "the oldest one made room"
+    assert asyncio.run(ask("a")) == 1
