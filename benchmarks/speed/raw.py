@@ -24,7 +24,7 @@ class RawLoop:
         """
         self._encoder = encoder
         self._forward: Callable[[Sequence[TokenizedText]], object] = (
-            OnnxFeatures(encoder, "int8", spins=True) if runtime == "onnxruntime" else encoder.encode_batch
+            OnnxFeatures(encoder, "int8", spins_between=True) if runtime == "onnxruntime" else encoder.encode_batch
         )
 
     def texts_per_s(self, texts: Sequence[TextInput], batch_size: int, seconds: float) -> float:

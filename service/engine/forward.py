@@ -49,6 +49,8 @@ def _features(
 ) -> Float[Tensor, "texts dim"]:
     """Requests bring texts of all lengths: those of about one length go together, whosever they are."""
     encoder = models.checkpoint.encoder
+    if len(texts) == 1 and not models.of(adapters[0].learner).is_deep:
+        return encoder.encode_batch(texts)
     features = torch.empty(len(texts), encoder.dim, device=encoder.device)
     for rows in plan_batches([len(text.ids) for text in texts], max_batch_tokens):
         batch = [texts[row] for row in rows]

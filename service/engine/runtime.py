@@ -33,19 +33,20 @@ _TRIED = (
 class OnnxFeatures:
     """Features by ONNX Runtime, on the CPU. Belongs to the compute thread."""
 
-    def __init__(self, encoder: Encoder, precision: Products = "float32", *, spins: bool = False) -> None:
+    def __init__(self, encoder: Encoder, precision: Products = "float32", *, spins_between: bool = False) -> None:
         """Builds and loads the graph.
 
         Args:
             encoder: On a CPU.
             precision: What its products are of.
-            spins: Whether threads that wait keep their cores busy, as is ONNX Runtime's default: faster where nothing
-                else wants to run.
+            spins_between: Whether threads keep their cores busy also when nothing is computed, as is ONNX Runtime's
+                default: faster where nothing else wants to run.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # They would take their cores from the event loop and from torch
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+        if not spins_between:
+            # Threads that slept would have to be woken for every product; idle ones would take the event loop's cores
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3
         content = feature_graph(encoder, int8=precision == "int8").SerializeToString()
         self.name = "onnxruntime" if precision == "float32" else f"onnxruntime-{precision}"
