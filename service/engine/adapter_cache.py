@@ -9,7 +9,7 @@ from metalearn.types import Adapter
 from model_store.codec import AdapterKey
 from service.metrics import Metrics
 
-_OVERHEAD_BYTES = 4096
+_OVERHEAD_BYTES = 6144
 """What an entry takes beside its weights: tensors' headers, key, labels' objects, holes where others were before."""
 
 
