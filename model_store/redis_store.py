@@ -224,10 +224,10 @@ class RedisStore:
         self._redis.hsetnx(_KEYS, key.digest, json.dumps(asdict(key)))
 
     @_bounded
-    def tenant_of_key(self, digest: str) -> str | None:
-        """See ``TaskStore.tenant_of_key``."""
-        record = self._redis.hget(_KEYS, digest)
-        return None if record is None else cast(str, json.loads(record)["tenant"])
+    def tenants_of_keys(self, digests: Sequence[str]) -> Sequence[str | StoreUnavailable | None]:
+        """See ``TaskStore.tenants_of_keys``."""
+        records = self._redis.hmget(_KEYS, list(digests))
+        return [None if record is None else cast(str, json.loads(record)["tenant"]) for record in records]
 
     @_bounded
     def keys(self) -> Sequence[ApiKeyRecord]:

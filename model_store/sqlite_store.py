@@ -225,10 +225,9 @@ class SqliteStore:
             )
 
     @_bounded
-    def tenant_of_key(self, digest: str) -> str | None:
-        """See ``TaskStore.tenant_of_key``."""
-        row = self._one("SELECT tenant FROM api_keys WHERE digest = :digest", digest=digest)
-        return row[0] if row else None
+    def tenants_of_keys(self, digests: Sequence[str]) -> Sequence[str | StoreUnavailable | None]:
+        """See ``TaskStore.tenants_of_keys``."""
+        return [self._own_damage(self._tenant_of_key, digest) for digest in digests]
 
     @_bounded
     def keys(self) -> Sequence[ApiKeyRecord]:
@@ -341,6 +340,10 @@ class SqliteStore:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
                 raise  # the file is locked, closed, or cannot be read at all
             return _translate(self, error)
+
+    def _tenant_of_key(self, digest: str) -> str | None:
+        row = self._one("SELECT tenant FROM api_keys WHERE digest = :digest", digest=digest)
+        return row[0] if row else None
 
     def _current(self, tenant: str, task: str) -> CurrentVersion | None:
         row = self._one(

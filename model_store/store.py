@@ -90,8 +90,8 @@ class TaskStore(Protocol):
     def add_key(self, key: ApiKeyRecord) -> None:
         """Lets a key in."""
 
-    def tenant_of_key(self, digest: str) -> str | None:
-        """Whom a key lets in; None for nobody."""
+    def tenants_of_keys(self, digests: Sequence[str]) -> Sequence[str | StoreUnavailable | None]:
+        """Whom each key lets in, None for nobody, in one round trip; the error of those that cannot be read."""
 
     def keys(self) -> Sequence[ApiKeyRecord]:
         """All keys, oldest first."""

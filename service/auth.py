@@ -71,7 +71,7 @@ class Authenticator:
         tenant, until = self._known.get(digest, ("", 0.0))
         if now < until:
             return tenant
-        found = await self._access.call(self._access.store.tenant_of_key, digest)
+        found = await self._access.tenant_of_key(digest)
         if found is None:
             self._known.pop(digest, None)
             raise _unauthorized("the API key is unknown: `handful keys create TENANT` makes one")

@@ -66,6 +66,9 @@ class StoreAccess:
         self._currents: Coalescer[TaskName, CurrentVersion | None] = Coalescer(
             lambda names: self._call_for_all(store.currents, names), most=_MOST_RECORDS
         )
+        self._tenants: Coalescer[str, str | None] = Coalescer(
+            lambda digests: self._call_for_all(store.tenants_of_keys, digests), most=_MOST_RECORDS
+        )
         self._adapters: Coalescer[VersionName, bytes | None] = Coalescer(
             lambda names: self._call_for_all(store.load_adapters, names), most=_MOST_ADAPTERS
         )
@@ -74,6 +77,11 @@ class StoreAccess:
         """``TaskStore.current``; who asks at the same time shares a round trip."""
         with _on_the_clock():
             return await self._currents.get((tenant, task))
+
+    async def tenant_of_key(self, digest: str) -> str | None:
+        """Whom a key lets in; who asks at the same time shares a round trip."""
+        with _on_the_clock():
+            return await self._tenants.get(digest)
 
     async def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
         """``TaskStore.load_adapter``; who asks at the same time shares a round trip."""

@@ -77,7 +77,7 @@ EVERY_CALL: dict[str, Callable[[TaskStore], object]] = {
     "delete": lambda store: store.delete("acme", "bank"),
     "idempotent_answer": lambda store: store.idempotent_answer("acme", "key"),
     "add_key": lambda store: store.add_key(api_key(9)),
-    "tenant_of_key": lambda store: store.tenant_of_key("0" * 64),
+    "tenants_of_keys": lambda store: store.tenants_of_keys(["0" * 64]),
     "keys": lambda store: store.keys(),
     "has_keys": lambda store: store.has_keys(),
     "remove_key": lambda store: store.remove_key("0" * 64),

@@ -511,17 +511,16 @@ def test_tenants_of_alike_names_do_not_meet(store: TaskStore) -> None:
 
 def test_keys_are_let_in_listed_and_shut_out(store: TaskStore) -> None:
     assert store.has_keys() is False
-    assert store.tenant_of_key(api_key(1).digest) is None
+    assert store.tenants_of_keys([api_key(1).digest]) == [None]
     for key in (api_key(2, "other"), api_key(1), api_key(3)):
         store.add_key(key)
     assert store.has_keys() is True
     assert list(store.keys()) == [api_key(1), api_key(2, "other"), api_key(3)]
-    assert store.tenant_of_key(api_key(1).digest) == "acme"
-    assert store.tenant_of_key(api_key(2).digest) == "other"
-    assert store.tenant_of_key(api_key(1).digest[:-1]) is None
+    digests = [api_key(2).digest, api_key(1).digest[:-1], api_key(1).digest]
+    assert store.tenants_of_keys(digests) == ["other", None, "acme"]
     assert store.remove_key(api_key(2).digest) is True
     assert store.remove_key(api_key(2).digest) is False
-    assert store.tenant_of_key(api_key(2).digest) is None
+    assert store.tenants_of_keys(digests) == [None, None, "acme"]
     assert list(store.keys()) == [api_key(1), api_key(3)]
     assert store.remove_key(api_key(1).digest)
     assert store.remove_key(api_key(3).digest)
@@ -539,7 +538,7 @@ def test_adding_a_key_again_changes_nothing(store: TaskStore) -> None:
     store.add_key(api_key(1))
     store.add_key(api_key(1))
     assert list(store.keys()) == [api_key(1)]
-    assert store.tenant_of_key(api_key(1).digest) == "acme"
+    assert store.tenants_of_keys([api_key(1).digest]) == ["acme"]
 
 
 # ---- the whole protocol --------------------------------------------------------------------------------------------

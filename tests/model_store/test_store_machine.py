@@ -162,8 +162,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.store.idempotent_answer(tenant, key) == self.model.answers.get((tenant, key))
         assert list(self.store.keys()) == [api_key(n, self.model.keys[n]) for n in sorted(self.model.keys)]
         assert self.store.has_keys() is bool(self.model.keys)
-        for n in range(4):
-            assert self.store.tenant_of_key(api_key(n).digest) == self.model.keys.get(n)
+        digests = [api_key(n).digest for n in range(4)]
+        assert self.store.tenants_of_keys(digests) == [self.model.keys.get(n) for n in range(4)]
 
     def teardown(self) -> None:
         self.store.close()

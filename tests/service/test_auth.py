@@ -3,9 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -179,15 +177,10 @@ def test_remembered_keys_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.auth._MOST_KNOWN", 2)
     looked_up = []
 
-    def tenant_of_key(digest: str) -> str | None:
-        looked_up.append(digest)
-        return {key_digest(key): f"tenant {key}" for key in "abc"}.get(digest)
-
     class Access:
-        store = SimpleNamespace(tenant_of_key=tenant_of_key, has_keys=lambda: True)
-
-        async def call(self, function: Callable[..., object], *arguments: object) -> object:
-            return function(*arguments)
+        async def tenant_of_key(self, digest: str) -> str | None:
+            looked_up.append(digest)
+            return {key_digest(key): f"tenant {key}" for key in "abc"}.get(digest)
 
     authenticator = Authenticator(Access(), may_be_open=False, trusted=False, cache_s=60)  # type: ignore[arg-type]
 
