@@ -34,13 +34,19 @@ class TextPair(_Request):
     text_pair: str | None = Field(None, description="Second text.")
 
 
-def _query_branch(value: Any) -> str:
-    return "<text>" if isinstance(value, str) else "<pair>"
+def _query_branch(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "<text>"
+    return "<pair>" if isinstance(value, dict | TextPair) else None
 
 
 Query = Annotated[
     Annotated[str, Tag("<text>")] | Annotated[TextPair, Tag("<pair>")],
-    Discriminator(_query_branch),
+    Discriminator(
+        _query_branch,
+        custom_error_type="query_type",
+        custom_error_message='a query is a string, or an object {"text", "text_pair"}',
+    ),
 ]
 
 

@@ -209,3 +209,11 @@ def test_the_docs_page_loads_without_another_host(service: httpx.Client) -> None
     assert "/openapi.json" in page.text
     for script in (asset for asset in assets.found if asset.endswith(".css")):
         assert not re.findall(r"url\(\s*['\"]?(?:https?:)?//", service.get(script).text)
+
+
+@pytest.mark.parametrize("query", [7, None, True, ["a"]])
+def test_a_query_of_another_type_is_told_what_it_may_be(service: httpx.Client, query: object) -> None:
+    answer = service.post("/v1/classify", json={"support": SUPPORT, "queries": ["fine", query]})
+    (error,) = answer.json()["errors"]
+    assert (answer.status_code, error["pointer"]) == (422, "#/queries/1")
+    assert error["detail"] == 'a query is a string, or an object {"text", "text_pair"}'
