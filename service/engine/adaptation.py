@@ -18,6 +18,7 @@ from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint
 from service.engine.feature_cache import FeatureCache
 from service.engine.models import LoadedModel
+from service.engine.threads import shared_if_worth_it
 from service.errors import FieldError, body_pointer, invalid_content
 
 
@@ -162,7 +163,11 @@ def adapt_slices(
         begun.append(HiddenBatch(torch.stack(list(kept.values())).unsqueeze(1), None))
     inputs = loaded.body.joined(batches, begun)
     prepared = prepared_support(plan, inputs)
-    start = model.start(slow, prepared)
+    dim = model.body.dim
+    per_text = dim * dim if loaded.is_deep else dim * plan.n_classes
+    products = len(texts) * per_text  # of one product at least
+    with shared_if_worth_it(products):
+        start = model.start(slow, prepared)
     _wait_for(device)
     inner_s += time.perf_counter() - began
     yield 0
@@ -171,7 +176,8 @@ def adapt_slices(
     losses: list[Float[Tensor, ""]] = []
     while True:
         began = time.perf_counter()
-        state = next(states, None)
+        with shared_if_worth_it(products):
+            state = next(states, None)
         if state is None:
             break
         if state.loss is not None:  # only where the last one was declined
@@ -181,10 +187,10 @@ def adapt_slices(
         inner_s += time.perf_counter() - began
         yield 0
     began = time.perf_counter()
-    result = finished(fast_weights, losses)
-    # As it will be stored: the same answers before and after
-    own = rounded_head(model.answering(slow, result.fast_weights, prepared))
-    with torch.no_grad():
+    with shared_if_worth_it(products), torch.no_grad():
+        result = finished(fast_weights, losses)
+        # As it will be stored: the same answers before and after
+        own = rounded_head(model.answering(slow, result.fast_weights, prepared))
         logits = model.outputs(slow, own, inputs)[: plan.n_examples]
     accuracy = support_accuracy(logits, support.targets)
     return Adaptation(

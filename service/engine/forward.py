@@ -12,6 +12,7 @@ from metalearn.encoder import TokenizedText
 from metalearn.fast_weights import mixed_logits, stack_heads
 from metalearn.types import Adapter
 from service.engine.models import Models
+from service.engine.threads import shared_if_worth_it
 
 Shares = Sequence[tuple[Adapter, list[int]]]
 """Adapters, each with the rows of the batch that it answers."""
@@ -93,8 +94,9 @@ def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], ans
     """One product for all linear heads."""
     rows = [row for _, own in shares for row in own]
     task_of_row = torch.tensor([task for task, (_, own) in enumerate(shares) for _ in own], device=features.device)
-    heads = stack_heads([adapter.fast_weights for adapter, _ in shares])
-    probabilities = mixed_logits(heads, task_of_row, features[rows]).softmax(dim=1).tolist()
+    with shared_if_worth_it(features.numel() * max(len(adapter.labels) for adapter, _ in shares)):
+        heads = stack_heads([adapter.fast_weights for adapter, _ in shares])
+        probabilities = mixed_logits(heads, task_of_row, features[rows]).softmax(dim=1).tolist()
     sizes = [len(adapter.labels) for adapter, own in shares for _ in own]
     for row, answer, size in zip(rows, probabilities, sizes, strict=True):
         answers[row] = answer[:size]
