@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What `make serve` needs is installed first; what tests and benchmarks need only when they are asked for
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve install install-dev test test-slow test-very-slow check format format-check lint typecheck imports deploy-lint bench checkpoint clean
+.PHONY: help serve install install-dev test test-slow test-very-slow check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -62,9 +62,19 @@ deploy-lint: install-dev ## Check Dockerfile, compose file and what they mount
 
 check: format-check lint typecheck imports deploy-lint test test-slow ## All of the above but format
 
+PEERS := build/peers
+peer = $(if $(wildcard $(PEERS)/$(1)),--$(1)-python $(PEERS)/$(1)/bin/python)
+
+bench-peers: ## Install what `make bench` compares speed with, each in an environment of its own
+	for peer in setfit fastfit regression infinity; do \
+	  $(PYTHON) -m venv $(PEERS)/$$peer && \
+	  $(PEERS)/$$peer/bin/pip install --quiet --requirement benchmarks/peers/requirements-$$peer.txt || exit 1; \
+	done
+
 bench: install-dev ## Run the benchmarks; needs BENCH_DATA=FOLDER with the task files (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks.accuracy --data "$(BENCH_DATA)"
-	$(BIN)/python -m benchmarks.speed --data "$(BENCH_DATA)"
+	$(BIN)/python -m benchmarks.speed --data "$(BENCH_DATA)" $(foreach name,setfit fastfit regression,$(call peer,$(name))) \
+	  $(if $(wildcard $(PEERS)/infinity),--infinity $(PEERS)/infinity/bin/infinity_emb)
 
 # What the default checkpoint is made with (the one that ships took 1,400 steps). The stock view, and its weights after
 # training, were chosen on validation tasks (docs/log.md); rates and sizes are first choices that were not compared

@@ -24,6 +24,7 @@ from benchmarks.methods import encoder_folder
 from benchmarks.peer_process import PEERS
 from benchmarks.speed.closed_loop import DriverMissing
 from benchmarks.speed.growth import growth, picture
+from benchmarks.speed.limits import limits
 from benchmarks.speed.many_tenants import many_tenants
 from benchmarks.speed.measurements import append, read, table
 from benchmarks.speed.parts import (
@@ -44,7 +45,7 @@ from benchmarks.speed.raw import RawLoop
 from model_store.checkpoint import DEFAULT_CHECKPOINT, Checkpoint, resolve_checkpoint
 from service.settings import granted_threads
 
-_PARTS = ("throughput", "latency", "adaptation", "beside", "growth", "cold", "memory")
+_PARTS = ("limits", "throughput", "latency", "adaptation", "beside", "growth", "cold", "memory")
 _USUAL = _PARTS[:-1]
 """All but what takes a quarter of an hour by itself."""
 _MOST_TENANTS = 10_000
@@ -74,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _measure(bench: Bench, options: argparse.Namespace, note: Callable[[Measured], None]) -> None:
     parts = options.parts
-    if not {"cold", "memory"}.issuperset(parts):
+    if "limits" in parts:
+        note(limits(bench))
+    if not {"limits", "cold", "memory"}.issuperset(parts):
         with serving(bench, f"sqlite:{bench.folder / 'handful.db'}") as (server, store):
             everyone = populate(bench, server, store, _MOST_TENANTS if "growth" in parts else bench.tenants)
             tenants = everyone[: bench.tenants]

@@ -164,8 +164,8 @@ def adapt_slices(
     inputs = loaded.body.joined(batches, begun)
     prepared = prepared_support(plan, inputs)
     dim = model.body.dim
-    per_text = dim * dim if loaded.is_deep else dim * plan.n_classes
-    products = len(texts) * per_text  # of one product at least
+    # Of one product: of all tokens with a layer, or of all texts with a head
+    products = dim * (dim * sum(len(text.ids) for text in texts) if loaded.is_deep else len(texts) * plan.n_classes)
     with shared_if_worth_it(products):
         start = model.start(slow, prepared)
     _wait_for(device)
