@@ -227,7 +227,7 @@ class RedisStore:
     def tenants_of_keys(self, digests: Sequence[str]) -> Sequence[str | StoreUnavailable | None]:
         """See ``TaskStore.tenants_of_keys``."""
         records = self._redis.hmget(_KEYS, list(digests))
-        return [None if record is None else cast(str, json.loads(record)["tenant"]) for record in records]
+        return [None if record is None else _tenant_of(record) for record in records]
 
     @_bounded
     def keys(self) -> Sequence[ApiKeyRecord]:
@@ -313,6 +313,13 @@ def _current_version(reply: tuple[bytes | None, bytes | None] | RedisError) -> C
         return CurrentVersion(int(version), adapter_id.decode())
     except ValueError:
         return StoreUnavailable("Redis: a task's newest version is no number")
+
+
+def _tenant_of(record: bytes) -> str | StoreUnavailable:
+    try:
+        return cast(str, json.loads(record)["tenant"])
+    except (ValueError, KeyError, TypeError):
+        return StoreUnavailable("Redis: what is kept of a key cannot be read")
 
 
 def _task_key(tenant: str, task: str) -> str:

@@ -83,6 +83,10 @@ class StoreAccess:
         with _on_the_clock():
             return await self._tenants.get(digest)
 
+    async def tenants_of_keys(self, digests: Sequence[str]) -> Sequence[str | StoreUnavailable | None]:
+        """``TaskStore.tenants_of_keys``, which no request waits for."""
+        return await self._call_for_all(self.store.tenants_of_keys, digests)
+
     async def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
         """``TaskStore.load_adapter``; who asks at the same time shares a round trip."""
         with _on_the_clock():

