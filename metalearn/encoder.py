@@ -1,5 +1,6 @@
 """The shared encoder: texts -> features. Tokenizer and transformer come from a local folder."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from metalearn.bert import BertEncoder
-from metalearn.errors import DeviceUnavailable, EncoderUnavailable
+from metalearn.errors import EncoderUnavailable
 from metalearn.token_similarity import COLUMNS, token_similarity
 from metalearn.types import TextInput
 
@@ -65,6 +66,22 @@ class TokenizedText(NamedTuple):
     type_ids: list[int]
     truncated: bool
     empty: bool = False
+
+
+class PaddedBatch(NamedTuple):
+    """Texts as a device reads them, padded to the longest.
+
+    Attributes:
+        ids: Token ids, 0 at padding.
+        types: 1 at the tokens of a pair's second text.
+        attended: False at padding; None where there is none.
+        has_pairs: Whether any of the texts is a pair.
+    """
+
+    ids: Int[Tensor, "texts tokens"]
+    types: Int[Tensor, "texts tokens"]
+    attended: Bool[Tensor, "texts tokens"] | None
+    has_pairs: bool
 
 
 class HiddenBatch(NamedTuple):
@@ -138,6 +155,7 @@ class Encoder:
         self._tokenizer.enable_truncation(settings.max_tokens, strategy="longest_first")
         self.special_tokens = sorted(set(self._tokenizer.encode("", "").ids))
         self._model = BertEncoder.load(folder).eval().requires_grad_(False).to(device)
+        self._special_tokens = torch.tensor(self.special_tokens, device=device)
         self._trained_view: TrainedView | None = None
         self._runtime: FeatureRuntime | None = None
         longest = self._model.config.max_position_embeddings
@@ -196,26 +214,45 @@ class Encoder:
         """
         if self._runtime is not None:
             return self._runtime(texts)
-        view = self._trained_view
-        if view is None:
-            return self.finish_batch(self.begin_batch(texts, self.n_layers), self.n_layers)
-        shared = self.n_layers - view.layers
-        batch = self.begin_batch(texts, shared)
-        return self.beside_stock(batch, shared, self.finish_batch(batch, shared, view.weights))
+        return self._features(self.begin_batch(texts, self._shared_layers))
 
     @torch.no_grad()
-    def begin_batch(self, texts: Sequence[TokenizedText], layers: int) -> HiddenBatch:
-        """Runs the embeddings and the first ``layers`` layers, which are frozen."""
+    def padded_features(self, padded: PaddedBatch) -> Float[Tensor, "texts dim"]:
+        """``encode_batch`` by torch, of what is on the device: nothing waits for the device, whatever the texts are."""
+        return self._features(self._begin(padded, self._shared_layers))
+
+    @property
+    def _shared_layers(self) -> int:
+        return self.n_layers - (0 if self._trained_view is None else self._trained_view.layers)
+
+    def _features(self, batch: HiddenBatch) -> Float[Tensor, "texts dim"]:
+        """Of texts that have been through the layers that are shared."""
+        if self._trained_view is None:
+            return self.finish_batch(batch, self.n_layers)
+        layers = self._shared_layers
+        return self.beside_stock(batch, layers, self.finish_batch(batch, layers, self._trained_view.weights))
+
+    def padded(self, texts: Sequence[TokenizedText]) -> PaddedBatch:
+        """Texts on the encoder's device."""
         lengths = [len(text.ids) for text in texts]
-        ids = self._padded([text.ids for text in texts])
-        types = self._padded([text.type_ids for text in texts])
+        ids = self._on_device([text.ids for text in texts])
+        types = self._on_device([text.type_ids for text in texts])
         attended = None
         if min(lengths) < max(lengths):
-            attended = self._padded([[1] * length for length in lengths]).bool()
+            attended = self._on_device([[1] * length for length in lengths]).bool()
+        return PaddedBatch(ids, types, attended, any(text.type_ids[-1] for text in texts))
+
+    def begin_batch(self, texts: Sequence[TokenizedText], layers: int) -> HiddenBatch:
+        """Runs the embeddings and the first ``layers`` layers, which are frozen."""
+        return self._begin(self.padded(texts), layers)
+
+    @torch.no_grad()
+    def _begin(self, padded: PaddedBatch, layers: int) -> HiddenBatch:
+        ids, types, attended, has_pairs = padded
         hidden = self._model.run_layers(self._model.embed(ids, types), attended, last=layers)
-        if not any(text.type_ids[-1] for text in texts):
+        if not has_pairs:
             return HiddenBatch(hidden, attended)
-        words = ~torch.isin(ids, torch.tensor(self.special_tokens, device=ids.device))
+        words = ~torch.isin(ids, self._special_tokens)
         words &= attended if attended is not None else True
         return HiddenBatch(hidden, attended, types.bool(), words)
 
@@ -248,10 +285,9 @@ class Encoder:
             states.append(self._model.run_layers(states[-1], batch.attended, first=layer, last=layer + 1))
 
         def mixed(kept: Bool[Tensor, "texts tokens"] | None) -> Float[Tensor, "texts dim"]:
-            features = torch.zeros_like(states[0][:, 0])
-            for share, hidden in zip(self.settings.stock.mix, reversed(states), strict=False):
-                features += share * self._scaled(_pooled(hidden, kept))
-            return self._scaled(features)
+            shares = zip(self.settings.stock.mix, reversed(states), strict=False)
+            parts = [share * self._scaled(_pooled(hidden, kept)) for share, hidden in shares]
+            return self._scaled(sum(parts[1:], start=parts[0]))
 
         features = mixed(_what_is_asked(batch))
         if batch.second is None:
@@ -275,7 +311,7 @@ class Encoder:
             return both
         similarity = both.new_zeros(both.shape[0], COLUMNS)
         if batch.second is not None and batch.words is not None:
-            similarity = half.token_similarity * token_similarity(batch.hidden, batch.words, batch.second)
+            similarity = half.token_similarity * token_similarity(_wide(batch.hidden), batch.words, batch.second)
         return torch.cat([both, similarity], dim=1)
 
     def _scaled(self, features: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts dim"]:
@@ -308,7 +344,17 @@ class Encoder:
         """
         self._trained_view = TrainedView(layers, {name: weight.to(self.device) for name, weight in weights.items()})
 
-    def _padded(self, rows: list[list[int]]) -> Int[Tensor, "rows width"]:
+    def in_bfloat16(self) -> "Encoder":
+        """One more with these weights, rounded, that computes in bfloat16; its features are float32 like these."""
+        other = copy.copy(self)
+        other._runtime = None
+        other._model = copy.deepcopy(self._model).to(torch.bfloat16)
+        if self._trained_view is not None:
+            layers, weights = self._trained_view
+            other._trained_view = TrainedView(layers, {name: weight.bfloat16() for name, weight in weights.items()})
+        return other
+
+    def _on_device(self, rows: list[list[int]]) -> Int[Tensor, "rows width"]:
         width = max(len(row) for row in rows)
         host = torch.tensor([row + [0] * (width - len(row)) for row in rows])
         if self.device.type != "cuda":
@@ -359,22 +405,13 @@ def _pooled(
     hidden: Float[Tensor, "texts tokens dim"], kept: Bool[Tensor, "texts tokens"] | None
 ) -> Float[Tensor, "texts dim"]:
     """Mean over the tokens that are kept."""
+    hidden = _wide(hidden)
     if kept is None:
         return hidden.mean(dim=1)
     share = kept.unsqueeze(-1).to(hidden.dtype)
     return (hidden * share).sum(dim=1) / share.sum(dim=1)
 
 
-def select_device(name: str) -> torch.device:
-    """The device called ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-
-    Raises:
-        DeviceUnavailable: This machine or this build of torch does not have it.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(name)
-    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= count.get(device.type, 0):
-        raise DeviceUnavailable(f"the device {name!r} is not available here: use auto or cpu")
-    return device
+def _wide(hidden: Float[Tensor, "texts tokens dim"]) -> Float[Tensor, "texts tokens dim"]:
+    """In float32 where it was computed in bfloat16, whose eight digits are too few for sums and differences."""
+    return hidden.float() if hidden.dtype == torch.bfloat16 else hidden

@@ -17,7 +17,7 @@ class SettingsInvalid(Exception):
 
 
 RuntimeName = Literal["auto", "torch", "onnxruntime"]
-Precision = Literal["auto", "float32", "int8"]
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
 
 class Settings(BaseSettings):
@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     )
     precision: Precision = Field(
         "auto",
-        description="What ONNX Runtime's products are of: float32, or int8, which is faster; auto takes int8 on a CPU.",
+        description="What products are of: float32, bfloat16 (by torch) or int8 (by ONNX Runtime); auto takes int8 on "
+        "CPUs and bfloat16 on CUDA.",
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads to compute with; 0 takes what the machine grants.")
     workers: int = Field(

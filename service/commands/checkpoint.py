@@ -81,7 +81,7 @@ def calibrate(
     with waiting("reading checkpoint and tasks"):
         import torch
 
-        from metalearn.encoder import select_device
+        from metalearn.devices import select_device
         from metalearn.tasks.labelled import read_tasks
         from model_store.checkpoint import Checkpoint, check_free, resolve_checkpoint
         from service.calibration import judged_episodes, write_calibrated

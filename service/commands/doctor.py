@@ -75,7 +75,7 @@ def _checkpoint(settings: Settings) -> Iterator[Finding]:
 
 
 def _device(settings: Settings) -> Iterator[Finding]:
-    from metalearn.encoder import select_device
+    from metalearn.devices import select_device
     from metalearn.errors import DeviceUnavailable
 
     try:

@@ -93,7 +93,7 @@ def evaluate(
         import torch
 
         torch.set_num_threads(settings.threads or granted_threads())
-        from metalearn.encoder import select_device
+        from metalearn.devices import select_device
         from metalearn.evaluate import AdaptSettings, EpisodePlan
         from metalearn.tasks.fixed import read_fixed_tasks
         from metalearn.tasks.labelled import read_tasks

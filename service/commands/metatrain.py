@@ -53,7 +53,7 @@ def metatrain(
     with _processes(threads) as (collective, local_rank):
         import torch
 
-        from metalearn.encoder import select_device
+        from metalearn.devices import select_device
 
         chief = collective.rank == 0
         chosen = select_device(device)
@@ -261,24 +261,20 @@ def _quiet() -> Iterator[None]:
 
 
 def _tell(session: "TrainingSession") -> None:
+    from metalearn.devices import bfloat16_is_emulated
+
     pool = session.pool
     stderr.print(
         f"{len(pool.labelled)} labelled tasks, {len(pool.unlabelled)} tasks of plain text; "
         f"{sum(weight.numel() for weight in session.trainer.slow_weights.values()):,} slow weights",
         highlight=False,
     )
-    if session.options.bf16 and _bf16_is_emulated(session.device_type):
+    if session.options.bf16 and bfloat16_is_emulated(session.device):
         stderr.print("warning: this CPU has no bfloat16 instructions: without --bf16 the run is many times faster")
     for task, count in pool.shared.items():
         stderr.print(f"warning: {count} texts of the validation task {task} are trained on as well", highlight=False)
     for skipped in (*pool.skipped, *session.unusable):
         stderr.print(f"left out: {skipped.file}: {skipped.reason} ({skipped.rows} rows)", highlight=False, markup=False)
-
-
-def _bf16_is_emulated(device_type: str) -> bool:
-    import torch
-
-    return device_type == "cpu" and torch.backends.cpu.get_cpu_capability() in {"DEFAULT", "AVX2"}
 
 
 def _mean(values: list[float | None]) -> str:

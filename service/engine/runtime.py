@@ -1,7 +1,8 @@
 """What computes features: torch, or ONNX Runtime, which is faster on CPUs."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -10,18 +11,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.encoder import Encoder, TokenizedText
+from metalearn.devices import bfloat16_is_emulated
+from metalearn.encoder import Encoder, FeatureRuntime, TokenizedText
 from metalearn.types import TextInput
 from service.engine.onnx_graph import feature_graph
+from service.engine.torch_runtime import TorchFeatures
 from service.settings import Precision, RuntimeName, SettingsInvalid
 
 log = logging.getLogger("handful")
 
-Products = Literal["float32", "int8"]
+Products = Literal["float32", "bfloat16", "int8"]
 
-_FURTHEST: dict[Products, float] = {"float32": 1e-4, "int8": 0.2}
-"""Largest distance to torch's features, beside their length. Rounding alone makes some 1e-6 and 0.08; at 0.2 vectors of
-unit length have a cosine of 0.98."""
+_FURTHEST: dict[Products, float] = {"float32": 1e-4, "bfloat16": 0.05, "int8": 0.2}
+"""Largest distance to torch's features in float32, beside their length. Rounding alone makes some 1e-6, 0.01 and
+0.08; at 0.2 vectors of unit length have a cosine of 0.98."""
 _TRIED = (
     TextInput("where is my card"),
     TextInput("a man sleeps on a bench", "somebody is awake"),
@@ -33,7 +36,9 @@ _TRIED = (
 class OnnxFeatures:
     """Features by ONNX Runtime, on the CPU. Belongs to the compute thread."""
 
-    def __init__(self, encoder: Encoder, precision: Products = "float32", *, spins_between: bool = False) -> None:
+    def __init__(
+        self, encoder: Encoder, precision: Literal["float32", "int8"] = "float32", *, spins_between: bool = False
+    ) -> None:
         """Builds and loads the graph.
 
         Args:
@@ -68,34 +73,64 @@ def start_runtime(encoder: Encoder, wanted: RuntimeName, precision: Precision = 
 
     Args:
         encoder: On its device.
-        wanted: ``auto`` takes ONNX Runtime on a CPU, torch elsewhere, and torch where the two do not agree.
-        precision: Of ONNX Runtime's products; ``auto`` takes int8, and float32 where that is far from torch's features.
+        wanted: ``auto`` takes ONNX Runtime on a CPU, torch elsewhere or for bfloat16, and torch where the two do not
+            agree.
+        precision: ``auto`` takes int8 by ONNX Runtime and bfloat16 by torch on CUDA, and float32 where that is far from
+            torch's features.
 
     Raises:
-        SettingsInvalid: ONNX Runtime was asked for, or a precision that it alone has, and the encoder is not on a CPU,
-            or the two do not agree.
+        SettingsInvalid: A runtime or a precision was asked for that is not for this device, or not for each other, or
+            whose features are far from torch's.
     """
-    on_cpu = encoder.device.type == "cpu"
-    if precision == "int8":
-        if wanted == "torch" or not on_cpu:
-            raise SettingsInvalid("int8 is for ONNX Runtime on a CPU: take --precision float32")
-        wanted = "onnxruntime"
-    if wanted == "torch" or (wanted == "auto" and not on_cpu):
+    _check(encoder, wanted, precision)
+    candidates = _candidates(encoder, wanted, precision)
+    if not candidates:
         return
-    if not on_cpu:
-        raise SettingsInvalid(f"ONNX Runtime computes on the CPU here, not on {encoder.device}: take --runtime torch")
     texts = encoder.tokenize(_TRIED)
     expected = encoder.encode_batch(texts)
-    choices: tuple[Products, ...] = ("int8", "float32") if precision == "auto" else (precision,)
-    for products in choices:
-        runtime = OnnxFeatures(encoder, products)
-        apart = float(((runtime(texts) - expected).norm(dim=1) / expected.norm(dim=1)).max())
-        if apart <= _FURTHEST[products]:
-            encoder.run_with(runtime)
-            return
-        trouble = f"ONNX Runtime's features by {products} are {apart:.1e} away from torch's"
+    for products, make in candidates:
+        try:
+            runtime = make()
+            apart = float(((runtime(texts) - expected).norm(dim=1) / expected.norm(dim=1)).max())
+        except RuntimeError as error:
+            trouble = f"{products} does not work: {error}"
+        else:
+            if apart <= _FURTHEST[products]:
+                encoder.run_with(runtime)
+                return
+            trouble = f"features by {runtime.name} are {apart:.1e} away from torch's"
         log.warning("%s", trouble)
-    if wanted == "onnxruntime":
-        instead = "precision float32" if precision == "int8" else "runtime torch"
-        raise SettingsInvalid(f"{trouble}: take --{instead}")
+    asked_for = precision in {"int8", "bfloat16"}
+    if asked_for or wanted == "onnxruntime":
+        raise SettingsInvalid(f"{trouble}: take --{'precision float32' if asked_for else 'runtime torch'}")
     log.warning("computing with torch")
+
+
+def _check(encoder: Encoder, wanted: RuntimeName, precision: Precision) -> None:
+    on_cpu = encoder.device.type == "cpu"
+    if precision == "int8" and (wanted == "torch" or not on_cpu):
+        raise SettingsInvalid("int8 is for ONNX Runtime on a CPU: take --precision float32")
+    if precision == "bfloat16" and wanted == "onnxruntime":
+        raise SettingsInvalid("bfloat16 is for torch: take --runtime torch, or --precision int8")
+    if wanted == "onnxruntime" and not on_cpu:
+        raise SettingsInvalid(f"ONNX Runtime computes on the CPU here, not on {encoder.device}: take --runtime torch")
+    if precision == "bfloat16" and bfloat16_is_emulated(encoder.device):
+        log.warning("this CPU has no bfloat16 instructions: --precision float32 is many times faster")
+
+
+def _candidates(
+    encoder: Encoder, wanted: RuntimeName, precision: Precision
+) -> list[tuple[Products, Callable[[], FeatureRuntime]]]:
+    """What may compute, by precision, the best first; empty where the encoder does so by itself."""
+    device = encoder.device.type
+    if wanted == "onnxruntime" or (wanted == "auto" and device == "cpu" and precision != "bfloat16"):
+        by_onnx: tuple[Literal["int8", "float32"], ...] = ("int8", "float32")
+        return [(each, partial(OnnxFeatures, encoder, each)) for each in by_onnx if precision in {"auto", each}]
+    candidates: list[tuple[Products, Callable[[], FeatureRuntime]]] = []
+    in_bfloat16 = precision == "bfloat16" or (precision == "auto" and device == "cuda")
+    if device == "cuda":
+        products: Literal["bfloat16", "float32"] = "bfloat16" if in_bfloat16 else "float32"
+        candidates.append((products, partial(TorchFeatures, encoder, products, graphs=True)))
+    if in_bfloat16:
+        candidates.append(("bfloat16", partial(TorchFeatures, encoder, "bfloat16")))
+    return candidates

@@ -137,9 +137,9 @@ class TrainingSession:
         self._validations_since_best = 0
 
     @property
-    def device_type(self) -> str:
-        """Where the encoder runs: ``cpu``, ``cuda`` or ``mps``."""
-        return self._body.encoder.device.type
+    def device(self) -> torch.device:
+        """Where the encoder runs."""
+        return self._body.encoder.device
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 

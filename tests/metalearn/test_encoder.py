@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metalearn.batches import plan_batches
-from metalearn.encoder import Encoder, EncoderSettings, StockHalf, select_device, side_by_side
+from metalearn.encoder import Encoder, EncoderSettings, StockHalf, side_by_side
 from metalearn.encoder_source import locate_encoder
-from metalearn.errors import DeviceUnavailable, EncoderUnavailable
+from metalearn.errors import EncoderUnavailable
 from metalearn.token_similarity import token_similarity
 from metalearn.types import TextInput
 from tests.conftest import STOCK_ENCODER
@@ -405,38 +405,6 @@ def test_a_plan_has_every_row_once_and_keeps_the_bound(lengths: list[int], bound
 
 def test_a_plan_of_nothing_is_empty() -> None:
     assert plan_batches([], 100) == []
-
-
-# ---- devices -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with a CPU only."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-
-
-@pytest.mark.usefixtures("no_accelerator")
-@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps"])
-def test_a_device_that_is_not_there_is_refused_by_name(name: str) -> None:
-    with pytest.raises(DeviceUnavailable, match=repr(name)):
-        select_device(name)
-
-
-@pytest.mark.usefixtures("no_accelerator")
-@pytest.mark.parametrize("name", ["auto", "cpu"])
-def test_without_an_accelerator_the_cpu_is_chosen(name: str) -> None:
-    assert select_device(name) == torch.device("cpu")
-
-
-def test_a_device_number_beyond_those_that_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert select_device("cuda:0") == torch.device("cuda:0")
-    with pytest.raises(DeviceUnavailable, match="'cuda:7'"):
-        select_device("cuda:7")
 
 
 # ---- where encoders are --------------------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ def test_int8_is_taken_by_itself_and_float32_where_it_is_far_off(
     with caplog.at_level(logging.WARNING, logger="handful"):
         start_runtime(encoder, "auto", "auto")
     assert encoder.runtime_name == "onnxruntime"
-    assert "features by int8 are" in caplog.text
+    assert "features by onnxruntime-int8 are" in caplog.text
 
 
 def test_int8_that_is_far_off_is_not_taken(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
