@@ -1,7 +1,7 @@
 """What every store promises. One test suite holds all of them to it."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from model_store.errors import StoreUnavailable
 from model_store.records import (
@@ -113,3 +113,15 @@ class TaskStore(Protocol):
 
     def close(self) -> None:
         """Gives back files and connections."""
+
+
+@runtime_checkable
+class TellsAtOnce(Protocol):
+    """What a store has that is near enough to ask it where nothing may block."""
+
+    def current_at_once(self, tenant: str, task: str) -> CurrentVersion | None:
+        """``TaskStore.current``, without waiting for whoever is in the way. For one thread only.
+
+        Raises:
+            StoreUnavailable: It cannot be told at once; ``current`` may know more.
+        """

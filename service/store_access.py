@@ -4,14 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
 from model_store.errors import StoreUnavailable
 from model_store.records import CurrentVersion
 from model_store.redis_store import RedisStore
 from model_store.sqlite_store import SqliteStore
-from model_store.store import TaskName, TaskStore, VersionName
+from model_store.store import TaskName, TaskStore, TellsAtOnce, VersionName
 from service.coalescing import Coalescer
 from service.metrics import Metrics
 from service.request_context import add_to_current
@@ -61,6 +61,7 @@ class StoreAccess:
 
     def __init__(self, store: TaskStore, metrics: Metrics) -> None:
         self.store = store
+        self._at_once = store if isinstance(store, TellsAtOnce) else None
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handful-store")
         self._currents: Coalescer[TaskName, CurrentVersion | None] = Coalescer(
@@ -74,8 +75,12 @@ class StoreAccess:
         )
 
     async def current(self, tenant: str, task: str) -> CurrentVersion | None:
-        """``TaskStore.current``; who asks at the same time shares a round trip."""
+        """``TaskStore.current``; who asks at the same time shares a round trip, where it takes one."""
         with _on_the_clock():
+            if self._at_once is not None:
+                # Handing the question to a thread would take many times as long as the answer
+                with suppress(StoreUnavailable), self._metrics.store_duration.labels(self.store.kind, "current").time():
+                    return self._at_once.current_at_once(tenant, task)
             return await self._currents.get((tenant, task))
 
     async def tenant_of_key(self, digest: str) -> str | None:

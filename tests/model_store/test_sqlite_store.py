@@ -378,3 +378,45 @@ def test_a_deleted_text_leaves_no_bytes_behind_while_the_store_is_open(tmp_path:
         assert secret not in _bytes_anywhere(tmp_path), "a server runs for months: its log has to forget, too"
     finally:
         store.close()
+
+
+# ---- answers at once -----------------------------------------------------------------------------------------------
+
+
+def test_a_commit_of_another_process_is_told_at_once(tmp_path: Path) -> None:
+    store, other = SqliteStore(tmp_path / "handful.db"), SqliteStore(tmp_path / "handful.db")
+    for n in range(1, 4):
+        written = commit(other, version=n)
+        assert store.current_at_once("acme", "bank") == CurrentVersion(n, written.version.adapter_id)
+    other.delete("acme", "bank")
+    assert store.current_at_once("acme", "bank") is None
+    other.close()
+    store.close()
+
+
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+def test_a_writer_keeps_nobody_from_being_told_at_once(tmp_path: Path, lock: str) -> None:
+    path = tmp_path / "handful.db"
+    store = SqliteStore(path)
+    written = commit(store)
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute(f"BEGIN {lock}")
+    writer.execute("DELETE FROM tasks")
+    assert store.current_at_once("acme", "bank") == CurrentVersion(1, written.version.adapter_id)
+    writer.execute("COMMIT")
+    assert store.current_at_once("acme", "bank") is None
+    writer.close()
+    store.close()
+
+
+def test_what_cannot_be_told_at_once_makes_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "handful.db"
+    store = SqliteStore(path)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    with pytest.raises(StoreUnavailable):
+        store.current_at_once("acme", "bank")
+    assert not path.exists()
+    store.close()
+    with pytest.raises(StoreUnavailable):
+        store.current_at_once("acme", "bank")

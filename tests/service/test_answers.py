@@ -46,7 +46,7 @@ def raising(client: httpx.Client, monkeypatch: pytest.MonkeyPatch, method: str) 
         ("tasks", "GET", "/v1/tasks", None),
         ("delete", "DELETE", "/v1/tasks/bank", None),
         ("commit", "POST", "/v1/tasks/bank/adapt", {"support": SUPPORT}),
-        ("currents", "POST", "/v1/tasks/bank/predict", {"queries": TEXTS}),
+        ("current_at_once", "POST", "/v1/tasks/bank/predict", {"queries": TEXTS}),
         ("has_keys", "GET", "/v1/checkpoint", None),
         ("ping", "GET", "/readyz", None),
     ],
