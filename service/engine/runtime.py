@@ -44,14 +44,15 @@ class OnnxFeatures:
         Args:
             encoder: On a CPU.
             precision: What its products are of.
-            spins_between: Whether threads keep their cores busy also when nothing is computed, as is ONNX Runtime's
+            spins_between: Whether threads keep their cores busy for long when nothing is computed, as is ONNX Runtime's
                 default: faster where nothing else wants to run.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         if not spins_between:
-            # Threads that slept would have to be woken for every product; idle ones would take the event loop's cores
-            options.add_session_config_entry("session.force_spinning_stop", "1")
+            # Threads that sleep have to be woken for every product; those that never do take the event loop's cores. So
+            # they wait awake for as long as a client takes to come back with the next request
+            options.add_session_config_entry("session.intra_op.spin_duration_us", "2000")
         options.log_severity_level = 3
         content = feature_graph(encoder, int8=precision == "int8").SerializeToString()
         self.name = "onnxruntime" if precision == "float32" else f"onnxruntime-{precision}"
