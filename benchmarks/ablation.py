@@ -26,7 +26,7 @@ WHOLE = "whole recipe"
 _PAIRS = ("--tasks", "train-pairs", "--leave-out", "et_ritter_twitter", "--pairs-share", "0.3")
 _TEXTS = ("--unlabelled-share", "0.1")
 _RECIPE = (
-    *("--trained-layers", "3", "--stock-view", "--label-text-share", "0.5"),
+    *("--trained-layers", "3", "--label-text-share", "0.5"),
     *("--out-of-scope-share", "0.1", "--splits", "3", "--max-tokens", "256", "--average", "0.99"),
     *("--shots", "1-16", "--queries", "6", "--max-support", "96", "--max-query", "64", "--meta-batch", "2"),
     *("--learning-rate", "1e-4", "--encoder-licence", "Apache-2.0"),
@@ -34,6 +34,7 @@ _RECIPE = (
 """As in the Makefile, but for what the runs below differ in."""
 
 _PARTS: dict[str, tuple[str, ...]] = {
+    "stock features": ("--stock-view",),
     "many ways": ("--ways", "2-64"),
     "pairs": _PAIRS,
     "plain text": _TEXTS,
