@@ -98,7 +98,8 @@ def throughput(bench: Bench, server: ServerProcess, tenants: Sequence[Tenant]) -
         for queries, least in ((1, 0.55), (8, 0.85)):
             bodies = predict_bodies(bench.texts, queries=queries, count=2000, seed=repeat)
             runs: dict[int, list[ClosedLoop]] = {len(tenants): [], 1: []}
-            for number in (len(tenants), 1, 1, len(tenants)):  # so that a machine that slows down favours neither
+            # In turn, so that a machine that slows down favours neither
+            for number in (len(tenants), 1, 1, len(tenants)) * 2:
                 run = predictions(bench, server.url, tenants[:number], bodies, connections=64, seed=repeat)
                 runs[number].append(run)
             rates = {}
