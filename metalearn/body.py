@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metalearn.batches import batch_tokens, plan_batches
-from metalearn.encoder import Encoder, HiddenBatch, TokenizedText
+from metalearn.encoder import Encoder, TokenizedText
+from metalearn.hidden_batch import HiddenBatch
 
 
 @runtime_checkable
@@ -114,11 +115,8 @@ class TextBody:
             return torch.cat([batch.hidden[:, 0] for batch in inputs.batches])[inputs.order]
         done = self.encoder.n_layers - self.layers
         with self._precision():
-            parts = [self.encoder.finish_batch(batch, done, weights) for batch in inputs.batches]
-            if self.stock_view:
-                pairs = zip(inputs.batches, parts, strict=True)
-                parts = [self.encoder.beside_stock(batch, done, trained) for batch, trained in pairs]
-            rows = torch.cat(parts)
+            finish = self.encoder.beside_stock if self.stock_view else self.encoder.finish_batch
+            rows = torch.cat([finish(batch, done, weights) for batch in inputs.batches])
         return rows[inputs.order].float() if self.bf16 else rows[inputs.order]
 
     def _precision(self) -> AbstractContextManager[object]:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -13,28 +13,10 @@ from torch import Tensor
 
 from metalearn.bert import BertEncoder
 from metalearn.errors import EncoderUnavailable
+from metalearn.halves import Halves, TrainedView, side_by_side
+from metalearn.hidden_batch import HiddenBatch, PaddedBatch, asked_tokens, attended_tokens, pooled, wide
 from metalearn.token_similarity import COLUMNS, token_similarity
 from metalearn.types import TextInput
-
-
-@dataclass(frozen=True, slots=True)
-class StockHalf:
-    """What features of the encoder as it came count beside those of meta-trained layers.
-
-    The defaults are what meta-training works with; see docs/log.md for how these and others did on validation tasks.
-
-    Attributes:
-        mix: What states count: after the last layer, the one before it, and so on.
-        share: Their share in inner products; the rest is the meta-trained layers'.
-        lean: How far a task's own share may lean to either side; see ``metalearn.stock_share.StockShare``.
-        token_similarity: What the similarity of a pair's tokens, after the layers that are shared, counts as further
-            columns; 0 for without. See ``metalearn.token_similarity``.
-    """
-
-    mix: tuple[float, ...] = (1.0, 0.5, 0.5)
-    share: float = 0.5
-    lean: float = 0.0
-    token_similarity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +26,12 @@ class EncoderSettings:
     Attributes:
         max_tokens: Longer texts are cut here, special tokens included.
         normalize: Scale features to unit length.
-        stock: For features beside those of meta-trained layers.
+        halves: For features beside those of meta-trained layers.
     """
 
     max_tokens: int = 256
     normalize: bool = True
-    stock: StockHalf = StockHalf()
+    halves: Halves = field(default_factory=Halves)
 
 
 class TokenizedText(NamedTuple):
@@ -66,43 +48,6 @@ class TokenizedText(NamedTuple):
     type_ids: list[int]
     truncated: bool
     empty: bool = False
-
-
-class PaddedBatch(NamedTuple):
-    """Texts as a device reads them, padded to the longest.
-
-    Attributes:
-        ids: Token ids, 0 at padding.
-        types: 1 at the tokens of a pair's second text.
-        attended: False at padding; None where there is none.
-        has_pairs: Whether any of the texts is a pair.
-    """
-
-    ids: Int[Tensor, "texts tokens"]
-    types: Int[Tensor, "texts tokens"]
-    attended: Bool[Tensor, "texts tokens"] | None
-    has_pairs: bool
-
-
-class HiddenBatch(NamedTuple):
-    """Texts on their way through the encoder, padded to the longest.
-
-    Attributes:
-        hidden: States after the lower layers.
-        attended: False at padding; None where there is none.
-        second: True at the tokens of a pair's second text; None where no text is a pair.
-        words: False at special tokens and padding; None where no text is a pair.
-    """
-
-    hidden: Float[Tensor, "texts tokens dim"]
-    attended: Bool[Tensor, "texts tokens"] | None
-    second: Bool[Tensor, "texts tokens"] | None = None
-    words: Bool[Tensor, "texts tokens"] | None = None
-
-    def rows(self, rows: Sequence[int]) -> "HiddenBatch":
-        """Some of its texts."""
-        masks = (None if mask is None else mask[rows] for mask in (self.attended, self.second, self.words))
-        return HiddenBatch(self.hidden[rows], *masks)
 
 
 @runtime_checkable
@@ -170,7 +115,7 @@ class Encoder:
     @property
     def dim_beside(self) -> int:
         """Width of what ``beside_stock`` returns."""
-        similarities = COLUMNS if self.settings.stock.token_similarity else 0
+        similarities = COLUMNS if self.settings.halves.token_similarity else 0
         return 2 * self._model.config.hidden_size + similarities
 
     def tokenize(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
@@ -190,7 +135,7 @@ class Encoder:
         return self._model
 
     @property
-    def trained_view(self) -> "TrainedView | None":
+    def trained_view(self) -> TrainedView | None:
         """What ``place_beside`` placed."""
         return self._trained_view
 
@@ -230,7 +175,7 @@ class Encoder:
         if self._trained_view is None:
             return self.finish_batch(batch, self.n_layers)
         layers = self._shared_layers
-        return self.beside_stock(batch, layers, self.finish_batch(batch, layers, self._trained_view.weights))
+        return self.beside_stock(batch, layers, self._trained_view.weights)
 
     def padded(self, texts: Sequence[TokenizedText]) -> PaddedBatch:
         """Texts on the encoder's device."""
@@ -267,7 +212,7 @@ class Encoder:
             weights: Take the place of the encoder's own, by the names of ``upper_weights``.
         """
         hidden = self._model.run_layers(batch.hidden, batch.attended, first=layers, weights=weights)
-        return self._scaled(_pooled(hidden, _what_is_asked(batch)))
+        return self._scaled(pooled(hidden, asked_tokens(batch)))
 
     @torch.no_grad()
     def stock_features(self, batch: HiddenBatch, layers: int) -> Float[Tensor, "texts dim"]:
@@ -280,39 +225,56 @@ class Encoder:
             batch: What ``begin_batch`` made.
             layers: How many layers it has been through.
         """
-        states = [batch.hidden]
-        for layer in range(layers, self.n_layers):
-            states.append(self._model.run_layers(states[-1], batch.attended, first=layer, last=layer + 1))
-
-        def mixed(kept: Bool[Tensor, "texts tokens"] | None) -> Float[Tensor, "texts dim"]:
-            shares = zip(self.settings.stock.mix, reversed(states), strict=False)
-            parts = [share * self._scaled(_pooled(hidden, kept)) for share, hidden in shares]
-            return self._scaled(sum(parts[1:], start=parts[0]))
-
-        features = mixed(_what_is_asked(batch))
+        mix, states = self.settings.halves.stock_mix, self._states(batch, layers)
+        features = self._mixed(states, mix, asked_tokens(batch))
         if batch.second is None:
             return features
-        of_pair = batch.second.any(dim=1, keepdim=True)
-        return torch.where(of_pair, (mixed(~batch.second & _attended(batch)) - features).abs(), features)
+        first = self._mixed(states, mix, ~batch.second & attended_tokens(batch))
+        return torch.where(batch.second.any(dim=1, keepdim=True), (first - features).abs(), features)
 
     def beside_stock(
-        self, batch: HiddenBatch, layers: int, trained: Float[Tensor, "texts dim"]
+        self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor]
     ) -> Float[Tensor, "texts dim_beside"]:
-        """Features of meta-trained layers beside those of the encoder as it came, in their shares.
+        """Features of meta-trained layers beside those of the encoder as it came; autograd may look on.
 
         Args:
             batch: What ``begin_batch`` made.
             layers: How many layers it has been through.
-            trained: Features of the meta-trained layers after these.
+            weights: Of the meta-trained layers after these, by the names of ``upper_weights``.
         """
-        half = self.settings.stock
-        both = side_by_side(self.stock_features(batch, layers), trained, half.share)
-        if not half.token_similarity:
+        halves = self.settings.halves
+        states = self._states(batch, layers, weights)
+        trained = self._mixed(states, halves.trained_mix, asked_tokens(batch))
+        both = side_by_side(self.stock_features(batch, layers), trained, halves.share)
+        if not halves.token_similarity:
             return both
         similarity = both.new_zeros(both.shape[0], COLUMNS)
         if batch.second is not None and batch.words is not None:
-            similarity = half.token_similarity * token_similarity(_wide(batch.hidden), batch.words, batch.second)
+            similarity = halves.token_similarity * token_similarity(wide(batch.hidden), batch.words, batch.second)
         return torch.cat([both, similarity], dim=1)
+
+    def _states(
+        self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None
+    ) -> list[Float[Tensor, "texts tokens dim"]]:
+        """After the first ``layers`` layers, and after each that follows."""
+        states = [batch.hidden]
+        for layer in range(layers, self.n_layers):
+            states.append(
+                self._model.run_layers(states[-1], batch.attended, first=layer, last=layer + 1, weights=weights)
+            )
+        return states
+
+    def _mixed(
+        self,
+        states: Sequence[Float[Tensor, "texts tokens dim"]],
+        mix: Sequence[float],
+        kept: Bool[Tensor, "texts tokens"] | None,
+    ) -> Float[Tensor, "texts dim"]:
+        """Pooled states in their shares, those of the last one first."""
+        parts = [
+            share * self._scaled(pooled(hidden, kept)) for share, hidden in zip(mix, reversed(states), strict=False)
+        ]
+        return self._scaled(sum(parts[1:], start=parts[0]))
 
     def _scaled(self, features: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts dim"]:
         return torch.nn.functional.normalize(features, dim=-1) if self.settings.normalize else features
@@ -360,58 +322,3 @@ class Encoder:
         if self.device.type != "cuda":
             return host.to(self.device)
         return host.pin_memory().to(self.device, non_blocking=True)
-
-
-class TrainedView(NamedTuple):
-    """Meta-trained top layers that run beside the stock ones.
-
-    Attributes:
-        layers: How many.
-        weights: By the names of ``Encoder.upper_weights``.
-    """
-
-    layers: int
-    weights: Mapping[str, Tensor]
-
-
-def side_by_side(
-    stock: Float[Tensor, "texts dim"], trained: Float[Tensor, "texts dim"], stock_share: float
-) -> Float[Tensor, "texts twice_dim"]:
-    """Both features as one vector, whose inner products are a weighted mean of theirs.
-
-    Args:
-        stock: Features of the encoder as it came, which keep what it knows; of a pair, how far apart its texts are.
-        trained: Features of its meta-trained layers.
-        stock_share: What the first count; the others count the rest of 1.
-    """
-    return torch.cat([stock * stock_share**0.5, trained * (1 - stock_share) ** 0.5], dim=1)
-
-
-def _attended(batch: HiddenBatch) -> Bool[Tensor, "texts tokens"]:
-    """True at every token, False at padding."""
-    if batch.attended is not None:
-        return batch.attended
-    return torch.ones(batch.hidden.shape[:2], dtype=torch.bool, device=batch.hidden.device)
-
-
-def _what_is_asked(batch: HiddenBatch) -> Bool[Tensor, "texts tokens"] | None:
-    """The tokens that are pooled: of a pair, its second text's; None for all."""
-    if batch.second is None:
-        return batch.attended
-    return batch.second | _attended(batch) & ~batch.second.any(dim=1, keepdim=True)
-
-
-def _pooled(
-    hidden: Float[Tensor, "texts tokens dim"], kept: Bool[Tensor, "texts tokens"] | None
-) -> Float[Tensor, "texts dim"]:
-    """Mean over the tokens that are kept."""
-    hidden = _wide(hidden)
-    if kept is None:
-        return hidden.mean(dim=1)
-    share = kept.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * share).sum(dim=1) / share.sum(dim=1)
-
-
-def _wide(hidden: Float[Tensor, "texts tokens dim"]) -> Float[Tensor, "texts tokens dim"]:
-    """In float32 where it was computed in bfloat16, whose eight digits are too few for sums and differences."""
-    return hidden.float() if hidden.dtype == torch.bfloat16 else hidden

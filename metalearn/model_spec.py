@@ -60,14 +60,14 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     if spec.placement != "head" and not learner.descends:
         raise InvalidModel(f"the learner {spec.learner} takes no inner steps: its fast weights live in the head alone")
     placement = make_placement(spec.placement, layers=spec.fast_layers, rank=spec.rank)
-    stock = encoder.settings.stock
-    similarities = COLUMNS if stock.token_similarity else 0
-    leans = encoder.trained_view is not None and stock.lean > 0 and learner.linear_head
+    halves = encoder.settings.halves
+    similarities = COLUMNS if halves.token_similarity else 0
+    leans = encoder.trained_view is not None and halves.lean > 0 and learner.linear_head
     return MetaModel(
         TextBody(encoder, layers, stock_view=spec.stock_view),
         placement,
         learner,
         prior=LabelTextPrior() if "classification" in learner.objectives else None,
         calibrated=learner.linear_head,
-        stock_share=StockShare(stock.share, stock.lean, similarities) if leans else None,
+        stock_share=StockShare(halves.share, halves.lean, similarities) if leans else None,
     )

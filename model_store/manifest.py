@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from metalearn.encoder import EncoderSettings, StockHalf
+from metalearn.encoder import EncoderSettings
+from metalearn.halves import Halves
 from metalearn.inner_loop import Order
 from metalearn.learners.interface import LearnerOptions, RateKind
 from metalearn.model_spec import ModelSpec
@@ -23,14 +24,18 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class StockHalfSection(_Frozen):
-    """See ``metalearn.encoder.StockHalf``."""
+_Mix = list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
-    mix: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+
+class HalvesSection(_Frozen):
+    """See ``metalearn.halves.Halves``; ``mix`` is of the stock half."""
+
+    mix: _Mix
     share: float = Field(ge=0, le=1)
     # Left out where it is zero, as in manifests that were written before there was one: fingerprints stay
     lean: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda lean: lean == 0)
     token_similarity: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda counts: counts == 0)
+    trained_mix: _Mix = Field([1.0], exclude_if=lambda mix: mix == [1.0])
 
     @model_validator(mode="after")
     def _leans_between(self) -> Self:
@@ -38,7 +43,7 @@ class StockHalfSection(_Frozen):
             raise ValueError("a share of nothing or everything leans nowhere")
         return self
 
-    @field_validator("mix")
+    @field_validator("mix", "trained_mix")
     @classmethod
     def _counts(cls, mix: list[float]) -> list[float]:
         if not any(mix):
@@ -46,18 +51,24 @@ class StockHalfSection(_Frozen):
         return mix
 
     @classmethod
-    def of(cls, stock: StockHalf) -> Self | None:
+    def of(cls, halves: Halves) -> Self | None:
         """What is written of it: nothing of the defaults.
 
         Raises:
             CheckpointInvalid: Something in it is out of range.
         """
-        if stock == StockHalf():
+        if halves == Halves():
             return None
         try:
-            return cls(mix=[*stock.mix], share=stock.share, lean=stock.lean, token_similarity=stock.token_similarity)
+            return cls(
+                mix=[*halves.stock_mix],
+                share=halves.share,
+                lean=halves.lean,
+                token_similarity=halves.token_similarity,
+                trained_mix=[*halves.trained_mix],
+            )
         except ValidationError as error:
-            raise CheckpointInvalid(f"no checkpoint can be made of {stock}: {error}") from error
+            raise CheckpointInvalid(f"no checkpoint can be made of {halves}: {error}") from error
 
 
 class EncoderReference(_Frozen):
@@ -70,7 +81,7 @@ class EncoderReference(_Frozen):
         max_tokens: Longer texts are cut.
         normalize: Whether features have unit length.
         licence: Of the encoder's weights.
-        stock: What its features count beside those of meta-trained layers; where it is missing, as ``StockHalf`` says.
+        stock: What its features count beside those of meta-trained layers; where it is missing, as ``Halves`` says.
     """
 
     source: str
@@ -80,16 +91,16 @@ class EncoderReference(_Frozen):
     normalize: bool
     licence: str
     # Left out where there is none, as in manifests that were written before there was one: fingerprints stay
-    stock: StockHalfSection | None = Field(None, exclude_if=lambda stock: stock is None)
+    stock: HalvesSection | None = Field(None, exclude_if=lambda stock: stock is None)
 
     @property
     def settings(self) -> EncoderSettings:
         """How the encoder reads a text."""
-        stock = StockHalf()
-        if self.stock is not None:
-            half = self.stock
-            stock = StockHalf(tuple(half.mix), half.share, half.lean, half.token_similarity)
-        return EncoderSettings(self.max_tokens, self.normalize, stock)
+        halves, written = Halves(), self.stock
+        if written is not None:
+            mixes = tuple(written.mix), tuple(written.trained_mix)
+            halves = Halves(mixes[0], written.share, written.lean, written.token_similarity, mixes[1])
+        return EncoderSettings(self.max_tokens, self.normalize, halves)
 
 
 class Hyperparameters(_Frozen):

@@ -108,6 +108,10 @@ def reweigh(
         str | None,
         typer.Option(help="What states count that stock features are a mix of, the last layer's first: 1,0.5,0.5."),
     ] = None,
+    trained_mix: Annotated[
+        str | None,
+        typer.Option(help="The same of trained features: 1,0.2,0.2; else as it is."),
+    ] = None,
     stock_lean: Annotated[
         float,
         typer.Option(
@@ -123,15 +127,15 @@ def reweigh(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The copy's name; else the folder's.")] = None,
 ) -> None:
-    """Copy a checkpoint with other weights of its stock features, without more training; calibrate it afterwards."""
-    mix = _numbers(stock_mix) if stock_mix is not None else None
+    """Copy a checkpoint with other weights of its features' parts, without more training; calibrate it afterwards."""
+    mixes = [None if mix is None else _numbers(mix) for mix in (stock_mix, trained_mix)]
     with waiting("reading the checkpoint"):
         from dataclasses import replace
 
         import torch
 
-        from metalearn.encoder import StockHalf
         from metalearn.errors import InvalidModel
+        from metalearn.halves import Halves
         from model_store.checkpoint import Checkpoint, read_slow_weights, resolve_checkpoint
         from service.copies import write_copy
 
@@ -139,14 +143,18 @@ def reweigh(
         spec = loaded.manifest.spec
         if not spec.stock_view:
             raise InvalidModel("this checkpoint has no stock features beside its trained ones")
-        if mix is not None and len(mix) > spec.trained_layers + 1:
+        if any(mix is not None and len(mix) > spec.trained_layers + 1 for mix in mixes):
             raise InvalidModel(f"with {spec.trained_layers} trained layers there are {spec.trained_layers + 1} states")
-        stock = StockHalf(mix or loaded.encoder.settings.stock.mix, stock_share, stock_lean, token_similarity)
-        settings = replace(loaded.encoder.settings, stock=stock)
+        before = loaded.encoder.settings.halves
+        stock, trained = mixes[0] or before.stock_mix, mixes[1] or before.trained_mix
+        halves = Halves(stock, stock_share, stock_lean, token_similarity, trained)
+        settings = replace(loaded.encoder.settings, halves=halves)
         note = (
             f"After training its stock features were given a share of {stock_share:g}, and are a mix of the states "
-            f"after the last layers as {' : '.join(f'{each:g}' for each in stock.mix)}, the last one first."
+            f"after the last layers as {_proportion(stock)}, the last one first."
         )
+        if len(trained) > 1:
+            note += f" Its trained features are such a mix as {_proportion(trained)}."
         if stock_lean:
             note += (
                 f" A task's own share leans from there by {stock_lean:g} for each standard deviation by which its "
@@ -172,6 +180,10 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not a list of numbers such as 1,0.5,0.5") from error
+
+
+def _proportion(mix: tuple[float, ...]) -> str:
+    return " : ".join(f"{each:g}" for each in mix)
 
 
 @app.command()

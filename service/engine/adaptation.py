@@ -10,9 +10,10 @@ from torch import Tensor
 
 from metalearn.adaptation import SupportPlan, prepared_support, support_accuracy
 from metalearn.batches import plan_batches
-from metalearn.encoder import HiddenBatch, TokenizedText
+from metalearn.encoder import TokenizedText
 from metalearn.errors import InvalidSupportSet
 from metalearn.fast_weights import rounded_head
+from metalearn.hidden_batch import HiddenBatch
 from metalearn.inner_loop import finished
 from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint

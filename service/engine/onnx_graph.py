@@ -58,33 +58,33 @@ def feature_graph(encoder: Encoder, *, int8: bool = False) -> onnx.ModelProto:
     if view is None:
         return build.model(unit(build.pooled(states[-1], asked)), encoder.dim)
 
-    def mixed(shares: str) -> str:
+    def mixed(states: Sequence[str], mix: Sequence[float], shares: str) -> str:
         parts = [
             build("Mul", unit(build.pooled(state, shares)), build.constant(np.float32(share)))
-            for share, state in zip(encoder.settings.stock.mix, reversed(states), strict=False)
+            for share, state in zip(mix, reversed(states), strict=False)
         ]
         return unit(build("Sum", *parts))
 
-    stock, first = mixed(asked), mixed(build.shares(build("Sub", attended, second)))
+    halves = encoder.settings.halves
+    stock = mixed(states, halves.stock_mix, asked)
+    first = mixed(states, halves.stock_mix, build.shares(build("Sub", attended, second)))
     apart = build("Abs", build("Sub", first, stock))
     stock = build("Add", build("Mul", stock, is_single), build("Mul", apart, is_pair))
-    hidden = states[0]
+    own = states[:1]
     for i in range(lower, encoder.n_layers):
-        hidden = build.layer(hidden, view.weights, i)
-    share = encoder.settings.stock.share
-    halves = [
+        own.append(build.layer(own[-1], view.weights, i))
+    columns = [
         build("Mul", half, build.constant(np.float32(counts**0.5)))
-        for half, counts in ((stock, share), (unit(build.pooled(hidden, asked)), 1 - share))
+        for half, counts in ((stock, halves.share), (mixed(own, halves.trained_mix, asked), 1 - halves.share))
     ]
-    counts = encoder.settings.stock.token_similarity
-    if counts:
+    if halves.token_similarity:
         similarity = build.either(
             build("Cast", build("ReduceMax", is_pair, keepdims=0), to=TensorProto.BOOL),
             lambda: build.token_similarity(states[0], attended, second, encoder.special_tokens),
             lambda: build("Concat", is_pair, is_pair, axis=1),  # zeros: there is no pair
         )
-        halves.append(build("Mul", similarity, build.constant(np.float32(counts))))
-    return build.model(build("Concat", *halves, axis=1), encoder.dim)
+        columns.append(build("Mul", similarity, build.constant(np.float32(halves.token_similarity))))
+    return build.model(build("Concat", *columns, axis=1), encoder.dim)
 
 
 class _Builder:

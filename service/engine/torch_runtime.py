@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.encoder import Encoder, PaddedBatch, TokenizedText
+from metalearn.encoder import Encoder, TokenizedText
+from metalearn.hidden_batch import PaddedBatch
 
 log = logging.getLogger("handful")
 

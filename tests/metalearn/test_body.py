@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metalearn.body import Body, HiddenTexts, MlpBody, TextBody
-from metalearn.encoder import Encoder, EncoderSettings, StockHalf, side_by_side
+from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.halves import Halves, side_by_side
 from metalearn.types import TextInput
 from tests.metalearn.conftest import CPU
 from tests.metalearn.test_placement import moved
@@ -124,7 +125,7 @@ def test_a_stock_view_stands_beside_the_trained_one(encoder: Encoder, layers: in
 
 
 def test_a_stock_view_tells_how_similar_the_tokens_of_pairs_are(tiny_encoder: Path) -> None:
-    encoder = Encoder(tiny_encoder, EncoderSettings(64, stock=StockHalf(token_similarity=1.5)), CPU)
+    encoder = Encoder(tiny_encoder, EncoderSettings(64, halves=Halves(token_similarity=1.5)), CPU)
     inputs = [*INPUTS, TextInput("where is my card", "is my card new"), TextInput("where is it", "charged")]
     body, texts = TextBody(encoder, 1, max_batch_tokens=20, stock_view=True), encoder.tokenize(inputs)
     initial = body.initial_weights(torch.Generator())

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metalearn.batches import plan_batches
-from metalearn.encoder import Encoder, EncoderSettings, StockHalf, side_by_side
+from metalearn.encoder import Encoder, EncoderSettings
 from metalearn.encoder_source import locate_encoder
 from metalearn.errors import EncoderUnavailable
+from metalearn.halves import Halves, side_by_side
 from metalearn.token_similarity import token_similarity
 from metalearn.types import TextInput
 from tests.conftest import STOCK_ENCODER
@@ -66,13 +67,13 @@ def test_features_are_the_mean_of_transformers_hidden_states(
     torch.testing.assert_close(features.double(), want, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("mix", [StockHalf().mix, (1.0,), (0.8, 0.1, 0.4, 9.0)])
+@pytest.mark.parametrize("mix", [Halves().stock_mix, (1.0,), (0.8, 0.1, 0.4, 9.0)])
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [0, 1, 2])
 def test_stock_features_are_those_of_the_last_layers_and_of_a_pair_how_far_its_texts_are_apart(
     tiny_encoder: Path, layers: int, normalize: bool, mix: tuple[float, ...]
 ) -> None:
-    encoder = Encoder(tiny_encoder, EncoderSettings(64, normalize, StockHalf(mix)), CPU)
+    encoder = Encoder(tiny_encoder, EncoderSettings(64, normalize, Halves(mix)), CPU)
     texts = encoder.tokenize(INPUTS)
     found = encoder.stock_features(encoder.begin_batch(texts, layers), layers)
     # Of each state what the mix says, the last one's first, so far as they are above the shared layers
@@ -327,12 +328,12 @@ def test_inner_products_side_by_side_are_the_weighted_mean_of_both(rows: int, se
     torch.testing.assert_close(lengths, torch.ones(rows, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("stock", [StockHalf(), StockHalf((1.0, 0.2), 0.7), StockHalf((0.0, 1.0), 0.0)])
+@pytest.mark.parametrize("stock", [Halves(), Halves((1.0, 0.2), 0.7), Halves((0.0, 1.0), 0.0)])
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("inputs", [SINGLE, SINGLE[:1], [SINGLE[0]] * 3], ids=["padded", "one", "of one length"])
 def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
-    tiny_encoder: Path, inputs: list[TextInput], layers: int, normalize: bool, stock: StockHalf
+    tiny_encoder: Path, inputs: list[TextInput], layers: int, normalize: bool, stock: Halves
 ) -> None:
     plain, trained, both = (Encoder(tiny_encoder, EncoderSettings(64, normalize, stock), CPU) for _ in range(3))
     texts = plain.tokenize(inputs)
@@ -357,9 +358,35 @@ def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
     assert torch.equal(both.encode_batch(texts), found)
 
 
+@pytest.mark.parametrize("mix", [(1.0,), (1.0, 0.3), (0.0, 0.5, 0.2, 9.0)])
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_trained_half_is_a_mix_of_its_own_last_states(
+    tiny_encoder: Path, layers: int, normalize: bool, mix: tuple[float, ...]
+) -> None:
+    halves = Halves((1.0,), 0.7, trained_mix=mix)
+    replaced, both = (Encoder(tiny_encoder, EncoderSettings(64, normalize, halves), CPU) for _ in range(2))
+    draw = torch.Generator().manual_seed(1)
+    weights = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in both.upper_weights(layers).items()}
+    replaced.replace_weights(weights)
+    both.place_beside(layers, weights)
+    texts = both.tokenize(INPUTS)
+    shares = dict(zip((2, 1, 0), mix, strict=False))
+    states = {done: replaced.begin_batch(texts, done).hidden for done in shares if done >= 2 - layers}
+
+    def unit(vector: torch.Tensor) -> torch.Tensor:
+        return vector / vector.norm() if normalize else vector
+
+    for row, found in enumerate(both.encode_batch(texts)):
+        asked = torch.tensor(texts[row].type_ids) == max(texts[row].type_ids)  # of a pair, its second text
+        means = {done: unit(at[row, : len(asked)][asked].mean(dim=0)) for done, at in states.items()}
+        want = unit(torch.stack([shares[done] * mean for done, mean in means.items()]).sum(dim=0))
+        torch.testing.assert_close(found[32:], want * 0.3**0.5, atol=1e-5, rtol=0)
+
+
 def test_similarity_of_a_pairs_tokens_stands_behind_the_features(tiny_encoder: Path) -> None:
-    half = StockHalf(token_similarity=2.0)
-    plain, told = (Encoder(tiny_encoder, EncoderSettings(64, stock=stock), CPU) for stock in (StockHalf(), half))
+    half = Halves(token_similarity=2.0)
+    plain, told = (Encoder(tiny_encoder, EncoderSettings(64, halves=stock), CPU) for stock in (Halves(), half))
     weights = plain.upper_weights(1)
     for encoder in (plain, told):
         encoder.place_beside(1, weights)
@@ -379,8 +406,7 @@ def test_similarity_of_a_pairs_tokens_stands_behind_the_features(tiny_encoder: P
         words, second = ~torch.tensor([marks]), torch.tensor([text.type_ids]).bool()
         torch.testing.assert_close(found[row : row + 1, 64:], 2 * token_similarity(hidden, words, second))
     rows = batch.rows([1, 0])
-    trained = told.finish_batch(rows, 1, weights)
-    torch.testing.assert_close(told.beside_stock(rows, 1, trained), found[[1, 0]], atol=1e-6, rtol=0)
+    torch.testing.assert_close(told.beside_stock(rows, 1, weights), found[[1, 0]], atol=1e-6, rtol=0)
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------

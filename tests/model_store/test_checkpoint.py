@@ -14,9 +14,10 @@ import safetensors.torch
 import torch
 
 from metalearn.body import TextBody
-from metalearn.encoder import Encoder, EncoderSettings, StockHalf, TokenizedText
+from metalearn.encoder import Encoder, EncoderSettings, TokenizedText
 from metalearn.encoder_source import locate_encoder
 from metalearn.errors import EncoderUnavailable, InvalidModel, UnknownLearner, UnknownUpdateRule
+from metalearn.halves import Halves
 from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.learners.interface import LearnerOptions
@@ -182,6 +183,9 @@ def test_an_encoder_may_be_named_from_the_checkpoints_folder(encoder_copy: Path,
 # ---- altered -------------------------------------------------------------------------------------------------------
 
 
+_TRAINED_OF_NOTHING = {"mix": [1.0], "share": 0.5, "trained_mix": [0.0]}
+
+
 def _edit(change: Callable[[dict[str, Any]], object], *, seal: bool = False) -> Callable[[Path], None]:
     """Changes the manifest; with ``seal``, the fingerprint fits again."""
 
@@ -254,6 +258,7 @@ def test_an_altered_manifest_is_refused(folder: Path, spoil: Callable[[Path], No
         (_edit(lambda fields: fields["encoder"].update(stock={"mix": [1.0, -1.0], "share": 0.5})), r"stock\.mix"),
         (_edit(lambda fields: fields["encoder"].update(stock={"mix": [0.0], "share": 0.5})), "no state counts"),
         (_edit(lambda fields: fields["encoder"].update(stock={"mix": [1.0], "share": 1.5})), r"stock\.share"),
+        (_edit(lambda fields: fields["encoder"].update(stock=_TRAINED_OF_NOTHING)), r"stock\.trained_mix"),
         (_edit(lambda fields: fields["encoder"].update(dim=33), seal=True), "33.*32"),
         (_edit(lambda fields: fields["encoder"].update(source="gone"), seal=True), "gone"),
         (_edit(lambda fields: fields["encoder"].update(max_tokens=129), seal=True), "129"),
@@ -491,9 +496,11 @@ def test_a_meta_trained_model_is_loaded_as_it_was_trained(
 
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize(("layers", "half"), [(1, StockHalf()), (2, StockHalf()), (2, StockHalf((1.0, 0.2), 0.7))])
+@pytest.mark.parametrize(
+    ("layers", "half"), [(1, Halves()), (2, Halves()), (2, Halves((1.0, 0.2), 0.7, trained_mix=(1.0, 0.5)))]
+)
 def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained(
-    tiny_encoder: Path, tmp_path: Path, layers: int, half: StockHalf, dtype: torch.dtype, normalize: bool
+    tiny_encoder: Path, tmp_path: Path, layers: int, half: Halves, dtype: torch.dtype, normalize: bool
 ) -> None:
     spec, how = ModelSpec(trained_layers=layers, stock_view=True), EncoderSettings(64, normalize, half)
     slow = _noisy(spec, tiny_encoder, dtype)
@@ -503,7 +510,7 @@ def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained
     assert loaded.encoder.settings == how
     # What is by default is not written, as in manifests from before it could be otherwise
     written = json.loads((tmp_path / "new" / "manifest.json").read_text())
-    assert ("stock" in written["encoder"]) == (half != StockHalf())
+    assert ("stock" in written["encoder"]) == (half != Halves())
     texts = plain.tokenize([TextInput("where is my card"), TextInput("a fee"), TextInput("why was I charged a fee")])
     trained = make_text_model(spec, plain)
     whole = {name: weight.float() for name, weight in slow.items()}

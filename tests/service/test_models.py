@@ -9,8 +9,9 @@ import torch
 
 from metalearn.adaptation import plan_support, prepared_support
 from metalearn.body import MlpBody, TextBody
-from metalearn.encoder import Encoder, EncoderSettings, HiddenBatch, TokenizedText
+from metalearn.encoder import Encoder, EncoderSettings, TokenizedText
 from metalearn.errors import UnknownLearner
+from metalearn.hidden_batch import HiddenBatch
 from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.meta_model import MetaModel, PreparedSet

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from metalearn.encoder import Encoder, EncoderSettings, StockHalf, side_by_side
+from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.halves import Halves, side_by_side
 from metalearn.model_spec import ModelSpec
 from metalearn.stock_share import StockShare
 from metalearn.types import TextInput
@@ -35,18 +36,32 @@ def beside(make_checkpoint: MakeCheckpoint) -> Path:
 def test_a_copy_has_other_features_of_the_same_weights(handful: Handful, beside: Path, tiny_encoder: Path) -> None:
     handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.7", "--stock-mix", "1,0.25")
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert after.encoder.settings.stock == StockHalf((1.0, 0.25), 0.7)
+    assert after.encoder.settings.halves == Halves((1.0, 0.25), 0.7)
     assert after.fingerprint != before.fingerprint
     assert after.manifest.slow_weights == before.manifest.slow_weights
     assert after.manifest.hyperparameters == before.manifest.hyperparameters
     assert after.manifest.trained_on == before.manifest.trained_on
     assert "share of 0.7" in (handful.folder / "copy" / CARD).read_text()
-    how = EncoderSettings(before.encoder.settings.max_tokens, stock=StockHalf((1.0, 0.25), 0.7))
+    how = EncoderSettings(before.encoder.settings.max_tokens, halves=Halves((1.0, 0.25), 0.7))
     stock = Encoder(tiny_encoder, how, CPU)
     texts = stock.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
     trained = before.encoder.encode_batch(texts)[:, 32:] * 2**0.5
     expected = side_by_side(stock.stock_features(stock.begin_batch(texts, 1), 1), trained, 0.7)
     torch.testing.assert_close(after.encoder.encode_batch(texts), expected, atol=1e-6, rtol=0)
+
+
+def test_a_copy_whose_trained_half_is_a_mix_too(handful: Handful, beside: Path) -> None:
+    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--trained-mix", "1,0.5")
+    before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
+    assert after.encoder.settings.halves == Halves(trained_mix=(1.0, 0.5))
+    assert after.fingerprint != before.fingerprint
+    assert "trained features are such a mix as 1 : 0.5." in (handful.folder / "copy" / CARD).read_text()
+    texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
+    assert torch.equal(after.encoder.encode_batch(texts)[:, :32], before.encoder.encode_batch(texts)[:, :32])
+    assert not torch.allclose(after.encoder.encode_batch(texts)[:, 32:], before.encoder.encode_batch(texts)[:, 32:])
+    # Once more without saying so: it stays
+    handful("checkpoint", "reweigh", "copy", "again", "--stock-share", "0.5")
+    assert read_manifest(handful.folder / "again").encoder == after.manifest.encoder
 
 
 def test_a_copy_whose_tasks_choose_their_share(handful: Handful, beside: Path) -> None:
@@ -65,7 +80,7 @@ def test_a_copy_whose_pairs_are_told_by_their_tokens_too(handful: Handful, besid
     words = ("--stock-share", "0.5", "--stock-lean", "0.1", "--token-similarity", "1.5")
     handful("checkpoint", "reweigh", str(beside), "copy", *words)
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert after.encoder.settings.stock == StockHalf(lean=0.1, token_similarity=1.5)
+    assert after.encoder.settings.halves == Halves(lean=0.1, token_similarity=1.5)
     assert after.model.stock_share == StockShare(0.5, 0.1, 2)
     assert after.model.body.dim == before.model.body.dim + 2
     assert "counts 1.5 beside features" in (handful.folder / "copy" / CARD).read_text()
@@ -97,6 +112,8 @@ def test_by_default_the_mix_is_that_of_training(handful: Handful, beside: Path) 
         (("--stock-share", "0.5", "--stock-mix", "much"), "'much' is not a list of numbers"),
         (("--stock-share", "0.5", "--stock-mix", "1,1,1"), "there are 2 states"),
         (("--stock-share", "0.5", "--stock-mix", "0"), "no state counts"),
+        (("--stock-share", "0.5", "--trained-mix", "1,1,1"), "there are 2 states"),
+        (("--stock-share", "0.5", "--trained-mix", "0,0"), "no state counts"),
         (("--stock-share", "0.5", "--stock-mix", "1,-1"), "greater than or equal to 0"),
         (("--stock-share", "0.5", "--stock-mix", "inf"), "finite"),
         (("--stock-share", "0.5", "--stock-lean", "-1"), "greater than or equal to 0"),

@@ -9,8 +9,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metalearn.encoder import Encoder, EncoderSettings, StockHalf, TokenizedText
+from metalearn.encoder import Encoder, EncoderSettings, TokenizedText
 from metalearn.encoder_source import locate_encoder
+from metalearn.halves import Halves
 from metalearn.model_spec import ModelSpec
 from metalearn.types import TextInput
 from model_store.checkpoint import DEFAULT_CHECKPOINT
@@ -33,10 +34,10 @@ INPUTS = [
 
 
 def with_view(
-    folder: Path, layers: int, *, normalize: bool = True, max_tokens: int = 64, stock: StockHalf | None = None
+    folder: Path, layers: int, *, normalize: bool = True, max_tokens: int = 64, halves: Halves | None = None
 ) -> Encoder:
     """An encoder with so many layers beside its own."""
-    encoder = Encoder(folder, EncoderSettings(max_tokens, normalize, stock or StockHalf()), CPU)
+    encoder = Encoder(folder, EncoderSettings(max_tokens, normalize, halves or Halves()), CPU)
     if layers:
         draw = torch.Generator().manual_seed(layers)
         moved = {n: w + 0.05 * torch.randn(w.shape, generator=draw) for n, w in encoder.upper_weights(layers).items()}
@@ -49,12 +50,18 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    "stock", [StockHalf(), StockHalf((1.0, 0.2), 0.7, token_similarity=1.5), StockHalf((0.0, 0.0, 1.0), 0.1)]
+    "halves",
+    [
+        Halves(),
+        Halves((1.0, 0.2), 0.7, token_similarity=1.5),
+        Halves((0.0, 0.0, 1.0), 0.1),
+        Halves(trained_mix=(1.0, 0.3, 0.2)),
+    ],
 )
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [0, 1, 2])
-def test_features_are_torchs(tiny_encoder: Path, layers: int, normalize: bool, stock: StockHalf) -> None:
-    encoder = with_view(tiny_encoder, layers, normalize=normalize, stock=stock)
+def test_features_are_torchs(tiny_encoder: Path, layers: int, normalize: bool, halves: Halves) -> None:
+    encoder = with_view(tiny_encoder, layers, normalize=normalize, halves=halves)
     runtime = OnnxFeatures(encoder)
     texts = encoder.tokenize(INPUTS)
     for batch in (texts, texts[:1], texts[2:3], texts[:2], [texts[2], texts[4]]):

