@@ -25,6 +25,9 @@ from service.store_access import StoreAccess
 Body = TypeVar("Body", bound=BaseModel)
 Result = TypeVar("Result")
 
+_UNWATCHED_S = 0.02
+"""For how long a request is worked on before anybody looks whether its client is still there."""
+
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {
         "description": description,
@@ -148,19 +151,39 @@ def json_response(model: BaseModel, headers: dict[str, str] | None = None) -> Re
 async def unless_disconnected(request: Request, work: Awaitable[Result]) -> Result:
     """Awaits ``work``, and cancels it when the client goes away: nobody would read the answer.
 
+    Most answers are there before it would pay to look whether the client is.
+
     Raises:
         ClientGone: The client went away first.
     """
-    running = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnect(request))
+    loop, serving = asyncio.get_running_loop(), asyncio.current_task()
+    watching: asyncio.Task[None] | None = None
+    gone = answered = False
+
+    def watch() -> None:
+        nonlocal watching
+        watching = loop.create_task(_disconnect(request))
+        watching.add_done_callback(cancel)
+
+    def cancel(watched: "asyncio.Task[None]") -> None:
+        nonlocal gone
+        if not answered and not watched.cancelled() and serving is not None:
+            gone = True
+            serving.cancel()
+
+    unwatched = loop.call_later(_UNWATCHED_S, watch)
     try:
-        await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            return running.result()
-        raise ClientGone
+        return await work
+    except asyncio.CancelledError:
+        if not gone or serving is None:
+            raise
+        serving.uncancel()
+        raise ClientGone from None
     finally:
-        running.cancel()
-        gone.cancel()
+        answered = True
+        unwatched.cancel()
+        if watching is not None:
+            watching.cancel()
 
 
 async def _disconnect(request: Request) -> None:
