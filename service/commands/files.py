@@ -26,6 +26,21 @@ def read_support(source: str) -> list[dict[str, str]]:
     return examples
 
 
+def read_descriptions(source: str) -> dict[str, str]:
+    """What labels mean, in words.
+
+    Raises:
+        typer.BadParameter: The file is no JSON object of texts.
+    """
+    try:
+        found = json.loads(_content(source))
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{source} is not JSON: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise typer.BadParameter(f'{source}: descriptions have the form {{"LABEL": "what it means", …}}')
+    return found
+
+
 def read_queries(source: str) -> list[str | dict[str, str]]:
     """Texts to classify.
 
@@ -45,11 +60,7 @@ def read_queries(source: str) -> list[str | dict[str, str]]:
 
 
 def _records(source: str, *, plain_text: bool) -> list[tuple[int, object]]:
-    try:
-        data = sys.stdin.buffer.read() if source == _STANDARD_INPUT else Path(source).read_bytes()
-        content = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"cannot read {source}: {error}") from error
+    content = _content(source)
     if source.lower().endswith(".csv"):
         rows = csv.DictReader(io.StringIO(content))
         try:
@@ -67,3 +78,11 @@ def _records(source: str, *, plain_text: bool) -> list[tuple[int, object]]:
         except (ValueError, RecursionError) as error:
             raise typer.BadParameter(f"{source}, line {number} is not JSON: {error}") from error
     return records
+
+
+def _content(source: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if source == _STANDARD_INPUT else Path(source).read_bytes()
+        return data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"cannot read {source}: {error}") from error

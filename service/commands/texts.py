@@ -6,7 +6,7 @@ import typer
 from rich.progress import track
 
 from service.commands.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
-from service.commands.files import read_queries, read_support
+from service.commands.files import read_descriptions, read_queries, read_support
 from service.commands.output import print_json, show, stderr, stdout, waiting
 from service.schemas import Prediction
 
@@ -23,7 +23,13 @@ def add_to(app: typer.Typer) -> None:
 
 def adapt(
     task: Task,
-    support: Annotated[str, typer.Option(help='JSON lines {"text", "label"} or CSV with these columns; - for stdin.')],
+    support: Annotated[
+        str | None, typer.Option(help='JSON lines {"text", "label"} or CSV with these columns; - for stdin.')
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help='JSON {"LABEL": "what it means"}; a label that stands here needs no example. - for stdin.'),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Inner steps; else the checkpoint's own.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Inner learning rate; else the checkpoint's own.")] = None,
     use_label_text: Annotated[bool, typer.Option(help="Use the words of label names as a prior.")] = True,
@@ -35,9 +41,14 @@ def adapt(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Adapt a task on exactly the labelled examples in a file."""
-    examples = read_support(support)
-    options = {"steps": steps, "learning_rate": learning_rate, "ttl_seconds": ttl_seconds}
+    """Adapt a task on exactly the labelled examples in a file, or on what its labels mean, or on both."""
+    if support is None and labels is None:
+        raise typer.BadParameter("give --support FILE, --labels FILE, or both")
+    if support == labels == "-":
+        raise typer.BadParameter("--support and --labels cannot both come from stdin")
+    examples = [] if support is None else read_support(support)
+    descriptions = None if labels is None else read_descriptions(labels)
+    options = {"steps": steps, "learning_rate": learning_rate, "ttl_seconds": ttl_seconds, "labels": descriptions}
     given = {name: value for name, value in options.items() if value is not None}
     with connect(url, api_key, local=local, store=store) as client, waiting(f"adapting on {len(examples)} examples"):
         answer = client.adapt(task, examples, use_label_text=use_label_text, keep_support=keep_support, **given)

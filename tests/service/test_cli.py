@@ -144,6 +144,37 @@ def test_the_whole_life_of_a_task(handful: Handful) -> None:
     assert "no such task" in handful.fails("tasks", "show", "life")
 
 
+def test_labels_are_described_in_a_file(handful: Handful) -> None:
+    meant = {"card": "where is my card", "fee": "a fee that was charged"}
+    (handful.folder / "labels.json").write_text(json.dumps(meant))
+    (alone,) = lines(handful("adapt", "meant", "--labels", "labels.json"))
+    assert (alone["n_support"], sorted(alone["labels"])) == (0, ["card", "fee"])
+    assert lines(handful("predict", "meant", stdin="where is my card"))[0]["label"] == "card"
+    # Beside examples, of labels that need not be the same
+    (both,) = lines(handful("adapt", "meant", "--labels", "labels.json", "--support", "-", stdin=as_jsonl(SUPPORT)))
+    assert both["n_support"] == len(SUPPORT)
+    assert set(both["labels"]) == {"card", "fee"} | {example["label"] for example in SUPPORT}
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "said"),
+    [
+        ((), "", "give --support FILE, --labels FILE, or both"),
+        (("--labels", "missing.json"), "", "cannot read missing.json"),
+        (("--labels", "-"), "{", "is not JSON"),
+        (("--labels", "-"), '["card", "fee"]', 'the form {"LABEL": "what it means", …}'),
+        (("--labels", "-"), '{"card": 1, "fee": "a fee"}', 'the form {"LABEL": "what it means", …}'),
+        (("--labels", "-"), '{"card": " ", "fee": "a fee"}', "labels/card"),
+        (("--labels", "-", "--support", "-"), "{}", "cannot both come from stdin"),
+    ],
+)
+def test_descriptions_that_are_none_are_refused(
+    handful: Handful, words: tuple[str, ...], content: str, said: str
+) -> None:
+    shown = handful.fails("adapt", "bank", *words, codes=(1, 2), stdin=content)
+    assert said in " ".join(shown.replace("│", " ").split())
+
+
 def test_a_delete_asks_first(handful: Handful) -> None:
     handful("adapt", "asked", "--support", "-", stdin=as_jsonl(SUPPORT))
     refused = handful.run("tasks", "delete", "asked", stdin="n\n")
