@@ -100,7 +100,7 @@ def layer_forward(
 
     Args:
         config: Shape of the encoder.
-        weights: Named as in ``BertLayer``.
+        weights: Named as in ``BertLayer``. Those of a norm may be of shape (texts, 1, dim): each text has its own.
         hidden: The layer's input.
         attended: None where no token is padding.
     """
@@ -110,7 +110,9 @@ def layer_forward(
 
     def norm(name: str, inputs: Tensor) -> Tensor:
         scale, shift = weights[f"{name}.weight"], weights[f"{name}.bias"]
-        return F.layer_norm(inputs, scale.shape, scale, shift, eps=config.layer_norm_eps)
+        if scale.dim() == 1:
+            return F.layer_norm(inputs, scale.shape, scale, shift, eps=config.layer_norm_eps)
+        return F.layer_norm(inputs, scale.shape[-1:], eps=config.layer_norm_eps) * scale + shift
 
     texts, tokens, _ = hidden.shape
     dim, heads = config.hidden_size, config.num_attention_heads

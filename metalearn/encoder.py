@@ -50,17 +50,25 @@ class TokenizedText(NamedTuple):
     empty: bool = False
 
 
+NormsOfRows = Mapping[str, Float[Tensor, "texts 1 dim"]]
+"""Weights and biases of norms, by the names of ``Encoder.upper_weights``; each text has its own."""
+
+
 @runtime_checkable
 class FeatureRuntime(Protocol):
     """What computes features in the place of ``Encoder.encode_batch``, to the same numbers or near them.
 
     Attributes:
         name: Names it to users.
+        norms: Those that each text may have of its own, as ``layers.INDEX.PART``.
     """
 
     name: str
+    norms: Sequence[str]
 
-    def __call__(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]: ...
+    def __call__(
+        self, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None = None
+    ) -> Float[Tensor, "texts dim"]: ...
 
 
 class Encoder:
@@ -152,13 +160,21 @@ class Encoder:
         self._runtime = runtime
 
     @torch.no_grad()  # not inference_mode: autograd would later refuse its tensors
-    def encode_batch(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]:
+    def encode_batch(
+        self, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None = None
+    ) -> Float[Tensor, "texts dim"]:
         """Features of one batch, on the encoder's device, as float32.
 
         The result of a row depends on the batch only in the last bits; the same batch gives the same bits.
+
+        Args:
+            texts: What to encode.
+            norms_of_rows: Take the place of the encoder's own norms, where it has no layers beside them.
         """
-        if self._runtime is not None:
-            return self._runtime(texts)
+        if self._runtime is not None and (norms_of_rows is None or self._runtime.norms):
+            return self._runtime(texts, norms_of_rows)
+        if norms_of_rows is not None:
+            return self.finish_batch(self.begin_batch(texts, 0), 0, norms_of_rows)
         return self._features(self.begin_batch(texts, self._shared_layers))
 
     @torch.no_grad()

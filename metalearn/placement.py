@@ -1,11 +1,12 @@
 """Where a task's fast weights live below its head: nowhere, in modulations, in low-rank updates, anywhere."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from metalearn.errors import InvalidModel
@@ -77,7 +78,7 @@ class Modulations:
     def initial_slow_weights(self, body: Mapping[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
         """Scale 1 and shift 0."""
         own: dict[str, Tensor] = {}
-        for name in self._norms(body):
+        for name in self.norms(body):
             own[f"{name}.scale"] = torch.ones_like(body[f"{name}.weight"])
             own[f"{name}.shift"] = torch.zeros_like(body[f"{name}.weight"])
         if not own:
@@ -91,13 +92,35 @@ class Modulations:
     def body_weights(self, body: Mapping[str, Tensor], fast: FastWeights) -> Mapping[str, Tensor]:
         """With the modulations folded into the norms."""
         weights = dict(body)
-        for name in self._norms(body):
+        for name in self.norms(body):
             scale = fast[f"{name}.scale"]
             weights[f"{name}.weight"] = body[f"{name}.weight"] * scale
             weights[f"{name}.bias"] = body[f"{name}.bias"] * scale + fast[f"{name}.shift"]
         return weights
 
-    def _norms(self, body: Mapping[str, Tensor]) -> list[str]:
+    def norms_of_rows(
+        self, body: Mapping[str, Tensor], tasks: Sequence[FastWeights], task_of_row: Int[Tensor, " rows"]
+    ) -> dict[str, Float[Tensor, "rows 1 dim"]]:
+        """Weights and biases of the norms for a batch in which row i belongs to task ``task_of_row[i]``.
+
+        Args:
+            body: Slow weights of the body.
+            tasks: Fast weights of each task; one without modulations sees the body as it is.
+            task_of_row: On the body's device.
+        """
+        rows: dict[str, Tensor] = {}
+        for name in self.norms(body):
+            weight, bias = body[f"{name}.weight"], body[f"{name}.bias"]
+            plain = {"scale": torch.ones_like(weight), "shift": torch.zeros_like(bias)}
+            scale, shift = (
+                torch.stack([task.get(f"{name}.{part}", none) for task in tasks]) for part, none in plain.items()
+            )
+            rows[f"{name}.weight"] = (weight * scale)[task_of_row].unsqueeze(1)
+            rows[f"{name}.bias"] = (bias * scale + shift)[task_of_row].unsqueeze(1)
+        return rows
+
+    def norms(self, body: Mapping[str, Tensor]) -> list[str]:
+        """Names of the norms that are modulated."""
         return [name.removesuffix(".weight") for name in _top_layers(body, self.layers) if _NORM.fullmatch(name)]
 
 

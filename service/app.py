@@ -19,6 +19,7 @@ from service.auth import Authenticator
 from service.engine.adapter_cache import AdapterCache
 from service.engine.adapters import Adapters
 from service.engine.engine import Engine
+from service.engine.models import modulated_norms
 from service.engine.runtime import start_runtime
 from service.errors import install_error_handlers
 from service.metrics import Metrics
@@ -87,7 +88,7 @@ def load_checkpoint(settings: Settings) -> Checkpoint:
     """
     torch.set_num_threads(settings.threads or granted_threads())
     checkpoint = Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
-    start_runtime(checkpoint.encoder, settings.runtime, settings.precision)
+    start_runtime(checkpoint.encoder, settings.runtime, settings.precision, norms=modulated_norms(checkpoint))
     return checkpoint
 
 

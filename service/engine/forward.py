@@ -1,6 +1,7 @@
 """From a batch of texts, each of some task's, to class probabilities: as much at once as the tasks have in common."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from metalearn.batches import plan_batches
 from metalearn.body import HiddenTexts
 from metalearn.encoder import TokenizedText
 from metalearn.fast_weights import mixed_logits, stack_heads
+from metalearn.placement import Modulations
 from metalearn.types import Adapter
 from service.engine.models import Models
 from service.engine.threads import shared_if_worth_it
@@ -56,10 +58,28 @@ def _features(
     for rows in plan_batches([len(text.ids) for text in texts], max_batch_tokens):
         batch = [texts[row] for row in rows]
         if any(models.of(adapters[row].learner).is_deep for row in rows):
-            features[rows] = _deep_features(models, batch, [adapters[row] for row in rows])
+            own = [adapters[row] for row in rows]
+            if isinstance(models.of().model.placement, Modulations):
+                features[rows] = _modulated_features(models, batch, own)
+            else:
+                features[rows] = _deep_features(models, batch, own)
         else:
             features[rows] = encoder.encode_batch(batch)
     return features
+
+
+def _modulated_features(
+    models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter]
+) -> Float[Tensor, "texts dim"]:
+    """All layers once for all rows: what tasks have of their own is elementwise."""
+    encoder, own = models.checkpoint.encoder, models.of()
+    placement = cast(Modulations, own.model.placement)
+    shares = _shares(adapters)
+    task_of_row = torch.empty(len(texts), dtype=torch.long)
+    for task, (_, rows) in enumerate(shares):
+        task_of_row[rows] = task
+    tasks = [adapter.fast_weights for adapter, _ in shares]
+    return encoder.encode_batch(texts, placement.norms_of_rows(own.top_layers, tasks, task_of_row.to(encoder.device)))
 
 
 def _deep_features(

@@ -1,13 +1,17 @@
 """What adapts and answers: the checkpoint's own model, and other learners on its encoder for those who ask for them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from metalearn.body import MlpBody, TextBody
 from metalearn.meta_model import MetaModel, PreparedSet
 from metalearn.model_spec import ModelSpec, make_text_model
+from metalearn.placement import Modulations
 from metalearn.types import SlowWeights
 from model_store.checkpoint import Checkpoint
 from model_store.shapes import FastWeightShapes, Shapes
@@ -31,6 +35,11 @@ class LoadedModel:
     def body(self) -> TextBody:
         """The model's."""
         return cast(TextBody, self.model.body)
+
+    @cached_property
+    def top_layers(self) -> Mapping[str, Tensor]:
+        """Weights of the layers that are a function of fast weights, before any."""
+        return self.body.encoder.upper_weights(self.body.layers)
 
     @property
     def is_deep(self) -> bool:
@@ -69,6 +78,12 @@ class Models:
             UnknownLearner: There is no such learner.
         """
         return self.of(learner).shapes
+
+
+def modulated_norms(checkpoint: Checkpoint) -> list[str]:
+    """Norms of which each task has scales and shifts of its own."""
+    placement, body = checkpoint.model.placement, cast(TextBody, checkpoint.model.body)
+    return placement.norms(body.encoder.upper_weights(body.layers)) if isinstance(placement, Modulations) else []
 
 
 def _loaded(model: MetaModel, slow_weights: SlowWeights) -> LoadedModel:

@@ -26,19 +26,21 @@ _LARGEST = 127
 """Of 8-bit integers on either side of zero."""
 
 
-def feature_graph(encoder: Encoder, *, int8: bool = False) -> onnx.ModelProto:
+def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] = ()) -> onnx.ModelProto:
     """The graph that does what ``Encoder.encode_batch`` does to a padded batch.
 
     Args:
         encoder: What it computes.
         int8: Whether the layers' products are of 8-bit integers: weights with a scale for each output, what they are
             multiplied with by a scale for each token.
+        norms: Those that each text has of its own, as ``layers.INDEX.PART``; the encoder has no layers beside its own.
 
     Inputs ``ids`` and ``types`` are int32 of shape (texts, tokens), zero at padding, ``attended`` is 1 at tokens and 0
-    at padding; the output ``features`` is float32 of shape (texts, dim).
+    at padding; the output ``features`` is float32 of shape (texts, dim). With ``norms`` there is an input of that name,
+    float32 of shape (texts, 2 x norms, dim): of each norm its weight and its bias.
     """
     bert, view = encoder.transformer, encoder.trained_view
-    build = _Builder(bert.config, int8=int8)
+    build = _Builder(bert.config, int8=int8, norms=norms)
     attended, second = build("Cast", "attended", to=TensorProto.FLOAT), build("Cast", "types", to=TensorProto.FLOAT)
     one = build.constant(np.float32(1))
     is_pair = build("ReduceMax", second, build.axis(1), keepdims=1)
@@ -90,9 +92,10 @@ def feature_graph(encoder: Encoder, *, int8: bool = False) -> onnx.ModelProto:
 class _Builder:
     """Grows a graph: every call adds a node and gives the name of its output."""
 
-    def __init__(self, config: BertConfig, *, int8: bool) -> None:
+    def __init__(self, config: BertConfig, *, int8: bool, norms: Sequence[str]) -> None:
         self._config = config
         self._int8 = int8
+        self._norms = norms
         self._nodes: list[onnx.NodeProto] = []
         self._number = itertools.count()
         self._constants: list[onnx.TensorProto] = []
@@ -142,11 +145,17 @@ class _Builder:
             return self.constant(weights[f"layers.{index}.{name}"])
 
         def normed(inputs: str, residual: str, norm: str, bias: str) -> str:
-            vectors = (vector(f"{norm}.weight"), vector(f"{norm}.bias"), vector(f"{bias}.bias"))
-            epsilon = self._config.layer_norm_eps
-            return self.of_runtime("SkipLayerNormalization", inputs, residual, *vectors, epsilon=epsilon)
+            name, epsilon = f"layers.{index}.{norm}", self._config.layer_norm_eps
+            if name not in self._norms:
+                vectors = (vector(f"{norm}.weight"), vector(f"{norm}.bias"), vector(f"{bias}.bias"))
+                return self.of_runtime("SkipLayerNormalization", inputs, residual, *vectors, epsilon=epsilon)
+            plain = (self.constant(torch.ones(dim)), self.constant(torch.zeros(dim)), vector(f"{bias}.bias"))
+            unit = self.of_runtime("SkipLayerNormalization", inputs, residual, *plain, epsilon=epsilon)
+            first = 2 * self._norms.index(name)
+            weight, shift = (self("Gather", "norms", self.constant(np.array([i])), axis=1) for i in (first, first + 1))
+            return self("Add", self("Mul", unit, weight), shift)
 
-        heads = self._config.num_attention_heads
+        heads, dim = self._config.num_attention_heads, self._config.hidden_size
         mixed = self.attention(hidden, matrix("query_key_value"), vector("query_key_value.bias"), heads)
         mixed = self.product(mixed, matrix("attention_output"))
         hidden = normed(mixed, hidden, "attention_norm", "attention_output")
@@ -217,6 +226,9 @@ class _Builder:
             helper.make_tensor_value_info(name, TensorProto.INT32, ["texts", "tokens"])
             for name in ("ids", "types", "attended")
         ]
+        if self._norms:
+            shape: list[str | int | None] = ["texts", 2 * len(self._norms), self._config.hidden_size]
+            inputs.append(helper.make_tensor_value_info("norms", TensorProto.FLOAT, shape))
         features = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["texts", dim])
         graph = helper.make_graph(self._nodes, "features", inputs, [features], self._constants)
         sets = [helper.make_opsetid("", 18), helper.make_opsetid(_OPERATORS_OF_RUNTIME, 1)]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.devices import bfloat16_is_emulated
-from metalearn.encoder import Encoder, FeatureRuntime, TokenizedText
+from metalearn.encoder import Encoder, FeatureRuntime, NormsOfRows, TokenizedText
 from metalearn.types import TextInput
 from service.engine.onnx_graph import feature_graph
 from service.engine.torch_runtime import TorchFeatures
@@ -37,7 +37,12 @@ class OnnxFeatures:
     """Features by ONNX Runtime, on the CPU. Belongs to the compute thread."""
 
     def __init__(
-        self, encoder: Encoder, precision: Literal["float32", "int8"] = "float32", *, spins_between: bool = False
+        self,
+        encoder: Encoder,
+        precision: Literal["float32", "int8"] = "float32",
+        *,
+        spins_between: bool = False,
+        norms: Sequence[str] = (),
     ) -> None:
         """Builds and loads the graph.
 
@@ -46,6 +51,7 @@ class OnnxFeatures:
             precision: What its products are of.
             spins_between: Whether threads keep their cores busy for long when nothing is computed, as is ONNX Runtime's
                 default: faster where nothing else wants to run.
+            norms: Those that texts may have of their own; see ``feature_graph``.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -54,22 +60,41 @@ class OnnxFeatures:
             # they wait awake for as long as a client takes to come back with the next request
             options.add_session_config_entry("session.intra_op.spin_duration_us", "2000")
         options.log_severity_level = 3
-        content = feature_graph(encoder, int8=precision == "int8").SerializeToString()
+        content = feature_graph(encoder, int8=precision == "int8", norms=norms).SerializeToString()
         self.name = "onnxruntime" if precision == "float32" else f"onnxruntime-{precision}"
+        self.norms = norms
+        own = encoder.transformer.layer_weights(0)
+        self._own_norms = [own[name].view(1, 1, -1) for name in _weights_of(norms)]
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]:
+    def __call__(
+        self, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None = None
+    ) -> Float[Tensor, "texts dim"]:
         """See ``Encoder.encode_batch``."""
         shape = len(texts), max(len(text.ids) for text in texts)
         ids, types, attended = (np.zeros(shape, dtype=np.int32) for _ in range(3))
         for row, text in enumerate(texts):
             length = len(text.ids)
             ids[row, :length], types[row, :length], attended[row, :length] = text.ids, text.type_ids, 1
-        (features,) = self._session.run(None, {"ids": ids, "types": types, "attended": attended})
+        inputs = {"ids": ids, "types": types, "attended": attended}
+        if self.norms:
+            rows = (
+                [vector.expand(len(texts), 1, -1) for vector in self._own_norms]
+                if norms_of_rows is None
+                else [norms_of_rows[name] for name in _weights_of(self.norms)]
+            )
+            inputs["norms"] = torch.cat(rows, dim=1).numpy()
+        (features,) = self._session.run(None, inputs)
         return torch.from_numpy(features)
 
 
-def start_runtime(encoder: Encoder, wanted: RuntimeName, precision: Precision = "float32") -> None:
+def _weights_of(norms: Sequence[str]) -> list[str]:
+    return [f"{norm}.{part}" for norm in norms for part in ("weight", "bias")]
+
+
+def start_runtime(
+    encoder: Encoder, wanted: RuntimeName, precision: Precision = "float32", *, norms: Sequence[str] = ()
+) -> None:
     """Lets the runtime that is wanted compute the encoder's features.
 
     Args:
@@ -77,22 +102,22 @@ def start_runtime(encoder: Encoder, wanted: RuntimeName, precision: Precision = 
         wanted: ``auto`` takes ONNX Runtime on a CPU, torch elsewhere or for bfloat16, and torch where the two do not
             agree.
         precision: ``auto`` takes int8 by ONNX Runtime and bfloat16 by torch on CUDA, and float32 where that is far from
-            torch's features.
+            torch's features. With norms of their own tasks adapt by torch in float32, so that it is float32 then.
+        norms: Those that each task has of its own.
 
     Raises:
         SettingsInvalid: A runtime or a precision was asked for that is not for this device, or not for each other, or
             whose features are far from torch's.
     """
     _check(encoder, wanted, precision)
-    candidates = _candidates(encoder, wanted, precision)
+    candidates = _candidates(encoder, wanted, precision, norms)
     if not candidates:
         return
     texts = encoder.tokenize(_TRIED)
-    expected = encoder.encode_batch(texts)
     for products, make in candidates:
         try:
             runtime = make()
-            apart = float(((runtime(texts) - expected).norm(dim=1) / expected.norm(dim=1)).max())
+            apart = _largest_distance(runtime, encoder, texts)
         except RuntimeError as error:
             trouble = f"{products} does not work: {error}"
         else:
@@ -105,6 +130,23 @@ def start_runtime(encoder: Encoder, wanted: RuntimeName, precision: Precision = 
     if asked_for or wanted == "onnxruntime":
         raise SettingsInvalid(f"{trouble}: take --{'precision float32' if asked_for else 'runtime torch'}")
     log.warning("computing with torch")
+
+
+def _largest_distance(runtime: FeatureRuntime, encoder: Encoder, texts: Sequence[TokenizedText]) -> float:
+    """Of its features to torch's, beside their length; with norms of the texts' own, too, where it takes any."""
+    tried = [None, _tried_norms(encoder, runtime.norms)] if runtime.norms else [None]
+    apart = []
+    for norms_of_rows in tried:
+        expected = encoder.encode_batch(texts, norms_of_rows)
+        apart.append((runtime(texts, norms_of_rows) - expected).norm(dim=1) / expected.norm(dim=1))
+    return float(torch.cat(apart).max())
+
+
+def _tried_norms(encoder: Encoder, norms: Sequence[str]) -> NormsOfRows:
+    """Other ones for each of the texts that are tried."""
+    own = encoder.transformer.layer_weights(0)
+    moved = 1 + 0.1 * torch.arange(len(_TRIED), device=encoder.device).view(-1, 1, 1)
+    return {name: own[name] * moved for name in _weights_of(norms)}
 
 
 def _check(encoder: Encoder, wanted: RuntimeName, precision: Precision) -> None:
@@ -120,13 +162,17 @@ def _check(encoder: Encoder, wanted: RuntimeName, precision: Precision) -> None:
 
 
 def _candidates(
-    encoder: Encoder, wanted: RuntimeName, precision: Precision
+    encoder: Encoder, wanted: RuntimeName, precision: Precision, norms: Sequence[str]
 ) -> list[tuple[Products, Callable[[], FeatureRuntime]]]:
     """What may compute, by precision, the best first; empty where the encoder does so by itself."""
     device = encoder.device.type
     if wanted == "onnxruntime" or (wanted == "auto" and device == "cpu" and precision != "bfloat16"):
-        by_onnx: tuple[Literal["int8", "float32"], ...] = ("int8", "float32")
-        return [(each, partial(OnnxFeatures, encoder, each)) for each in by_onnx if precision in {"auto", each}]
+        by_onnx: tuple[Literal["int8", "float32"], ...] = ("float32",) if norms else ("int8", "float32")
+        if precision == "int8":
+            by_onnx = ("int8",)
+        return [
+            (each, partial(OnnxFeatures, encoder, each, norms=norms)) for each in by_onnx if precision in {"auto", each}
+        ]
     candidates: list[tuple[Products, Callable[[], FeatureRuntime]]] = []
     in_bfloat16 = precision == "bfloat16" or (precision == "auto" and device == "cuda")
     if device == "cuda":

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.encoder import Encoder, TokenizedText
+from metalearn.encoder import Encoder, NormsOfRows, TokenizedText
 from metalearn.hidden_batch import PaddedBatch
 
 log = logging.getLogger("handful")
@@ -35,11 +35,14 @@ class TorchFeatures:
             graphs: Whether to record CUDA graphs; the encoder is on a GPU then.
         """
         self.name = "torch" if precision == "float32" else f"torch-{precision}"
+        self.norms: Sequence[str] = ()  # of modulated texts the encoder itself computes features
         self._encoder = encoder if precision == "float32" else encoder.in_bfloat16()
         self._graphs: dict[tuple[int, int, bool], _RecordedBatch] | None = {} if graphs else None
         self._pool = torch.cuda.graph_pool_handle() if graphs else None
 
-    def __call__(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]:
+    def __call__(
+        self, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None = None
+    ) -> Float[Tensor, "texts dim"]:
         """See ``Encoder.encode_batch``."""
         shape = fixed_shape(len(texts), max(len(text.ids) for text in texts))
         if self._graphs is None or shape is None:

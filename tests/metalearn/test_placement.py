@@ -20,7 +20,7 @@ from metalearn.placement import (
     PlacementName,
     make_placement,
 )
-from metalearn.types import TextInput
+from metalearn.types import FastWeights, TextInput
 
 PLACEMENTS: tuple[PlacementName, ...] = ("head", "modulations", "low_rank", "everything")
 DEEP = PLACEMENTS[1:]
@@ -151,6 +151,21 @@ def test_modulations_scale_and_shift_what_a_norm_puts_out() -> None:
     expected = torch.tanh(put_out * fast["layers.2.norm.scale"] + fast["layers.2.norm.shift"])
     found = BODY.features(Modulations(1).body_weights(weights, fast), inputs)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_norms_of_rows_are_those_of_each_rows_task(layers: int) -> None:
+    placement = Modulations(layers)
+    weights, _, fast = _begun(placement)
+    tasks: list[FastWeights] = [moved(fast, by=0.1 * task) for task in range(4)]
+    task_of_row = torch.tensor([2, 0, 0, 4, 3, 1, 4])
+    found = placement.norms_of_rows(weights, [*tasks, {}], task_of_row)  # the last one has no modulations
+    assert len(found) == 2 * layers
+    for row, task in enumerate(task_of_row.tolist()):
+        expected = placement.body_weights(weights, tasks[task]) if task < len(tasks) else weights
+        for name, vectors in found.items():
+            assert vectors.shape == (len(task_of_row), 1, len(weights[name]))
+            torch.testing.assert_close(vectors[row, 0], expected[name], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("rank", [1, 3])

