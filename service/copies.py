@@ -1,7 +1,7 @@
 """Copies of a checkpoint that differ from it in what is not trained."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from metalearn.encoder import EncoderSettings
 from metalearn.encoder_source import locate_encoder
 from model_store.checkpoint import Checkpoint, read_slow_weights, write_checkpoint
-from model_store.manifest import CARD, Hyperparameters, Manifest
+from model_store.manifest import CARD, Hyperparameters, Manifest, TrainingTask
 
 
 def write_copy(
@@ -21,6 +21,7 @@ def write_copy(
     slow_weights: Mapping[str, Tensor] | None = None,
     hyperparameters: Hyperparameters | None = None,
     settings: EncoderSettings | None = None,
+    trained_on: Sequence[TrainingTask] | None = None,
 ) -> Manifest:
     """Writes the same checkpoint again, but for what is given.
 
@@ -32,6 +33,7 @@ def write_copy(
         slow_weights: As ``write_checkpoint`` takes them.
         hyperparameters: The checkpoint's choices.
         settings: How the encoder reads a text.
+        trained_on: Tasks that its weights have seen.
 
     Raises:
         CheckpointInvalid: The folder is taken, or what is given does not go together.
@@ -48,7 +50,7 @@ def write_copy(
         slow_weights=read_slow_weights(folder) if slow_weights is None else slow_weights,
         card=f"{card}\n\n{note}\n",
         settings=settings or checkpoint.encoder.settings,
-        trained_on=manifest.trained_on,
+        trained_on=manifest.trained_on if trained_on is None else trained_on,
         extra_files={path.name: path.read_bytes() for path in folder.glob("*.png")},
     )
 

@@ -175,6 +175,40 @@ def reweigh(
     print_json(manifest)
 
 
+@app.command()
+def average(
+    checkpoint: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one: all but layers is its.")],
+    other: Annotated[str, typer.Argument(help="One of the same make, such as what more training made of the first.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the copy.")],
+    name: Annotated[str | None, typer.Option(help="The copy's name; else the folder's.")] = None,
+) -> None:
+    """Copy a checkpoint with its meta-trained layers half way to another's; calibrate it afterwards."""
+    with waiting("reading the checkpoints"):
+        import torch
+
+        from metalearn.errors import InvalidModel
+        from model_store.checkpoint import Checkpoint, read_slow_weights, resolve_checkpoint
+        from service.copies import write_copy
+
+        first, second = (Checkpoint(resolve_checkpoint(each), torch.device("cpu")) for each in (checkpoint, other))
+        makes = [(each.manifest.spec, each.manifest.encoder.files) for each in (first, second)]
+        if makes[0] != makes[1] or not makes[0][0].trained_layers:
+            raise InvalidModel("two checkpoints of one encoder, with the same layers meta-trained, can be averaged")
+        slow_weights, others = read_slow_weights(first.folder), read_slow_weights(second.folder)
+        layers = {name: (slow_weights[name] + others[name]) / 2 for name in slow_weights if name.startswith("body.")}
+        tasks = {task.name: task for each in (second, first) for task in each.manifest.trained_on}
+        manifest = write_copy(
+            first,
+            out,
+            name=name or out.absolute().name,
+            note=f"Its meta-trained layers are half way between those of `{first.manifest.name}` "
+            f"({first.fingerprint[:12]}) and `{second.manifest.name}` ({second.fingerprint[:12]}).",
+            slow_weights={**slow_weights, **layers},
+            trained_on=[*tasks.values()],
+        )
+    print_json(manifest)
+
+
 def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))

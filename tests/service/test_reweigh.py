@@ -8,11 +8,11 @@ import torch
 
 from metalearn.encoder import Encoder, EncoderSettings
 from metalearn.halves import Halves, side_by_side
-from metalearn.model_spec import ModelSpec
+from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.stock_share import StockShare
 from metalearn.types import TextInput
-from model_store.checkpoint import Checkpoint, read_manifest
-from model_store.manifest import CARD
+from model_store.checkpoint import UNTRAINED, Checkpoint, read_manifest, read_slow_weights, write_checkpoint
+from model_store.manifest import CARD, TrainingTask
 from service.settings import PREFIX
 from tests.conftest import MakeCheckpoint
 from tests.service.test_cli import Handful
@@ -135,3 +135,49 @@ def test_weights_that_make_no_sense_are_refused(
 def test_a_checkpoint_without_stock_features_is_refused(handful: Handful, tiny_checkpoint: Path) -> None:
     said = handful.fails("checkpoint", "reweigh", str(tiny_checkpoint), "copy", "--stock-share", "0.5")
     assert "no stock features" in said
+
+
+# ---- handful checkpoint average --------------------------------------------------------------------------------------
+
+
+def _moved(folder: Path, encoder: Path, seed: int) -> Path:
+    """A checkpoint whose every slow weight was moved."""
+    spec, how = ModelSpec(trained_layers=1, stock_view=True), EncoderSettings(64)
+    draw = torch.Generator().manual_seed(seed)
+    slow = make_text_model(spec, Encoder(encoder, how, CPU)).initial_slow_weights(steps=UNTRAINED.steps)
+    write_checkpoint(
+        folder,
+        name=folder.name,
+        spec=spec,
+        hyperparameters=UNTRAINED,
+        encoder_source=str(encoder),
+        encoder_licence="none",
+        card=f"# {folder.name}\n",
+        slow_weights={n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in slow.items()},
+        settings=how,
+        trained_on=[TrainingTask(name="both", licence="MIT"), TrainingTask(name=folder.name, licence="MIT")],
+    )
+    return folder
+
+
+def test_layers_half_way_between_two_checkpoints(handful: Handful, tiny_encoder: Path) -> None:
+    one, other = (_moved(handful.folder / name, tiny_encoder, seed) for seed, name in enumerate(("a", "b")))
+    handful("checkpoint", "average", str(one), str(other), "half")
+    weights = [read_slow_weights(folder) for folder in (one, other, handful.folder / "half")]
+    assert weights[0].keys() == weights[2].keys()
+    for name, found in weights[2].items():
+        expected = (weights[0][name] + weights[1][name]) / 2 if name.startswith("body.") else weights[0][name]
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert any(name.startswith("body.") for name in weights[2])
+    manifest = read_manifest(handful.folder / "half")
+    assert sorted(task.name for task in manifest.trained_on) == ["a", "b", "both"]
+    assert "half way between those of `a`" in (handful.folder / "half" / CARD).read_text()
+    Checkpoint(handful.folder / "half", CPU)
+
+
+def test_checkpoints_of_another_make_are_not_averaged(
+    handful: Handful, beside: Path, make_checkpoint: MakeCheckpoint, tiny_checkpoint: Path
+) -> None:
+    for one, other in ((beside, make_checkpoint(ModelSpec(trained_layers=1))), (tiny_checkpoint, tiny_checkpoint)):
+        assert "can be averaged" in handful.fails("checkpoint", "average", str(one), str(other), "half")
+    assert not (handful.folder / "half").exists()
