@@ -89,7 +89,7 @@ COMMON = --tasks "$(DATA)/train" --tasks "$(DATA)/train-pairs" --leave-out et_ri
   --meta-batch 2 --warmup-steps 60 --learning-rate 1e-4 --average 0.99 \
   --encoder-licence Apache-2.0 $(if $(OPEN_LICENCES_ONLY),--open-licences-only)
 RECIPE = $(COMMON) --steps 2400 --validate-every 200
-# Its stock half, shares and label weight are those of training again: what is weighed is weighed at the end
+# Of the second run the layers alone are used
 RECIPE_MORE = $(COMMON) --steps 2200 --validate-every 550 --seed 3 --unlabelled-classes words --start-from "$(RUN)"
 WEIGHTS = --stock-share 0.5 --stock-lean 0.1 --stock-mix 1,0.2,0.2 --trained-mix 1,0.2,0.2 --label-text-count 2 \
   --token-similarity 1.5
