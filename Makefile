@@ -77,8 +77,8 @@ bench: install-dev ## Run the benchmarks; needs BENCH_DATA=FOLDER with the task 
 	  $(if $(wildcard $(PEERS)/infinity),--infinity $(PEERS)/infinity/bin/infinity_emb)
 
 # What the default checkpoint is made with: two runs, the second from where the first has come to, and half way between
-# them (of what ships the first took 1,400 steps, the second --bf16). The stock view, its weights after training, and the half way were chosen
-# on validation tasks (docs/log.md); rates and sizes are first choices that were not compared
+# them (of what ships the first took 1,400 steps, the second --bf16). The stock view, its weights after training, and the
+# half way were chosen on validation tasks (docs/log.md); rates and sizes are first choices that were not compared
 RUN ?= build/checkpoint
 MORE ?= $(RUN)-more
 COMMON = --tasks "$(DATA)/train" --tasks "$(DATA)/train-pairs" --leave-out et_ritter_twitter --pairs-share 0.3 \

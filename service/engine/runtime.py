@@ -167,12 +167,10 @@ def _candidates(
     """What may compute, by precision, the best first; empty where the encoder does so by itself."""
     device = encoder.device.type
     if wanted == "onnxruntime" or (wanted == "auto" and device == "cpu" and precision != "bfloat16"):
-        by_onnx: tuple[Literal["int8", "float32"], ...] = ("float32",) if norms else ("int8", "float32")
-        if precision == "int8":
-            by_onnx = ("int8",)
-        return [
-            (each, partial(OnnxFeatures, encoder, each, norms=norms)) for each in by_onnx if precision in {"auto", each}
-        ]
+        by_itself = {"float32"} if norms else {"int8", "float32"}
+        accepted = by_itself if precision == "auto" else {precision}
+        by_onnx: tuple[Literal["int8", "float32"], ...] = ("int8", "float32")
+        return [(each, partial(OnnxFeatures, encoder, each, norms=norms)) for each in by_onnx if each in accepted]
     candidates: list[tuple[Products, Callable[[], FeatureRuntime]]] = []
     in_bfloat16 = precision == "bfloat16" or (precision == "auto" and device == "cuda")
     if device == "cuda":
