@@ -1,5 +1,6 @@
 """``handful serve``."""
 
+import gc
 import inspect
 import logging
 import signal
@@ -97,6 +98,9 @@ class DrainingServer(uvicorn.Server):
         """Starts, and says where."""
         await super().startup(sockets)
         if self.started:
+            # What is there now stays: modules, weights, routes. Collections need not look through it again
+            gc.collect()
+            gc.freeze()
             self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

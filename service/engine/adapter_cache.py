@@ -29,6 +29,7 @@ class AdapterCache:
         self._max_adapters = max_adapters
         self._entries: OrderedDict[AdapterKey, _Entry] = OrderedDict()
         self._bytes = 0
+        self._hits, self._misses, self._evictions = map(metrics.cache_events.labels, ("hit", "miss", "evict"))
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -36,7 +37,7 @@ class AdapterCache:
     def get(self, key: AdapterKey) -> Adapter | None:
         """The adapter, now the most recently used; None where it is not here."""
         entry = self._entries.get(key)
-        self._metrics.cache_events.labels("miss" if entry is None else "hit").inc()
+        (self._misses if entry is None else self._hits).inc()
         if entry is None:
             return None
         self._entries.move_to_end(key)
@@ -87,6 +88,6 @@ class AdapterCache:
                 count -= 1
         for key in victims:
             del self._entries[key]
-            self._metrics.cache_events.labels("evict").inc()
+            self._evictions.inc()
         self._bytes = size_bytes
         self._metrics.cache_bytes.set(size_bytes)
