@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from metalearn.types import FastWeights
 
@@ -32,14 +33,8 @@ class StackedHeads(NamedTuple):
 
 def stack_heads(heads: Sequence[FastWeights]) -> StackedHeads:
     """Pads and stacks heads over a common feature dimension."""
-    classes = max(head[HEAD_BIAS].shape[0] for head in heads)
-    first = heads[0][HEAD_WEIGHT]
-    weight = first.new_zeros(len(heads), classes, first.shape[1])
-    bias = first.new_full((len(heads), classes), -torch.inf)
-    for row, head in enumerate(heads):
-        n_classes = head[HEAD_BIAS].shape[0]
-        weight[row, :n_classes] = head[HEAD_WEIGHT]
-        bias[row, :n_classes] = head[HEAD_BIAS]
+    weight = pad_sequence([head[HEAD_WEIGHT] for head in heads], batch_first=True)
+    bias = pad_sequence([head[HEAD_BIAS] for head in heads], batch_first=True, padding_value=-torch.inf)
     return StackedHeads(weight, bias)
 
 
