@@ -22,6 +22,8 @@ class Halves:
         token_similarity: What the similarity of a pair's tokens, after the layers that are shared, counts as further
             columns; 0 for without. See ``metalearn.token_similarity``.
         trained_mix: As ``stock_mix``, of the trained half.
+        within_class: How many examples for each column stand for texts of a class that differ alike in all directions;
+            0 for not looking at how they differ. See ``metalearn.within_class.WithinClass``.
     """
 
     stock_mix: tuple[float, ...] = (1.0, 0.5, 0.5)
@@ -29,6 +31,7 @@ class Halves:
     lean: float = 0.0
     token_similarity: float = 0.0
     trained_mix: tuple[float, ...] = (1.0,)
+    within_class: float = 0.0
 
 
 class TrainedView(NamedTuple):

@@ -21,6 +21,7 @@ from metalearn.placement import Placement
 from metalearn.stock_share import StockShare
 from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, Objective, SlowWeights
 from metalearn.update_rules import minibatch_rows
+from metalearn.within_class import TaskView, WithinClass
 
 _BODY, _FAST, _LEARNER, _PRIOR, _CALIBRATION = "body.", "fast.", "learner.", "prior.", "calibration."
 
@@ -46,11 +47,9 @@ class PreparedSet:
         """Examples per class, as a mean over the classes."""
         return (self.targets.shape[0] - self.label_texts) / self.n_classes
 
-    def encoded(
-        self, features: Float[Tensor, "texts dim"], column_scales: Float[Tensor, " dim"] | None = None
-    ) -> EncodedSet:
-        """With their features, and what columns of these were multiplied with."""
-        return EncodedSet(features, self.targets, self.weights, self.n_classes, self.objective, column_scales)
+    def encoded(self, features: Float[Tensor, "texts dim"], view: TaskView | None = None) -> EncodedSet:
+        """With their features, and the view that these are under."""
+        return EncodedSet(features, self.targets, self.weights, self.n_classes, self.objective, view)
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,7 @@ class MetaModel:
         prior: What the text of a label counts; without it, what an example counts.
         calibrated: Whether there is a temperature.
         stock_share: How a task weighs stock features against meta-trained ones; without it, as they come.
+        within_class: How a task counts less what texts of a class differ in; without it, all counts alike.
     """
 
     body: Body
@@ -109,6 +109,7 @@ class MetaModel:
     prior: LabelTextPrior | None = None
     calibrated: bool = False
     stock_share: StockShare | None = None
+    within_class: WithinClass | None = None
 
     def initial_slow_weights(self, *, steps: int, seed: int = 0) -> dict[str, Tensor]:
         """Slow weights before any meta-training, on the CPU except where the body's own lie elsewhere."""
@@ -141,10 +142,10 @@ class MetaModel:
             raise UnsupportedObjective(f"the learner {self.learner.name} does {does}; not {support.objective}")
         deep = self.placement.start(_part(slow, _BODY), _part(slow, _FAST))
         features = self.features(slow, deep, support.inputs)
-        scales = self._column_scales(support, features)
-        if scales is not None:
-            features = features * scales
-        encoded = self._believed(self._weighted(slow, support), features).encoded(features, scales)
+        view = self._view(support, features)
+        if view is not None:
+            features = view.of(features)
+        encoded = self._believed(self._weighted(slow, support), features).encoded(features, view)
         return {**deep, **self.learner.start(_part(slow, _LEARNER), encoded)}, encoded
 
     def adapt(
@@ -201,9 +202,8 @@ class MetaModel:
             last_loss=last_loss,
             gradients=learner.head_gradients(encoded_at_start) if whole and not deep else None,
         )
-        scales = encoded_at_start.column_scales
-        # Of scaled features with these weights, and of features as they come with scaled weights, come the same logits
-        return states if scales is None else (_with_columns_scaled(state, scales) for state in states)
+        view = encoded_at_start.view
+        return states if view is None else (_seen_as_they_come(state, view) for state in states)
 
     def answering(self, slow: SlowWeights, adapted: FastWeights, support: PreparedSet) -> FastWeights:
         """Fast weights after the last inner step as they answer: under the temperature that was fitted."""
@@ -295,14 +295,16 @@ class MetaModel:
         of_labels = torch.where(mislead, 0.0, support.weights[n_examples:])
         return replace(support, weights=torch.cat([support.weights[:n_examples], of_labels]))
 
-    def _column_scales(
-        self, support: PreparedSet, features: Float[Tensor, "texts dim"]
-    ) -> Float[Tensor, " dim"] | None:
-        if self.stock_share is None or support.objective != "classification":
+    def _view(self, support: PreparedSet, features: Float[Tensor, "texts dim"]) -> TaskView | None:
+        if support.objective != "classification" or not (self.stock_share or self.within_class):
             return None
         n_examples = support.targets.shape[0] - support.label_texts
         known, classes = features.detach()[:n_examples], support.targets[:n_examples]
-        return self.stock_share.column_scales(known, classes, support.n_classes)
+        narrowings = self.within_class.narrowings(known, classes, support.n_classes) if self.within_class else ()
+        if self.stock_share is None:
+            return TaskView(narrowings)
+        narrowed = TaskView(narrowings).of(known)
+        return TaskView(narrowings, self.stock_share.column_scales(narrowed, classes, support.n_classes))
 
     def _joined(self, support: PreparedSet, query: PreparedSet) -> PreparedSet:
         return replace(
@@ -336,8 +338,9 @@ def _split_rows(support: PreparedSet, query: PreparedSet, *, seed: int, split: i
     return rows
 
 
-def _with_columns_scaled(state: InnerState, scales: Float[Tensor, " dim"]) -> InnerState:
-    head = state.fast_weights[HEAD_WEIGHT] * scales
+def _seen_as_they_come(state: InnerState, view: TaskView) -> InnerState:
+    """A state of the inner loop, which sees features under the task's view, for features as they come."""
+    head = view.head(state.fast_weights[HEAD_WEIGHT])
     return state._replace(fast_weights={**state.fast_weights, HEAD_WEIGHT: head})
 
 

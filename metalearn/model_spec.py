@@ -12,6 +12,7 @@ from metalearn.meta_model import MetaModel
 from metalearn.placement import PlacementName, make_placement
 from metalearn.stock_share import StockShare
 from metalearn.token_similarity import COLUMNS
+from metalearn.within_class import WithinClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,14 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     placement = make_placement(spec.placement, layers=spec.fast_layers, rank=spec.rank)
     halves = encoder.settings.halves
     similarities = COLUMNS if halves.token_similarity else 0
-    leans = encoder.trained_view is not None and halves.lean > 0 and learner.linear_head
+    views = encoder.trained_view is not None and learner.linear_head
+    half = (encoder.dim - similarities) // 2
     return MetaModel(
         TextBody(encoder, layers, stock_view=spec.stock_view),
         placement,
         learner,
         prior=LabelTextPrior() if "classification" in learner.objectives else None,
         calibrated=learner.linear_head,
-        stock_share=StockShare(halves.share, halves.lean, similarities) if leans else None,
+        stock_share=StockShare(halves.share, halves.lean, similarities) if views and halves.lean else None,
+        within_class=WithinClass(halves.within_class, (half, half)) if views and halves.within_class else None,
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
+from metalearn.within_class import TaskView
 
 Objective = Literal["classification", "multi_label", "regression"]
 """What a task asks for: one class, any number of classes, or a number."""
@@ -188,7 +189,7 @@ class EncodedSet:
         weights: How much each row counts in the loss and in its class's mean; an example counts 1.
         n_classes: Number of classes, or of outputs in regression. In a support set each class has at least one row.
         objective: What the targets mean.
-        column_scales: What columns of the features were multiplied with; None for nothing.
+        view: What the features went through; None for nothing.
     """
 
     features: Float[Tensor, "texts dim"]
@@ -196,7 +197,7 @@ class EncodedSet:
     weights: Float[Tensor, " texts"]
     n_classes: int
     objective: Objective = "classification"
-    column_scales: Float[Tensor, " dim"] | None = None
+    view: TaskView | None = None
 
     @property
     def membership(self) -> Float[Tensor, "texts classes"]:

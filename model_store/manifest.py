@@ -36,6 +36,7 @@ class HalvesSection(_Frozen):
     lean: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda lean: lean == 0)
     token_similarity: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda counts: counts == 0)
     trained_mix: _Mix = Field([1.0], exclude_if=lambda mix: mix == [1.0])
+    within_class: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda prior: prior == 0)
 
     @model_validator(mode="after")
     def _leans_between(self) -> Self:
@@ -66,6 +67,7 @@ class HalvesSection(_Frozen):
                 lean=halves.lean,
                 token_similarity=halves.token_similarity,
                 trained_mix=[*halves.trained_mix],
+                within_class=halves.within_class,
             )
         except ValidationError as error:
             raise CheckpointInvalid(f"no checkpoint can be made of {halves}: {error}") from error
@@ -99,7 +101,9 @@ class EncoderReference(_Frozen):
         halves, written = Halves(), self.stock
         if written is not None:
             mixes = tuple(written.mix), tuple(written.trained_mix)
-            halves = Halves(mixes[0], written.share, written.lean, written.token_similarity, mixes[1])
+            halves = Halves(
+                mixes[0], written.share, written.lean, written.token_similarity, mixes[1], written.within_class
+            )
         return EncoderSettings(self.max_tokens, self.normalize, halves)
 
 

@@ -121,6 +121,14 @@ def reweigh(
     token_similarity: Annotated[
         float, typer.Option(min=0, help="What the similarity of a pair's tokens counts beside features; 0 for without.")
     ] = 0.0,
+    within_class: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="How soon a task counts less what texts of one class differ in: after about so many examples for each "
+            "column; 0 for never.",
+        ),
+    ] = 0.0,
     label_text_count: Annotated[
         float | None,
         typer.Option(min=1e-3, max=1e3, help="What a label's text counts where an example counts 1; else as trained."),
@@ -147,7 +155,7 @@ def reweigh(
             raise InvalidModel(f"with {spec.trained_layers} trained layers there are {spec.trained_layers + 1} states")
         before = loaded.encoder.settings.halves
         stock, trained = mixes[0] or before.stock_mix, mixes[1] or before.trained_mix
-        halves = Halves(stock, stock_share, stock_lean, token_similarity, trained)
+        halves = Halves(stock, stock_share, stock_lean, token_similarity, trained, within_class)
         settings = replace(loaded.encoder.settings, halves=halves)
         note = (
             f"After training its stock features were given a share of {stock_share:g}, and are a mix of the states "
@@ -164,6 +172,11 @@ def reweigh(
             note += (
                 f" How similar the tokens of a pair's two texts are counts {token_similarity:g} beside features of "
                 "unit length, from nothing to twice that, as a task's support set says."
+            )
+        if within_class:
+            note += (
+                " Features are divided by the root of a task's own covariance within classes, in which "
+                f"{within_class:g} examples for each column stand for a sphere."
             )
         slow_weights = dict(read_slow_weights(loaded.folder))
         if label_text_count is not None:

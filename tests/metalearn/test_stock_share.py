@@ -126,4 +126,4 @@ def test_regression_is_left_alone() -> None:
     model = MetaModel(MlpBody((2 * WIDTH,)), HeadOnly(), make_learner("maml"), stock_share=StockShare(0.5, 0.2))
     slow = model.initial_slow_weights(steps=1)
     scores = PreparedSet(examples([0] * 6, 1).float(), torch.randn(6, 1), torch.ones(6), 1, "regression")
-    assert model.start(slow, scores)[1].column_scales is None
+    assert model.start(slow, scores)[1].view is None

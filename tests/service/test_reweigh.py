@@ -11,6 +11,7 @@ from metalearn.halves import Halves, side_by_side
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.stock_share import StockShare
 from metalearn.types import TextInput
+from metalearn.within_class import WithinClass
 from model_store.checkpoint import UNTRAINED, Checkpoint, read_manifest, read_slow_weights, write_checkpoint
 from model_store.manifest import CARD, TrainingTask
 from service.settings import PREFIX
@@ -86,6 +87,18 @@ def test_a_copy_whose_pairs_are_told_by_their_tokens_too(handful: Handful, besid
     assert "counts 1.5 beside features" in (handful.folder / "copy" / CARD).read_text()
     texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
     assert torch.equal(after.encoder.encode_batch(texts)[:, :64], before.encoder.encode_batch(texts))
+
+
+def test_a_copy_whose_tasks_count_less_what_texts_of_a_class_differ_in(handful: Handful, beside: Path) -> None:
+    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--within-class", "5")
+    before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
+    assert before.model.within_class is None
+    assert after.model.within_class == WithinClass(5.0, (32, 32))
+    assert after.fingerprint != before.fingerprint
+    assert "in which 5 examples for each column" in (handful.folder / "copy" / CARD).read_text()
+    # Features are what they were: what counts less is in the task's head
+    texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
+    assert torch.equal(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
 
 
 def test_a_copy_in_which_label_texts_count_otherwise(handful: Handful, beside: Path) -> None:
