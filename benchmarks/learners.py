@@ -30,7 +30,8 @@ from metalearn.encoder import Encoder
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluate import adapted, score
 from metalearn.intervals import Difference, paired_difference
-from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet
+from metalearn.meta_model import MetaModel
+from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.tasks.episode import usable_classes
 from metalearn.tasks.labelled import read_tasks
 from metalearn.tasks.plan import EpisodePlan

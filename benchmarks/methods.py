@@ -19,8 +19,8 @@ from metalearn.body import MlpBody
 from metalearn.encoder import Encoder, EncoderSettings
 from metalearn.encoder_source import locate_encoder
 from metalearn.evaluate import adapted
-from metalearn.meta_model import PreparedSet
 from metalearn.model_spec import ModelSpec, make_text_model
+from metalearn.prepared import PreparedSet
 from metalearn.types import TextInput
 from model_store.checkpoint import resolve_checkpoint
 from service.client import Client

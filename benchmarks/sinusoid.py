@@ -22,8 +22,9 @@ from torch.func import vmap
 from metalearn.body import Body, MlpBody
 from metalearn.inner_loop import Order
 from metalearn.learners import Learner, LearnerOptions, make_learner
-from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet
+from metalearn.meta_model import MetaModel
 from metalearn.placement import Everything
+from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
 from metalearn.update_rules import UpdateRule
 

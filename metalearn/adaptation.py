@@ -10,7 +10,7 @@ from torch import Tensor
 from metalearn.body import HiddenTexts, TextBody
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.label_text import label_texts, words_of_labels
-from metalearn.meta_model import PreparedEpisode, PreparedSet
+from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import Episode, LabelledTexts, Objective, SupportSet, Target, TextInput
 
 

@@ -14,7 +14,8 @@ from metalearn.adaptation import prepare_episode_support, target_tensor
 from metalearn.body import TextBody
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, UnsupportedObjective
 from metalearn.inner_loop import collect
-from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet
+from metalearn.meta_model import MetaModel
+from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.report import NotEvaluated, Report
 from metalearn.scores import EpisodeScores, judge
 from metalearn.tasks.fixed import FixedEpisode, FixedTask

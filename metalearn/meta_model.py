@@ -18,55 +18,13 @@ from metalearn.inner_loop import InnerState, Order, inner_steps
 from metalearn.label_text import LabelTextPrior, names_mislead
 from metalearn.learners.interface import Learner
 from metalearn.placement import Placement
+from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.stock_share import StockShare
-from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, Objective, SlowWeights
+from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, SlowWeights
 from metalearn.update_rules import minibatch_rows
 from metalearn.within_class import TaskView, WithinClass
 
 _BODY, _FAST, _LEARNER, _PRIOR, _CALIBRATION = "body.", "fast.", "learner.", "prior.", "calibration."
-
-
-@dataclass(frozen=True)
-class PreparedSet:
-    """Labelled inputs as the body reads them; the fields that are not explained here are those of ``EncodedSet``.
-
-    Attributes:
-        inputs: As the body reads them.
-        label_texts: How many of the rows, the last ones, are the texts of labels and not examples.
-    """
-
-    inputs: Any
-    targets: Int[Tensor, " texts"] | Float[Tensor, "texts outputs"]
-    weights: Float[Tensor, " texts"]
-    n_classes: int
-    objective: Objective = "classification"
-    label_texts: int = 0
-
-    @property
-    def shots(self) -> float:
-        """Examples per class, as a mean over the classes."""
-        return (self.targets.shape[0] - self.label_texts) / self.n_classes
-
-    def encoded(self, features: Float[Tensor, "texts dim"], view: TaskView | None = None) -> EncodedSet:
-        """With their features, and the view that these are under."""
-        return EncodedSet(features, self.targets, self.weights, self.n_classes, self.objective, view)
-
-
-@dataclass(frozen=True)
-class PreparedEpisode:
-    """An episode as the body reads it.
-
-    Attributes:
-        support: What is adapted on.
-        query: What the result is judged by.
-        task: Name of its task.
-        group: Kind of task.
-    """
-
-    support: PreparedSet
-    query: PreparedSet
-    task: str = ""
-    group: str = ""
 
 
 class EpisodeResult(NamedTuple):

@@ -11,7 +11,8 @@ from torch import Tensor
 from metalearn.collective import Alone, Collective
 from metalearn.errors import InvalidEpisode, InvalidModel, MetaTrainingFailed
 from metalearn.losses import objective_loss, supervised_contrastive
-from metalearn.meta_model import EpisodeResult, MetaModel, PreparedEpisode, PreparedSet
+from metalearn.meta_model import EpisodeResult, MetaModel
+from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import OUT_OF_SCOPE
 
 EpisodeSource = Callable[[int], PreparedEpisode]

@@ -6,8 +6,8 @@ from typing import Any
 
 from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
-from metalearn.meta_model import PreparedEpisode
 from metalearn.meta_train import EpisodeRecord
+from metalearn.prepared import PreparedEpisode
 from metalearn.tasks.difficulty import Difficulty, normalised_loss, updated
 from metalearn.tasks.sampler import Sampler
 from metalearn.types import Episode

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from metalearn.body import MlpBody, TextBody
-from metalearn.meta_model import MetaModel, PreparedSet
+from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import Modulations
+from metalearn.prepared import PreparedSet
 from metalearn.types import SlowWeights
 from model_store.checkpoint import Checkpoint
 from model_store.shapes import FastWeightShapes, Shapes

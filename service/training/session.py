@@ -16,9 +16,9 @@ from metalearn.encoder_source import locate_encoder
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluate import score
 from metalearn.learners.interface import LearnerOptions
-from metalearn.meta_model import PreparedEpisode
 from metalearn.meta_train import MetaTrainer, MetaTrainSettings, StepResult, TrainingState
 from metalearn.model_spec import ModelSpec, make_text_model
+from metalearn.prepared import PreparedEpisode
 from metalearn.tasks.feed import EpisodeFeed
 from metalearn.tasks.transfer import Transfer, held_back, measure_transfer, sketch
 from model_store.checkpoint import (

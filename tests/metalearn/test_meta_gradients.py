@@ -17,8 +17,9 @@ from metalearn.encoder import Encoder, EncoderSettings
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import collect
 from metalearn.learners import LearnerOptions, make_learner
-from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet
+from metalearn.meta_model import MetaModel
 from metalearn.placement import PlacementName, make_placement
+from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import Objective, TextInput
 from metalearn.update_rules import minibatch_gradient_descent, momentum, nesterov
 from tests.metalearn.test_placement import DEEP, PLACEMENTS, NormBody, drawn, moved

@@ -21,9 +21,10 @@ from metalearn.learners import LEARNERS as LEARNERS_BY_NAME
 from metalearn.learners import LearnerOptions, make_learner
 from metalearn.learners.interface import ReadingLearner
 from metalearn.learners.optimization import GradientLearner, class_means
-from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet, _split_rows
+from metalearn.meta_model import MetaModel, _split_rows
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import HeadOnly, PlacementName, make_placement
+from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, Objective, SlowWeights, TextInput
 from metalearn.update_rules import minibatch_gradient_descent
 from tests.metalearn.test_placement import DEEP, PLACEMENTS, NormBody, drawn, moved

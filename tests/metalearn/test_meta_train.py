@@ -19,10 +19,11 @@ from metalearn.errors import InvalidEpisode, InvalidModel, MetaTrainingFailed
 from metalearn.learners import make_learner
 from metalearn.learners.interface import LearnerOptions
 from metalearn.losses import supervised_contrastive
-from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet
+from metalearn.meta_model import MetaModel
 from metalearn.meta_train import MetaTrainer, MetaTrainSettings
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import Everything, HeadOnly, Placement
+from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import Episode, LabelledTexts, TextInput
 from tests.metalearn.test_placement import moved
 

@@ -25,7 +25,7 @@ from benchmarks.sinusoid import (
     table,
 )
 from metalearn.inner_loop import collect
-from metalearn.meta_model import PreparedEpisode, PreparedSet
+from metalearn.prepared import PreparedEpisode, PreparedSet
 from tests.metalearn.test_placement import drawn, moved
 
 ROOT = Path(__file__).parents[2]

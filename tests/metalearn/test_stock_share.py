@@ -12,8 +12,9 @@ from metalearn.body import MlpBody
 from metalearn.inner_loop import collect
 from metalearn.label_text import LabelTextPrior
 from metalearn.learners import LEARNERS, make_learner
-from metalearn.meta_model import MetaModel, PreparedSet
+from metalearn.meta_model import MetaModel
 from metalearn.placement import HeadOnly
+from metalearn.prepared import PreparedSet
 from metalearn.stock_share import StockShare
 
 WIDTH = 3

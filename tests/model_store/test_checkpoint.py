@@ -21,8 +21,9 @@ from metalearn.halves import Halves
 from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.learners.interface import LearnerOptions
-from metalearn.meta_model import MetaModel, PreparedSet
+from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
+from metalearn.prepared import PreparedSet
 from metalearn.types import SlowWeights, TextInput
 from model_store.checkpoint import (
     DEFAULT_CHECKPOINT,

@@ -20,8 +20,9 @@ from metalearn.errors import UnknownLearner
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, rounded_head
 from metalearn.inner_loop import collect
 from metalearn.learners import make_learner
-from metalearn.meta_model import MetaModel, PreparedSet
+from metalearn.meta_model import MetaModel
 from metalearn.placement import HeadOnly
+from metalearn.prepared import PreparedSet
 from metalearn.types import Adapter, Example, SupportSet, TextInput
 from model_store.codec import MAGIC, AdapterKey, decode_adapter, decode_support, encode_adapter, encode_support
 from model_store.errors import AdapterCorrupt, StaleAdapter

@@ -14,9 +14,10 @@ from metalearn.errors import UnknownLearner
 from metalearn.hidden_batch import HiddenBatch
 from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, make_learner
-from metalearn.meta_model import MetaModel, PreparedSet
+from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import HeadOnly, PlacementName
+from metalearn.prepared import PreparedSet
 from metalearn.types import Adapter, Example, SupportSet, TextInput
 from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter

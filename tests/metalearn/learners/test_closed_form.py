@@ -12,8 +12,9 @@ from metalearn.errors import AdaptationDiverged
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import collect
 from metalearn.learners.closed_form import Ridge, ridge_regression
-from metalearn.meta_model import MetaModel, PreparedSet
+from metalearn.meta_model import MetaModel
 from metalearn.placement import HeadOnly
+from metalearn.prepared import PreparedSet
 from metalearn.types import EncodedSet
 from tests.metalearn.conftest import clusters
 

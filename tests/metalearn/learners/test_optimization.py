@@ -15,8 +15,9 @@ from metalearn.inner_loop import InnerLoopResult, collect
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.learners.interface import LearnerOptions, RateKind
 from metalearn.learners.optimization import GradientLearner, class_means, proto_maml
-from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet
+from metalearn.meta_model import MetaModel
 from metalearn.placement import Everything, HeadOnly
+from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import EncodedSet, FastWeights
 from tests.metalearn.conftest import clusters
 

@@ -13,8 +13,9 @@ from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits
 from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, Learner, make_learner
 from metalearn.learners.interface import LearnerOptions, ReadingLearner
-from metalearn.meta_model import MetaModel, PreparedEpisode, PreparedSet
+from metalearn.meta_model import MetaModel
 from metalearn.placement import HeadOnly
+from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import EncodedSet, FastWeights
 from tests.metalearn.conftest import clusters
 
