@@ -133,6 +133,7 @@ def reweigh(
         float | None,
         typer.Option(min=1e-3, max=1e3, help="What a label's text counts where an example counts 1; else as trained."),
     ] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="Inner steps of a task; else as trained.")] = None,
     name: Annotated[str | None, typer.Option(help="The copy's name; else the folder's.")] = None,
 ) -> None:
     """Copy a checkpoint with other weights of its features' parts, without more training; calibrate it afterwards."""
@@ -182,8 +183,18 @@ def reweigh(
         if label_text_count is not None:
             slow_weights["prior.log_weight"] = torch.tensor(math.log(label_text_count))
             note += f" A label's text counts {label_text_count:g} beside examples that count 1."
+        hyperparameters = loaded.manifest.hyperparameters
+        if steps is not None:
+            hyperparameters = hyperparameters.model_copy(update={"steps": steps})
+            note += f" A task takes {steps} inner step{'s' * (steps != 1)}."
         manifest = write_copy(
-            loaded, out, name=name or out.absolute().name, note=note, slow_weights=slow_weights, settings=settings
+            loaded,
+            out,
+            name=name or out.absolute().name,
+            note=note,
+            slow_weights=slow_weights,
+            hyperparameters=hyperparameters,
+            settings=settings,
         )
     print_json(manifest)
 

@@ -110,6 +110,14 @@ def test_a_copy_in_which_label_texts_count_otherwise(handful: Handful, beside: P
     assert "counts 3 beside" in (handful.folder / "copy" / CARD).read_text()
 
 
+def test_a_copy_whose_tasks_take_fewer_steps(handful: Handful, beside: Path) -> None:
+    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--steps", "1")
+    before, after = read_manifest(beside), read_manifest(handful.folder / "copy")
+    assert before.hyperparameters.steps != 1
+    assert after.hyperparameters == before.hyperparameters.model_copy(update={"steps": 1})
+    assert "takes 1 inner step." in (handful.folder / "copy" / CARD).read_text()
+
+
 def test_by_default_the_mix_is_that_of_training(handful: Handful, beside: Path) -> None:
     handful("checkpoint", "reweigh", str(beside), "same", "--stock-share", "0.5")
     same = read_manifest(handful.folder / "same")
