@@ -10,7 +10,7 @@ from torch import Tensor
 from metalearn.batches import plan_batches
 from metalearn.body import HiddenTexts
 from metalearn.encoder import TokenizedText
-from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits, mixed_logits, stack_heads
+from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, mixed_logits, stack_heads
 from metalearn.placement import Modulations
 from metalearn.types import Adapter
 from service.engine.models import Models
@@ -114,9 +114,10 @@ def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], ans
     """One product for all linear heads."""
     with shared_if_worth_it(features.numel() * max(len(adapter.labels) for adapter, _ in shares)):
         if len(shares) == 1 and len(shares[0][1]) == len(features):
-            # Copied, as several are: where a head lies in memory decides the last bits of its products
-            head = {name: shares[0][0].fast_weights[name].clone() for name in (HEAD_WEIGHT, HEAD_BIAS)}
-            for row, answer in enumerate(head_logits(head, features).softmax(dim=1).tolist()):
+            # Copied, as several are: how a head lies in memory decides the last bits of its products
+            weights = [shares[0][0].fast_weights[name] for name in (HEAD_WEIGHT, HEAD_BIAS)]
+            head = [weight.clone(memory_format=torch.contiguous_format) for weight in weights]
+            for row, answer in enumerate(torch.nn.functional.linear(features, *head).softmax(dim=1).tolist()):
                 answers[row] = answer
             return
         rows = [row for _, own in shares for row in own]
