@@ -92,7 +92,7 @@ RECIPE = $(COMMON) --steps 2400 --validate-every 200
 # Of the second run the layers alone are used
 RECIPE_MORE = $(COMMON) --steps 2200 --validate-every 550 --seed 3 --unlabelled-classes words --start-from "$(RUN)"
 WEIGHTS = --stock-share 0.5 --stock-lean 0.1 --stock-mix 1,0.2,0.2 --trained-mix 1,0.2,0.2 --label-text-count 2 \
-  --token-similarity 1.5
+  --token-similarity 1.5 --within-class 5
 
 checkpoint: install ## Meta-train the default checkpoint: DATA=FOLDER of task files; hours, goes on where it was stopped
 	@test -d "$(DATA)/train" || { echo "give DATA=FOLDER with train/, train-pairs/, unlabelled/ and valid/"; exit 2; }

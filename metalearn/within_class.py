@@ -32,7 +32,9 @@ class WithinClass:
     """Divides features by the square root of their covariance within classes, shrunk towards that of a sphere.
 
     What the texts of a class differ in tells nothing of the class. Source: regularised discriminant analysis, Friedman
-    1989, with the shrinkage of a conjugate prior, so that a support set counts as much as it has examples.
+    1989, with the shrinkage of a conjugate prior, so that a support set counts as much as it has examples. It counts
+    less the fewer classes it has, and nothing with two: texts of one class then differ in what tells the classes apart,
+    such as how pleased they are; see docs/log.md.
 
     Attributes:
         prior: How many examples, for each column, the sphere counts.
@@ -56,21 +58,23 @@ class WithinClass:
         counts = members.sum(dim=0)
         means = (members.T @ features) / counts.clamp_min(1).unsqueeze(1)
         differences = features - means[classes]
-        free = classes.shape[0] - (counts > 0).sum()  # degrees of freedom; none where each class has one example
+        seen = (counts > 0).sum()
+        free = classes.shape[0] - seen  # degrees of freedom; none where each class has one example
+        weight = free * (1 - 2 / seen).clamp_min(0)
         ends = [*accumulate(self.sections)]
         own, apart = (part.tensor_split(ends, dim=1)[:-1] for part in (features, differences))
-        return tuple(self._narrowing(*both, free) for both in zip(own, apart, strict=True))
+        return tuple(self._narrowing(*both, weight) for both in zip(own, apart, strict=True))
 
     def _narrowing(
         self,
         features: Float[Tensor, "examples width"],
         differences: Float[Tensor, "examples width"],
-        free: Int[Tensor, ""],
+        weight: Float[Tensor, ""],
     ) -> Narrowing:
         # Differences of a thousandth are those of texts that are the same but for rounding
         total = differences.square().sum().clamp_min(1e-6 * features.square().sum()).clamp_min(1e-12)
         # Beside the sphere's variance, that of a direction is 1 + strength times its sum of squares
-        strength = free / (self.prior * total)
+        strength = weight / (self.prior * total)
         examples, width = differences.shape
         if examples < width:
             squares, vectors = _eigh(differences @ differences.T)

@@ -36,11 +36,11 @@ def by_hand(features: Tensor, classes: list[int], prior: float) -> Tensor:
     of_class = {c: features[[i for i, each in enumerate(classes) if each == c]] for c in {*classes}}
     differences = torch.stack([x - of_class[c].mean(dim=0) for x, c in zip(features, classes, strict=True)])
     free, width = len(classes) - len(of_class), features.shape[1]
-    if free == 0:
+    if free == 0 or len(of_class) < 3:
         return torch.eye(width, dtype=features.dtype)
     variance = differences.square().sum() / (free * width)
     sphere = prior * width * variance * torch.eye(width, dtype=features.dtype)
-    shrunk = (differences.T @ differences + sphere) / (free + prior * width)
+    shrunk = differences.T @ differences * (1 - 2 / len(of_class)) + sphere
     values, vectors = torch.linalg.eigh(shrunk)
     root = vectors @ torch.diag(values.rsqrt()) @ vectors.T
     return root * features.norm(dim=1).mean() / (features @ root).norm(dim=1).mean()
@@ -69,29 +69,36 @@ def test_one_example_of_each_class_tells_nothing() -> None:
     torch.testing.assert_close(view.of(features), features)
 
 
+def test_two_classes_are_left_as_they_are() -> None:
+    features = examples([0, 0, 0, 1, 1], 0)
+    view = TaskView(WithinClass(5.0, SECTIONS).narrowings(features, torch.tensor([0, 0, 0, 1, 1]), 2))
+    torch.testing.assert_close(view.of(features), features)
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.0])
 def test_the_same_text_again_tells_nothing(scale: float) -> None:
-    features = (examples([0, 1, 0, 1], 0) * scale).float()
-    features[2:] = features[:2] * (1 + 1e-7)
-    view = TaskView(WithinClass(5.0, SECTIONS).narrowings(features, torch.tensor([0, 1, 0, 1]), 2))
+    classes = [0, 1, 2, 0, 1, 2]
+    features = (examples(classes, 0) * scale).float()
+    features[3:] = features[:3] * (1 + 1e-7)
+    view = TaskView(WithinClass(5.0, SECTIONS).narrowings(features, torch.tensor(classes), 3))
     torch.testing.assert_close(view.of(features), features, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("label_texts", [0, 2])
 @pytest.mark.parametrize("learner", LINEAR)
 def test_the_head_is_that_of_features_under_the_view(learner: str, label_texts: int) -> None:
-    classes = [0, 1] * 10
+    classes = [0, 1, 2] * 8
     features = examples(classes, 3).float() / 3
     usual = MetaModel(MlpBody((2 * WIDTH,)), HeadOnly(), make_learner(learner), LabelTextPrior())
     seeing = replace(usual, stock_share=StockShare(0.5, 0.2), within_class=WithinClass(0.5, SECTIONS))
     slow = usual.initial_slow_weights(steps=3)
     known, own = features[: len(classes) - label_texts], torch.tensor(classes[: len(classes) - label_texts])
-    narrowings = WithinClass(0.5, SECTIONS).narrowings(known, own, 2)
+    narrowings = WithinClass(0.5, SECTIONS).narrowings(known, own, 3)
     # How the halves do is asked of features that were narrowed
-    scales = StockShare(0.5, 0.2).column_scales(TaskView(narrowings).of(known), own, 2)
+    scales = StockShare(0.5, 0.2).column_scales(TaskView(narrowings).of(known), own, 3)
     view = TaskView(narrowings, scales)
     assert float((view.of(features) - features).abs().max()) > 0.1, "else nothing is seen otherwise"
-    support = PreparedSet(features, torch.tensor(classes), torch.ones(len(classes)), 2, label_texts=label_texts)
+    support = PreparedSet(features, torch.tensor(classes), torch.ones(len(classes)), 3, label_texts=label_texts)
     viewed = replace(support, inputs=view.of(features))
 
     def adapted(model: MetaModel, to: PreparedSet) -> tuple[dict[str, Tensor], Tensor]:
@@ -127,3 +134,10 @@ def test_regression_is_left_alone() -> None:
     slow = model.initial_slow_weights(steps=1)
     scores = PreparedSet(examples([0] * 6, 1).float(), torch.randn(6, 1), torch.ones(6), 1, "regression")
     assert model.start(slow, scores)[1].view is None
+
+
+def test_without_an_example_all_stays_as_it_is() -> None:
+    none = torch.zeros(0, 2 * WIDTH)
+    view = TaskView(WithinClass(5.0, SECTIONS).narrowings(none, torch.zeros(0, dtype=torch.long), 3))
+    queries = examples([0, 1, 2], 0).float()
+    assert torch.equal(view.of(queries), queries)
