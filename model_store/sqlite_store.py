@@ -135,13 +135,7 @@ class SqliteStore:
     @_bounded
     def current_at_once(self, tenant: str, task: str) -> CurrentVersion | None:
         """See ``TellsAtOnce``: a row in memory, as a rule, which no writer keeps from being read."""
-        if self._impatient is None:
-            connection = sqlite3.connect(
-                f"{self.path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
-            )
-            self._keep(connection)
-            self._impatient = connection
-        return self._current(tenant, task, self._impatient)
+        return self._current(tenant, task, self._impatient_connection())
 
     @_bounded
     def currents(self, tasks: Sequence[TaskName]) -> Sequence[CurrentVersion | StoreUnavailable | None]:
@@ -242,6 +236,11 @@ class SqliteStore:
         return [self._own_damage(self._tenant_of_key, digest) for digest in digests]
 
     @_bounded
+    def tenant_of_key_at_once(self, digest: str) -> str | None:
+        """See ``TellsAtOnce``."""
+        return self._tenant_of_key(digest, self._impatient_connection())
+
+    @_bounded
     def keys(self) -> Sequence[ApiKeyRecord]:
         """See ``TaskStore.keys``."""
         rows = self._all("SELECT digest, tenant, hint, created_at FROM api_keys ORDER BY created_at, digest")
@@ -296,6 +295,16 @@ class SqliteStore:
             self._keep(connection)
             self._local.connection = connection
         return connection
+
+    def _impatient_connection(self) -> sqlite3.Connection:
+        """One that waits for no writer; of the one thread that asks what can be told at once."""
+        if self._impatient is None:
+            connection = sqlite3.connect(
+                f"{self.path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
+            )
+            self._keep(connection)
+            self._impatient = connection
+        return self._impatient
 
     def _keep(self, connection: sqlite3.Connection) -> None:
         """Remembers to close it."""
@@ -357,8 +366,8 @@ class SqliteStore:
                 raise  # the file is locked, closed, or cannot be read at all
             return _translate(self, error)
 
-    def _tenant_of_key(self, digest: str) -> str | None:
-        row = self._one("SELECT tenant FROM api_keys WHERE digest = :digest", digest=digest)
+    def _tenant_of_key(self, digest: str, connection: sqlite3.Connection | None = None) -> str | None:
+        row = self._one("SELECT tenant FROM api_keys WHERE digest = :digest", connection, digest=digest)
         return row[0] if row else None
 
     def _current(self, tenant: str, task: str, connection: sqlite3.Connection | None = None) -> CurrentVersion | None:

@@ -125,3 +125,10 @@ class TellsAtOnce(Protocol):
         Raises:
             StoreUnavailable: It cannot be told at once; ``current`` may know more.
         """
+
+    def tenant_of_key_at_once(self, digest: str) -> str | None:
+        """Whom a key lets in, told as ``current_at_once`` tells.
+
+        Raises:
+            StoreUnavailable: It cannot be told at once; ``tenants_of_keys`` may know more.
+        """

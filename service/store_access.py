@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
 from model_store.errors import StoreUnavailable
@@ -78,15 +78,21 @@ class StoreAccess:
         """``TaskStore.current``; who asks at the same time shares a round trip, where it takes one."""
         with _on_the_clock():
             if self._at_once is not None:
-                # Handing the question to a thread would take many times as long as the answer
-                with suppress(StoreUnavailable), self._metrics.store_duration.labels(self.store.kind, "current").time():
+                with suppress(StoreUnavailable), self._timed("current"):
                     return self._at_once.current_at_once(tenant, task)
             return await self._currents.get((tenant, task))
 
     async def tenant_of_key(self, digest: str) -> str | None:
         """Whom a key lets in; who asks at the same time shares a round trip."""
         with _on_the_clock():
+            if self._at_once is not None:
+                with suppress(StoreUnavailable), self._timed("tenants_of_keys"):
+                    return self._at_once.tenant_of_key_at_once(digest)
             return await self._tenants.get(digest)
+
+    def _timed(self, op: str) -> AbstractContextManager[object]:
+        """Of a question that is asked on the loop: handing it to a thread would take many times as long."""
+        return self._metrics.store_duration.labels(self.store.kind, op).time()
 
     async def tenants_of_keys(self, digests: Sequence[str]) -> Sequence[str | StoreUnavailable | None]:
         """``TaskStore.tenants_of_keys``, which no request waits for."""

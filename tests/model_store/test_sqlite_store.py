@@ -16,7 +16,7 @@ from model_store.errors import StoreUnavailable, VersionConflict
 from model_store.records import CurrentVersion
 from model_store.sqlite_store import SqliteStore
 from model_store.store import TaskStore
-from tests.model_store.conftest import EVERY_CALL, REPOSITORY, commit, new_version
+from tests.model_store.conftest import EVERY_CALL, REPOSITORY, api_key, commit, new_version
 
 
 def _run(script: str, *arguments: object) -> "subprocess.Popen[str]":
@@ -390,6 +390,12 @@ def test_a_commit_of_another_process_is_told_at_once(tmp_path: Path) -> None:
         assert store.current_at_once("acme", "bank") == CurrentVersion(n, written.version.adapter_id)
     other.delete("acme", "bank")
     assert store.current_at_once("acme", "bank") is None
+    key = api_key(1)
+    assert store.tenant_of_key_at_once(key.digest) is None
+    other.add_key(key)
+    assert store.tenant_of_key_at_once(key.digest) == key.tenant
+    other.remove_key(key.digest)
+    assert store.tenant_of_key_at_once(key.digest) is None
     other.close()
     store.close()
 
@@ -398,13 +404,17 @@ def test_a_commit_of_another_process_is_told_at_once(tmp_path: Path) -> None:
 def test_a_writer_keeps_nobody_from_being_told_at_once(tmp_path: Path, lock: str) -> None:
     path = tmp_path / "handful.db"
     store = SqliteStore(path)
-    written = commit(store)
+    written, key = commit(store), api_key(1)
+    store.add_key(key)
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute(f"BEGIN {lock}")
     writer.execute("DELETE FROM tasks")
+    writer.execute("DELETE FROM api_keys")
     assert store.current_at_once("acme", "bank") == CurrentVersion(1, written.version.adapter_id)
+    assert store.tenant_of_key_at_once(key.digest) == key.tenant
     writer.execute("COMMIT")
     assert store.current_at_once("acme", "bank") is None
+    assert store.tenant_of_key_at_once(key.digest) is None
     writer.close()
     store.close()
 
@@ -416,7 +426,11 @@ def test_what_cannot_be_told_at_once_makes_no_file(tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(StoreUnavailable):
         store.current_at_once("acme", "bank")
+    with pytest.raises(StoreUnavailable):
+        store.tenant_of_key_at_once("0" * 64)
     assert not path.exists()
     store.close()
     with pytest.raises(StoreUnavailable):
         store.current_at_once("acme", "bank")
+    with pytest.raises(StoreUnavailable):
+        store.tenant_of_key_at_once("0" * 64)

@@ -171,6 +171,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.has_keys() is bool(self.model.keys)
         digests = [api_key(n).digest for n in range(4)]
         assert self.store.tenants_of_keys(digests) == [self.model.keys.get(n) for n in range(4)]
+        if isinstance(self.store, TellsAtOnce):
+            assert [self.store.tenant_of_key_at_once(digest) for digest in digests] == [
+                self.model.keys.get(n) for n in range(4)
+            ]
 
     def teardown(self) -> None:
         self.store.close()
