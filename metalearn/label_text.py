@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from metalearn.types import SlowWeights, SupportSet, TextInput
 
@@ -94,3 +95,32 @@ def names_mislead(
     told = torch.isin(classes, classes_of_labels)
     # Counted, not divided: without an example there is no chance to be worse than
     return ((nearest == classes) & told).sum() * classes_of_labels.shape[0] < told.sum()
+
+
+def among_examples(
+    examples: Float[Tensor, "examples dim"],
+    classes: Int[Tensor, " examples"],
+    labels: Float[Tensor, "labels dim"],
+    classes_of_labels: Int[Tensor, " labels"],
+    n_classes: int,
+) -> Float[Tensor, "labels dim"]:
+    """Features of the texts of labels, moved to where the examples are.
+
+    A name of two words differs from the sentences of its class as all names do, which tells nothing of a class: what
+    they differ by in the mean is added to each. The mean of few says less, and the more of what it says is of the
+    classes themselves: n classes count 1 - 2/n, and two count nothing; see docs/log.md.
+
+    Args:
+        examples: Features of the examples.
+        classes: Their classes.
+        labels: Features of the texts.
+        classes_of_labels: Their classes, each once.
+        n_classes: How many classes there are.
+    """
+    members = one_hot(classes, n_classes).to(examples.dtype)
+    counts = members.sum(dim=0)
+    means = (members.T @ examples) / counts.clamp_min(1).unsqueeze(1)
+    both = (counts[classes_of_labels] > 0).to(examples.dtype)
+    n_both = both.sum()
+    difference = both @ (means[classes_of_labels] - labels) / n_both.clamp_min(1)
+    return labels + (1 - 2 / n_both.clamp_min(2)) * difference

@@ -15,7 +15,7 @@ from metalearn.body import Body, MlpBody
 from metalearn.errors import UnsupportedObjective
 from metalearn.fast_weights import HEAD_WEIGHT
 from metalearn.inner_loop import InnerState, Order, inner_steps
-from metalearn.label_text import LabelTextPrior, names_mislead
+from metalearn.label_text import LabelTextPrior, among_examples, names_mislead
 from metalearn.learners.interface import Learner
 from metalearn.placement import Placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
@@ -103,7 +103,10 @@ class MetaModel:
         view = self._view(support, features)
         if view is not None:
             features = view.of(features)
-        encoded = self._believed(self._weighted(slow, support), features).encoded(features, view)
+        weighted = self._believed(self._weighted(slow, support), features)
+        if not deep:  # below the head, every step reads the texts anew
+            features = self._among_examples(support, features)
+        encoded = weighted.encoded(features, view)
         return {**deep, **self.learner.start(_part(slow, _LEARNER), encoded)}, encoded
 
     def adapt(
@@ -252,6 +255,17 @@ class MetaModel:
         # Chosen, not multiplied by 0: a learner's derivative may be infinite there
         of_labels = torch.where(mislead, 0.0, support.weights[n_examples:])
         return replace(support, weights=torch.cat([support.weights[:n_examples], of_labels]))
+
+    def _among_examples(self, support: PreparedSet, features: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts dim"]:
+        if not support.label_texts:
+            return features
+        n_examples = support.targets.shape[0] - support.label_texts
+        (classes, labelled), (examples, labels) = (
+            support.targets.tensor_split([n_examples]),
+            features.tensor_split([n_examples]),
+        )
+        moved = among_examples(examples, classes, labels, labelled, support.n_classes)
+        return torch.cat([examples, moved])
 
     def _view(self, support: PreparedSet, features: Float[Tensor, "texts dim"]) -> TaskView | None:
         if support.objective != "classification" or not (self.stock_share or self.within_class):

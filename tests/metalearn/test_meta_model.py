@@ -16,7 +16,7 @@ from metalearn.encoder import Encoder
 from metalearn.errors import AdaptationDiverged, UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import Gradients, Order, collect
-from metalearn.label_text import LabelTextPrior
+from metalearn.label_text import LabelTextPrior, among_examples
 from metalearn.learners import LEARNERS as LEARNERS_BY_NAME
 from metalearn.learners import LearnerOptions, make_learner
 from metalearn.learners.interface import ReadingLearner
@@ -562,6 +562,19 @@ def test_a_class_without_examples_starts_at_its_labels_text() -> None:
     share = (0.3 / 2**1.7) / (0.3 / 2**1.7 + 1)
     mean = share * encoded.features[7] + (1 - share) * encoded.features[5]
     torch.testing.assert_close(fast[HEAD_WEIGHT][1], scale * mean)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_label_texts_stand_among_the_examples_unless_every_step_reads_them_anew(placement: PlacementName) -> None:
+    model, support = with_prior(placement=placement), with_label_texts((2, 1, 3, 1))
+    slow = slow_of(model)
+    start, encoded = model.start(slow, support)
+    plain = model.features(slow, start, support.inputs)
+    if placement == "head":
+        labels, of_labels = plain[7:], support.targets[7:]
+        plain = torch.cat([plain[:7], among_examples(plain[:7], support.targets[:7], labels, of_labels, 4)])
+        assert float((plain[7:] - labels).abs().max()) > 1e-2
+    torch.testing.assert_close(encoded.features, plain)
 
 
 def test_without_label_texts_the_prior_has_no_say() -> None:
