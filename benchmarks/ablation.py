@@ -1,10 +1,12 @@
-"""What each part of the default checkpoint's recipe brings: meta-training again without it, a short run each.
+"""What each part of the default checkpoint brings.
 
-python -m benchmarks.ablation --data FOLDER --steps 120 --out RUNS
+python -m benchmarks.ablation --data FOLDER --out RUNS --of shipped
+python -m benchmarks.ablation --data FOLDER --out RUNS --of "short recipe" --steps 120
 
-FOLDER has train/, train-pairs/, unlabelled/ and valid/. Every run is judged on all classes of the tasks in valid/,
-adapted and queried through HTTP. What is there already is not made again, so that it can be stopped and gone on with;
-with --only some runs can be made beside others.
+What is done with features after training is left out of the shipped checkpoint; what training is made of is left out of
+a short run of its recipe. FOLDER has train/, train-pairs/, unlabelled/ and valid/. Everything is judged on all classes
+of the tasks in valid/, adapted and queried through HTTP. What is there already is not made again, so that it can be
+stopped and gone on with; with --only some runs can be made beside others.
 """
 
 import argparse
@@ -21,8 +23,9 @@ from benchmarks.comparison import Outcome, run
 from benchmarks.episodes import Episode
 from benchmarks.methods import FrozenFeatures, FrozenRegression, Handful, handful_server
 from benchmarks.suites import SUITES, Choice
+from model_store.checkpoint import DEFAULT_CHECKPOINT, read_manifest, resolve_checkpoint
 
-WHOLE = "whole recipe"
+RECIPE, SHIPPED = "short recipe", "shipped"
 _PAIRS = ("--tasks", "train-pairs", "--leave-out", "et_ritter_twitter", "--pairs-share", "0.3")
 _TEXTS = ("--unlabelled-share", "0.1")
 _RECIPE = (
@@ -33,44 +36,79 @@ _RECIPE = (
 )
 """As in the Makefile, but for what the runs below differ in."""
 
-_PARTS: dict[str, tuple[str, ...]] = {
+_RECIPE_PARTS: dict[str, tuple[str, ...]] = {
     "stock features": ("--stock-view",),
     "many ways": ("--ways", "2-64"),
     "pairs": _PAIRS,
     "plain text": _TEXTS,
     "learned rates": (),
 }
-_WITHOUT: dict[str, tuple[str, ...]] = {"many ways": ("--ways", "2-8"), "learned rates": ("--rates", "fixed")}
+_RECIPE_WITHOUT: dict[str, tuple[str, ...]] = {"many ways": ("--ways", "2-8"), "learned rates": ("--rates", "fixed")}
 """What stands in the place of a part that is left out."""
 
-RUNS = (WHOLE, *(f"without {part}" for part in _PARTS))
+_WEIGHED_WITHOUT = {
+    "trained features": {"--stock-share": "1", "--stock-lean": "0"},
+    "stock features": {"--stock-share": "0", "--stock-lean": "0"},
+    "a share of the task's own": {"--stock-lean": "0"},
+    "states of lower layers": {"--stock-mix": "1", "--trained-mix": "1"},
+    "tokens of pairs": {"--token-similarity": "0"},
+    "covariance within classes": {"--within-class": "0"},
+    "inner steps": {"--steps": "0"},
+}
+
+GROUPS = {
+    SHIPPED: (SHIPPED, *(f"{SHIPPED}, without {part}" for part in _WEIGHED_WITHOUT)),
+    RECIPE: (RECIPE, *(f"{RECIPE}, without {part}" for part in _RECIPE_PARTS)),
+}
+"""The whole, and it without each of its parts."""
 
 
-def train(name: str, data: Path, out: Path, steps: int) -> Path:
-    """Meta-trains one of ``RUNS``, goes on with it, or finds that it has been made."""
-    folder = out / name.replace(" ", "-")
+def made(name: str, data: Path, out: Path, steps: int) -> Path:
+    """The checkpoint of one of ``GROUPS``: made now, gone on with, or there already."""
+    folder = out / name.replace(",", "").replace("'", "").replace(" ", "-")
+    whole, _, left_out = name.partition(", without ")
     if (folder / "manifest.json").exists():
         return folder
-    left_out = name.removeprefix("without ")
-    options = [option for part, given in _PARTS.items() if part != left_out for option in given]
-    options += _WITHOUT.get(left_out, ())
-    options = [str(data / option) if option == "train-pairs" else option for option in options]
-    if left_out != "plain text":
-        options += [word for file in sorted((data / "unlabelled").iterdir()) for word in ("--unlabelled", str(file))]
-    command = [sys.executable, "-m", "service", "metatrain", "--out", str(folder)]
-    if (folder / "training" / "config.json").exists():
-        command.append("--resume")
-    else:
-        command += ["--tasks", str(data / "train"), "--steps", str(steps), "--warmup-steps", str(steps // 8)]
-        command += [*_RECIPE, *options]
-    threads = str(torch.get_num_threads())
-    print(f"training: {name}", file=sys.stderr, flush=True)
-    subprocess.run([*command, "--threads", threads], check=True, stdout=subprocess.DEVNULL)
+    print(f"making: {name}", file=sys.stderr, flush=True)
+    command = _weighed(left_out, folder) if whole == SHIPPED else _trained(left_out, data, folder, steps)
+    subprocess.run([sys.executable, "-m", "service", *command], check=True, stdout=subprocess.DEVNULL)
     return folder
 
 
+def _weighed(left_out: str, folder: Path) -> list[str]:
+    halves = read_manifest(resolve_checkpoint(DEFAULT_CHECKPOINT)).encoder.settings.halves
+    weights = {
+        "--stock-share": str(halves.share),
+        "--stock-lean": str(halves.lean),
+        "--stock-mix": ",".join(map(str, halves.stock_mix)),
+        "--trained-mix": ",".join(map(str, halves.trained_mix)),
+        "--token-similarity": str(halves.token_similarity),
+        "--within-class": str(halves.within_class),
+    } | _WEIGHED_WITHOUT.get(left_out, {})
+    return [
+        "checkpoint",
+        "reweigh",
+        DEFAULT_CHECKPOINT,
+        str(folder),
+        *(word for pair in weights.items() for word in pair),
+    ]
+
+
+def _trained(left_out: str, data: Path, folder: Path, steps: int) -> list[str]:
+    command = ["metatrain", "--out", str(folder), "--threads", str(torch.get_num_threads())]
+    if (folder / "training" / "config.json").exists():
+        return [*command, "--resume"]
+    options = [option for part, given in _RECIPE_PARTS.items() if part != left_out for option in given]
+    options += _RECIPE_WITHOUT.get(left_out, ())
+    options = [str(data / option) if option == "train-pairs" else option for option in options]
+    if left_out != "plain text":
+        options += [word for file in sorted((data / "unlabelled").iterdir()) for word in ("--unlabelled", str(file))]
+    command += ["--tasks", str(data / "train"), "--steps", str(steps), "--warmup-steps", str(steps // 8)]
+    return [*command, *_RECIPE, *options]
+
+
 def judge(name: str, folder: Path, episodes: Sequence[Episode], out: Path) -> None:
-    """Lets a run's checkpoint answer, without label text and with it."""
+    """Lets a checkpoint answer, without label text and with it."""
     with handful_server(str(folder)) as client:
         for use_label_text in (False, True):
             method = Handful(client, name, use_label_text=use_label_text)
@@ -78,13 +116,15 @@ def judge(name: str, folder: Path, episodes: Sequence[Episode], out: Path) -> No
 
 
 def tables(outcomes: Sequence[Outcome]) -> str:
-    """Accuracy of each run, and what it is less than with the whole recipe."""
+    """Accuracy of each, and what it is less than that of the whole."""
     names = {outcome.method for outcome in outcomes}
     parts = [suite_table(rows_of(outcomes, "own"), "accuracy")]
-    for ending in (", no label text", ""):
-        whole = WHOLE + ending
-        pairs = [(whole, BASELINE), *((name + ending, whole) for name in RUNS[1:] if name + ending in names)]
-        parts.append(comparison(outcomes, ["own"], pairs, lambda outcome: outcome.accuracy))
+    for whole, *others in GROUPS.values():
+        for ending in (", no label text", ""):
+            if whole + ending in names:
+                without = [name + ending for name in others if name + ending in names]
+                pairs = [(whole + ending, BASELINE), *((name, whole + ending) for name in without)]
+                parts.append(comparison(outcomes, ["own"], pairs, lambda outcome: outcome.accuracy))
     return "\n\n".join(parts) + "\n"
 
 
@@ -93,11 +133,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of their outcomes")
-    parser.add_argument("--steps", type=int, default=120, help="outer steps of each run")
+    parser.add_argument("--steps", type=int, default=120, help="outer steps of each run of the recipe")
     parser.add_argument("--shots", type=int, nargs="+", default=[5])
     parser.add_argument("--episodes", type=int, default=3, help="of each task")
     parser.add_argument("--max-queries", type=int, default=200, help="of each task")
-    parser.add_argument("--only", nargs="+", choices=RUNS, default=RUNS)
+    parser.add_argument("--of", nargs="+", choices=GROUPS, default=[*GROUPS], help="from what parts are left out")
+    parser.add_argument("--only", nargs="+", choices=[name for group in GROUPS.values() for name in group])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -105,8 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     outcomes.mkdir(parents=True, exist_ok=True)
     choice = Choice(shots=tuple(options.shots), episodes=options.episodes, max_queries=options.max_queries)
     episodes = SUITES["own"].build(options.data / "valid", choice)
-    for name in options.only:
-        judge(name, train(name, options.data, options.out, options.steps), episodes, outcomes)
+    for name in options.only or [name for group in options.of for name in GROUPS[group]]:
+        judge(name, made(name, options.data, options.out, options.steps), episodes, outcomes)
     run(FrozenRegression(FrozenFeatures()), episodes, outcomes / "regression.jsonl")
     (options.out / "report.md").write_text(tables(read_folder(outcomes)), encoding="utf-8")
     print((options.out / "report.md").read_text(encoding="utf-8"))
