@@ -10,36 +10,43 @@ def batch_tokens(device: torch.device) -> int:
     return 512 if device.type == "cpu" else 16_384
 
 
-_MOST_PADDING = 0.1
-"""Share of padding beside the texts at which a batch of some size is closed."""
-
-_BUSY = 16
-"""A batch of this part of the tokens that it may have keeps a device about as busy as a full one, and a batch of its
-own costs about as much as so many tokens; see docs/log.md."""
+_A_BATCH_COSTS = 1 / 40
+"""What a batch costs beside its tokens, as a share of the tokens that one may have; see docs/log.md."""
 
 
 def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
-    """Groups row indices by length, so that no batch is wider than needed.
-
-    A batch is closed before its padding grows, once it keeps a device busy or the padding would cost more than a batch.
+    """Groups row indices by length, so that padding and the number of batches together cost least.
 
     Args:
         lengths: Tokens per row.
         max_batch_tokens: Bound on rows times width of a batch; a longer row gets a batch of its own.
 
     Returns:
-        Every index once. The plan depends on ``lengths`` alone, so the same texts always meet the same batches.
+        Every index once, shorter rows first. The plan depends on ``lengths`` alone, so the same texts always meet the
+        same batches.
     """
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    ends = {lengths[index]: place for place, index in enumerate(order, 1)}  # width -> how many rows are no wider
+    begins, costs = [0], [0.0]  # how many rows stand before a group of batches, and what those cost at least
+    groups: list[tuple[int, int, int]] = []
+    for width, end in ends.items():
+        rows = max(1, max_batch_tokens // width)
+        # All rows of a group as wide as its widest; a group's end is where rows grow wider
+        options = [
+            cost + (end - begin) * width - (begin - end) // rows * max_batch_tokens * _A_BATCH_COSTS
+            for begin, cost in zip(begins, costs, strict=True)
+        ]
+        best = min(range(len(options)), key=options.__getitem__)
+        groups.append((best, begins[best], rows))
+        begins.append(end)
+        costs.append(options[best])
     batches: list[list[int]] = []
-    tokens = 0
-    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        width = lengths[index]  # of the batch with it, since rows come shortest first
-        padded = (len(batches[-1]) + 1) * width if batches else 0
-        padding = padded - tokens - width
-        wasteful = max(tokens, padding) >= max_batch_tokens // _BUSY and padding > _MOST_PADDING * (tokens + width)
-        if not batches or padded > max_batch_tokens or wasteful:
-            batches.append([])
-            tokens = 0
-        batches[-1].append(index)
-        tokens += width
-    return batches
+    group = len(groups)
+    while group:
+        before, begin, rows = groups[group - 1]
+        end = begins[group]
+        while end > begin:
+            batches.append(order[max(begin, end - rows) : end])
+            end -= rows
+        group = before
+    return batches[::-1]
