@@ -13,7 +13,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -124,12 +123,11 @@ def _run_all(parser: argparse.ArgumentParser, options: argparse.Namespace, episo
             parser.error(f"{peer} runs in an environment of its own: give --{peer}-python")
     for method in _frozen(wanted):
         run(method, episodes, _file(options.out, method))
-    with ExitStack() as stack:
-        if any(name in wanted for name in _OURS):
-            client = stack.enter_context(handful_server(options.checkpoint))
-            for name in (name for name in _OURS if name in wanted):
-                method = Handful(client, options.label, use_label_text=name == "handful")
-                run(method, episodes, _file(options.out, method))
+    for name in (name for name in _OURS if name in wanted):
+        # A server each, so that none has read the texts before
+        with handful_server(options.checkpoint) as client:
+            method = Handful(client, options.label, use_label_text=name == "handful")
+            run(method, episodes, _file(options.out, method))
     bound = options.setfit_max_pairs
     for peer in (peer for peer in PEERS if peer in wanted):
         bounds = ("--max-pairs", str(bound)) if bound and peer == "setfit" else ()

@@ -45,7 +45,8 @@ def draw(outcomes: Sequence[Outcome], path: Path, measure: str = "accuracy") -> 
         label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     names = [method for method in methods if method in handles]
-    figure.legend([handles[name] for name in names], names, loc="outside lower center", ncols=min(4, len(names)))
+    columns = min(2 * len(suites), len(names))
+    figure.legend([handles[name] for name in names], names, loc="outside lower center", ncols=columns)
     figure.savefig(path, dpi=120)
 
 
