@@ -28,7 +28,7 @@ def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     ends = {lengths[index]: place for place, index in enumerate(order, 1)}  # width -> how many rows are no wider
     begins, costs = [0], [0.0]  # how many rows stand before a group of batches, and what those cost at least
-    groups: list[tuple[int, int, int]] = []
+    groups: list[tuple[int, int]] = []  # where its rows begin, as a place in begins, and most rows of a batch
     for width, end in ends.items():
         rows = max(1, max_batch_tokens // width)
         # All rows of a group as wide as its widest; a group's end is where rows grow wider
@@ -37,14 +37,14 @@ def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int
             for begin, cost in zip(begins, costs, strict=True)
         ]
         best = min(range(len(options)), key=options.__getitem__)
-        groups.append((best, begins[best], rows))
+        groups.append((best, rows))
         begins.append(end)
         costs.append(options[best])
     batches: list[list[int]] = []
     group = len(groups)
     while group:
-        before, begin, rows = groups[group - 1]
-        end = begins[group]
+        before, rows = groups[group - 1]
+        begin, end = begins[before], begins[group]
         while end > begin:
             batches.append(order[max(begin, end - rows) : end])
             end -= rows
