@@ -1,11 +1,8 @@
 """The embedded store: one SQLite file, safe for several processes on one machine."""
 
-import contextlib
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -19,6 +16,7 @@ from model_store.records import (
     TaskRecord,
     Version,
 )
+from model_store.sqlite_connections import SqliteConnections
 from model_store.store import TaskName, VersionName
 
 _SCHEMA_VERSION = 1
@@ -72,13 +70,7 @@ class SqliteStore:
             StoreUnavailable: The file cannot be opened, is no database, or was written by a newer program.
         """
         self.path = path.absolute()
-        self._timeout_s = timeout_s
-        self._local = threading.local()
-        self._impatient: sqlite3.Connection | None = None
-        self._open: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
-        self._closed = False
-        self._log_has_erased_texts = False
+        self._connections = SqliteConnections(self.path, timeout_s=timeout_s)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -98,7 +90,7 @@ class SqliteStore:
         """See ``TaskStore.commit``."""
         version, now = new.version, time.time()
         tenant, task = version.tenant, version.task
-        with self._write() as db:
+        with self._connections.writing() as db:
             self._purge_expired(db, now)
             if idempotent is not None:
                 row = db.execute(
@@ -135,7 +127,7 @@ class SqliteStore:
     @_bounded
     def current_at_once(self, tenant: str, task: str) -> CurrentVersion | None:
         """See ``TellsAtOnce``: a row in memory, as a rule, which no writer keeps from being read."""
-        return self._current(tenant, task, self._impatient_connection())
+        return self._current(tenant, task, self._connections.impatient())
 
     @_bounded
     def currents(self, tasks: Sequence[TaskName]) -> Sequence[CurrentVersion | StoreUnavailable | None]:
@@ -203,12 +195,12 @@ class SqliteStore:
     @_bounded
     def delete(self, tenant: str, task: str) -> bool:
         """See ``TaskStore.delete``."""
-        with self._write() as db:
+        with self._connections.writing() as db:
             self._purge_expired(db, time.time())
             db.execute("DELETE FROM versions WHERE tenant = ? AND task = ?", (tenant, task))
             db.execute("DELETE FROM idempotency WHERE tenant = ? AND task = ?", (tenant, task))
             found = db.execute("DELETE FROM tasks WHERE tenant = ? AND task = ?", (tenant, task)).rowcount > 0
-            self._log_has_erased_texts |= found
+            self._connections.log_has_erased_texts |= found
         return found
 
     @_bounded
@@ -224,7 +216,7 @@ class SqliteStore:
     @_bounded
     def add_key(self, key: ApiKeyRecord) -> None:
         """See ``TaskStore.add_key``."""
-        with self._write() as db:
+        with self._connections.writing() as db:
             db.execute(
                 "INSERT INTO api_keys VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (key.digest, key.tenant, key.hint, key.created_at),
@@ -238,7 +230,7 @@ class SqliteStore:
     @_bounded
     def tenant_of_key_at_once(self, digest: str) -> str | None:
         """See ``TellsAtOnce``."""
-        return self._tenant_of_key(digest, self._impatient_connection())
+        return self._tenant_of_key(digest, self._connections.impatient())
 
     @_bounded
     def keys(self) -> Sequence[ApiKeyRecord]:
@@ -254,13 +246,13 @@ class SqliteStore:
     @_bounded
     def remove_key(self, digest: str) -> bool:
         """See ``TaskStore.remove_key``."""
-        with self._write() as db:
+        with self._connections.writing() as db:
             return db.execute("DELETE FROM api_keys WHERE digest = ?", (digest,)).rowcount > 0
 
     @_bounded
     def purge_expired(self) -> None:
         """See ``TaskStore.purge_expired``."""
-        with self._write() as db:
+        with self._connections.writing() as db:
             self._purge_expired(db, time.time())
 
     @_bounded
@@ -274,86 +266,15 @@ class SqliteStore:
 
     def close(self) -> None:
         """See ``TaskStore.close``."""
-        with self._lock:
-            self._closed = True
-            for connection in self._open:
-                connection.close()
-            self._open.clear()
+        self._connections.close()
 
-    # ---- connections -------------------------------------------------------------------------------------------
-
-    def _connection(self) -> sqlite3.Connection:
-        """This thread's own connection: SQLite's readers do not wait for its writer then."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(
-                self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
-            )
-            self._enter_wal_mode(connection)
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA secure_delete = ON")  # an erased text leaves no bytes behind
-            self._keep(connection)
-            self._local.connection = connection
-        return connection
-
-    def _impatient_connection(self) -> sqlite3.Connection:
-        """One that waits for no writer; of the one thread that asks what can be told at once."""
-        if self._impatient is None:
-            connection = sqlite3.connect(
-                f"{self.path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
-            )
-            self._keep(connection)
-            self._impatient = connection
-        return self._impatient
-
-    def _keep(self, connection: sqlite3.Connection) -> None:
-        """Remembers to close it."""
-        with self._lock:
-            if self._closed:
-                connection.close()
-                raise StoreUnavailable(f"SQLite at {self.path}: the store is closed")
-            self._open.append(connection)
-
-    def _enter_wal_mode(self, connection: sqlite3.Connection) -> None:
-        """Waits for others who are just doing the same: SQLite itself does not, whatever its timeout."""
-        deadline = time.monotonic() + self._timeout_s
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-            time.sleep(0.01)
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        db = self._connection()
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield db
-        except BaseException:
-            if db.in_transaction:  # a full disk has rolled back already
-                db.execute("ROLLBACK")
-            raise
-        db.execute("COMMIT")
-        if self._log_has_erased_texts:
-            self._clean_log(db)
-
-    def _clean_log(self, db: sqlite3.Connection) -> None:
-        """Writes the log back and empties it, so that it forgets what was erased; the next write tries again if a
-        reader is in the way. What was committed stays committed whatever comes of it."""
-        db.execute("PRAGMA busy_timeout = 0")
-        with contextlib.suppress(sqlite3.Error):
-            (busy, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            self._log_has_erased_texts = bool(busy)
-        db.execute(f"PRAGMA busy_timeout = {round(self._timeout_s * 1000)}")
+    # ---- queries -----------------------------------------------------------------------------------------------
 
     def _one(self, query: str, connection: sqlite3.Connection | None = None, **parameters: object) -> Any:
-        return (connection or self._connection()).execute(query, {"now": time.time(), **parameters}).fetchone()
+        return (connection or self._connections.own()).execute(query, {"now": time.time(), **parameters}).fetchone()
 
     def _all(self, query: str, **parameters: object) -> list[Any]:
-        return self._connection().execute(query, {"now": time.time(), **parameters}).fetchall()
+        return self._connections.own().execute(query, {"now": time.time(), **parameters}).fetchall()
 
     def _own_damage(
         self, read: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
@@ -393,12 +314,12 @@ class SqliteStore:
         for tenant, task in db.execute("SELECT tenant, task FROM tasks WHERE expires_at <= ?", (now,)).fetchall():
             db.execute("DELETE FROM versions WHERE tenant = ? AND task = ?", (tenant, task))
             db.execute("DELETE FROM tasks WHERE tenant = ? AND task = ?", (tenant, task))
-            self._log_has_erased_texts = True
+            self._connections.log_has_erased_texts = True
         db.execute("DELETE FROM idempotency WHERE expires_at <= ?", (now,))
 
     @_bounded
     def _create_schema(self) -> None:
-        with self._write() as db:
+        with self._connections.writing() as db:
             (found,) = db.execute("PRAGMA user_version").fetchone()
             if found > _SCHEMA_VERSION:
                 raise StoreUnavailable(f"{self.path} was written by a newer version of this program")

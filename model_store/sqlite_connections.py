@@ -1,0 +1,112 @@
+"""Connections to one SQLite file, and what every write to it goes through."""
+
+import contextlib
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from model_store.errors import StoreUnavailable
+
+
+class SqliteConnections:
+    """One connection for each thread, and one that waits for nobody.
+
+    Attributes:
+        log_has_erased_texts: Whether what was erased may still stand in the write-ahead log; the next write that is
+            committed empties it.
+    """
+
+    def __init__(self, path: Path, *, timeout_s: float) -> None:
+        """Opens nothing yet.
+
+        Args:
+            path: The database file.
+            timeout_s: How long to wait for another process's write.
+        """
+        self.log_has_erased_texts = False
+        self._path = path
+        self._timeout_s = timeout_s
+        self._local = threading.local()
+        self._impatient: sqlite3.Connection | None = None
+        self._open: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def own(self) -> sqlite3.Connection:
+        """This thread's own connection: SQLite's readers do not wait for its writer then."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
+            )
+            self._enter_wal_mode(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")  # an erased text leaves no bytes behind
+            self._keep(connection)
+            self._local.connection = connection
+        return connection
+
+    def impatient(self) -> sqlite3.Connection:
+        """One that waits for no writer; of the one thread that asks what can be told at once."""
+        if self._impatient is None:
+            connection = sqlite3.connect(
+                f"{self._path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
+            )
+            self._keep(connection)
+            self._impatient = connection
+        return self._impatient
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction, on disk when it is left; rolled back where an error leaves it."""
+        db = self.own()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+        except BaseException:
+            if db.in_transaction:  # a full disk has rolled back already
+                db.execute("ROLLBACK")
+            raise
+        db.execute("COMMIT")
+        if self.log_has_erased_texts:
+            self._clean_log(db)
+
+    def close(self) -> None:
+        """Closes those of all threads; none can be opened any more."""
+        with self._lock:
+            self._closed = True
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+
+    def _keep(self, connection: sqlite3.Connection) -> None:
+        """Remembers to close it."""
+        with self._lock:
+            if self._closed:
+                connection.close()
+                raise StoreUnavailable(f"SQLite at {self._path}: the store is closed")
+            self._open.append(connection)
+
+    def _enter_wal_mode(self, connection: sqlite3.Connection) -> None:
+        """Waits for others who are just doing the same: SQLite itself does not, whatever its timeout."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
+
+    def _clean_log(self, db: sqlite3.Connection) -> None:
+        """Writes the log back and empties it, so that it forgets what was erased; the next write tries again if a
+        reader is in the way. What was committed stays committed whatever comes of it."""
+        db.execute("PRAGMA busy_timeout = 0")
+        with contextlib.suppress(sqlite3.Error):
+            (busy, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self.log_has_erased_texts = bool(busy)
+        db.execute(f"PRAGMA busy_timeout = {round(self._timeout_s * 1000)}")
