@@ -163,6 +163,8 @@ def _summary(rows: Sequence[Row], methods: Sequence[str], measure: str) -> list[
     for other, value in MEASURES.items():
         if other != measure:
             lines.append(line(other, lambda method, value=value: _mean(of(method), value)))  # type: ignore[misc]
+    if any(outcome.ece is not None for method in methods for found in of(method) for outcome in found):
+        lines.append(line("expected calibration error", lambda method: _calibration(of(method))))
     lines += [
         line("adapt, ms (median)", lambda method: median_ms(method, lambda outcome: outcome.adapt_s)),
         line("predict, ms per query", lambda method: median_ms(method, lambda o: o.predict_s / o.n_queries)),
@@ -171,6 +173,11 @@ def _summary(rows: Sequence[Row], methods: Sequence[str], measure: str) -> list[
         ours = of(OURS)
         lines.append(line(f"adapt, times {OURS}'s", lambda method: f"{slower(of(method), ours):.3g}"))
     return lines
+
+
+def _calibration(found: Sequence[Sequence[Outcome]]) -> str:
+    errors = [[outcome.ece for outcome in outcomes if outcome.ece is not None] for outcomes in found]
+    return f"{100 * fmean(map(fmean, errors)):.1f}" if all(errors) else "-"
 
 
 def slower(theirs: Sequence[Sequence[Outcome]], ours: Sequence[Sequence[Outcome]]) -> float:

@@ -14,6 +14,8 @@ from typing import Protocol
 
 from benchmarks.episodes import Episode
 
+_CALIBRATION_BINS = 15
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -23,11 +25,13 @@ class Answer:
         predicted: A label for each query.
         adapt_s: Seconds from the support set's texts to something that can answer.
         predict_s: Seconds for all queries.
+        confidences: Probability that the method gives each label; None where it gives none.
     """
 
     predicted: Sequence[str]
     adapt_s: float
     predict_s: float
+    confidences: Sequence[float] | None = None
 
 
 class Mismatch(Exception):
@@ -77,6 +81,7 @@ class Outcome:
         mcc: Matthews' correlation coefficient, for many classes.
         adapt_s: See ``Answer``.
         predict_s: See ``Answer``.
+        ece: Expected calibration error; None where the method tells no probabilities.
     """
 
     method: str
@@ -96,6 +101,7 @@ class Outcome:
     mcc: float
     adapt_s: float
     predict_s: float
+    ece: float | None = None
 
     @property
     def key(self) -> str:
@@ -175,7 +181,22 @@ def judged(method: Method, episode: Episode, answer: Answer) -> Outcome:
         mcc=matthews(pairs),
         adapt_s=answer.adapt_s,
         predict_s=answer.predict_s,
+        ece=None if answer.confidences is None else calibration_error(answer.confidences, pairs),
     )
+
+
+def calibration_error(confidences: Sequence[float], pairs: Sequence[tuple[str, str]]) -> float:
+    """How far confidence is from accuracy: as ``metalearn.metrics.expected_calibration_error``.
+
+    Args:
+        confidences: Probability of each label that is given.
+        pairs: The label given and the right one, of each query.
+    """
+    gaps: dict[int, float] = {}
+    for confidence, (given, right) in zip(confidences, pairs, strict=True):
+        place = max(1, math.ceil(confidence * _CALIBRATION_BINS))
+        gaps[place] = gaps.get(place, 0.0) + (given == right) - confidence
+    return sum(map(abs, gaps.values())) / len(pairs)
 
 
 def macro_f1(pairs: Sequence[tuple[str, str]], labels: Sequence[str]) -> float:

@@ -83,8 +83,10 @@ class FrozenRegression:
         adapt_s = time.perf_counter() - began
         queries, encode_s = self._features.of_queries(episode.queries)
         began = time.perf_counter()
-        predicted = [str(label) for label in regression.predict(queries.numpy())]
-        return Answer(predicted, adapt_s, encode_s + time.perf_counter() - began)
+        probabilities = regression.predict_proba(queries.numpy())
+        predicted = [str(regression.classes_[i]) for i in probabilities.argmax(axis=1)]
+        predict_s = encode_s + time.perf_counter() - began
+        return Answer(predicted, adapt_s, predict_s, probabilities.max(axis=1).tolist())
 
 
 class FrozenLearner:
@@ -150,11 +152,13 @@ class Handful:
         adapt_s = time.perf_counter() - began
         began = time.perf_counter()
         predicted: list[str] = []
+        confidences: list[float] = []
         for start in range(0, len(episode.queries), _QUERIES_PER_REQUEST):
             queries = [_text(row) for row in episode.queries[start : start + _QUERIES_PER_REQUEST]]
             answer = self._client.predict(_TASK, queries, top_k=1)
             predicted += [prediction.label or "" for prediction in answer.predictions]
-        return Answer(predicted, adapt_s, time.perf_counter() - began)
+            confidences += [prediction.confidence for prediction in answer.predictions]
+        return Answer(predicted, adapt_s, time.perf_counter() - began, confidences)
 
 
 @contextmanager

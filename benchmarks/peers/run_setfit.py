@@ -68,8 +68,9 @@ class SetFit:
             trainer.train()
             adapt_s = time.perf_counter() - began
         began = time.perf_counter()
-        predicted = [str(label) for label in model.predict([joined(row) for row in episode.queries])]
-        return Answer(predicted, adapt_s, time.perf_counter() - began)
+        probabilities = model.predict_proba([joined(row) for row in episode.queries], as_numpy=True)
+        predicted = [labels[i] for i in probabilities.argmax(axis=1)]
+        return Answer(predicted, adapt_s, time.perf_counter() - began, probabilities.max(axis=1).tolist())
 
 
 def pairs_of_epoch(labels: list[str]) -> int:
