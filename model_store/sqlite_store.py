@@ -17,30 +17,9 @@ from model_store.records import (
     Version,
 )
 from model_store.sqlite_connections import SqliteConnections
+from model_store.sqlite_schema import make_tables
 from model_store.store import TaskName, VersionName
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE tasks (
-    tenant TEXT NOT NULL, task TEXT NOT NULL, version INTEGER NOT NULL, adapter_id TEXT NOT NULL,
-    created_at REAL NOT NULL, expires_at REAL,
-    PRIMARY KEY (tenant, task)
-) WITHOUT ROWID;
-CREATE INDEX tasks_by_expiry ON tasks (expires_at) WHERE expires_at IS NOT NULL;
-CREATE TABLE versions (
-    tenant TEXT NOT NULL, task TEXT NOT NULL, version INTEGER NOT NULL,
-    record BLOB NOT NULL, adapter BLOB NOT NULL, support BLOB,
-    PRIMARY KEY (tenant, task, version)
-);
-CREATE TABLE idempotency (
-    tenant TEXT NOT NULL, key TEXT NOT NULL, task TEXT NOT NULL, answer BLOB NOT NULL, expires_at REAL NOT NULL,
-    PRIMARY KEY (tenant, key)
-) WITHOUT ROWID;
-CREATE INDEX idempotency_by_expiry ON idempotency (expires_at);
-CREATE TABLE api_keys (
-    digest TEXT PRIMARY KEY, tenant TEXT NOT NULL, hint TEXT NOT NULL, created_at REAL NOT NULL
-) WITHOUT ROWID;
-"""
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 _ALIVE = "(t.expires_at IS NULL OR t.expires_at > :now)"
@@ -75,7 +54,7 @@ class SqliteStore:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnavailable(f"cannot make the folder of {self.path}: {error}") from error
-        self._create_schema()
+        self._prepare()
 
     @_bounded
     def commit(
@@ -268,6 +247,10 @@ class SqliteStore:
         """See ``TaskStore.close``."""
         self._connections.close()
 
+    @_bounded
+    def _prepare(self) -> None:
+        make_tables(self._connections, self.path)
+
     # ---- queries -----------------------------------------------------------------------------------------------
 
     def _one(self, query: str, connection: sqlite3.Connection | None = None, **parameters: object) -> Any:
@@ -316,14 +299,3 @@ class SqliteStore:
             db.execute("DELETE FROM tasks WHERE tenant = ? AND task = ?", (tenant, task))
             self._connections.log_has_erased_texts = True
         db.execute("DELETE FROM idempotency WHERE expires_at <= ?", (now,))
-
-    @_bounded
-    def _create_schema(self) -> None:
-        with self._connections.writing() as db:
-            (found,) = db.execute("PRAGMA user_version").fetchone()
-            if found > _SCHEMA_VERSION:
-                raise StoreUnavailable(f"{self.path} was written by a newer version of this program")
-            if found == 0:
-                for statement in _SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")

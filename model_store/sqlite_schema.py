@@ -1,0 +1,45 @@
+"""Tables of the SQLite store."""
+
+from pathlib import Path
+
+from model_store.errors import StoreUnavailable
+from model_store.sqlite_connections import SqliteConnections
+
+_VERSION = 1
+_TABLES = """
+CREATE TABLE tasks (
+    tenant TEXT NOT NULL, task TEXT NOT NULL, version INTEGER NOT NULL, adapter_id TEXT NOT NULL,
+    created_at REAL NOT NULL, expires_at REAL,
+    PRIMARY KEY (tenant, task)
+) WITHOUT ROWID;
+CREATE INDEX tasks_by_expiry ON tasks (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE versions (
+    tenant TEXT NOT NULL, task TEXT NOT NULL, version INTEGER NOT NULL,
+    record BLOB NOT NULL, adapter BLOB NOT NULL, support BLOB,
+    PRIMARY KEY (tenant, task, version)
+);
+CREATE TABLE idempotency (
+    tenant TEXT NOT NULL, key TEXT NOT NULL, task TEXT NOT NULL, answer BLOB NOT NULL, expires_at REAL NOT NULL,
+    PRIMARY KEY (tenant, key)
+) WITHOUT ROWID;
+CREATE INDEX idempotency_by_expiry ON idempotency (expires_at);
+CREATE TABLE api_keys (
+    digest TEXT PRIMARY KEY, tenant TEXT NOT NULL, hint TEXT NOT NULL, created_at REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+def make_tables(connections: SqliteConnections, path: Path) -> None:
+    """Makes them where the file is new.
+
+    Raises:
+        StoreUnavailable: The file was written by a newer program.
+    """
+    with connections.writing() as db:
+        (found,) = db.execute("PRAGMA user_version").fetchone()
+        if found > _VERSION:
+            raise StoreUnavailable(f"{path} was written by a newer version of this program")
+        if found == 0:
+            for statement in _TABLES.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {_VERSION}")
