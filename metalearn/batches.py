@@ -10,8 +10,9 @@ def batch_tokens(device: torch.device) -> int:
     return 512 if device.type == "cpu" else 16_384
 
 
-_A_BATCH_COSTS = 1 / 40
-"""What a batch costs beside its tokens, as a share of the tokens that one may have; see docs/log.md."""
+def batch_cost(max_batch_tokens: int) -> float:
+    """What a batch costs beside its tokens, in tokens; chosen in docs/log.md."""
+    return max_batch_tokens / 40
 
 
 def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
@@ -28,12 +29,13 @@ def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     ends = {lengths[index]: place for place, index in enumerate(order, 1)}  # width -> how many rows are no wider
     begins, costs = [0], [0.0]  # how many rows stand before a group of batches, and what those cost at least
+    of_batch = batch_cost(max_batch_tokens)
     groups: list[tuple[int, int]] = []  # where its rows begin, as a place in begins, and most rows of a batch
     for width, end in ends.items():
         rows = max(1, max_batch_tokens // width)
         # All rows of a group as wide as its widest; a group's end is where rows grow wider
         options = [
-            cost + (end - begin) * width - (begin - end) // rows * max_batch_tokens * _A_BATCH_COSTS
+            cost + (end - begin) * width - (begin - end) // rows * of_batch
             for begin, cost in zip(begins, costs, strict=True)
         ]
         best = min(range(len(options)), key=options.__getitem__)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metalearn.adaptation import SupportPlan, prepared_support, support_accuracy
 from metalearn.batches import plan_batches
+from metalearn.body import HiddenTexts, TextBody
 from metalearn.encoder import TokenizedText
 from metalearn.errors import InvalidSupportSet
 from metalearn.fast_weights import rounded_head
@@ -17,8 +18,8 @@ from metalearn.hidden_batch import HiddenBatch
 from metalearn.inner_loop import finished
 from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint
-from service.engine.feature_cache import FeatureCache
 from service.engine.models import LoadedModel
+from service.engine.support_batches import SupportBatches
 from service.engine.threads import shared_if_worth_it
 from service.errors import FieldError, body_pointer, invalid_content
 
@@ -118,10 +119,9 @@ def adapt_slices(
     options: AdaptOptions,
     *,
     tenant: str,
-    cache: FeatureCache,
-    max_batch_tokens: int,
+    batches: SupportBatches,
 ) -> Generator[int, None, Adaptation]:
-    """Encodes batch by batch what the cache does not have, then takes step by step.
+    """Encodes batch by batch what is not known yet, then takes step by step.
 
     Args:
         loaded: The model that adapts.
@@ -131,38 +131,21 @@ def adapt_slices(
         texts: As the plan lists them.
         options: How to adapt.
         tenant: Whose texts these are.
-        cache: Features of texts that were encoded before.
-        max_batch_tokens: Bound on rows times width of a padded batch.
+        batches: Encodes them, together with those of others who adapt.
 
     Yields:
-        After each slice, how many tokens it encoded.
+        After each slice, how many tokens were encoded.
 
     Raises:
         AdaptationDiverged: The inner loop left the finite numbers.
     """
     model, slow, device = loaded.model, loaded.slow_weights, checkpoint.encoder.device
-    encode_s = inner_s = 0.0
-    # Below the head it is states of every token that a task goes on from: too many to be kept
-    known = [None] * len(texts) if loaded.is_deep else cache.get(tenant, texts)
-    new = [i for i, features in enumerate(known) if features is None]
-    # The batches depend on this support set alone, so that the same request gives the same bits; if it was met in parts
-    # before, its features differ from those in the last bits
-    batches = [[new[i] for i in rows] for rows in plan_batches([len(texts[i].ids) for i in new], max_batch_tokens)]
-    begun = []
-    for rows in batches:
-        began = time.perf_counter()
-        begun.append(loaded.body.begin([texts[i] for i in rows]))
-        _wait_for(device)
-        if not loaded.is_deep:
-            cache.put(tenant, [texts[i] for i in rows], begun[-1].hidden[:, 0])
-        encode_s += time.perf_counter() - began
-        yield sum(len(texts[i].ids) for i in rows)
+    # Below the head it is states of every token that a task goes on from: too many to be kept, and not to be shared
+    if loaded.is_deep:
+        inputs, encode_s = yield from _own_hidden(loaded.body, texts, batches.max_batch_tokens)
+    else:
+        inputs, encode_s = yield from _shared_features(batches, tenant, texts)
     began = time.perf_counter()
-    kept = {i: features for i, features in enumerate(known) if features is not None}
-    if kept:
-        batches.append(list(kept))
-        begun.append(HiddenBatch(torch.stack(list(kept.values())).unsqueeze(1), None))
-    inputs = loaded.body.joined(batches, begun)
     prepared = prepared_support(plan, inputs)
     dim = model.body.dim
     # Of one product: of all tokens with a layer, or of all texts with a head
@@ -170,7 +153,7 @@ def adapt_slices(
     with shared_if_worth_it(products):
         start = model.start(slow, prepared)
     _wait_for(device)
-    inner_s += time.perf_counter() - began
+    inner_s = time.perf_counter() - began
     yield 0
     steps = checkpoint.manifest.hyperparameters.steps if options.steps is None else options.steps
     states = model.adapt(slow, prepared, start, steps=steps, learning_rate=options.learning_rate, seed=options.seed)
@@ -204,6 +187,35 @@ def adapt_slices(
         encode_s=encode_s,
         inner_s=inner_s + time.perf_counter() - began,
     )
+
+
+def _shared_features(
+    batches: SupportBatches, tenant: str, texts: Sequence[TokenizedText]
+) -> Generator[int, None, tuple[HiddenTexts, float]]:
+    """Features of texts, each as if it were a text's only token, and the seconds that they took."""
+    waiting = batches.add(tenant, texts)
+    try:
+        while not waiting.encoded:
+            batches.encode_next(waiting)
+            yield waiting.new_tokens()
+    finally:
+        batches.drop(waiting)
+    features = HiddenBatch(waiting.features().unsqueeze(1), None)
+    return HiddenTexts((features,), torch.arange(len(texts), device=features.hidden.device)), waiting.encode_s
+
+
+def _own_hidden(
+    body: TextBody, texts: Sequence[TokenizedText], max_batch_tokens: int
+) -> Generator[int, None, tuple[HiddenTexts, float]]:
+    """Texts after the frozen layers, and the seconds that they took."""
+    plan, begun, encode_s = plan_batches([len(text.ids) for text in texts], max_batch_tokens), [], 0.0
+    for rows in plan:
+        began = time.perf_counter()
+        begun.append(body.begin([texts[i] for i in rows]))
+        _wait_for(body.encoder.device)
+        encode_s += time.perf_counter() - began
+        yield sum(len(texts[i].ids) for i in rows)
+    return body.joined(plan, begun), encode_s
 
 
 def _wait_for(device: torch.device) -> None:

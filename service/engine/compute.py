@@ -166,6 +166,7 @@ class ComputeThread:
         while time.perf_counter() < until:
             if work.cancelled:
                 self._remove(work)
+                work.slices.close()
                 return
             if work.start():
                 self._metrics.queue_wait.observe(work.queue_s)

@@ -16,6 +16,7 @@ from service.engine.adaptation import Adaptation, AdaptOptions, adapt_slices, re
 from service.engine.compute import ComputeThread
 from service.engine.feature_cache import FeatureCache
 from service.engine.models import LoadedModel, Models
+from service.engine.support_batches import SupportBatches
 from service.engine.work import PredictWork, SlicedWork
 from service.errors import FieldError, body_pointer, invalid_content
 from service.metrics import Metrics
@@ -55,15 +56,16 @@ class Engine:
         self.models = Models(checkpoint)
         self._metrics = metrics
         self._settings = settings
-        self._max_batch_tokens = settings.max_batch_tokens or batch_tokens(checkpoint.encoder.device)
+        max_batch_tokens = settings.max_batch_tokens or batch_tokens(checkpoint.encoder.device)
         # Tokenizing a large request takes a while: never on the event loop, nor on the device's thread
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="handful-tokenize")
-        self._features = FeatureCache(metrics, max_bytes=settings.feature_cache_max_bytes)
+        features = FeatureCache(metrics, max_bytes=settings.feature_cache_max_bytes)
+        self._support_batches = SupportBatches(checkpoint.encoder, features, max_batch_tokens=max_batch_tokens)
         self._compute = ComputeThread(
             self.models,
             metrics,
             max_queue_tokens=settings.max_queue_tokens,
-            max_batch_tokens=self._max_batch_tokens,
+            max_batch_tokens=max_batch_tokens,
         )
 
     @property
@@ -101,8 +103,7 @@ class Engine:
                 texts,
                 options,
                 tenant=tenant,
-                cache=self._features,
-                max_batch_tokens=self._max_batch_tokens,
+                batches=self._support_batches,
             ),
         )
         self._compute.submit(work)
