@@ -15,6 +15,9 @@ _CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SEPARATORS = re.compile(r"[\W_]+")
 _OPAQUE = re.compile(r"[a-z]{0,2}\d*|(?:class|label|cat|category|type|group|intent|topic|tag|cluster|item|lbl)\d+")
 
+_FEWEST_TO_JUDGE_BY = 4
+"""Examples without which names are believed."""
+
 
 def label_words(label: str) -> str | None:
     """The words that a label is made of, or None where it carries none.
@@ -82,7 +85,8 @@ def names_mislead(
 ) -> Bool[Tensor, ""]:
     """Whether the texts of labels tell the examples apart worse than chance, as where two names were swapped.
 
-    An example is told by the label that it is most similar to, beside how similar all examples are to that label.
+    An example is told by the label that it is most similar to, beside how similar all examples are to that label. Few
+    examples are told wrong by chance, right as their names are: fewer than four accuse nobody; see docs/log.md.
 
     Args:
         examples: Features of the examples.
@@ -93,8 +97,8 @@ def names_mislead(
     similarity = examples @ labels.T
     nearest = classes_of_labels[(similarity - similarity.mean(dim=0)).argmax(dim=1)]
     told = torch.isin(classes, classes_of_labels)
-    # Counted, not divided: without an example there is no chance to be worse than
-    return ((nearest == classes) & told).sum() * classes_of_labels.shape[0] < told.sum()
+    right, asked = ((nearest == classes) & told).sum(), told.sum()
+    return (right * classes_of_labels.shape[0] < asked) & (asked >= _FEWEST_TO_JUDGE_BY)
 
 
 def among_examples(

@@ -22,7 +22,7 @@ from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.stock_share import StockShare
 from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, SlowWeights
 from metalearn.update_rules import minibatch_rows
-from metalearn.within_class import TaskView, WithinClass
+from metalearn.within_class import Narrowing, TaskView, WithinClass
 
 _BODY, _FAST, _LEARNER, _PRIOR, _CALIBRATION = "body.", "fast.", "learner.", "prior.", "calibration."
 
@@ -100,12 +100,12 @@ class MetaModel:
             raise UnsupportedObjective(f"the learner {self.learner.name} does {does}; not {support.objective}")
         deep = self.placement.start(_part(slow, _BODY), _part(slow, _FAST))
         features = self.features(slow, deep, support.inputs)
-        view = self._view(support, features)
-        if view is not None:
-            features = view.of(features)
         weighted = self._believed(self._weighted(slow, support), features)
         if not deep:  # below the head, every step reads the texts anew
             features = self._among_examples(support, features)
+        view = self._view(weighted, features)
+        if view is not None:
+            features = view.of(features)
         encoded = weighted.encoded(features, view)
         return {**deep, **self.learner.start(_part(slow, _LEARNER), encoded)}, encoded
 
@@ -271,12 +271,14 @@ class MetaModel:
         if support.objective != "classification" or not (self.stock_share or self.within_class):
             return None
         n_examples = support.targets.shape[0] - support.label_texts
-        known, classes = features.detach()[:n_examples], support.targets[:n_examples]
-        narrowings = self.within_class.narrowings(known, classes, support.n_classes) if self.within_class else ()
+        known, classes, n_classes = features.detach(), support.targets, support.n_classes
+        narrowings: tuple[Narrowing, ...] = ()
+        if self.within_class:
+            narrowings = self.within_class.narrowings(known[:n_examples], classes[:n_examples], n_classes)
         if self.stock_share is None:
             return TaskView(narrowings)
-        narrowed = TaskView(narrowings).of(known)
-        return TaskView(narrowings, self.stock_share.column_scales(narrowed, classes, support.n_classes))
+        narrowed, weights = TaskView(narrowings).of(known), support.weights.detach()
+        return TaskView(narrowings, self.stock_share.column_scales(narrowed, classes, weights, n_classes))
 
     def _joined(self, support: PreparedSet, query: PreparedSet) -> PreparedSet:
         return replace(

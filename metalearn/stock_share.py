@@ -1,9 +1,10 @@
 """How much a task goes by the encoder as it came, by what was meta-trained, by similarity: its support set says."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -30,54 +31,62 @@ class StockShare:
     similarities: int = 0
 
     def column_scales(
-        self, features: Float[Tensor, "examples dim"], classes: Int[Tensor, " examples"], n_classes: int
+        self,
+        features: Float[Tensor, "texts dim"],
+        classes: Int[Tensor, " texts"],
+        weights: Float[Tensor, " texts"],
+        n_classes: int,
     ) -> Float[Tensor, " dim"]:
         """What to multiply columns of features with, so that stock ones have the task's share.
 
         Those of similarity count nothing where they are far worse than the others, as for mentions in a sentence.
 
         Args:
-            features: Of the examples: the stock half, the trained half, then similarities.
-            classes: Of the examples.
-            n_classes: How many there are.
+            features: Of examples and texts of labels: the stock half, the trained half, then similarities.
+            classes: Theirs.
+            weights: What each counts in its class's mean; one that counts nothing is not asked either.
+            n_classes: How many classes there are.
         """
         halves, similarity = features.tensor_split([features.shape[1] - self.similarities], dim=1)
         stock, trained = halves.chunk(2, dim=1)
-        share = self.usual + self.lean * _deviations(stock, trained, classes, n_classes)
+        rows = _Rows(classes, one_hot(classes, n_classes) * weights.to(features.dtype).unsqueeze(1))
+        share = self.usual + self.lean * _deviations(stock, trained, rows)
         share = share.clamp(_LEAST, _MOST)
         scales = torch.stack([share / self.usual, (1 - share) / (1 - self.usual)]).sqrt().to(features.dtype)
         scales = scales.repeat_interleave(stock.shape[1])
         if not self.similarities:
             return scales
-        faith = (1 + _FAITH * _deviations(similarity, halves, classes, n_classes)).clamp(0, _MOST_FAITH)
+        faith = (1 + _FAITH * _deviations(similarity, halves, rows)).clamp(0, _MOST_FAITH)
         return torch.cat([scales, faith.to(features.dtype).expand(self.similarities)])
 
 
-def _deviations(
-    one: Float[Tensor, "examples _"],
-    other: Float[Tensor, "examples _"],
-    classes: Int[Tensor, " examples"],
-    n_classes: int,
-) -> Float[Tensor, ""]:
-    """By how many standard deviations one set of columns tells more examples right than the other, each left out."""
-    right, other_right = (_right_without_itself(columns, classes, n_classes) for columns in (one, other))
+class _Rows(NamedTuple):
+    """Of which class each row is, and what it counts there: of all other classes 0."""
+
+    classes: Int[Tensor, " texts"]
+    members: Float[Tensor, "texts classes"]
+
+
+def _deviations(one: Float[Tensor, "texts _"], other: Float[Tensor, "texts _"], rows: _Rows) -> Float[Tensor, ""]:
+    """By how many standard deviations one set of columns tells more texts right than the other, each left out."""
+    right, other_right = (_right_without_itself(columns, rows) for columns in (one, other))
     alone, other_alone = (right & ~other_right).sum(), (other_right & ~right).sum()
     # Were both as good, each of these would be a fair coin's toss (McNemar 1947)
     return (alone - other_alone) / (alone + other_alone).clamp_min(1).sqrt()
 
 
-def _right_without_itself(
-    features: Float[Tensor, "examples dim"], classes: Int[Tensor, " examples"], n_classes: int
-) -> Tensor:
-    """Which examples are nearest to the mean of their own class's others; False where there are no others."""
-    members = one_hot(classes, n_classes).to(features.dtype)
-    sums, counts = members.T @ features, members.sum(dim=0)
-    means = sums / counts.clamp_min(1).unsqueeze(1)
+def _right_without_itself(features: Float[Tensor, "texts dim"], rows: _Rows) -> Bool[Tensor, " texts"]:
+    """Which texts are nearest to the mean of their own class's others; False where there are no others."""
+    classes, members = rows
+    weights, counted = members.sum(dim=1, keepdim=True), (members > 0).sum(dim=0)
+    sums, totals = members.T @ features, members.sum(dim=0)
+    means = sums / torch.where(counted > 0, totals, 1.0).unsqueeze(1)
     # Half the squared distance to a mean, less what is the same for all classes
     nearness = features @ means.T - means.square().sum(dim=1) / 2
-    nearness = torch.where(counts > 0, nearness, -torch.inf)
-    others = (counts[classes] - 1).unsqueeze(1)
-    own = (sums[classes] - features) / others.clamp_min(1)
+    nearness = torch.where(counted > 0, nearness, -torch.inf)
+    has_others = counted[classes] > 1
+    others = torch.where(has_others, totals[classes] - weights.squeeze(1), 1.0).unsqueeze(1)
+    own = (sums[classes] - weights * features) / others
     nearness_to_own = (features * own).sum(dim=1) - own.square().sum(dim=1) / 2
-    rivals = torch.where(members.bool(), -torch.inf, nearness).amax(dim=1)
-    return (nearness_to_own > rivals) & (others.squeeze(1) > 0)
+    rivals = torch.where(one_hot(classes, members.shape[1]).bool(), -torch.inf, nearness).amax(dim=1)
+    return (nearness_to_own > rivals) & has_others & (weights.squeeze(1) > 0)

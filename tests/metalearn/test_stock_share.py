@@ -21,17 +21,26 @@ WIDTH = 3
 LINEAR = [name for name in sorted(LEARNERS) if make_learner(name).linear_head]
 
 
-def right_by_hand(features: Tensor, classes: list[int]) -> list[bool]:
-    """Each example in turn among the means of the classes without it."""
+def right_by_hand(features: Tensor, classes: list[int], weights: list[float] | None = None) -> list[bool]:
+    """Each row in turn among the weighted means of the classes without it; rows that count nothing are not there."""
+    weights = weights or [1.0] * len(classes)
     right = []
     for i, own in enumerate(classes):
         distances = {}
         for c in {*classes}:
-            others = [j for j, each in enumerate(classes) if each == c and j != i]
+            others = [j for j, each in enumerate(classes) if each == c and j != i and weights[j] > 0]
             if others:
-                distances[c] = float((features[i] - features[others].mean(dim=0)).square().sum())
-        right.append(own in distances and all(distances[own] < distances[c] for c in distances if c != own))
+                counts = torch.tensor([weights[j] for j in others], dtype=features.dtype)
+                mean = counts @ features[others] / counts.sum()
+                distances[c] = float((features[i] - mean).square().sum())
+        nearest = own in distances and all(distances[own] < distances[c] for c in distances if c != own)
+        right.append(nearest and weights[i] > 0)
     return right
+
+
+def scales_of(share: StockShare, features: Tensor, classes: list[int], n_classes: int) -> Tensor:
+    """Scales by examples alone."""
+    return share.column_scales(features, torch.tensor(classes), torch.ones(len(classes)), n_classes)
 
 
 def examples(classes: list[int], seed: int) -> Tensor:
@@ -65,8 +74,27 @@ def test_the_share_is_what_leave_one_out_says(classes: list[int], seed: int, usu
     deviations = (stock_alone - trained_alone) / max(1, stock_alone + trained_alone) ** 0.5
     expected = min(0.9, max(0.3, usual + lean * deviations))
     # A class that no example has is nobody's
-    scales = StockShare(usual, lean).column_scales(features, torch.tensor(classes), 5)
+    scales = scales_of(StockShare(usual, lean), features, classes, 5)
     assert stock_share_of(scales, usual) == pytest.approx(expected, abs=1e-6)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    classes=st.lists(st.integers(0, 3), min_size=1, max_size=12),
+    weights=st.lists(st.sampled_from([0.0, 0.7, 2.4]), min_size=4, max_size=4),
+    seed=st.integers(0, 10_000),
+)
+def test_texts_of_labels_are_told_and_tell(classes: list[int], weights: list[float], seed: int) -> None:
+    rows, counts = [*classes, 0, 1, 2, 3], [*[1.0] * len(classes), *weights]
+    features = examples(rows, seed)
+    stock, trained = (right_by_hand(half, rows, counts) for half in (features[:, :WIDTH], features[:, WIDTH:]))
+    stock_alone = sum(s and not t for s, t in zip(stock, trained, strict=True))
+    trained_alone = sum(t and not s for s, t in zip(stock, trained, strict=True))
+    expected = min(
+        0.9, max(0.3, 0.5 + 0.1 * (stock_alone - trained_alone) / max(1, stock_alone + trained_alone) ** 0.5)
+    )
+    scales = StockShare(0.5, 0.1).column_scales(features, torch.tensor(rows), torch.tensor(counts), 5)
+    assert stock_share_of(scales, 0.5) == pytest.approx(expected, abs=1e-6)
 
 
 @settings(deadline=None, max_examples=100)
@@ -78,13 +106,13 @@ def test_similarity_counts_as_leave_one_out_says(classes: list[int], seed: int) 
     alone = sum(a and not b for a, b in zip(told, others, strict=True))
     others_alone = sum(b and not a for a, b in zip(told, others, strict=True))
     expected = min(2.0, max(0.0, 1 + (alone - others_alone) / max(1, alone + others_alone) ** 0.5 / 3))
-    scales = StockShare(0.5, 0.1, 2).column_scales(torch.cat([halves, similarity], dim=1), torch.tensor(classes), 5)
+    scales = scales_of(StockShare(0.5, 0.1, 2), torch.cat([halves, similarity], dim=1), classes, 5)
     assert scales[-2:].tolist() == pytest.approx([expected] * 2, abs=1e-6)
-    assert torch.equal(scales[:-2], StockShare(0.5, 0.1).column_scales(halves, torch.tensor(classes), 5))
+    assert torch.equal(scales[:-2], scales_of(StockShare(0.5, 0.1), halves, classes, 5))
 
 
 def test_one_example_of_each_class_moves_nothing() -> None:
-    scales = StockShare(0.5, 0.1).column_scales(examples([0, 1, 2], 0), torch.tensor([0, 1, 2]), 3)
+    scales = scales_of(StockShare(0.5, 0.1), examples([0, 1, 2], 0), [0, 1, 2], 3)
     assert scales.tolist() == [1.0] * 2 * WIDTH
 
 
@@ -94,7 +122,7 @@ def test_the_half_that_tells_the_classes_apart_counts_more(half: int, share: flo
     classes = torch.arange(2).repeat_interleave(50)
     features = torch.randn(100, 2, WIDTH, generator=draw)
     features[:, half, 0] += 20 * classes
-    scales = StockShare(0.5, 0.1).column_scales(features.flatten(1), classes, 2)
+    scales = scales_of(StockShare(0.5, 0.1), features.flatten(1), classes.tolist(), 2)
     assert stock_share_of(scales, 0.5) == pytest.approx(share, abs=1e-6)
 
 
@@ -107,8 +135,9 @@ def test_the_head_is_that_of_scaled_features(learner: str, label_texts: int) -> 
     usual = MetaModel(MlpBody((2 * WIDTH,)), HeadOnly(), make_learner(learner), LabelTextPrior())
     leaning = replace(usual, stock_share=StockShare(0.5, 0.2))
     slow = usual.initial_slow_weights(steps=3)
-    examples_alone = features[: len(classes) - label_texts], torch.tensor(classes[: len(classes) - label_texts])
-    scales = StockShare(0.5, 0.2).column_scales(*examples_alone, 2)
+    weights = torch.ones(len(classes))
+    weights[len(classes) - label_texts :] = LabelTextPrior().weight
+    scales = StockShare(0.5, 0.2).column_scales(features, torch.tensor(classes), weights, 2)
     assert float((scales - 1).abs().max()) > 0.01, "else nothing is scaled"
     support = PreparedSet(features, torch.tensor(classes), torch.ones(len(classes)), 2, label_texts=label_texts)
     scaled = replace(support, inputs=features * scales)

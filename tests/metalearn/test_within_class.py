@@ -94,8 +94,10 @@ def test_the_head_is_that_of_features_under_the_view(learner: str, label_texts: 
     slow = usual.initial_slow_weights(steps=3)
     known, own = features[: len(classes) - label_texts], torch.tensor(classes[: len(classes) - label_texts])
     narrowings = WithinClass(0.5, SECTIONS).narrowings(known, own, 3)
-    # How the halves do is asked of features that were narrowed
-    scales = StockShare(0.5, 0.2).column_scales(TaskView(narrowings).of(known), own, 3)
+    # How the halves do is asked of features that were narrowed, of all texts
+    weights = torch.ones(len(classes))
+    weights[len(known) :] = LabelTextPrior().weight
+    scales = StockShare(0.5, 0.2).column_scales(TaskView(narrowings).of(features), torch.tensor(classes), weights, 3)
     view = TaskView(narrowings, scales)
     assert float((view.of(features) - features).abs().max()) > 0.1, "else nothing is seen otherwise"
     support = PreparedSet(features, torch.tensor(classes), torch.ones(len(classes)), 3, label_texts=label_texts)
