@@ -14,7 +14,7 @@ from torch import Tensor
 from metalearn.bert import BertEncoder
 from metalearn.errors import EncoderUnavailable
 from metalearn.halves import Halves, TrainedView, side_by_side
-from metalearn.hidden_batch import HiddenBatch, PaddedBatch, asked_tokens, attended_tokens, pooled, wide
+from metalearn.hidden_batch import HiddenBatch, PaddedBatch, asked_tokens, pooled, tokens_of_first, wide
 from metalearn.token_similarity import COLUMNS, token_similarity
 from metalearn.types import TextInput
 
@@ -211,11 +211,12 @@ class Encoder:
     def _begin(self, padded: PaddedBatch, layers: int) -> HiddenBatch:
         ids, types, attended, has_pairs = padded
         hidden = self._model.run_layers(self._model.embed(ids, types), attended, last=layers)
-        if not has_pairs:
+        second = types.bool() if has_pairs else None
+        if not (has_pairs or self.settings.halves.words_only):
             return HiddenBatch(hidden, attended)
         words = ~torch.isin(ids, self._special_tokens)
         words &= attended if attended is not None else True
-        return HiddenBatch(hidden, attended, types.bool(), words)
+        return HiddenBatch(hidden, attended, second, words)
 
     def finish_batch(
         self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None
@@ -241,11 +242,11 @@ class Encoder:
             batch: What ``begin_batch`` made.
             layers: How many layers it has been through.
         """
-        mix, states = self.settings.halves.stock_mix, self._states(batch, layers)
-        features = self._mixed(states, mix, asked_tokens(batch))
+        mix, states, words = self.settings.halves.stock_mix, self._states(batch, layers), self._words_of(batch)
+        features = self._mixed(states, mix, asked_tokens(batch, words))
         if batch.second is None:
             return features
-        first = self._mixed(states, mix, ~batch.second & attended_tokens(batch))
+        first = self._mixed(states, mix, tokens_of_first(batch, words))
         return torch.where(batch.second.any(dim=1, keepdim=True), (first - features).abs(), features)
 
     def beside_stock(
@@ -260,7 +261,7 @@ class Encoder:
         """
         halves = self.settings.halves
         states = self._states(batch, layers, weights)
-        trained = self._mixed(states, halves.trained_mix, asked_tokens(batch))
+        trained = self._mixed(states, halves.trained_mix, asked_tokens(batch, self._words_of(batch)))
         both = side_by_side(self.stock_features(batch, layers), trained, halves.share)
         if not halves.token_similarity:
             return both
@@ -268,6 +269,10 @@ class Encoder:
         if batch.second is not None and batch.words is not None:
             similarity = halves.token_similarity * token_similarity(wide(batch.hidden), batch.words, batch.second)
         return torch.cat([both, similarity], dim=1)
+
+    def _words_of(self, batch: HiddenBatch) -> Bool[Tensor, "texts tokens"] | None:
+        """The tokens that count in means; None for all."""
+        return batch.words if self.settings.halves.words_only else None
 
     def _states(
         self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None

@@ -24,6 +24,7 @@ class Halves:
         trained_mix: As ``stock_mix``, of the trained half.
         within_class: How many examples for each column stand for texts of a class that differ alike in all directions;
             0 for not looking at how they differ. See ``metalearn.within_class.WithinClass``.
+        words_only: Whether the tokens that frame a text are left out of the means over its tokens.
     """
 
     stock_mix: tuple[float, ...] = (1.0, 0.5, 0.5)
@@ -32,6 +33,7 @@ class Halves:
     token_similarity: float = 0.0
     trained_mix: tuple[float, ...] = (1.0,)
     within_class: float = 0.0
+    words_only: bool = False
 
 
 class TrainedView(NamedTuple):

@@ -37,6 +37,7 @@ class HalvesSection(_Frozen):
     token_similarity: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda counts: counts == 0)
     trained_mix: _Mix = Field([1.0], exclude_if=lambda mix: mix == [1.0])
     within_class: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda prior: prior == 0)
+    words_only: bool = Field(False, exclude_if=lambda words_only: not words_only)
 
     @model_validator(mode="after")
     def _leans_between(self) -> Self:
@@ -68,6 +69,7 @@ class HalvesSection(_Frozen):
                 token_similarity=halves.token_similarity,
                 trained_mix=[*halves.trained_mix],
                 within_class=halves.within_class,
+                words_only=halves.words_only,
             )
         except ValidationError as error:
             raise CheckpointInvalid(f"no checkpoint can be made of {halves}: {error}") from error
@@ -100,9 +102,14 @@ class EncoderReference(_Frozen):
         """How the encoder reads a text."""
         halves, written = Halves(), self.stock
         if written is not None:
-            mixes = tuple(written.mix), tuple(written.trained_mix)
             halves = Halves(
-                mixes[0], written.share, written.lean, written.token_similarity, mixes[1], written.within_class
+                stock_mix=tuple(written.mix),
+                share=written.share,
+                lean=written.lean,
+                token_similarity=written.token_similarity,
+                trained_mix=tuple(written.trained_mix),
+                within_class=written.within_class,
+                words_only=written.words_only,
             )
         return EncoderSettings(self.max_tokens, self.normalize, halves)
 

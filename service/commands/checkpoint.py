@@ -129,6 +129,9 @@ def reweigh(
             "column; 0 for never.",
         ),
     ] = 0.0,
+    words_only: Annotated[
+        bool, typer.Option("--words-only", help="Leave the tokens that frame a text out of the means over its tokens.")
+    ] = False,
     label_text_count: Annotated[
         float | None,
         typer.Option(min=1e-3, max=1e3, help="What a label's text counts where an example counts 1; else as trained."),
@@ -156,7 +159,7 @@ def reweigh(
             raise InvalidModel(f"with {spec.trained_layers} trained layers there are {spec.trained_layers + 1} states")
         before = loaded.encoder.settings.halves
         stock, trained = mixes[0] or before.stock_mix, mixes[1] or before.trained_mix
-        halves = Halves(stock, stock_share, stock_lean, token_similarity, trained, within_class)
+        halves = Halves(stock, stock_share, stock_lean, token_similarity, trained, within_class, words_only)
         settings = replace(loaded.encoder.settings, halves=halves)
         note = (
             f"After training its stock features were given a share of {stock_share:g}, and are a mix of the states "
@@ -179,6 +182,8 @@ def reweigh(
                 " Features are divided by the root of a task's own covariance within classes, in which "
                 f"{within_class:g} examples for each column stand for a sphere."
             )
+        if words_only:
+            note += " The tokens that frame a text are left out of the means over its tokens."
         slow_weights = dict(read_slow_weights(loaded.folder))
         if label_text_count is not None:
             slow_weights["prior.log_weight"] = torch.tensor(math.log(label_text_count))

@@ -45,8 +45,10 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
     one = build.constant(np.float32(1))
     is_pair = build("ReduceMax", second, build.axis(1), keepdims=1)
     is_single = build("Sub", one, is_pair)
+    words = build.words(attended, encoder.special_tokens)
+    pools = build.of_words(words) if encoder.settings.halves.words_only and view is not None else build.shares
     # Of a pair its second text is pooled, of a single text all of it
-    asked = build.shares(build("Add", second, build("Mul", attended, is_single)))
+    asked = pools(build("Add", second, build("Mul", attended, is_single)))
     unit = build.unit if encoder.settings.normalize else lambda name: name
 
     lower = encoder.n_layers - (0 if view is None else view.layers)
@@ -69,7 +71,7 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
 
     halves = encoder.settings.halves
     stock = mixed(states, halves.stock_mix, asked)
-    first = mixed(states, halves.stock_mix, build.shares(build("Sub", attended, second)))
+    first = mixed(states, halves.stock_mix, pools(build("Sub", attended, second)))
     apart = build("Abs", build("Sub", first, stock))
     stock = build("Add", build("Mul", stock, is_single), build("Mul", apart, is_pair))
     own = states[:1]
@@ -82,7 +84,7 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
     if halves.token_similarity:
         similarity = build.either(
             build("Cast", build("ReduceMax", is_pair, keepdims=0), to=TensorProto.BOOL),
-            lambda: build.token_similarity(states[0], attended, second, encoder.special_tokens),
+            lambda: build.token_similarity(states[0], words, second),
             lambda: build("Concat", is_pair, is_pair, axis=1),  # zeros: there is no pair
         )
         columns.append(build("Mul", similarity, build.constant(np.float32(halves.token_similarity))))
@@ -191,17 +193,31 @@ class _Builder:
         total = self("ReduceSum", kept, self.axis(1), keepdims=1)
         return self("Unsqueeze", self("Div", kept, total), self.axis(1))
 
-    def pooled(self, hidden: str, shares: str) -> str:
-        return self("Squeeze", self("MatMul", shares, hidden), self.axis(1))
-
-    def token_similarity(self, hidden: str, attended: str, second: str, special_tokens: Sequence[int]) -> str:
-        """As ``metalearn.token_similarity.token_similarity``."""
-        unit, words = self.unit(hidden), attended
-        cosines = self("MatMul", unit, self("Transpose", unit, perm=[0, 2, 1]))
-        one = self.constant(np.float32(1))
+    def words(self, attended: str, special_tokens: Sequence[int]) -> str:
+        """1 at tokens that are not special, 0 at all others and at padding."""
+        words, one = attended, self.constant(np.float32(1))
         for token in special_tokens:
             is_special = self("Cast", self("Equal", "ids", self.constant(np.int32(token))), to=TensorProto.FLOAT)
             words = self("Mul", words, self("Sub", one, is_special))
+        return words
+
+    def of_words(self, words: str) -> Callable[[str], str]:
+        """``shares`` of those tokens that are words, where there are any."""
+
+        def shares(kept: str) -> str:
+            kept_words = self("Mul", kept, words)
+            none = self("Sub", self.constant(np.float32(1)), self("ReduceMax", kept_words, self.axis(1), keepdims=1))
+            return self.shares(self("Add", kept_words, self("Mul", kept, none)))
+
+        return shares
+
+    def pooled(self, hidden: str, shares: str) -> str:
+        return self("Squeeze", self("MatMul", shares, hidden), self.axis(1))
+
+    def token_similarity(self, hidden: str, words: str, second: str) -> str:
+        """As ``metalearn.token_similarity.token_similarity``."""
+        unit, one = self.unit(hidden), self.constant(np.float32(1))
+        cosines = self("MatMul", unit, self("Transpose", unit, perm=[0, 2, 1]))
         of_second = self("Mul", words, second)
         of_first = self("Sub", words, of_second)
 

@@ -101,6 +101,16 @@ def test_a_copy_whose_tasks_count_less_what_texts_of_a_class_differ_in(handful: 
     assert torch.equal(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
 
 
+def test_a_copy_that_pools_words_alone(handful: Handful, beside: Path) -> None:
+    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--words-only")
+    before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
+    assert after.encoder.settings.halves == Halves(words_only=True)
+    assert after.fingerprint != before.fingerprint
+    assert "left out of the means" in (handful.folder / "copy" / CARD).read_text()
+    texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
+    assert not torch.allclose(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
+
+
 def test_a_copy_in_which_label_texts_count_otherwise(handful: Handful, beside: Path) -> None:
     words = ("--stock-share", "0.5", "--label-text-count", "3")
     handful("checkpoint", "reweigh", str(beside), "copy", *words)

@@ -57,6 +57,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
         Halves((1.0, 0.2), 0.7, token_similarity=1.5),
         Halves((0.0, 0.0, 1.0), 0.1),
         Halves(trained_mix=(1.0, 0.3, 0.2)),
+        Halves(words_only=True),
     ],
 )
 @pytest.mark.parametrize("normalize", [True, False])

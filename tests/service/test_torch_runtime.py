@@ -23,7 +23,7 @@ from tests.conftest import StartService
 from tests.service.conftest import adapt, predict
 from tests.service.test_runtime import CPU, INPUTS, close, with_view
 
-BOTH_HALVES = Halves((1.0, 0.2), 0.7, token_similarity=1.5, trained_mix=(1.0, 0.3))
+BOTH_HALVES = Halves((1.0, 0.2), 0.7, token_similarity=1.5, trained_mix=(1.0, 0.3), words_only=True)
 SINGLE = [each for each in INPUTS if each.text_pair is None]
 
 
