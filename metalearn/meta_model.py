@@ -22,7 +22,7 @@ from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.stock_share import StockShare
 from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, SlowWeights
 from metalearn.update_rules import minibatch_rows
-from metalearn.within_class import Narrowing, TaskView, WithinClass
+from metalearn.within_class import TaskView, WithinClass
 
 _BODY, _FAST, _LEARNER, _PRIOR, _CALIBRATION = "body.", "fast.", "learner.", "prior.", "calibration."
 
@@ -100,11 +100,12 @@ class MetaModel:
             raise UnsupportedObjective(f"the learner {self.learner.name} does {does}; not {support.objective}")
         deep = self.placement.start(_part(slow, _BODY), _part(slow, _FAST))
         features = self.features(slow, deep, support.inputs)
-        weighted = self._believed(self._weighted(slow, support), features)
+        view = self._view(support, features)
+        weighted = self._believed(self._weighted(slow, support), features if view is None else view.of(features))
         if not deep:  # below the head, every step reads the texts anew
             features = self._among_examples(support, features)
-        view = self._view(weighted, features)
         if view is not None:
+            view = self._view_by_all(view, weighted, features)
             features = view.of(features)
         encoded = weighted.encoded(features, view)
         return {**deep, **self.learner.start(_part(slow, _LEARNER), encoded)}, encoded
@@ -268,17 +269,24 @@ class MetaModel:
         return torch.cat([examples, moved])
 
     def _view(self, support: PreparedSet, features: Float[Tensor, "texts dim"]) -> TaskView | None:
+        """As the examples alone see features: which half tells them decides whether names are believed."""
         if support.objective != "classification" or not (self.stock_share or self.within_class):
             return None
-        n_examples = support.targets.shape[0] - support.label_texts
-        known, classes, n_classes = features.detach(), support.targets, support.n_classes
-        narrowings: tuple[Narrowing, ...] = ()
-        if self.within_class:
-            narrowings = self.within_class.narrowings(known[:n_examples], classes[:n_examples], n_classes)
+        n_examples, n_classes = support.targets.shape[0] - support.label_texts, support.n_classes
+        known, classes = features.detach()[:n_examples], support.targets[:n_examples]
+        view = TaskView(self.within_class.narrowings(known, classes, n_classes) if self.within_class else ())
         if self.stock_share is None:
-            return TaskView(narrowings)
-        narrowed, weights = TaskView(narrowings).of(known), support.weights.detach()
-        return TaskView(narrowings, self.stock_share.column_scales(narrowed, classes, weights, n_classes))
+            return view
+        weights = support.weights[:n_examples].detach()
+        return replace(view, scales=self.stock_share.column_scales(view.of(known), classes, weights, n_classes))
+
+    def _view_by_all(self, view: TaskView, support: PreparedSet, features: Float[Tensor, "texts dim"]) -> TaskView:
+        """The same where texts of labels have a say in the halves' shares."""
+        if self.stock_share is None or not support.label_texts:
+            return view
+        narrowed, weights = TaskView(view.narrowings).of(features.detach()), support.weights.detach()
+        scales = self.stock_share.column_scales(narrowed, support.targets, weights, support.n_classes)
+        return replace(view, scales=scales)
 
     def _joined(self, support: PreparedSet, query: PreparedSet) -> PreparedSet:
         return replace(

@@ -152,6 +152,22 @@ def test_the_head_is_that_of_scaled_features(learner: str, label_texts: int) -> 
     torch.testing.assert_close(leaning.outputs(slow, found, queries), usual.outputs(slow, expected, queries * scales))
 
 
+def test_names_are_judged_by_the_half_that_tells_the_examples() -> None:
+    classes = torch.tensor([0, 1] * 10)
+    side = torch.tensor([1.0, 1.0, -1.0, -1.0] * 5)  # of stock features, which tell nothing of the class
+    features = torch.zeros(22, 2 * WIDTH)
+    features[:20, 0], features[:20, WIDTH] = side, 1 - 2 * classes
+    # Stock features alone would have half of the names right, trained ones have them swapped
+    features[20:, 0], features[20:, WIDTH] = torch.tensor([1.5, -1.5]), torch.tensor([-1.0, 1.0])
+    usual = MetaModel(MlpBody((2 * WIDTH,)), HeadOnly(), make_learner("protomaml"), LabelTextPrior())
+    targets = torch.cat([classes, torch.tensor([0, 1])])
+    support = PreparedSet(features, targets, torch.ones(22), 2, label_texts=2)
+    slow = usual.initial_slow_weights(steps=1)
+    leaning = replace(usual, stock_share=StockShare(0.5, 0.2))
+    assert usual.start(slow, support)[1].weights[20:].tolist() == [2.0, 2.0]
+    assert leaning.start(slow, support)[1].weights[20:].tolist() == [0.0, 0.0]
+
+
 def test_regression_is_left_alone() -> None:
     model = MetaModel(MlpBody((2 * WIDTH,)), HeadOnly(), make_learner("maml"), stock_share=StockShare(0.5, 0.2))
     slow = model.initial_slow_weights(steps=1)
