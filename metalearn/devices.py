@@ -23,3 +23,9 @@ def select_device(name: str) -> torch.device:
 def bfloat16_is_emulated(device: torch.device) -> bool:
     """Whether a CPU has no instructions for bfloat16, which takes many times as long as float32 then."""
     return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in {"DEFAULT", "AVX2"}
+
+
+def wait_for(device: torch.device) -> None:
+    """A GPU is handed work and left to it; without waiting, slices have no bound and timings no sense."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -11,6 +11,7 @@ from torch import Tensor
 from metalearn.adaptation import SupportPlan, prepared_support, support_accuracy
 from metalearn.batches import plan_batches
 from metalearn.body import HiddenTexts, TextBody
+from metalearn.devices import wait_for
 from metalearn.encoder import TokenizedText
 from metalearn.errors import InvalidSupportSet
 from metalearn.fast_weights import rounded_head
@@ -152,7 +153,7 @@ def adapt_slices(
     products = dim * (dim * sum(len(text.ids) for text in texts) if loaded.is_deep else len(texts) * plan.n_classes)
     with shared_if_worth_it(products):
         start = model.start(slow, prepared)
-    _wait_for(device)
+    wait_for(device)
     inner_s = time.perf_counter() - began
     yield 0
     steps = checkpoint.manifest.hyperparameters.steps if options.steps is None else options.steps
@@ -167,7 +168,7 @@ def adapt_slices(
         if state.loss is not None:  # only where the last one was declined
             losses.append(state.loss)
         fast_weights = state.fast_weights
-        _wait_for(device)
+        wait_for(device)
         inner_s += time.perf_counter() - began
         yield 0
     began = time.perf_counter()
@@ -212,13 +213,7 @@ def _own_hidden(
     for rows in plan:
         began = time.perf_counter()
         begun.append(body.begin([texts[i] for i in rows]))
-        _wait_for(body.encoder.device)
+        wait_for(body.encoder.device)
         encode_s += time.perf_counter() - began
         yield sum(len(texts[i].ids) for i in rows)
     return body.joined(plan, begun), encode_s
-
-
-def _wait_for(device: torch.device) -> None:
-    """A GPU is handed work and left to it; without waiting, slices have no bound and timings no sense."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.batches import batch_cost, plan_batches
+from metalearn.devices import wait_for
 from metalearn.encoder import Encoder, TokenizedText
 from service.engine.feature_cache import FeatureCache
 
@@ -152,8 +153,7 @@ class SupportBatches:
         began = time.perf_counter()
         batch = [support.texts[index] for support, indices in shares for index in indices]
         features = self._encoder.encode_batch(batch)
-        if features.device.type == "cuda":  # else slices have no bound and timings no sense
-            torch.cuda.synchronize(features.device)
+        wait_for(features.device)
         seconds_of_token = (time.perf_counter() - began) / sum(len(text.ids) for text in batch)
         for (support, indices), rows in zip(
             shares, torch.split(features, [len(own) for _, own in shares]), strict=True
