@@ -63,8 +63,9 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     placement = make_placement(spec.placement, layers=spec.fast_layers, rank=spec.rank)
     halves = encoder.settings.halves
     similarities = COLUMNS if halves.token_similarity else 0
-    views = encoder.trained_view is not None and learner.linear_head
-    half = (encoder.dim - similarities) // 2
+    beside = spec.stock_view or encoder.trained_view is not None
+    views = beside and learner.linear_head
+    half = (encoder.dim_beside - similarities) // 2
     return MetaModel(
         TextBody(encoder, layers, stock_view=spec.stock_view),
         placement,

@@ -15,6 +15,7 @@ from metalearn.encoder import Encoder, EncoderSettings
 from metalearn.encoder_source import locate_encoder
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluate import score
+from metalearn.halves import Halves
 from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_train import MetaTrainer, MetaTrainSettings, StepResult, TrainingState
 from metalearn.model_spec import ModelSpec, make_text_model
@@ -83,7 +84,10 @@ class TrainingSession:
         self.options = options
         self.out = out
         self._collective = collective
-        self._encoder_settings = EncoderSettings(max_tokens=options.max_tokens)
+        begun_from = None if options.start_from is None else resolve_checkpoint(options.start_from)
+        self._begun_from = None if begun_from is None else read_manifest(begun_from)
+        halves = Halves() if self._begun_from is None else self._begun_from.encoder.settings.halves
+        self._encoder_settings = EncoderSettings(max_tokens=options.max_tokens, halves=halves)
         encoder_folder = locate_encoder(options.encoder, out)
         encoder = Encoder(encoder_folder, self._encoder_settings, device)
         self.spec = model_spec(options)
@@ -119,10 +123,7 @@ class TrainingSession:
             seed=options.seed,
         )
         slow = model.initial_slow_weights(steps=settings.inner_steps, seed=options.seed)
-        self._begun_from: Manifest | None = None
-        if options.start_from is not None:
-            begun_from = resolve_checkpoint(options.start_from)
-            self._begun_from = read_manifest(begun_from)
+        if begun_from is not None:
             begun = starting_weights(begun_from, slow, self.spec, encoder_folder)
             slow |= {name: weight for name, weight in begun.items() if not _is_calibration(name)}
         slow = {name: weight.to(device) for name, weight in slow.items()}

@@ -24,6 +24,7 @@ from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.prepared import PreparedSet
+from metalearn.token_similarity import COLUMNS
 from metalearn.types import SlowWeights, TextInput
 from model_store.checkpoint import (
     DEFAULT_CHECKPOINT,
@@ -498,7 +499,13 @@ def test_a_meta_trained_model_is_loaded_as_it_was_trained(
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize(
-    ("layers", "half"), [(1, Halves()), (2, Halves()), (2, Halves((1.0, 0.2), 0.7, trained_mix=(1.0, 0.5)))]
+    ("layers", "half"),
+    [
+        (1, Halves()),
+        (2, Halves()),
+        (2, Halves((1.0, 0.2), 0.7, trained_mix=(1.0, 0.5))),
+        (2, Halves((1.0, 0.2), 0.5, 0.3, 1.5, (1.0, 0.5), within_class=0.5, words_only=True)),
+    ],
 )
 def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained(
     tiny_encoder: Path, tmp_path: Path, layers: int, half: Halves, dtype: torch.dtype, normalize: bool
@@ -507,7 +514,8 @@ def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained
     slow = _noisy(spec, tiny_encoder, dtype)
     _write(tmp_path / "new", tiny_encoder, spec=spec, slow_weights=slow, settings=how)
     loaded, plain = Checkpoint(tmp_path / "new", CPU), Encoder(tiny_encoder, how, CPU)
-    assert (loaded.encoder.dim, loaded.manifest.encoder.dim) == (64, 32)
+    width = 64 + (COLUMNS if half.token_similarity else 0)
+    assert (loaded.encoder.dim, loaded.manifest.encoder.dim) == (width, 32)
     assert loaded.encoder.settings == how
     # What is by default is not written, as in manifests from before it could be otherwise
     written = json.loads((tmp_path / "new" / "manifest.json").read_text())
@@ -525,16 +533,16 @@ def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained
     torch.testing.assert_close(found[:, :32], stock * half.share**0.5, atol=1e-6, rtol=0)
     # Nothing of the body is left that would be a function of weights
     assert isinstance(loaded.model.body, TextBody)
-    assert (loaded.model.body.layers, loaded.model.body.dim, loaded.model.body.stock_view) == (0, 64, False)
+    assert (loaded.model.body.layers, loaded.model.body.dim, loaded.model.body.stock_view) == (0, width, False)
     torch.testing.assert_close(_features_at_start(loaded.model, loaded.slow_weights, texts), expected)
     assert not [name for name in loaded.slow_weights if name.startswith("body.")]
     # And a task adapts and is answered as in training
-    support = ["where is my card", "my card is late", "why a fee", "what fee is this"]
-    targets, ones = torch.tensor([0, 0, 1, 1]), torch.ones(4)
+    support = ["where is my card", "my card is late", "why a fee", "what fee is this", "hello", "good day to you"]
+    targets, ones = torch.tensor([0, 0, 1, 1, 2, 2]), torch.ones(6)
     answers = []
     for model, weights in ((trained, whole), (loaded.model, loaded.slow_weights)):
         assert isinstance(model.body, TextBody)
-        prepared = PreparedSet(model.body.prepare(plain.tokenize([*map(TextInput, support)])), targets, ones, 2)
+        prepared = PreparedSet(model.body.prepare(plain.tokenize([*map(TextInput, support)])), targets, ones, 3)
         fast = collect(model.adapt(weights, prepared, model.start(weights, prepared), steps=5)).fast_weights
         answers.append(model.outputs(weights, fast, model.body.prepare(texts)))
     torch.testing.assert_close(answers[1], answers[0], atol=1e-4, rtol=1e-4)
