@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     for peer in PEERS:
         add(f"--{peer}-python", metavar="PATH", help=f"Python of an environment with peers/requirements-{peer}.txt")
     add("--setfit-max-pairs", type=int, metavar="N", help="SetFit leaves out episodes of more pairs an epoch")
+    add("--setfit-iterations", type=int, metavar="N", help="SetFit makes N pairs of either kind for each example")
     return parser
 
 
@@ -128,10 +129,10 @@ def _run_all(parser: argparse.ArgumentParser, options: argparse.Namespace, episo
         with handful_server(options.checkpoint) as client:
             method = Handful(client, options.label, use_label_text=name == "handful")
             run(method, episodes, _file(options.out, method))
-    bound = options.setfit_max_pairs
+    given = {"--max-pairs": options.setfit_max_pairs, "--iterations": options.setfit_iterations}
+    of_setfit = [word for name, number in given.items() if number for word in (name, str(number))]
     for peer in (peer for peer in PEERS if peer in wanted):
-        bounds = ("--max-pairs", str(bound)) if bound and peer == "setfit" else ()
-        run_peer(peer, pythons[peer], episodes, options.out, *bounds)
+        run_peer(peer, pythons[peer], episodes, options.out, *(of_setfit if peer == "setfit" else ()))
 
 
 def _frozen(wanted: Sequence[str]) -> Iterator[Method]:

@@ -5,6 +5,9 @@ PYTHON -m benchmarks.peers.run_setfit --episodes FILE --out FILE --encoder FOLDE
 PYTHON is that of an environment with ``requirements-setfit.txt``. Settings are SetFit's documented defaults: one epoch
 over all pairs (oversampling), pairs in batches of 16, a learning rate of 2e-5 for the body, scikit-learn's logistic
 regression as head. What is timed is ``Trainer.train``; loading the encoder is not.
+
+Pairs grow with the square of the support set, and all of them take hours at 64 shots. With ``--iterations N`` an epoch
+has N of either kind for each example instead; SetFit's paper had 20.
 """
 
 import argparse
@@ -30,24 +33,27 @@ class SetFit:
 
     name = "setfit"
 
-    def __init__(self, encoder: Path, device: str, max_pairs: int | None) -> None:
+    def __init__(self, encoder: Path, device: str, max_pairs: int | None, iterations: int | None = None) -> None:
         """Takes settings.
 
         Args:
             encoder: Folder of a sentence-transformers model; pooling and normalization are as it says.
             device: Where torch computes.
             max_pairs: Leave out what one epoch has more pairs of; None for no bound.
+            iterations: Pairs of either kind for each example; None for all pairs.
         """
-        self.setting = f"SetFit {setfit.__version__}, defaults, {device}"
+        sampled = "defaults" if iterations is None else f"{iterations} pairs of either kind for each example"
+        self.setting = f"SetFit {setfit.__version__}, {sampled}, {device}"
         self.threads = torch.get_num_threads()
         self._encoder = encoder
         self._device = device
         self._max_pairs = max_pairs
+        self._iterations = iterations
 
     def answer(self, episode: Episode) -> Answer:
         """See ``Method``."""
         labels = episode.labels
-        pairs = pairs_of_epoch([row.label for row in episode.support])
+        pairs = pairs_of_epoch([row.label for row in episode.support], self._iterations)
         if self._max_pairs is not None and pairs > self._max_pairs:
             raise LeftOut(f"an epoch has {pairs:,} pairs")
         body = SentenceTransformer(str(self._encoder), device=self._device)
@@ -61,7 +67,12 @@ class SetFit:
         with tempfile.TemporaryDirectory() as folder:
             # What is set here changes no weight: neither logs nor files are wanted
             arguments = TrainingArguments(
-                output_dir=folder, num_epochs=1, report_to="none", save_strategy="no", show_progress_bar=False
+                output_dir=folder,
+                num_epochs=1,
+                num_iterations=self._iterations,
+                report_to="none",
+                save_strategy="no",
+                show_progress_bar=False,
             )
             trainer = Trainer(model=model, args=arguments, train_dataset=support)
             began = time.perf_counter()
@@ -73,8 +84,10 @@ class SetFit:
         return Answer(predicted, adapt_s, time.perf_counter() - began, probabilities.max(axis=1).tolist())
 
 
-def pairs_of_epoch(labels: list[str]) -> int:
-    """Pairs that SetFit's oversampling makes: twice as many as there are of the more frequent kind."""
+def pairs_of_epoch(labels: list[str], iterations: int | None) -> int:
+    """Pairs of an epoch: by default, oversampling, twice as many as there are of the more frequent kind."""
+    if iterations is not None:
+        return 2 * iterations * len(labels)
     positive = sum(count * (count + 1) // 2 for count in Counter(labels).values())
     negative = len(labels) * (len(labels) + 1) // 2 - positive
     return 2 * max(positive, negative)
@@ -88,8 +101,10 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, required=True, help="folder of the stock encoder")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--max-pairs", type=int, help="leave out episodes of more pairs an epoch")
+    parser.add_argument("--iterations", type=int, help="pairs of either kind for each example; all where it is missing")
     options = parser.parse_args()
-    run(SetFit(options.encoder, options.device, options.max_pairs), read_episodes(options.episodes), options.out)
+    method = SetFit(options.encoder, options.device, options.max_pairs, options.iterations)
+    run(method, read_episodes(options.episodes), options.out)
 
 
 if __name__ == "__main__":
