@@ -13,7 +13,8 @@ from torch import Tensor
 class Halves:
     """How features of the encoder as it came, the stock half, stand beside those of meta-trained layers.
 
-    The defaults are what meta-training works with; see docs/log.md for how these and others did on validation tasks.
+    The defaults are what meta-training begins with, where it starts from no checkpoint that has others; see docs/log.md
+    for how these and others did on validation tasks.
 
     Attributes:
         stock_mix: What the stock half's states count: after the last layer, the one before it, and so on.
