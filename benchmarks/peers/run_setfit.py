@@ -33,7 +33,7 @@ class SetFit:
 
     name = "setfit"
 
-    def __init__(self, encoder: Path, device: str, max_pairs: int | None, iterations: int | None = None) -> None:
+    def __init__(self, encoder: Path, device: str, max_pairs: int | None, iterations: int | None) -> None:
         """Takes settings.
 
         Args:
