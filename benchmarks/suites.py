@@ -8,10 +8,12 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from benchmarks.episodes import Episode, Row, Rows, read_rows
 from metalearn.tasks.labelled import read_tasks
+from metalearn.tasks.task import Task
 
 _INTENTS = ("banking77", "clinc150", "hwu64")
 _WAYS = 5
@@ -121,7 +123,7 @@ def _setfit(data: Path, task: str, shots: Sequence[int], count: int, choice: Cho
 
 
 def _own(data: Path, task: str, shots: Sequence[int], count: int, choice: Choice) -> Iterator[Episode]:
-    (found,) = (each for each in read_tasks([data]).tasks if each.name == task)
+    (found,) = (each for each in _read_tasks(data) if each.name == task)
     rows = [
         Row(found.inputs[place].text, found.labels[label], found.inputs[place].text_pair)
         for label, places in enumerate(found.rows_of_class)
@@ -143,8 +145,13 @@ def _own(data: Path, task: str, shots: Sequence[int], count: int, choice: Choice
 
 
 def _tasks_in(data: Path) -> list[str]:
-    tasks = [task for task in read_tasks([data]).tasks if task.objective == "classification"]
+    tasks = [task for task in _read_tasks(data) if task.objective == "classification"]
     return [task.name for task in tasks if sum(len(rows) >= _FEWEST_ROWS for rows in task.rows_of_class) > 1]
+
+
+@cache
+def _read_tasks(data: Path) -> tuple[Task, ...]:
+    return read_tasks([data]).tasks
 
 
 def _held_out(rows: Sequence[Row], draw: random.Random) -> tuple[list[Row], list[Row]]:
