@@ -59,9 +59,9 @@ class MetaModel:
         calibrated: Whether there is a temperature.
         stock_share: How a task weighs stock features against meta-trained ones; without it, as they come.
         within_class: How a task counts less what texts of a class differ in; without it, all counts alike.
-        centred: Whether a head's steps see features less the mean of the examples'. What all texts share tells no class
-            from another, and is most of the features of texts in a language that the encoder hardly reads: steps would
-            swing to and fro along it, see docs/log.md. Not below the head, where features move from step to step.
+        centred: Whether a head's steps see features less the mean of its examples. What all texts share tells no
+            class from another, and is most of the features of texts in a language that the encoder hardly reads: steps
+            would swing to and fro along it, see docs/log.md. Not below the head, where features move from step to step.
     """
 
     body: Body
@@ -329,7 +329,7 @@ def _split_rows(support: PreparedSet, query: PreparedSet, *, seed: int, split: i
 
 
 def _mean_of_examples(support: PreparedSet, features: Float[Tensor, "texts dim"]) -> Float[Tensor, " dim"]:
-    """That of the texts of labels where there are no examples."""
+    """Their weighted mean; where there are none, that of the texts of labels."""
     n_examples = support.targets.shape[0] - support.label_texts
     weights = support.weights[: n_examples or None]
     return (weights / weights.sum()) @ features[: weights.shape[0]]
