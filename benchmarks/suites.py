@@ -123,6 +123,27 @@ def _setfit(data: Path, task: str, shots: Sequence[int], count: int, choice: Cho
 
 
 def _own(data: Path, task: str, shots: Sequence[int], count: int, choice: Choice) -> Iterator[Episode]:
+    train, queries = _own_rows(data, task, choice)
+    for k in shots:
+        for index in range(count):
+            support = _per_class(train, k, random.Random(f"{choice.seed}:own:{task}:{k}:{index}"))
+            yield Episode("own", task, k, index, support, queries)
+
+
+def _unequal(data: Path, task: str, shots: Sequence[int], count: int, choice: Choice) -> Iterator[Episode]:
+    train, queries = _own_rows(data, task, choice)
+    for k in shots:
+        for index in range(count):
+            draw = random.Random(f"{choice.seed}:unequal:{task}:{k}:{index}")
+            support = [
+                row
+                for _, rows in sorted(_by_class(train).items())
+                for row in _per_class(rows, draw.randint(1, k), draw)
+            ]
+            yield Episode("unequal", task, k, index, tuple(support), queries)
+
+
+def _own_rows(data: Path, task: str, choice: Choice) -> tuple[list[Row], Rows]:
     (found,) = (each for each in _read_tasks(data) if each.name == task)
     rows = [
         Row(found.inputs[place].text, found.labels[label], found.inputs[place].text_pair)
@@ -131,17 +152,7 @@ def _own(data: Path, task: str, shots: Sequence[int], count: int, choice: Choice
         for place in places
     ]
     train, test = _held_out(rows, random.Random(f"{choice.seed}:{task}:split"))
-    queries = _bounded(test, task, choice)
-    for k in shots:
-        for index in range(count):
-            yield Episode(
-                "own",
-                task,
-                k,
-                index,
-                _per_class(train, k, random.Random(f"{choice.seed}:own:{task}:{k}:{index}")),
-                queries,
-            )
+    return train, _bounded(test, task, choice)
 
 
 def _tasks_in(data: Path) -> list[str]:
@@ -203,6 +214,7 @@ SUITES = {
             _setfit,
         ),
         Suite("own", "all classes of every classification task in the folder", None, (1, 5, 10), 3, _own),
+        Suite("unequal", "the same with one to so many examples of each class, at random", None, (4, 10), 3, _unequal),
     )
 }
 """By name."""

@@ -62,6 +62,8 @@ class MetaModel:
         centred: Whether a head's steps see features less the mean of its examples. What all texts share tells no
             class from another, and is most of the features of texts in a language that the encoder hardly reads: steps
             would swing to and fro along it, see docs/log.md. Not below the head, where features move from step to step.
+        balanced: Whether all classes count alike in what steps lower. A handful of examples seldom says how frequent a
+            class is; and where it does, classes with few examples would be forgotten, see docs/log.md.
     """
 
     body: Body
@@ -72,6 +74,7 @@ class MetaModel:
     stock_share: StockShare | None = None
     within_class: WithinClass | None = None
     centred: bool = False
+    balanced: bool = False
 
     def initial_slow_weights(self, *, steps: int, seed: int = 0) -> dict[str, Tensor]:
         """Slow weights before any meta-training, on the CPU except where the body's own lie elsewhere."""
@@ -94,7 +97,7 @@ class MetaModel:
         return self.learner.logits(fast, self.features(slow, fast, inputs))
 
     def start(self, slow: SlowWeights, support: PreparedSet) -> tuple[FastWeights, EncodedSet]:
-        """Fast weights before the first inner step, and the support set as encoded under them.
+        """Fast weights before the first inner step, and the support set as encoded under them, for steps to lower.
 
         Raises:
             UnsupportedObjective: The learner does not do what the task asks for.
@@ -112,7 +115,8 @@ class MetaModel:
             view = self._view_by_all(view, weighted, features)
             features = view.of(features)
         encoded = weighted.encoded(features, view)
-        return {**deep, **self.learner.start(_part(slow, _LEARNER), encoded)}, encoded
+        fast = {**deep, **self.learner.start(_part(slow, _LEARNER), encoded)}
+        return fast, encoded.balanced if self.balanced and support.objective == "classification" else encoded
 
     def adapt(
         self,
@@ -360,4 +364,10 @@ def _rows_of_step(support: PreparedSet, batch_size: int | None, step: int, seed:
 
 def _some_encoded(encoded: EncodedSet, rows: Int[Tensor, " rows"]) -> EncodedSet:
     at = rows.to(encoded.features.device)
-    return replace(encoded, features=encoded.features[at], targets=encoded.targets[at], weights=encoded.weights[at])
+    return replace(
+        encoded,
+        features=encoded.features[at],
+        targets=encoded.targets[at],
+        weights=encoded.weights[at],
+        label_texts=0,  # they may be anywhere now
+    )

@@ -75,4 +75,5 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
         stock_share=StockShare(halves.share, halves.lean, similarities) if views and halves.lean else None,
         within_class=WithinClass(halves.within_class, (half, half)) if views and halves.within_class else None,
         centred=learner.linear_head and spec.placement == "head",
+        balanced=learner.descends,
     )

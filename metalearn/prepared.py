@@ -33,7 +33,7 @@ class PreparedSet:
 
     def encoded(self, features: Float[Tensor, "texts dim"], view: TaskView | None = None) -> EncodedSet:
         """With their features, and the view that these are under."""
-        return EncodedSet(features, self.targets, self.weights, self.n_classes, self.objective, view)
+        return EncodedSet(features, self.targets, self.weights, self.n_classes, self.objective, view, self.label_texts)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
@@ -190,6 +190,7 @@ class EncodedSet:
         n_classes: Number of classes, or of outputs in regression. In a support set each class has at least one row.
         objective: What the targets mean.
         view: What the features went through; None for nothing.
+        label_texts: How many of a support set's rows, the last ones, are the texts of labels and not examples.
     """
 
     features: Float[Tensor, "texts dim"]
@@ -198,6 +199,7 @@ class EncodedSet:
     n_classes: int
     objective: Objective = "classification"
     view: TaskView | None = None
+    label_texts: int = 0
 
     @property
     def membership(self) -> Float[Tensor, "texts classes"]:
@@ -205,6 +207,18 @@ class EncodedSet:
         if self.targets.dim() == 1:
             return one_hot(self.targets, self.n_classes).to(self.features.dtype)
         return self.targets.to(self.features.dtype)
+
+    @property
+    def weight_of_class(self) -> Float[Tensor, " classes"]:
+        """What the rows of each class count together."""
+        return self.membership.T @ self.weights
+
+    @property
+    def balanced(self) -> "EncodedSet":
+        """The same in which all classes of a classification count alike, and all rows together what they counted."""
+        of_class = self.weight_of_class
+        factor = of_class.sum() / (self.n_classes * of_class.masked_fill(of_class == 0, 1.0))
+        return replace(self, weights=self.weights * factor[self.targets])
 
 
 @dataclass(frozen=True)

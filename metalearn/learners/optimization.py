@@ -33,6 +33,9 @@ _DEFAULT_RATES = {
 }
 """Where the rates of head and body start, by update rule; for features of unit length."""
 
+_MIDDLE = 2.0
+"""How many examples the middle of all classes counts in the mean of each; see docs/log.md."""
+
 
 @dataclass(frozen=True)
 class GradientLearner(Losses):
@@ -96,10 +99,19 @@ class GradientLearner(Losses):
         to all classes, the linear function -2 s c_k . f + s |c_k|^2; its negative is the head's start.
 
         Source: Triantafillou et al. 2020, Meta-Dataset, section 3 (Proto-MAML), eq. 3 and below.
+
+        The mean of few examples lies away from the middle m of all classes by chance alone, and the further the fewer
+        they are, so that queries go to classes with more examples or with a mean that happens to be central. So c_k is
+        m + n / (n + 2) (c_k - m) of n examples: as if the class had two more in the middle, an empirical Bayes estimate
+        (Efron and Morris 1973). The scale makes up for what that shortens. Where texts of labels are all there is, no
+        mean is one of chance, and all stay.
         """
         if self.head_start == "class_means":
-            means = class_means(support)
-            scale = slow["log_scale"].exp()
+            means, scale = class_means(support), slow["log_scale"].exp()
+            if support.objective == "classification" and support.label_texts < support.features.shape[0]:
+                middle, counted = means.mean(dim=0), support.weight_of_class
+                kept = (counted / (counted + _MIDDLE)).unsqueeze(1)
+                means, scale = middle + kept * (means - middle), scale / kept.mean()
             return {HEAD_WEIGHT: 2 * scale * means, HEAD_BIAS: -scale * means.square().sum(dim=1)}
         row, bias = slow["head.row"], slow["head.bias"]
         if support.objective == "classification":

@@ -1,6 +1,7 @@
 """Which episodes the accuracy comparison asks its methods."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,15 @@ def test_fewer_are_some_of_the_same(folder: Path) -> None:
     assert [everything[episode.key] for episode in some] == some
     other = OWN.build(folder, Choice(("pairs",), shots=(5,), episodes=2, max_queries=10, seed=1))
     assert not {episode.digest for episode in some} & {episode.digest for episode in other}
+
+
+def test_unequal_support_sets_have_one_to_so_many_of_each_class(folder: Path) -> None:
+    episodes = SUITES["unequal"].build(folder, Choice(shots=(4,), episodes=3))
+    assert {episode.key for episode in episodes} == {
+        f"unequal/{task}/4/{i}" for task in ("moods", "pairs") for i in range(3)
+    }
+    sizes = [Counter(row.label for row in episode.support) for episode in episodes]
+    assert all(1 <= size <= 4 for each in sizes for size in each.values())
+    assert any(len(set(each.values())) > 1 for each in sizes)
+    assert {each.queries for each in episodes} == {each.queries for each in OWN.build(folder, Choice(shots=(1,)))}
+    assert SUITES["unequal"].build(folder, Choice(shots=(4,), episodes=1))[0] == episodes[0]

@@ -1,5 +1,7 @@
 """From a support set to fast weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -98,7 +100,7 @@ def test_a_prepared_support_set_is_what_was_planned(encoder: Encoder) -> None:
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.placement)
 def test_a_labels_text_counts_what_the_model_says(encoder: Encoder, spec: ModelSpec) -> None:
-    model = make_text_model(spec, encoder)
+    model = replace(make_text_model(spec, encoder), balanced=False)
     assert isinstance(model.body, TextBody)
     plan = plan_support(PAIR, use_label_text=True)
     prepared = prepared_support(plan, model.body.prepare(encoder.tokenize(plan.inputs)))

@@ -328,11 +328,15 @@ def _cross_entropy(logits: Tensor, part: PreparedSet) -> Tensor:
 
 def _head_of_means(deep: Mapping[str, Tensor], scale: Tensor, part: PreparedSet) -> tuple[Tensor, Tensor]:
     features = BODY.features(deep, part.inputs)
-    means = []
+    means, kept = [], []
     for k in range(part.n_classes):
         rows = part.targets == k
-        means.append((features[rows] * part.weights[rows, None]).sum(dim=0) / part.weights[rows].sum())
-    stacked = torch.stack(means)
+        counted = part.weights[rows].sum()
+        means.append((features[rows] * part.weights[rows, None]).sum(dim=0) / counted)
+        kept.append(counted / (counted + 2))
+    middle = sum(means) / len(means)
+    stacked = torch.stack([middle + part_kept * (mean - middle) for part_kept, mean in zip(kept, means, strict=True)])
+    scale = scale * len(kept) / sum(kept)
     return 2 * scale * stacked, -scale * (stacked**2).sum(dim=1)
 
 

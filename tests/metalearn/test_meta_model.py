@@ -168,12 +168,17 @@ def test_before_meta_training_the_start_sees_the_bodys_own_features(placement: P
     assert torch.equal(encoded.features, BODY.features(BODY.initial_weights(drawn()), support.inputs))
 
 
+def rows_of_head(slow: SlowWeights, means: Tensor, counted: Tensor) -> Tensor:
+    """ProtoMAML's: the middle of all classes counts as two more examples of each."""
+    middle, kept = means.mean(dim=0), (counted / (counted + 2)).unsqueeze(1)
+    return 2 * slow["learner.log_scale"].exp() / kept.mean() * (middle + kept * (means - middle))
+
+
 def test_a_head_of_class_means_is_that_of_the_features_at_the_start() -> None:
     model = model_of("protomaml", "modulations")
     slow, support = slow_of(model), points(3, 2, 1)
     fast, encoded = model.start(slow, support)
-    expected = 2 * slow["learner.log_scale"].exp() * class_means(encoded)
-    torch.testing.assert_close(fast[HEAD_WEIGHT], expected)
+    torch.testing.assert_close(fast[HEAD_WEIGHT], rows_of_head(slow, class_means(encoded), encoded.weight_of_class))
     plain = BODY.features({n.removeprefix("body."): w for n, w in slow.items()}, support.inputs)
     assert not torch.allclose(encoded.features, plain), "the slow modulations are not those of the first start"
 
@@ -557,11 +562,12 @@ def test_a_class_without_examples_starts_at_its_labels_text() -> None:
     model, support = with_prior(), with_label_texts()
     slow = slow_of(model) | {"prior.log_weight": torch.tensor(0.3).log(), "prior.fade": torch.tensor(1.7)}
     fast, encoded = model.start(slow, support)
-    scale = 2 * slow["learner.log_scale"].exp()
-    torch.testing.assert_close(fast[HEAD_WEIGHT][2], scale * encoded.features[8])
-    share = (0.3 / 2**1.7) / (0.3 / 2**1.7 + 1)
-    mean = share * encoded.features[7] + (1 - share) * encoded.features[5]
-    torch.testing.assert_close(fast[HEAD_WEIGHT][1], scale * mean)
+    means = class_means(encoded)
+    torch.testing.assert_close(means[2], encoded.features[8])
+    of_text = 0.3 / 2**1.7
+    torch.testing.assert_close(means[1], (of_text * encoded.features[7] + encoded.features[5]) / (of_text + 1))
+    counted = torch.stack([0.3 / 6**1.7 + torch.tensor(5.0), of_text + torch.tensor(1.0), torch.tensor(0.3)])
+    torch.testing.assert_close(fast[HEAD_WEIGHT], rows_of_head(slow, means, counted))
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

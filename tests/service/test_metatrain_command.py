@@ -98,7 +98,7 @@ def test_a_run_ends_in_a_checkpoint_that_serves_and_tells_what_it_was_trained_on
     valid = ["--valid", str(folders / "valid"), "--validate-every", "4"]
     mixed = ["--unlabelled", str(folders / "plain.txt"), "--unlabelled-share", "0.5", "--guard-every", "5"]
     more = ["--contrastive-weight", "0.1", "--out-of-scope-share", "0.5", "--label-text-share", "0.5"]
-    done = run(command(folders, tiny_encoder, out, "--steps", "10", *valid, *mixed, *more))
+    done = run(command(folders, tiny_encoder, out, "--steps", "10", "--learning-rate", "0.003", *valid, *mixed, *more))
     assert "bfloat16" not in done.stderr
     told = json.loads(done.stdout)
     manifest = read_manifest(out)

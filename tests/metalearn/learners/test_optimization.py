@@ -87,24 +87,24 @@ def test_before_meta_training_the_slow_weights_are_positive_numbers_kept_as_loga
 
 
 @pytest.mark.parametrize("scale", [0.5, 7.0, 30.0])
-def test_without_steps_it_is_a_nearest_class_mean_classifier(scale: float) -> None:
-    # by hand: two classes in the plane, means (1, 0) and (0, 2)
+def test_without_steps_it_is_a_nearest_class_mean_classifier_where_no_mean_is_one_of_chance(scale: float) -> None:
+    # by hand: two classes in the plane, means (1, 0) and (0, 2); for those of examples see test_unequal_classes.py
     support = EncodedSet(
         torch.tensor([[2.0, 0.0], [0.0, 0.0], [0.0, 2.0]], dtype=torch.float64),
         torch.tensor([0, 0, 1]),
         torch.ones(3, dtype=torch.float64),
         2,
+        label_texts=3,
     )
     query = torch.tensor([[0.0, 0.0], [1.0, 0.5], [-1.0, 3.0]], dtype=torch.float64)
     squared_distances = torch.tensor([[1.0, 4.0], [0.25, 3.25], [13.0, 2.0]], dtype=torch.float64)
     learner = proto_maml(UNTRAINED)
-    fast = _adapt(learner, _slow(scale), support, steps=0).fast_weights
-    found = learner.logits(fast, query).log_softmax(dim=1)
+    found = learner.logits(learner.start(_slow(scale), support), query).log_softmax(dim=1)
     torch.testing.assert_close(found, (-scale * squared_distances).log_softmax(dim=1), atol=1e-10, rtol=0)
 
 
 def test_without_steps_random_data_go_to_the_nearest_mean() -> None:
-    support = clusters(5, 3, dtype=torch.float64)
+    support = replace(clusters(5, 3, dtype=torch.float64), label_texts=15)
     query = torch.randn(40, 8, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     means = torch.stack([support.features[support.targets == k].mean(dim=0) for k in range(5)])
     learner = proto_maml(UNTRAINED)
