@@ -42,6 +42,9 @@ class Choice:
     seed: int = 0
 
 
+Draw = Callable[[Path, str, Sequence[int], int, Choice], Iterator[Episode]]
+
+
 @dataclass(frozen=True)
 class Suite:
     """A collection of tasks.
@@ -60,7 +63,7 @@ class Suite:
     tasks: tuple[str, ...] | None
     shots: tuple[int, ...]
     episodes: int
-    draw: Callable[[Path, str, Sequence[int], int, Choice], Iterator[Episode]]
+    draw: Draw
 
     def build(self, data: Path, choice: Choice) -> list[Episode]:
         """Draws the episodes.
@@ -122,25 +125,19 @@ def _setfit(data: Path, task: str, shots: Sequence[int], count: int, choice: Cho
             yield Episode("setfit", task, k, index, support, queries)
 
 
-def _own(data: Path, task: str, shots: Sequence[int], count: int, choice: Choice) -> Iterator[Episode]:
-    train, queries = _own_rows(data, task, choice)
-    for k in shots:
-        for index in range(count):
-            support = _per_class(train, k, random.Random(f"{choice.seed}:own:{task}:{k}:{index}"))
-            yield Episode("own", task, k, index, support, queries)
+def _own(name: str, size: Callable[[int, random.Random], int]) -> Draw:
+    """Tasks of one's own with ``size`` examples of a class, of the shots asked for and what decides the draw."""
 
+    def draw_episodes(data: Path, task: str, shots: Sequence[int], count: int, choice: Choice) -> Iterator[Episode]:
+        train, queries = _own_rows(data, task, choice)
+        classes = [rows for _, rows in sorted(_by_class(train).items())]
+        for k in shots:
+            for index in range(count):
+                draw = random.Random(f"{choice.seed}:{name}:{task}:{k}:{index}")
+                support = tuple(row for rows in classes for row in _per_class(rows, size(k, draw), draw))
+                yield Episode(name, task, k, index, support, queries)
 
-def _unequal(data: Path, task: str, shots: Sequence[int], count: int, choice: Choice) -> Iterator[Episode]:
-    train, queries = _own_rows(data, task, choice)
-    for k in shots:
-        for index in range(count):
-            draw = random.Random(f"{choice.seed}:unequal:{task}:{k}:{index}")
-            support = [
-                row
-                for _, rows in sorted(_by_class(train).items())
-                for row in _per_class(rows, draw.randint(1, k), draw)
-            ]
-            yield Episode("unequal", task, k, index, tuple(support), queries)
+    return draw_episodes
 
 
 def _own_rows(data: Path, task: str, choice: Choice) -> tuple[list[Row], Rows]:
@@ -213,8 +210,22 @@ SUITES = {
             10,
             _setfit,
         ),
-        Suite("own", "all classes of every classification task in the folder", None, (1, 5, 10), 3, _own),
-        Suite("unequal", "the same with one to so many examples of each class, at random", None, (4, 10), 3, _unequal),
+        Suite(
+            "own",
+            "all classes of every classification task in the folder",
+            None,
+            (1, 5, 10),
+            3,
+            _own("own", lambda k, _: k),
+        ),
+        Suite(
+            "unequal",
+            "the same with one to so many examples of each class, at random",
+            None,
+            (4, 10),
+            3,
+            _own("unequal", lambda k, draw: draw.randint(1, k)),
+        ),
     )
 }
 """By name."""
