@@ -249,7 +249,18 @@ def test_an_interrupted_run_saves_leaves_a_checkpoint_and_can_go_on(
     folders: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    more = ["--steps", "40", "--valid", str(folders / "valid"), "--validate-every", "10", "--patience", "3"]
+    more = [
+        "--learning-rate",
+        "0.003",
+        "--steps",
+        "40",
+        "--valid",
+        str(folders / "valid"),
+        "--validate-every",
+        "10",
+        "--patience",
+        "3",
+    ]
     run(command(folders, tiny_encoder, whole, *more))
     process = subprocess.Popen(
         command(folders, tiny_encoder, stopped, *more),
