@@ -43,7 +43,8 @@ class GradientLearner(Losses):
 
     Attributes:
         name: As registered.
-        head_start: ``shared_row``: one learned row for every class. ``class_means``: nearest class mean.
+        head_start: ``shared_row``: one learned row for every class. ``class_means``: nearest class mean, those of few
+            examples drawn to the middle of all.
         rates: Which inner rates are meta-learned.
         order: How far meta-gradients see into the inner loop.
         rule: The inner update rule.
@@ -214,7 +215,7 @@ def meta_sgd(options: LearnerOptions) -> GradientLearner:
 
 
 def proto_maml(options: LearnerOptions) -> GradientLearner:
-    """A head that starts as a nearest-class-mean classifier and then takes gradient steps at a learned rate.
+    """A head that starts as ``GradientLearner.start`` has it of class means, and takes steps at a learned rate.
 
     Source: Triantafillou et al. 2020, Meta-Dataset, section 3 (Proto-MAML).
     """
