@@ -42,6 +42,10 @@ def create(
         typer.Option(min=0, help="How many of the encoder's top layers have them; 1 unless in the head alone."),
     ] = None,
     rank: Annotated[int, typer.Option(min=1, help="Of low-rank updates.")] = 4,
+    trained_layers: Annotated[
+        int, typer.Option(min=0, help="How many top layers are for meta-training that starts from here.")
+    ] = 0,
+    stock_view: Annotated[bool, typer.Option(help="Stock features beside those of the layers to train.")] = False,
 ) -> None:
     """Make a checkpoint of a stock encoder and any learner, without meta-training."""
     with waiting("reading the encoder"):
@@ -52,7 +56,7 @@ def create(
         if fast_layers is None:
             fast_layers = 0 if placement is Placement.HEAD else 1
         name = name or out.absolute().name
-        spec = ModelSpec(learner, placement.value, fast_layers, rank)
+        spec = ModelSpec(learner, placement.value, fast_layers, rank, trained_layers, stock_view)
         manifest = write_checkpoint(
             out,
             name=name,
@@ -209,9 +213,12 @@ def average(
     checkpoint: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one: all but layers is its.")],
     other: Annotated[str, typer.Argument(help="One of the same make, such as what more training made of the first.")],
     out: Annotated[Path, typer.Argument(help="Folder of the copy.")],
+    share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="The other's share of the layers' weights; 0.5 is half way.")
+    ] = 0.5,
     name: Annotated[str | None, typer.Option(help="The copy's name; else the folder's.")] = None,
 ) -> None:
-    """Copy a checkpoint with its meta-trained layers half way to another's; calibrate it afterwards."""
+    """Copy a checkpoint with its meta-trained layers averaged with another's; calibrate it afterwards."""
     with waiting("reading the checkpoints"):
         import torch
 
@@ -224,14 +231,17 @@ def average(
         if makes[0] != makes[1] or not makes[0][0].trained_layers:
             raise InvalidModel("two checkpoints of one encoder, with the same layers meta-trained, can be averaged")
         slow_weights, others = read_slow_weights(first.folder), read_slow_weights(second.folder)
-        layers = {name: (slow_weights[name] + others[name]) / 2 for name in slow_weights if name.startswith("body.")}
+        layers = {n: torch.lerp(w, others[n], share) for n, w in slow_weights.items() if n.startswith("body.")}
         tasks = {task.name: task for each in (second, first) for task in each.manifest.trained_on}
+        parts = [
+            f"{of:g} of those of `{each.manifest.name}` ({each.fingerprint[:12]})"
+            for of, each in ((1 - share, first), (share, second))
+        ]
         manifest = write_copy(
             first,
             out,
             name=name or out.absolute().name,
-            note=f"Its meta-trained layers are half way between those of `{first.manifest.name}` "
-            f"({first.fingerprint[:12]}) and `{second.manifest.name}` ({second.fingerprint[:12]}).",
+            note=f"Its meta-trained layers are {' and '.join(parts)}.",
             slow_weights={**slow_weights, **layers},
             trained_on=[*tasks.values()],
         )

@@ -191,19 +191,24 @@ def _moved(folder: Path, encoder: Path, seed: int) -> Path:
     return folder
 
 
-def test_layers_half_way_between_two_checkpoints(handful: Handful, tiny_encoder: Path) -> None:
+@pytest.mark.parametrize(("options", "share"), [((), 0.5), (("--share", "0.3"), 0.3)])
+def test_layers_between_two_checkpoints(
+    handful: Handful, tiny_encoder: Path, options: tuple[str, ...], share: float
+) -> None:
     one, other = (_moved(handful.folder / name, tiny_encoder, seed) for seed, name in enumerate(("a", "b")))
-    handful("checkpoint", "average", str(one), str(other), "half")
-    weights = [read_slow_weights(folder) for folder in (one, other, handful.folder / "half")]
+    handful("checkpoint", "average", str(one), str(other), "between", *options)
+    between = handful.folder / "between"
+    weights = [read_slow_weights(folder) for folder in (one, other, between)]
     assert weights[0].keys() == weights[2].keys()
     for name, found in weights[2].items():
-        expected = (weights[0][name] + weights[1][name]) / 2 if name.startswith("body.") else weights[0][name]
+        of_other = share if name.startswith("body.") else 0.0
+        expected = (1 - of_other) * weights[0][name] + of_other * weights[1][name]
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert any(name.startswith("body.") for name in weights[2])
-    manifest = read_manifest(handful.folder / "half")
+    manifest = read_manifest(between)
     assert sorted(task.name for task in manifest.trained_on) == ["a", "b", "both"]
-    assert "half way between those of `a`" in (handful.folder / "half" / CARD).read_text()
-    Checkpoint(handful.folder / "half", CPU)
+    assert f"{1 - share:g} of those of `a`" in (between / CARD).read_text()
+    Checkpoint(between, CPU)
 
 
 def test_checkpoints_of_another_make_are_not_averaged(
