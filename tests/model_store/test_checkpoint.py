@@ -682,6 +682,16 @@ def test_the_default_checkpoint_is_meta_trained_and_names_what_on() -> None:
     assert all(source.licence for source in manifest.trained_on)
 
 
+def test_the_documents_say_where_all_comes_from_that_the_default_checkpoint_was_trained_on() -> None:
+    lines = (SHIPPED.parents[1] / "docs" / "data.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    sources = {row[0]: row[-1].strip("`") for row in rows}
+    trained_on = [Path(task.name).stem for task in read_manifest(resolve_checkpoint(DEFAULT_CHECKPOINT)).trained_on]
+    assert [
+        name for name in trained_on if not re.fullmatch(r"\S+/[^:]+:.+@[0-9a-f]{7,}.*", sources.get(name, ""))
+    ] == []
+
+
 def test_the_default_checkpoint_ships_the_stock_encoders_256_tokens_and_tells_topics_apart() -> None:
     loaded = Checkpoint(resolve_checkpoint(DEFAULT_CHECKPOINT), CPU)
     assert loaded.manifest.encoder.max_tokens == 256
