@@ -53,6 +53,7 @@ _WEIGHED_WITHOUT = {
     "states of lower layers": {"--stock-mix": "1", "--trained-mix": "1"},
     "tokens of pairs": {"--token-similarity": "0"},
     "covariance within classes": {"--within-class": "0"},
+    "leaving framing tokens out": {},
     "inner steps": {"--steps": "0"},
 }
 
@@ -85,12 +86,14 @@ def _weighed(left_out: str, folder: Path) -> list[str]:
         "--token-similarity": str(halves.token_similarity),
         "--within-class": str(halves.within_class),
     } | _WEIGHED_WITHOUT.get(left_out, {})
+    words_only = halves.words_only and left_out != "leaving framing tokens out"
     return [
         "checkpoint",
         "reweigh",
         DEFAULT_CHECKPOINT,
         str(folder),
         *(word for pair in weights.items() for word in pair),
+        *["--words-only"] * words_only,
     ]
 
 
