@@ -171,6 +171,22 @@ def _names(value: Value) -> tuple[str, ...]:
     return value if isinstance(value, tuple) else ()
 
 
+def licence_of(file: Path, *, index: Path | None = None) -> tuple[str, str]:
+    """Licence and licence class that an index has for a file such as ``NAME.jsonl``; else ``unstated`` for both.
+
+    Args:
+        file: Of a task, or of plain text.
+        index: See ``read_tasks``.
+
+    Raises:
+        InvalidTasks: The index cannot be read, or is malformed.
+    """
+    found = index or _index_beside(file.parent)
+    facts = _read_index(found, file.resolve().parent.name) if found else {}
+    of_file = facts.get(file.name.partition(".")[0], _Facts())
+    return of_file.licence, of_file.licence_class
+
+
 def _index_beside(folder: Path) -> Path | None:
     candidates = (folder / "index.tsv", folder.resolve().parent / "index.tsv")
     return next((path for path in candidates if path.is_file()), None)

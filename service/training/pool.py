@@ -11,15 +11,30 @@ from torch import Tensor
 from metalearn.batches import batch_tokens, plan_batches
 from metalearn.encoder import Encoder
 from metalearn.errors import InvalidTasks
-from metalearn.tasks.labelled import read_tasks
+from metalearn.tasks.labelled import licence_of, read_tasks
 from metalearn.tasks.plan import draw_validation_episodes
 from metalearn.tasks.sampler import EpisodeSampler, MixedSampler, Sampler, SamplerSettings
-from metalearn.tasks.task import Skipped, Task
+from metalearn.tasks.task import OPEN, Skipped, Task
 from metalearn.tasks.unlabelled import cluster_tasks, masked_word_tasks, read_texts
 from metalearn.types import Episode, Objective, TextInput
 from service.training.options import TrainingOptions, bounds
 
 _VALIDATION_QUERIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PlainText:
+    """A file of plain text.
+
+    Attributes:
+        name: The file's.
+        licence: Of the texts, in words.
+        texts: What it holds.
+    """
+
+    name: str
+    licence: str
+    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,7 @@ class Pool:
     Attributes:
         labelled: Training tasks from files.
         unlabelled: Training tasks made of plain text.
+        plain_text: What those are made of.
         valid: Validation tasks.
         skipped: What could not be used, and why.
         shared: Validation task -> how many of its texts are training texts, too; those that have any.
@@ -36,6 +52,7 @@ class Pool:
 
     labelled: tuple[Task, ...]
     unlabelled: tuple[Task, ...]
+    plain_text: tuple[PlainText, ...]
     valid: tuple[Task, ...]
     skipped: tuple[Skipped, ...]
     shared: dict[str, int]
@@ -64,10 +81,10 @@ def read_pool(options: TrainingOptions, encoder: Encoder, objectives: frozenset[
     both = {Path(folder).resolve() for folder in options.tasks} & {Path(folder).resolve() for folder in options.valid}
     if both:
         raise InvalidTasks(f"{min(both)} is given to train on and to validate by: keep validation tasks apart")
+    index = Path(options.index) if options.index else None
     labelled: tuple[Task, ...] = ()
     skipped: list[Skipped] = []
     if options.tasks:
-        index = Path(options.index) if options.index else None
         # First what is left out by name: a task may be that and not open as well
         pool = read_tasks([Path(folder) for folder in options.tasks], index=index).without(options.leave_out)
         if options.open_licences_only:
@@ -86,7 +103,9 @@ def read_pool(options: TrainingOptions, encoder: Encoder, objectives: frozenset[
             raise InvalidTasks("no validation task has an accuracy: give classification tasks to --valid")
     trained_on = {text for task in labelled for text in task.inputs}
     shared = {task.name: n for task in valid if (n := sum(text in trained_on for text in task.inputs))}
-    return Pool(labelled, tuple(_of_plain_text(options, encoder)), valid, tuple(skipped), shared)
+    plain_text = _plain_text(options, index, skipped)
+    made = _of_plain_text([text for file in plain_text for text in file.texts], options, encoder)
+    return Pool(labelled, tuple(made), plain_text, valid, tuple(skipped), shared)
 
 
 def make_sampler(pool: Pool, options: TrainingOptions) -> tuple[Sampler, tuple[Task, ...], tuple[Skipped, ...]]:
@@ -152,10 +171,31 @@ def _learnable(tasks: Iterable[Task], objectives: frozenset[Objective], skipped:
     return tuple(kept)
 
 
-def _of_plain_text(options: TrainingOptions, encoder: Encoder) -> list[Task]:
-    if not options.unlabelled:
+def _plain_text(options: TrainingOptions, index: Path | None, skipped: list[Skipped]) -> tuple[PlainText, ...]:
+    """The files of plain text that may be used.
+
+    Raises:
+        InvalidTasks: A file cannot be read, or there is nothing else to train on and none is open as asked for.
+    """
+    used = []
+    for path in map(Path, options.unlabelled):
+        texts = read_texts(path)
+        licence, licence_class = licence_of(path, index=index)
+        if options.open_licences_only and licence_class != OPEN:
+            skipped.append(Skipped(path.name, f"licence class {licence_class}", len(texts)))
+        else:
+            used.append(PlainText(path.name, licence, texts))
+    if not (used or options.tasks):
+        raise InvalidTasks(
+            "no file of plain text has an open licence: name an index whose licence_class says so, or do not ask for "
+            "open licences alone"
+        )
+    return tuple(used)
+
+
+def _of_plain_text(texts: list[str], options: TrainingOptions, encoder: Encoder) -> list[Task]:
+    if not texts:
         return []
-    texts = [text for path in options.unlabelled for text in read_texts(Path(path))]
     made: list[Task] = []
     if options.unlabelled_classes != "clusters":
         made += masked_word_tasks(texts, n_tasks=40, seed=options.seed)

@@ -292,7 +292,7 @@ class TrainingSession:
         options = self.options
         slow = self._best_slow or self.trainer.result
         tasks = [TrainingTask(name=task.name, licence=task.licence) for task in self.pool.labelled]
-        texts = [TrainingTask(name=Path(path).name, licence="unstated") for path in options.unlabelled]
+        texts = [TrainingTask(name=file.name, licence=file.licence) for file in self.pool.plain_text]
         before = [] if self._begun_from is None else self._begun_from.trained_on
         name = options.name or self.out.resolve().name
         return write_checkpoint(

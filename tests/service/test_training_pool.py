@@ -9,6 +9,7 @@ import torch
 
 from metalearn.encoder import Encoder, EncoderSettings
 from metalearn.errors import InvalidTasks
+from metalearn.tasks.task import Skipped
 from service.training.options import TrainingOptions
 from service.training.pool import make_sampler, read_pool
 
@@ -71,6 +72,26 @@ def test_a_task_can_be_left_out_that_open_licences_alone_would_not_admit(folder:
         folder, encoder, leave_out=["large", "other"], open_licences_only=True, index=str(folder / "index.tsv")
     )
     assert found == {"small": 1}
+
+
+def test_plain_text_has_the_licence_that_an_index_gives_it(folder: Path, encoder: Encoder) -> None:
+    unknown = folder / "unknown.jsonl"
+    unknown.write_text('{"text": "who knows whose"}\n')
+    lines = ["split\tname\tkind\tlicence\tlicence_class", f"{folder.name}\tplain\tunlabelled\tCC-BY-3.0\topen"]
+    lines.append("elsewhere\tplain\tunlabelled\tother\trestricted")
+    (folder / "index.tsv").write_text("\n".join(lines) + "\n")
+    files = [str(folder / "plain.txt"), str(unknown)]
+    both = read_pool(TrainingOptions(unlabelled=files, unlabelled_classes="clusters"), encoder, CLASSIFICATION)
+    assert [(file.name, file.licence) for file in both.plain_text] == [
+        ("plain.txt", "CC-BY-3.0"),
+        ("unknown.jsonl", "unstated"),
+    ]
+    options = TrainingOptions(unlabelled=files, unlabelled_classes="clusters", open_licences_only=True)
+    open_alone = read_pool(options, encoder, CLASSIFICATION)
+    assert [file.name for file in open_alone.plain_text] == ["plain.txt"]
+    assert open_alone.skipped == (Skipped("unknown.jsonl", "licence class unstated", 1),)
+    with pytest.raises(InvalidTasks, match="no file of plain text has an open licence"):
+        read_pool(TrainingOptions(unlabelled=[str(unknown)], open_licences_only=True), encoder, CLASSIFICATION)
 
 
 @pytest.mark.parametrize("left_out", [["inference"], ["large", "small", "other"]])
