@@ -46,6 +46,7 @@ _RECIPE_PARTS: dict[str, tuple[str, ...]] = {
 _RECIPE_WITHOUT: dict[str, tuple[str, ...]] = {"many ways": ("--ways", "2-8"), "learned rates": ("--rates", "fixed")}
 """What stands in the place of a part that is left out."""
 
+_FRAMING = "leaving framing tokens out"
 _WEIGHED_WITHOUT = {
     "trained features": {"--stock-share": "1", "--stock-lean": "0"},
     "stock features": {"--stock-share": "0", "--stock-lean": "0"},
@@ -53,7 +54,7 @@ _WEIGHED_WITHOUT = {
     "states of lower layers": {"--stock-mix": "1", "--trained-mix": "1"},
     "tokens of pairs": {"--token-similarity": "0"},
     "covariance within classes": {"--within-class": "0"},
-    "leaving framing tokens out": {},
+    _FRAMING: {},
     "inner steps": {"--steps": "0"},
 }
 
@@ -86,7 +87,7 @@ def _weighed(left_out: str, folder: Path) -> list[str]:
         "--token-similarity": str(halves.token_similarity),
         "--within-class": str(halves.within_class),
     } | _WEIGHED_WITHOUT.get(left_out, {})
-    words_only = halves.words_only and left_out != "leaving framing tokens out"
+    words_only = halves.words_only and left_out != _FRAMING
     return [
         "checkpoint",
         "reweigh",
