@@ -4,11 +4,10 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from metalearn.bert import BertEncoder
@@ -16,7 +15,10 @@ from metalearn.errors import EncoderUnavailable
 from metalearn.halves import Halves, TrainedView, side_by_side
 from metalearn.hidden_batch import HiddenBatch, PaddedBatch, asked_tokens, pooled, tokens_of_first, wide
 from metalearn.token_similarity import COLUMNS, token_similarity
+from metalearn.tokenizing import TextTokenizer, TokenizedText
 from metalearn.types import TextInput
+
+__all__ = ["Encoder", "EncoderSettings", "FeatureRuntime", "NormsOfRows", "TokenizedText"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class EncoderSettings:
     """How an encoder reads a text.
 
     Attributes:
-        max_tokens: Longer texts are cut here, special tokens included.
+        max_tokens: Of longer texts, special tokens included, the middle is left out.
         normalize: Scale features to unit length.
         halves: For features beside those of meta-trained layers.
     """
@@ -32,22 +34,6 @@ class EncoderSettings:
     max_tokens: int = 256
     normalize: bool = True
     halves: Halves = field(default_factory=Halves)
-
-
-class TokenizedText(NamedTuple):
-    """A text as the encoder reads it.
-
-    Attributes:
-        ids: Token ids, special tokens included.
-        type_ids: 0 for the first text of a pair, 1 for the second.
-        truncated: Whether the text was cut at ``max_tokens``.
-        empty: Whether there is nothing but special tokens, so that features would say nothing about the text.
-    """
-
-    ids: list[int]
-    type_ids: list[int]
-    truncated: bool
-    empty: bool = False
 
 
 NormsOfRows = Mapping[str, Float[Tensor, "texts 1 dim"]]
@@ -99,14 +85,8 @@ class Encoder:
         """
         self.settings = settings
         self.device = device
-        path = folder / "tokenizer.json"
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing more precise
-            raise EncoderUnavailable(f"cannot read {path}: {error}") from error
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(settings.max_tokens, strategy="longest_first")
-        self.special_tokens = sorted(set(self._tokenizer.encode("", "").ids))
+        self._tokenizer = TextTokenizer(folder / "tokenizer.json", settings.max_tokens)
+        self.special_tokens = self._tokenizer.special_tokens
         self._model = BertEncoder.load(folder).eval().requires_grad_(False).to(device)
         self._special_tokens = torch.tensor(self.special_tokens, device=device)
         self._trained_view: TrainedView | None = None
@@ -127,10 +107,8 @@ class Encoder:
         return 2 * self._model.config.hidden_size + similarities
 
     def tokenize(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
-        """Token ids of each text or pair, not padded."""
-        pairs = [i.text if i.text_pair is None else (i.text, i.text_pair) for i in inputs]
-        encodings = self._tokenizer.encode_batch(pairs)
-        return [TokenizedText(e.ids, e.type_ids, bool(e.overflowing), all(e.special_tokens_mask)) for e in encodings]
+        """Token ids of each text or pair, not padded; see ``TextTokenizer``."""
+        return self._tokenizer(inputs)
 
     @property
     def n_layers(self) -> int:

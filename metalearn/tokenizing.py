@@ -1,0 +1,157 @@
+"""Texts -> token ids: normalisation, what of a long text is read, and which texts the tokenizer cannot read."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from unicodedata import normalize
+
+from tokenizers import Encoding, Tokenizer
+
+from metalearn.errors import EncoderUnavailable
+from metalearn.types import TextInput
+
+HEAD_SHARE = 0.5
+"""Share of the tokens of a long text that its beginning has; its end has the rest. See docs/log.md."""
+
+_CHARS_PER_TOKEN = 32
+"""How many characters per token of the limit are given to the tokenizer at most. A token of running text has some four,
+so that the tokens that are kept are those of the whole text."""
+
+
+class TokenizedText(NamedTuple):
+    """A text as the encoder reads it.
+
+    Attributes:
+        ids: Token ids, special tokens included.
+        type_ids: 0 for the first text of a pair, 1 for the second.
+        truncated: Whether the text was longer than ``max_tokens``, so that its middle was left out.
+        empty: Whether there is nothing but special tokens, so that features would say nothing about the text.
+        unreadable: Whether half of the text or more is unknown to the tokenizer, as are texts in a script that its
+            vocabulary lacks: half of the tokens, or half of the letters. Of a pair, whether either text is.
+    """
+
+    ids: list[int]
+    type_ids: list[int]
+    truncated: bool
+    empty: bool = False
+    unreadable: bool = False
+
+
+class TextTokenizer:
+    """A tokenizer with fixed settings, so that any thread may use it at any time.
+
+    A text is brought to the Unicode form NFKC first: full-width and styled letters become plain ones.
+
+    Of a text with too many tokens the beginning and the end are read and the middle is left out: a letter's request is
+    as often in its last sentence as in its first. Of a pair, the longer text is shortened first.
+
+    Attributes:
+        max_tokens: The longest text, special tokens included.
+        special_tokens: Ids of the tokens that frame the texts of a pair.
+    """
+
+    def __init__(self, path: Path, max_tokens: int) -> None:
+        """Loads a tokenizer.
+
+        Args:
+            path: Its ``tokenizer.json``.
+            max_tokens: The longest text, special tokens included.
+
+        Raises:
+            EncoderUnavailable: The file is missing or is not a tokenizer's.
+        """
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing more precise
+            raise EncoderUnavailable(f"cannot read {path}: {error}") from error
+        self.max_tokens = max_tokens
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self.special_tokens = sorted(set(self._tokenizer.encode("", "").ids))
+        self._unknown = _unknown_token(self._tokenizer, path)
+
+    def __call__(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
+        """Token ids of each text or pair, not padded."""
+        bounded = [[self._bounded(text) for text in (each.text, each.text_pair) if text is not None] for each in inputs]
+        texts = [[text for text, _ in parts] for parts in bounded]
+        encodings = self._tokenizer.encode_batch([parts[0] if len(parts) == 1 else tuple(parts) for parts in texts])
+        left_out = (any(cut for _, cut in parts) for parts in bounded)
+        return [self._read(*each) for each in zip(encodings, texts, left_out, strict=True)]
+
+    def _bounded(self, text: str) -> tuple[str, bool]:
+        """The text in NFKC, its middle left out where it has more characters than may be read, and whether it was."""
+        limit = self.max_tokens * _CHARS_PER_TOKEN
+        left_out = ""
+        if len(text) > limit:
+            text = text.strip()
+        if len(text) > limit:
+            head, tail = text[: limit // 2], text[len(text) - limit // 2 :]
+            left_out = text[len(head) : len(text) - len(tail)]
+            text = f"{head} {tail}"  # a space, lest half a word and half another make a third
+        return normalize("NFKC", text), bool(left_out) and not left_out.isspace()
+
+    def _read(self, encoding: Encoding, texts: Sequence[str], left_out: bool) -> TokenizedText:
+        ids, type_ids = encoding.ids, encoding.type_ids
+        rows: Sequence[int] = range(len(ids))
+        truncated = len(ids) > self.max_tokens
+        if truncated:
+            rows = _kept(encoding.sequence_ids, self.max_tokens)
+            ids, type_ids = [ids[row] for row in rows], [type_ids[row] for row in rows]
+        return TokenizedText(
+            ids,
+            type_ids,
+            truncated=truncated or left_out,
+            empty=all(encoding.special_tokens_mask),
+            unreadable=self._unknown in ids and self._unreadable(encoding, rows, texts),
+        )
+
+    def _unreadable(self, encoding: Encoding, rows: Sequence[int], texts: Sequence[str]) -> bool:
+        ids, offsets, sequences = encoding.ids, encoding.offsets, encoding.sequence_ids
+        for sequence, text in enumerate(texts):
+            own = [row for row in rows if sequences[row] == sequence]
+            unknown = [row for row in own if ids[row] == self._unknown]
+            if unknown and 2 * len(unknown) >= len(own):
+                return True
+            # A whole sentence in a script without spaces may be one unknown token. ASCII letters are never unknown but
+            # in a string that is too long to be a word, such as a key, which leaves the words beside it readable
+            letters = {row: sum(letter.isalpha() for letter in text[slice(*offsets[row])]) for row in own}
+            foreign = sum(letters[row] for row in unknown if not text[slice(*offsets[row])].isascii())
+            if foreign and 2 * foreign >= sum(letters.values()):
+                return True
+        return False
+
+
+def _kept(sequences: Sequence[int | None], max_tokens: int) -> list[int]:
+    """Which tokens of a text or pair are read: all special ones, and the beginning and end of each text.
+
+    Args:
+        sequences: Of which text each token is; None for a special token.
+        max_tokens: How many there may be.
+    """
+    n_first, n_second = sequences.count(0), sequences.count(1)
+    room = max(0, max_tokens - sequences.count(None))
+    # The longer text loses tokens until both are as long, then both do
+    first = min(n_first, max(room - n_second, room // 2 if n_first <= n_second else room - room // 2))
+    rooms = (first, room - first)
+    kept, seen = [], [0, 0]
+    for row, sequence in enumerate(sequences):
+        if sequence is None:
+            kept.append(row)
+            continue
+        place, length = seen[sequence], (n_first, n_second)[sequence]
+        seen[sequence] += 1
+        head = round(rooms[sequence] * HEAD_SHARE)
+        if place < head or place >= length - (rooms[sequence] - head):
+            kept.append(row)
+    return kept
+
+
+def _unknown_token(tokenizer: Tokenizer, path: Path) -> int | None:
+    """Id of the token that stands for what the vocabulary lacks; None where there is none."""
+    model = tokenizer.model
+    if hasattr(model, "unk_token"):
+        return None if model.unk_token is None else tokenizer.token_to_id(model.unk_token)
+    # A Unigram model does not tell, but its file does
+    found = json.loads(path.read_text(encoding="utf-8"))["model"].get("unk_id")
+    return found if isinstance(found, int) else None
