@@ -129,22 +129,20 @@ def _kept(sequences: Sequence[int | None], max_tokens: int) -> list[int]:
         sequences: Of which text each token is; None for a special token.
         max_tokens: How many there may be.
     """
-    n_first, n_second = sequences.count(0), sequences.count(1)
-    room = max(0, max_tokens - sequences.count(None))
+    special, first, second = ([row for row, of in enumerate(sequences) if of == which] for which in (None, 0, 1))
+    room = max(0, max_tokens - len(special))
     # The longer text loses tokens until both are as long, then both do
-    first = min(n_first, max(room - n_second, room // 2 if n_first <= n_second else room - room // 2))
-    rooms = (first, room - first)
-    kept, seen = [], [0, 0]
-    for row, sequence in enumerate(sequences):
-        if sequence is None:
-            kept.append(row)
-            continue
-        place, length = seen[sequence], (n_first, n_second)[sequence]
-        seen[sequence] += 1
-        head = round(rooms[sequence] * HEAD_SHARE)
-        if place < head or place >= length - (rooms[sequence] - head):
-            kept.append(row)
-    return kept
+    half = room // 2 if len(first) <= len(second) else room - room // 2
+    room_of_first = min(len(first), max(half, room - len(second)))
+    return sorted(special + _ends(first, room_of_first) + _ends(second, room - room_of_first))
+
+
+def _ends(rows: list[int], room: int) -> list[int]:
+    """The first and the last rows, as many as there is room for."""
+    if len(rows) <= room:
+        return rows
+    head = round(room * HEAD_SHARE)
+    return rows[:head] + rows[len(rows) - (room - head) :]
 
 
 def _unknown_token(tokenizer: Tokenizer, path: Path) -> int | None:
