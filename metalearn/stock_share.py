@@ -1,12 +1,13 @@
 """How much a task goes by the encoder as it came, by what was meta-trained, by similarity: its support set says."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+from metalearn.leave_one_out import Rows, right_without_itself
 
 _LEAST, _MOST = 0.3, 0.9
 """Shares that stock features have at least and at most where a support set moves them; see docs/log.md."""
@@ -49,7 +50,7 @@ class StockShare:
         """
         halves, similarity = features.tensor_split([features.shape[1] - self.similarities], dim=1)
         stock, trained = halves.chunk(2, dim=1)
-        rows = _Rows(classes, one_hot(classes, n_classes) * weights.to(features.dtype).unsqueeze(1))
+        rows = Rows(classes, one_hot(classes, n_classes) * weights.to(features.dtype).unsqueeze(1))
         share = self.usual + self.lean * _deviations(stock, trained, rows)
         share = share.clamp(_LEAST, _MOST)
         scales = torch.stack([share / self.usual, (1 - share) / (1 - self.usual)]).sqrt().to(features.dtype)
@@ -60,33 +61,9 @@ class StockShare:
         return torch.cat([scales, faith.to(features.dtype).expand(self.similarities)])
 
 
-class _Rows(NamedTuple):
-    """Of which class each row is, and what it counts there: of all other classes 0."""
-
-    classes: Int[Tensor, " texts"]
-    members: Float[Tensor, "texts classes"]
-
-
-def _deviations(one: Float[Tensor, "texts _"], other: Float[Tensor, "texts _"], rows: _Rows) -> Float[Tensor, ""]:
+def _deviations(one: Float[Tensor, "texts _"], other: Float[Tensor, "texts _"], rows: Rows) -> Float[Tensor, ""]:
     """By how many standard deviations one set of columns tells more texts right than the other, each left out."""
-    right, other_right = (_right_without_itself(columns, rows) for columns in (one, other))
+    right, other_right = (right_without_itself(columns, rows) for columns in (one, other))
     alone, other_alone = (right & ~other_right).sum(), (other_right & ~right).sum()
     # Were both as good, each of these would be a fair coin's toss (McNemar 1947)
     return (alone - other_alone) / (alone + other_alone).clamp_min(1).sqrt()
-
-
-def _right_without_itself(features: Float[Tensor, "texts dim"], rows: _Rows) -> Bool[Tensor, " texts"]:
-    """Which texts are nearest to the mean of their own class's others; False where there are no others."""
-    classes, members = rows
-    weights, counted = members.sum(dim=1, keepdim=True), (members > 0).sum(dim=0)
-    sums, totals = members.T @ features, members.sum(dim=0)
-    means = sums / torch.where(counted > 0, totals, 1.0).unsqueeze(1)
-    # Half the squared distance to a mean, less what is the same for all classes
-    nearness = features @ means.T - means.square().sum(dim=1) / 2
-    nearness = torch.where(counted > 0, nearness, -torch.inf)
-    has_others = counted[classes] > 1
-    others = torch.where(has_others, totals[classes] - weights.squeeze(1), 1.0).unsqueeze(1)
-    own = (sums[classes] - weights * features) / others
-    nearness_to_own = (features * own).sum(dim=1) - own.square().sum(dim=1) / 2
-    rivals = torch.where(one_hot(classes, members.shape[1]).bool(), -torch.inf, nearness).amax(dim=1)
-    return (nearness_to_own > rivals) & has_others & (weights.squeeze(1) > 0)

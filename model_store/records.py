@@ -38,6 +38,8 @@ class Version:
         source: The call that made it.
         copied_from: The version whose weights a rollback brought back.
         created_at: Seconds since the epoch.
+        leave_one_out_accuracy: Share of the examples that are classified correctly without themselves; None where each
+            is the only one of its class, and in records that are older than the field.
     """
 
     tenant: str
@@ -57,6 +59,7 @@ class Version:
     source: Literal["adapt", "rollback"]
     copied_from: int | None
     created_at: float
+    leave_one_out_accuracy: float | None = None
 
     def to_json(self) -> bytes:
         """As stored."""

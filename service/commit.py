@@ -32,6 +32,7 @@ class VersionDraft:
     support_accuracy: float | None
     source: Literal["adapt", "rollback"]
     copied_from: int | None = None
+    leave_one_out_accuracy: float | None = None
 
 
 async def commit_next(

@@ -139,6 +139,12 @@ class Prediction(BaseModel):
     abstained: bool = Field(description="Whether confidence was under the threshold.")
 
 
+_LEAVE_ONE_OUT = (
+    "Share of the examples that are classified correctly without themselves: an estimate of the accuracy on new texts, "
+    "rough where there are few. Examples that are the only one of their class do not count; null where none is left."
+)
+
+
 class AdaptResponse(BaseModel):
     """A version that was made."""
 
@@ -149,6 +155,7 @@ class AdaptResponse(BaseModel):
     steps: int
     losses: list[float] = Field(description="Support loss before the first step and after each step.")
     support_accuracy: float | None
+    leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
     checkpoint: str = Field(description="Fingerprint of the checkpoint that the version was made from.")
     bytes: int = Field(description="Size of the stored adapter.")
     elapsed_ms: float
@@ -171,6 +178,7 @@ class ClassifyResponse(BaseModel):
     predictions: list[Prediction]
     losses: list[float]
     support_accuracy: float | None
+    leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
     truncated: int
 
 
@@ -187,6 +195,7 @@ class VersionResponse(BaseModel):
     use_label_text: bool
     checkpoint: str
     support_accuracy: float | None
+    leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
     support_kept: bool
     bytes: int
     source: Literal["adapt", "rollback"]

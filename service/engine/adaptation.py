@@ -17,6 +17,7 @@ from metalearn.errors import InvalidSupportSet
 from metalearn.fast_weights import rounded_head
 from metalearn.hidden_batch import HiddenBatch
 from metalearn.inner_loop import finished
+from metalearn.leave_one_out import leave_one_out_accuracy
 from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint
 from service.engine.models import LoadedModel
@@ -53,6 +54,8 @@ class Adaptation:
         steps: Inner steps taken.
         losses: Support loss before the first step and after each step.
         support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
+        leave_one_out_accuracy: Share of the examples that are classified correctly without themselves; None where each
+            is the only one of its class.
         truncated: Texts that were cut.
         queue_s: Time waited.
         encode_s: Time spent encoding.
@@ -63,6 +66,7 @@ class Adaptation:
     steps: int
     losses: list[float]
     support_accuracy: float | None
+    leave_one_out_accuracy: float | None
     truncated: int
     queue_s: float
     encode_s: float
@@ -177,12 +181,14 @@ def adapt_slices(
         # As it will be stored: the same answers before and after
         own = rounded_head(model.answering(slow, result.fast_weights, prepared))
         logits = model.outputs(slow, own, inputs)[: plan.n_examples]
+        left_out_accuracy = leave_one_out_accuracy(start[1])
     accuracy = support_accuracy(logits, support.targets)
     return Adaptation(
         adapter=Adapter(own, support.labels, checkpoint.fingerprint, model.learner.name),
         steps=len(losses) - 1,
         losses=result.losses.tolist(),
         support_accuracy=accuracy,
+        leave_one_out_accuracy=left_out_accuracy,
         truncated=sum(text.truncated for text in texts[: plan.n_examples]),
         queue_s=0.0,
         encode_s=encode_s,

@@ -60,6 +60,7 @@ async def adapt(
         use_label_text=body.use_label_text,
         support_accuracy=adaptation.support_accuracy,
         source="adapt",
+        leave_one_out_accuracy=adaptation.leave_one_out_accuracy,
     )
 
     def answer(version: Version) -> AdaptResponse:
@@ -71,6 +72,7 @@ async def adapt(
             steps=version.steps,
             losses=adaptation.losses,
             support_accuracy=version.support_accuracy,
+            leave_one_out_accuracy=version.leave_one_out_accuracy,
             checkpoint=version.checkpoint,
             bytes=version.size_bytes,
             elapsed_ms=(time.perf_counter() - began) * 1000,
@@ -119,6 +121,7 @@ async def classify(
         predictions=to_predictions(support.labels, predictions.probabilities, top_k=body.top_k, threshold=threshold),
         losses=adaptation.losses,
         support_accuracy=adaptation.support_accuracy,
+        leave_one_out_accuracy=adaptation.leave_one_out_accuracy,
         truncated=adaptation.truncated + predictions.truncated,
     )
     parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in answer.predictions))

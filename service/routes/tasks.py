@@ -131,6 +131,7 @@ async def rollback(
             support_accuracy=source.support_accuracy,
             source="rollback",
             copied_from=source.version,
+            leave_one_out_accuracy=source.leave_one_out_accuracy,
         ),
         support=support,
         ttl_s=None if record.expires_at is None else max(1, round(record.expires_at - time.time())),

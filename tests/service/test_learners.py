@@ -77,6 +77,10 @@ def test_a_task_of_any_model_answers_alike_after_a_restart(
         answer["label"] == example["label"] for answer, example in zip(answers["predictions"], SUPPORT, strict=True)
     ]
     assert made["support_accuracy"] == pytest.approx(sum(hits) / len(hits))
+    assert made["leave_one_out_accuracy"] * len(hits) == pytest.approx(
+        round(made["leave_one_out_accuracy"] * len(hits))
+    )
+    assert adapt(first, "other", OTHER_SUPPORT[1:3])["leave_one_out_accuracy"] is None, "one example of each class"
     moved = adapt(first, "other", OTHER_SUPPORT, steps=2)
     assert moved["labels"] == ["cooking", "travel"]
 

@@ -213,11 +213,13 @@ def test_every_allowed_name_works_in_every_route(stored_service: httpx.Client) -
 def test_an_adapt_answers_what_it_did(stored_service: httpx.Client) -> None:
     answer = adapt(stored_service, steps=4, learning_rate=0.5)
     shown = stored_service.get("/v1/tasks/bank").json()
-    for name in ("task", "version", "labels", "n_support", "steps", "support_accuracy", "checkpoint", "bytes"):
+    for name in ("task", "version", "labels", "n_support", "steps", "checkpoint", "bytes"):
         assert answer[name] == shown[name], name
+    for name in ("support_accuracy", "leave_one_out_accuracy"):
+        assert answer[name] == shown[name], name
+        assert 0 <= answer[name] <= 1, name
     assert shown["learning_rate"] == 0.5
     assert (answer["steps"], len(answer["losses"])) == (4, 5)
-    assert 0 <= answer["support_accuracy"] <= 1
     assert answer["checkpoint"] == stored_service.get("/v1/checkpoint").json()["fingerprint"]
     assert answer["elapsed_ms"] > 0
     assert answer["n_support"] == len(SUPPORT)

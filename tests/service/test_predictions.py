@@ -192,7 +192,7 @@ def test_classify_answers_as_adapt_and_predict_do_and_stores_nothing(stored_serv
     assert response.status_code == 200
     answer = response.json()
     assert answer["predictions"] == expected
-    for name in ("labels", "losses", "support_accuracy"):
+    for name in ("labels", "losses", "support_accuracy", "leave_one_out_accuracy"):
         assert answer[name] == adapted[name]
     assert "version" not in answer
     assert stored_service.get("/v1/tasks").json() == before
