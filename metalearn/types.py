@@ -109,6 +109,12 @@ class SupportSet:
         index = {label: i for i, label in enumerate(self.labels)}
         return tuple(index[example.label] for example in self.examples)
 
+    @cached_property
+    def pairs(self) -> bool | None:
+        """Whether the texts are pairs; None without examples, or where pairs and single texts are mixed."""
+        found = {example.input.text_pair is not None for example in self.examples}
+        return found.pop() if len(found) == 1 else None
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledTexts:
@@ -230,12 +236,14 @@ class Adapter:
         labels: The classes; ``labels[i]`` belongs to row i of the head.
         checkpoint: Fingerprint of the checkpoint that it was adapted from and that alone can use it.
         learner: Name of the learner that made it and that alone can read it.
+        pairs: Whether the task's texts are pairs; None where that is not known.
     """
 
     fast_weights: FastWeights
     labels: tuple[str, ...]
     checkpoint: str
     learner: str = "protomaml"
+    pairs: bool | None = None
 
     @cached_property
     def size_bytes(self) -> int:

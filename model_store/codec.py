@@ -55,6 +55,7 @@ class _Header(BaseModel):
     checkpoint: str
     learner: str = "protomaml"
     labels: list[str]
+    pairs: bool | None = None
 
 
 class _Support(BaseModel):
@@ -67,7 +68,13 @@ class _Support(BaseModel):
 
 def encode_adapter(adapter: Adapter, key: AdapterKey) -> bytes:
     """Bytes that decode to the same adapter, for this key alone."""
-    fields = _Header(**asdict(key), checkpoint=adapter.checkpoint, learner=adapter.learner, labels=list(adapter.labels))
+    fields = _Header(
+        **asdict(key),
+        checkpoint=adapter.checkpoint,
+        learner=adapter.learner,
+        labels=list(adapter.labels),
+        pairs=adapter.pairs,
+    )
     header = fields.model_dump_json().encode()
     tensors = safetensors.torch.save({name: _packed(weight) for name, weight in adapter.fast_weights.items()})
     content = _HEADER_LENGTH.pack(len(header)) + header + tensors
@@ -116,7 +123,7 @@ def decode_adapter(
     _check_weights(weights, len(labels), header.learner, shapes)
     if device is not None:
         weights = {name: weight.to(device) for name, weight in weights.items()}
-    return Adapter(weights, labels, checkpoint, header.learner)
+    return Adapter(weights, labels, checkpoint, header.learner, header.pairs)
 
 
 def _widened(weight: Tensor) -> Tensor:

@@ -3,11 +3,14 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from metalearn.encoder import TokenizedText
 from metalearn.types import Example, SupportSet, TextInput
 from service.errors import FieldError, body_pointer, invalid_content
+from service.labels import is_blank, normalised
 from service.schemas import AdaptationFields, LabelledText, Prediction, PredictionFields
-from service.settings import Settings
+from service.settings import PREFIX, Settings
 
 
 class LimitChecker:
@@ -24,25 +27,44 @@ class LimitChecker:
         self._errors.append(FieldError(body_pointer(*path), message))
 
     def text(self, text: str, *path: str | int) -> None:
-        """A text must say something and not be too long."""
-        limit = self._settings.max_text_chars
-        if not text.strip():
+        """A text must show something."""
+        if is_blank(text):
             self.fault("empty_text", "the text is empty", *path)
-        elif len(text) > limit:
-            self.fault("text_too_long", f"{len(text)} characters; at most {limit} are allowed", *path)
+
+    def pair(self, text: str, text_pair: str, *path: str | int) -> None:
+        """Both texts of a pair must be there; one of them may be of invisible characters."""
+        if not text.strip():
+            self.fault("empty_text", "the text is empty", *path, "text")
+        if not text_pair.strip():
+            detail = "the second text of the pair is empty: give it, or leave text_pair out of every text of the task"
+            self.fault("empty_text", detail, *path, "text_pair")
+
+    def input(self, text: str, text_pair: str | None, *path: str | int) -> None:
+        """A text or a pair, as an object of the request holds it."""
+        if text_pair is None:
+            self.text(text, *path, "text")
+        else:
+            self.pair(text, text_pair, *path)
 
     def label(self, label: str, *path: str | int) -> None:
         """A label must have a name of bounded length."""
-        limit = self._settings.max_label_chars
-        if not label.strip():
-            self.fault("empty_label", "the label is empty", *path)
-        elif len(label) > limit:
-            self.fault("label_too_long", f"{len(label)} characters; at most {limit} are allowed", *path)
+        if is_blank(label):
+            self.fault("empty_label", "the label is empty: it has no visible character", *path)
+        else:
+            self.limit("label_too_long", len(label), "max_label_chars", "characters", *path)
 
-    def count(self, code: str, found: int, limit: int, what: str, *path: str | int) -> None:
-        """A list must not be too long."""
+    def description(self, description: str, *path: str | int) -> None:
+        """A description must say something and be of bounded length."""
+        if not description.strip():
+            self.fault("empty_description", "the description is empty", *path)
+        else:
+            self.limit("description_too_long", len(description), "max_description_chars", "characters", *path)
+
+    def limit(self, code: str, found: int, setting: str, what: str, *path: str | int) -> None:
+        """A number must not be above a setting's; the message names the setting."""
+        limit = getattr(self._settings, setting)
         if found > limit:
-            self.fault(code, f"{found} {what}; at most {limit} are allowed", *path)
+            self.fault(code, over_limit(found, limit, what, setting), *path)
 
     def raise_faults(self) -> None:
         """Raises the 422 where there was a fault; its code is the first fault's."""
@@ -50,67 +72,181 @@ class LimitChecker:
             raise invalid_content(self._errors, self._codes[0])
 
 
-def to_support_set(request: AdaptationFields, settings: Settings) -> SupportSet:
+def over_limit(found: int, limit: int, what: str, setting: str) -> str:
+    """The message for a number above a limit, with the setting that raises the limit."""
+    return f"{found} {what}; at most {limit} are allowed ({PREFIX}{setting.upper()} on the server raises this limit)"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSupport:
+    """A request's support set.
+
+    Attributes:
+        support: With the labels as classes are made of them.
+        shortened: Indices of the examples that had more characters than are kept.
+        description_keys: Class -> the key that describes it in the request.
+    """
+
+    support: SupportSet
+    shortened: frozenset[int]
+    description_keys: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedQueries:
+    """A request's queries.
+
+    Attributes:
+        inputs: The queries.
+        shortened: Indices of those that had more characters than are kept.
+    """
+
+    inputs: list[TextInput]
+    shortened: frozenset[int]
+
+    def check_pairs(self, pairs: bool | None) -> None:
+        """Compares the queries with the texts that the task was adapted on.
+
+        Args:
+            pairs: Whether the task's texts are pairs; None where that is not known, and then anything goes.
+
+        Raises:
+            ApiError: 422, the task has pairs and a query is a single text, or the other way round.
+        """
+        if pairs is None:
+            return
+        odd = [i for i, each in enumerate(self.inputs) if (each.text_pair is not None) != pairs]
+        if not odd:
+            return
+        if pairs:
+            code, detail = "text_pair_missing", 'the task was adapted on pairs: give {"text": …, "text_pair": …}'
+        else:
+            code, detail = "text_pair_unexpected", "the task was adapted on single texts: leave text_pair out"
+        raise invalid_content([FieldError(body_pointer("queries", i), detail) for i in odd], code)
+
+
+def to_support_set(request: AdaptationFields, settings: Settings) -> CheckedSupport:
     """The checked support set of a request.
 
     Raises:
-        ApiError: A limit is passed, or a text or label is empty.
+        ApiError: A limit is passed, a text or label is empty, or pairs and single texts are mixed.
         InvalidSupportSet: No learner could adapt on it.
     """
     check = LimitChecker(settings)
-    limit = settings.max_support_examples
-    check.count("too_many_examples", len(request.support), limit, "examples", "support")
+    check.limit("too_many_examples", len(request.support), "max_support_examples", "examples", "support")
     check.raise_faults()
+    labels = [normalised(example.label) for example in request.support]
     for i, example in enumerate(request.support):
-        check.text(example.text, "support", i, "text")
-        check.label(example.label, "support", i, "label")
-        if example.text_pair is not None:
-            check.text(example.text_pair, "support", i, "text_pair")
-    descriptions = request.labels or {}
-    for label, description in descriptions.items():
-        check.label(label, "labels", label[: settings.max_label_chars])
-        limit = settings.max_description_chars
-        if not description.strip():
-            check.fault("empty_description", "the description is empty", "labels", label)
-        elif len(description) > limit:
-            check.fault("description_too_long", f"{len(description)} characters; at most {limit}", "labels", label)
-    if request.steps is not None and request.steps > settings.max_steps:
-        check.fault("too_many_steps", f"at most {settings.max_steps} are allowed", "steps")
+        check.input(example.text, example.text_pair, "support", i)
+        check.label(labels[i], "support", i, "label")
+    descriptions, keys = _descriptions(request.labels or {}, check)
+    check.limit("too_many_steps", request.steps or 0, "max_steps", "inner steps", "steps")
     check.raise_faults()
-    examples = with_ids(request.support)
-    support = SupportSet(examples, descriptions)
-    check.count("too_many_classes", len(support.labels), settings.max_classes, "classes", "support")
+    _check_mixed(request.support, check)
     check.raise_faults()
-    return support
+    inputs, shortened = _shortened(
+        [TextInput(example.text, example.text_pair) for example in request.support], settings.max_text_chars
+    )
+    support = SupportSet(with_ids(request.support, labels, inputs), descriptions)
+    check.limit("too_many_classes", len(support.labels), "max_classes", "classes", "support")
+    check.raise_faults()
+    return CheckedSupport(support, shortened, keys)
 
 
-def with_ids(examples: Sequence[LabelledText]) -> tuple[Example, ...]:
-    """Examples, each with an id: the given one, else one that its content and its repetition decide."""
+def _descriptions(given: Mapping[str, str], check: LimitChecker) -> tuple[dict[str, str], dict[str, str]]:
+    """Descriptions by class, and the keys that they have in the request."""
+    descriptions: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    for key, description in given.items():
+        label = normalised(key)
+        check.label(label, "labels", key)
+        check.description(description, "labels", key)
+        if is_blank(label):
+            continue
+        if label in keys:
+            detail = f"two descriptions of one class: the labels {keys[label]!r} and {key!r} are both {label!r}"
+            check.fault("duplicate_description", detail, "labels", keys[label])
+            check.fault("duplicate_description", detail, "labels", key)
+        else:
+            descriptions[label], keys[label] = description, key
+    return descriptions, keys
+
+
+def _check_mixed(examples: Sequence[LabelledText], check: LimitChecker) -> None:
+    """A support set has pairs or single texts; the fewer ones are at fault, the single texts where both are as many."""
+    single = [i for i, example in enumerate(examples) if example.text_pair is None]
+    pairs = [i for i, example in enumerate(examples) if example.text_pair is not None]
+    if not single or not pairs:
+        return
+    if len(single) <= len(pairs):
+        detail = f"no text_pair, where {len(pairs)} other examples have one: a task has pairs or single texts, not both"
+        for i in single:
+            check.fault("text_pair_missing", detail, "support", i)
+    else:
+        detail = (
+            f"a text_pair, where {len(single)} other examples have none: a task has pairs or single texts, not both"
+        )
+        for i in pairs:
+            check.fault("text_pair_unexpected", detail, "support", i)
+
+
+def _shortened(inputs: Sequence[TextInput], limit: int) -> tuple[list[TextInput], frozenset[int]]:
+    """The texts without the middle of those that are too long, and which those are."""
+    kept, shortened = list(inputs), []
+    for i, each in enumerate(inputs):
+        pair = each.text_pair
+        if len(each.text) > limit or (pair is not None and len(pair) > limit):
+            shortened.append(i)
+            kept[i] = TextInput(without_middle(each.text, limit), None if pair is None else without_middle(pair, limit))
+    return kept, frozenset(shortened)
+
+
+def without_middle(text: str, limit: int) -> str:
+    """The beginning and the end of a text that has more characters than the limit; a shorter text as it is.
+
+    What a letter is about stands at its beginning or its end more often than in between.
+    """
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return f"{text[: limit - 1 - tail]} {text[len(text) - tail :]}" if tail else text[:limit]
+
+
+def with_ids(
+    examples: Sequence[LabelledText], labels: Sequence[str], inputs: Sequence[TextInput]
+) -> tuple[Example, ...]:
+    """Examples, each with an id: the given one, else one that its content and its repetition decide.
+
+    Args:
+        examples: As the request has them.
+        labels: Their classes.
+        inputs: Their texts as they are kept.
+    """
     taken = {example.id for example in examples if example.id is not None}
     repetitions: Counter[str] = Counter()
     result = []
-    for example in examples:
+    for example, label, kept in zip(examples, labels, inputs, strict=True):
         name = example.id
         if name is None:
-            content = "\0".join([example.label, example.text, example.text_pair or ""])
+            content = "\0".join([label, example.text, example.text_pair or ""])
             digest = hashlib.sha256(content.encode()).hexdigest()[:16]
             while name is None or name in taken:
                 repetitions[digest] += 1
                 name = digest if repetitions[digest] == 1 else f"{digest}-{repetitions[digest]}"
-        result.append(Example(TextInput(example.text, example.text_pair), example.label, name))
+        result.append(Example(kept, label, name))
     return tuple(result)
 
 
-def to_inputs(request: PredictionFields, settings: Settings) -> list[TextInput]:
+def to_queries(request: PredictionFields, settings: Settings) -> CheckedQueries:
     """The checked queries of a request.
 
     Raises:
-        ApiError: There is none, there are too many, or one is empty or too long.
+        ApiError: There is none, there are too many, or one is empty.
     """
     check = LimitChecker(settings)
     if not request.queries:
         check.fault("no_queries", "there is no query: give at least one text", "queries")
-    check.count("too_many_queries", len(request.queries), settings.max_queries, "queries", "queries")
+    check.limit("too_many_queries", len(request.queries), "max_queries", "queries", "queries")
     check.raise_faults()
     inputs = []
     for i, query in enumerate(request.queries):
@@ -118,50 +254,72 @@ def to_inputs(request: PredictionFields, settings: Settings) -> list[TextInput]:
             check.text(query, "queries", i)
             inputs.append(TextInput(query))
         else:
-            check.text(query.text, "queries", i, "text")
-            if query.text_pair is not None:
-                check.text(query.text_pair, "queries", i, "text_pair")
+            check.input(query.text, query.text_pair, "queries", i)
             inputs.append(TextInput(query.text, query.text_pair))
     check.raise_faults()
-    return inputs
+    return CheckedQueries(*_shortened(inputs, settings.max_text_chars))
+
+
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """When a prediction abstains.
+
+    Attributes:
+        threshold: Where its confidence is lower; 0 never does.
+        unreadable: Whether it does so where the encoder cannot read the text.
+    """
+
+    threshold: float
+    unreadable: bool = True
+
+    @classmethod
+    def asked(cls, abstain: bool | float | None, default: float) -> "Abstention":
+        """What a request asks for.
+
+        Args:
+            abstain: The request's field.
+            default: The checkpoint's threshold.
+        """
+        if abstain is None or abstain is False:
+            return cls(0.0, unreadable=abstain is None)
+        return cls(default if abstain is True else abstain)
 
 
 def to_predictions(
     labels: Sequence[str],
     probabilities: Sequence[Sequence[float]],
+    queries: CheckedQueries,
+    texts: Sequence[TokenizedText],
     *,
     top_k: int | None,
-    threshold: float,
+    abstention: Abstention,
 ) -> list[Prediction]:
     """Wire predictions of rows of class probabilities.
 
     Args:
         labels: The classes.
         probabilities: One row per query.
+        queries: As the request has them.
+        texts: As the encoder reads them.
         top_k: How many scores to show.
-        threshold: A prediction whose confidence is lower abstains; 0 never does.
+        abstention: When a prediction abstains.
     """
     predictions = []
-    for row in probabilities:
+    for query, (row, text) in enumerate(zip(probabilities, texts, strict=True)):
         order = sorted(range(len(labels)), key=lambda i: -row[i])
         confidence = row[order[0]]
-        abstained = confidence < threshold
+        abstained = confidence < abstention.threshold or (text.unreadable and abstention.unreadable)
         predictions.append(
             Prediction.model_construct(
                 label=None if abstained else labels[order[0]],
                 confidence=confidence,
                 scores={labels[i]: row[i] for i in order[:top_k]},
                 abstained=abstained,
+                truncated=text.truncated or query in queries.shortened,
+                unreadable=text.unreadable,
             )
         )
     return predictions
-
-
-def abstain_threshold(abstain: bool | float | None, default: float) -> float:
-    """The threshold that a request asks for."""
-    if abstain is None or abstain is False:
-        return 0.0
-    return default if abstain is True else abstain
 
 
 def limits_of(settings: Settings) -> Mapping[str, int]:

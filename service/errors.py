@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from metalearn.errors import AdaptationDiverged, InvalidSupportSet, UnknownLearner, UnsupportedObjective
 from model_store.errors import AdapterCorrupt, StaleAdapter, StoreFull, StoreUnavailable, VersionConflict
+from service.validation_messages import validation_message
 
 log = logging.getLogger("handful")
 
@@ -120,10 +121,7 @@ def field_errors(error: ValidationError) -> list[FieldError]:
         if path and path[0] in _UNIONS:
             # Parts in angle brackets name the branch of a union, not a place in the body
             path = [part for part in path if not str(part).startswith("<")]
-        message = detail["msg"]
-        if detail["type"] == "extra_forbidden":
-            message = "unknown field: remove it, or check its spelling"
-        found.setdefault(body_pointer(*path), message)
+        found.setdefault(body_pointer(*path), validation_message(detail["type"], path, detail["msg"]))
     return [FieldError(pointer, message) for pointer, message in found.items()]
 
 
@@ -138,7 +136,8 @@ def to_api_error(error: Exception, request_id: str = "") -> ApiError:  # noqa: P
         case ApiError():
             return error
         case RequestValidationError():
-            return invalid_content([FieldError("/".join(map(str, e["loc"])), e["msg"]) for e in error.errors()])
+            faults = [(e["loc"], validation_message(e["type"], e["loc"], e["msg"])) for e in error.errors()]
+            return invalid_content([FieldError("/".join(map(str, path)), message) for path, message in faults])
         case HTTPException(status_code=404):
             return ApiError(
                 404, "not_found", "there is no such route: see /docs", errors=[FieldError("path", "no such route")]

@@ -8,6 +8,11 @@ from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 from model_store.records import NAME_PATTERN, TaskRecord, Version
 
 TASK_PATTERN = f"^{NAME_PATTERN}$"
+TASK_NAME_RULE = (
+    "a task's name has letters (a to z, A to Z), digits, '.', '_' and '-', starts with a letter or digit, and is at "
+    "most 128 characters long"
+)
+"""``TASK_PATTERN`` in words."""
 
 
 class _Request(BaseModel):
@@ -18,7 +23,10 @@ class LabelledText(_Request):
     """One example of a support set."""
 
     text: str = Field(description="The text.", examples=["I have not received my card yet"])
-    label: str = Field(description="Its class.", examples=["card_arrival"])
+    label: str = Field(
+        description="Its class. White space and invisible characters at its ends do not count.",
+        examples=["card_arrival"],
+    )
     text_pair: str | None = Field(None, description="Second text, where pairs are classified.")
     id: str | None = Field(
         None,
@@ -50,13 +58,19 @@ Query = Annotated[
 ]
 
 
-def _abstain_branch(value: Any) -> str:
-    return "<flag>" if isinstance(value, bool) else "<threshold>"
+def _abstain_branch(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "<flag>"
+    return "<threshold>" if isinstance(value, int | float) else None
 
 
 Abstain = Annotated[
     Annotated[bool, Tag("<flag>")] | Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Tag("<threshold>")],
-    Discriminator(_abstain_branch),
+    Discriminator(
+        _abstain_branch,
+        custom_error_type="abstain_type",
+        custom_error_message="abstain is true, false, or a threshold between 0 and 1",
+    ),
 ]
 
 
@@ -64,8 +78,9 @@ class AdaptationFields(_Request):
     """What ``adapt`` and ``classify`` share."""
 
     support: Annotated[list[LabelledText], FailFast()] = Field(
+        default_factory=list,
         description="The labelled examples: at least one per class, two classes. A class that `labels` describes needs "
-        "none; where it describes two or more, the list may be empty."
+        "none; where it describes two or more, the list may be empty or missing.",
     )
     steps: int | None = Field(
         None,
@@ -108,7 +123,7 @@ class PredictionFields(_Request):
     abstain: Abstain | None = Field(
         None,
         description="true: answer null instead of a label where confidence is under the checkpoint's threshold; a "
-        "number is a threshold of your own.",
+        "number is a threshold of your own; false: always answer a label, also for a text that cannot be read.",
     )
 
 
@@ -136,7 +151,21 @@ class Prediction(BaseModel):
     label: str | None = Field(description="The most probable class; null where the prediction abstains.")
     confidence: float = Field(description="Probability of the most probable class.")
     scores: dict[str, float] = Field(description="Probability of each class, the most probable first.")
-    abstained: bool = Field(description="Whether confidence was under the threshold.")
+    abstained: bool = Field(description="Whether confidence was under the threshold, or the text could not be read.")
+    truncated: bool = Field(False, description="Whether the text was longer than the encoder reads and was cut.")
+    unreadable: bool = Field(
+        False, description="Whether the encoder knows half of the text's tokens or fewer, so that scores say little."
+    )
+
+
+class SupportWarning(BaseModel):
+    """A support set was adapted on, and something in it is worth a look."""
+
+    code: str = Field(description="Stable, machine-readable reason.", examples=["labels_look_alike"])
+    detail: str = Field(description="What was found, and what to do.")
+    pointers: list[str] = Field(
+        description="JSON pointers to the first places in the request, such as #/support/3/text."
+    )
 
 
 _LEAVE_ONE_OUT = (
@@ -160,6 +189,9 @@ class AdaptResponse(BaseModel):
     bytes: int = Field(description="Size of the stored adapter.")
     elapsed_ms: float
     truncated: int = Field(description="How many texts were longer than the encoder reads and were cut.")
+    warnings: list[SupportWarning] = Field(
+        default_factory=list, description="What is worth a look in the support set, at most one of each code."
+    )
 
 
 class PredictResponse(BaseModel):
@@ -180,6 +212,9 @@ class ClassifyResponse(BaseModel):
     support_accuracy: float | None
     leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
     truncated: int
+    warnings: list[SupportWarning] = Field(
+        default_factory=list, description="What is worth a look in the support set, at most one of each code."
+    )
 
 
 class VersionResponse(BaseModel):

@@ -53,7 +53,9 @@ class Settings(BaseSettings):
     max_support_examples: int = Field(7500, ge=2, description="Most examples in one support set.")
     max_classes: int = Field(150, ge=2, description="Most classes of one task.")
     max_queries: int = Field(1000, ge=1, description="Most queries in one request.")
-    max_text_chars: int = Field(8000, ge=1, description="Longest text.")
+    max_text_chars: int = Field(
+        8000, ge=1, description="Longest text that is kept whole; of a longer one the middle is left out."
+    )
     max_label_chars: int = Field(256, ge=1, description="Longest label.")
     max_description_chars: int = Field(1000, ge=1, description="Longest description of a label.")
     max_steps: int = Field(200, ge=0, description="Most inner steps that a request may ask for.")

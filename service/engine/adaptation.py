@@ -60,6 +60,9 @@ class Adaptation:
         queue_s: Time waited.
         encode_s: Time spent encoding.
         inner_s: Time spent in the inner loop.
+        plan: Which class each of ``texts`` belongs to.
+        texts: The examples and the label texts as the encoder reads them.
+        label_text_ignored: Whether the label texts mislead and so count nothing.
     """
 
     adapter: Adapter
@@ -71,6 +74,9 @@ class Adaptation:
     queue_s: float
     encode_s: float
     inner_s: float
+    plan: SupportPlan
+    texts: Sequence[TokenizedText]
+    label_text_ignored: bool
 
 
 def refuse_empty(texts: Sequence[TokenizedText], path: Callable[[int], tuple[str | int, ...]]) -> None:
@@ -184,7 +190,7 @@ def adapt_slices(
         left_out_accuracy = leave_one_out_accuracy(start[1])
     accuracy = support_accuracy(logits, support.targets)
     return Adaptation(
-        adapter=Adapter(own, support.labels, checkpoint.fingerprint, model.learner.name),
+        adapter=Adapter(own, support.labels, checkpoint.fingerprint, model.learner.name, support.pairs),
         steps=len(losses) - 1,
         losses=result.losses.tolist(),
         support_accuracy=accuracy,
@@ -193,6 +199,9 @@ def adapt_slices(
         queue_s=0.0,
         encode_s=encode_s,
         inner_s=inner_s + time.perf_counter() - began,
+        plan=plan,
+        texts=texts,
+        label_text_ignored=len(texts) > plan.n_examples and not start[1].weights[plan.n_examples :].any(),
     )
 
 

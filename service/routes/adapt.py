@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from metalearn.encoder import TokenizedText
 from model_store.codec import encode_support
 from model_store.records import Version
 from service.commit import VersionDraft, commit_next
-from service.conversion import abstain_threshold, to_inputs, to_predictions, to_support_set
+from service.conversion import Abstention, CheckedSupport, to_predictions, to_queries, to_support_set
 from service.engine.adaptation import Adaptation, AdaptOptions
 from service.engine.engine import Predictions
 from service.idempotency import IdempotentRequest, replayed
@@ -18,6 +19,7 @@ from service.request_context import Timings
 from service.routes.request import (
     PROBLEMS,
     AppParts,
+    Parts,
     RequestTimings,
     TaskName,
     Tenant,
@@ -26,7 +28,8 @@ from service.routes.request import (
     request_body,
     unless_disconnected,
 )
-from service.schemas import AdaptRequest, AdaptResponse, ClassifyRequest, ClassifyResponse
+from service.schemas import AdaptRequest, AdaptResponse, ClassifyRequest, ClassifyResponse, SupportWarning
+from service.support_warnings import count_truncated, support_warnings
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS)
 
@@ -48,9 +51,11 @@ async def adapt(
     former = await replayed(parts.access, tenant, idempotent)
     if former is not None:
         return former
-    support = to_support_set(body, parts.settings)
+    checked = to_support_set(body, parts.settings)
+    support = checked.support
     adaptation = await parts.engine.adapt(tenant, support, _options(body))
     _note(timings, adaptation)
+    warnings = await _warnings(parts, checked, adaptation)
     draft = VersionDraft(
         labels=support.labels,
         n_support=len(support.examples),
@@ -76,7 +81,8 @@ async def adapt(
             checkpoint=version.checkpoint,
             bytes=version.size_bytes,
             elapsed_ms=(time.perf_counter() - began) * 1000,
-            truncated=adaptation.truncated,
+            truncated=count_truncated(checked, adaptation),
+            warnings=warnings,
         )
 
     return await commit_next(
@@ -104,25 +110,36 @@ async def classify(
     body: Annotated[ClassifyRequest, Depends(json_body(ClassifyRequest))],
 ) -> Response:
     """Adapts on the support set and classifies the queries, storing nothing."""
-    support = to_support_set(body, parts.settings)
-    inputs = to_inputs(body, parts.settings)
-    threshold = abstain_threshold(body.abstain, parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold)
+    checked = to_support_set(body, parts.settings)
+    support, queries = checked.support, to_queries(body, parts.settings)
+    queries.check_pairs(support.pairs)
+    default = parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold
 
-    async def work() -> tuple[Adaptation, Predictions]:
+    async def work() -> tuple[Adaptation, Predictions, list[TokenizedText]]:
         adaptation = await parts.engine.adapt(tenant, support, _options(body))
-        return adaptation, await parts.engine.predict(tenant, adaptation.adapter, parts.engine.tokenize(inputs))
+        tokenized = parts.engine.tokenize(queries.inputs)
+        return adaptation, await parts.engine.predict(tenant, adaptation.adapter, tokenized), await tokenized
 
-    adaptation, predictions = await unless_disconnected(request, work())
+    adaptation, predictions, texts = await unless_disconnected(request, work())
     _note(timings, adaptation)
     timings.add("queue", predictions.queue_s)
     timings.add("encode", predictions.encode_s)
+    classified = to_predictions(
+        support.labels,
+        predictions.probabilities,
+        queries,
+        texts,
+        top_k=body.top_k,
+        abstention=Abstention.asked(body.abstain, default),
+    )
     answer = ClassifyResponse(
         labels=list(support.labels),
-        predictions=to_predictions(support.labels, predictions.probabilities, top_k=body.top_k, threshold=threshold),
+        predictions=classified,
         losses=adaptation.losses,
         support_accuracy=adaptation.support_accuracy,
         leave_one_out_accuracy=adaptation.leave_one_out_accuracy,
-        truncated=adaptation.truncated + predictions.truncated,
+        truncated=count_truncated(checked, adaptation) + sum(prediction.truncated for prediction in classified),
+        warnings=await _warnings(parts, checked, adaptation),
     )
     parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in answer.predictions))
     return json_response(answer)
@@ -130,6 +147,17 @@ async def classify(
 
 def _options(body: AdaptRequest | ClassifyRequest) -> AdaptOptions:
     return AdaptOptions(body.steps, body.learning_rate, body.learner, body.use_label_text, body.seed)
+
+
+async def _warnings(parts: Parts, checked: CheckedSupport, adaptation: Adaptation) -> list[SupportWarning]:
+    # Comparing megabytes of texts takes long enough to be felt by others
+    return await asyncio.to_thread(
+        support_warnings,
+        checked,
+        adaptation,
+        max_tokens=parts.engine.checkpoint.encoder.settings.max_tokens,
+        max_chars=parts.settings.max_text_chars,
+    )
 
 
 def _note(timings: Timings, adaptation: Adaptation) -> None:

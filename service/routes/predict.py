@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from service.conversion import abstain_threshold, to_inputs, to_predictions
+from service.conversion import Abstention, to_predictions, to_queries
 from service.routes.request import (
     PROBLEMS,
     AppParts,
@@ -38,21 +38,30 @@ async def predict(
 async def answered(request: Request, parts: Parts, tenant: str, task: str, body: PredictRequest) -> Response:
     """The answer to a checked request; raises what the error handlers make answers of."""
     timings = timings_of(request)
-    inputs = to_inputs(body, parts.settings)
-    threshold = abstain_threshold(body.abstain, parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold)
-    queries = parts.engine.tokenize(inputs)  # while the store tells the version
+    queries = to_queries(body, parts.settings)
+    default = parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold
+    tokenized = parts.engine.tokenize(queries.inputs)  # while the store tells the version
     try:
         async with parts.adapters.lease(tenant, task, body.version) as (key, adapter):
-            result = await unless_disconnected(request, parts.engine.predict(tenant, adapter, queries))
+            queries.check_pairs(adapter.pairs)
+            result = await unless_disconnected(request, parts.engine.predict(tenant, adapter, tokenized))
     finally:
-        queries.cancel()
+        tokenized.cancel()
     timings.add("queue", result.queue_s)
     timings.add("encode", result.encode_s)
+    predictions = to_predictions(
+        adapter.labels,
+        result.probabilities,
+        queries,
+        tokenized.result(),
+        top_k=body.top_k,
+        abstention=Abstention.asked(body.abstain, default),
+    )
     answer = PredictResponse(
         task=task,
         version=key.version,
-        predictions=to_predictions(adapter.labels, result.probabilities, top_k=body.top_k, threshold=threshold),
-        truncated=result.truncated,
+        predictions=predictions,
+        truncated=sum(prediction.truncated for prediction in predictions),
     )
-    parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in answer.predictions))
+    parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in predictions))
     return json_response(answer)

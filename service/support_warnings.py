@@ -1,0 +1,217 @@
+"""Warnings about a support set: it can be adapted on, and it may not mean what its owner thinks."""
+
+import hashlib
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from metalearn.encoder import TokenizedText
+from metalearn.types import SupportSet, TextInput
+from service.conversion import CheckedSupport
+from service.engine.adaptation import Adaptation
+from service.errors import body_pointer
+from service.labels import look_alikes, misspellings
+from service.schemas import SupportWarning
+
+ENOUGH_EXAMPLES = 5
+"""Examples of a class below which more of them pay most."""
+
+_MAX_POINTERS = 20
+_MAX_NAMED = 5
+_MAX_NAME_CHARS = 60
+
+
+def support_warnings(
+    checked: CheckedSupport, adaptation: Adaptation, *, max_tokens: int, max_chars: int
+) -> list[SupportWarning]:
+    """Everything that is worth a look in a support set that was adapted on, at most one warning of a code.
+
+    Args:
+        checked: The support set.
+        adaptation: What it came to.
+        max_tokens: How much of a text the encoder reads.
+        max_chars: How much of a text is kept.
+    """
+    support, places = checked.support, _places_of_labels(checked)
+    truncated = _places(checked, adaptation, lambda text: text.truncated, also=checked.shortened)
+    unreadable = _places(checked, adaptation, lambda text: text.unreadable)
+    found = (
+        _look_alike(checked, places),
+        _contradicting(support),
+        _duplicate(support),
+        _few_examples(support, places),
+        _truncated(truncated, max_tokens, max_chars),
+        _unreadable(unreadable),
+        _label_text_ignored(checked) if adaptation.label_text_ignored else None,
+    )
+    return [warning for warning in found if warning is not None]
+
+
+def count_truncated(checked: CheckedSupport, adaptation: Adaptation) -> int:
+    """How many examples were cut."""
+    texts = adaptation.texts[: adaptation.plan.n_examples]
+    return sum(text.truncated or i in checked.shortened for i, text in enumerate(texts))
+
+
+def _look_alike(checked: CheckedSupport, places: Mapping[str, str]) -> SupportWarning | None:
+    labels = checked.support.labels
+    groups = look_alikes(labels)
+    # A description makes a class of its own where its key is no example's label, so a slip in the key goes unseen
+    with_examples = {example.label for example in checked.support.examples}
+    alone = [label for label in labels if label not in with_examples]
+    undescribed = [label for label in labels if label not in checked.description_keys]
+    grouped = {label for group in groups for label in group}
+    groups += [pair for pair in misspellings(alone, undescribed) if pair[0] not in grouped]
+    if not groups:
+        return None
+    named = [label for group in groups for label in group]
+    shown = "; ".join(" and ".join(map(_shown, group[:_MAX_NAMED])) for group in groups[:_MAX_NAMED])
+    return _warning(
+        "labels_look_alike",
+        f"{len(named)} labels look alike, and each is a class of its own: {shown}{_more(len(groups))}. "
+        "Write a label that means the same in the same way, in labels (descriptions) too.",
+        [places[label] for label in named],
+    )
+
+
+def _contradicting(support: SupportSet) -> SupportWarning | None:
+    groups = [group for group in _same_texts(support) if len({support.examples[i].label for i in group}) > 1]
+    if not groups:
+        return None
+    labels = sorted({support.examples[i].label for i in groups[0]})
+    return _warning(
+        "contradicting_examples",
+        f"{_counted(len(groups), 'text stands', 'texts stand')} under more than one label, such as under "
+        f"{' and '.join(map(_shown, labels[:_MAX_NAMED]))}, in {sum(map(len, groups))} examples. "
+        "Keep the right label of each.",
+        [body_pointer("support", i) for group in groups for i in group],
+    )
+
+
+def _duplicate(support: SupportSet) -> SupportWarning | None:
+    repeats = []
+    for group in _same_texts(support):
+        seen: set[str] = set()
+        for i in group:
+            label = support.examples[i].label
+            if label in seen:
+                repeats.append(i)
+            seen.add(label)
+    if not repeats:
+        return None
+    return _warning(
+        "duplicate_examples",
+        f"{_counted(len(repeats), 'example repeats', 'examples repeat')} the text and the label of an earlier one, "
+        "which then counts more than others. Remove the copies, unless that is meant.",
+        [body_pointer("support", i) for i in sorted(repeats)],
+    )
+
+
+def _few_examples(support: SupportSet, places: Mapping[str, str]) -> SupportWarning | None:
+    labels = support.labels
+    counts = Counter(example.label for example in support.examples)
+    few = sorted((label for label in labels if counts[label] < ENOUGH_EXAMPLES), key=lambda label: counts[label])
+    if not few:
+        return None
+    shown = ", ".join(f"{_shown(label)} ({counts[label] or 'a description alone'})" for label in few[:_MAX_NAMED])
+    have = "has" if len(few) == 1 else "have"
+    return _warning(
+        "few_examples",
+        f"{len(few)} of {len(labels)} classes {have} fewer than {ENOUGH_EXAMPLES} examples: {shown}{_more(len(few))}. "
+        "More examples make answers more reliable.",
+        [places[label] for label in few],
+    )
+
+
+def _truncated(pointers: Sequence[str], max_tokens: int, max_chars: int) -> SupportWarning | None:
+    if not pointers:
+        return None
+    return _warning(
+        "truncated_text",
+        f"{_counted(len(pointers), 'text is', 'texts are')} longer than {max_tokens} tokens (or {max_chars} "
+        f"characters) and {'was' if len(pointers) == 1 else 'were'} cut. "
+        "Shorten such a text to the part that its label is about.",
+        pointers,
+    )
+
+
+def _unreadable(pointers: Sequence[str]) -> SupportWarning | None:
+    if not pointers:
+        return None
+    return _warning(
+        "unreadable_text",
+        f"{_counted(len(pointers), 'text', 'texts')} cannot be read: half or more of the tokens are unknown to this "
+        "checkpoint's encoder. Use a checkpoint for the language of the texts, or write them in words that it knows.",
+        pointers,
+    )
+
+
+def _label_text_ignored(checked: CheckedSupport) -> SupportWarning:
+    return _warning(
+        "label_text_ignored",
+        "the words of the labels (names and descriptions) classify the examples worse than chance, as where two labels "
+        "are swapped, and were given no weight. Check the labels of the examples, or send use_label_text: false.",
+        [body_pointer("labels", key) for key in checked.description_keys.values()],
+    )
+
+
+def _places(
+    checked: CheckedSupport,
+    adaptation: Adaptation,
+    found: Callable[[TokenizedText], bool],
+    also: Iterable[int] = (),
+) -> list[str]:
+    """Pointers to the examples and the descriptions of which something is found; the words of a name have no place."""
+    plan, also = adaptation.plan, set(also)
+    pointers = []
+    for i, text in enumerate(adaptation.texts):
+        if i < plan.n_examples:
+            if found(text) or i in also:
+                pointers.append(body_pointer("support", i, "text"))
+        elif found(text):
+            key = checked.description_keys.get(checked.support.labels[plan.targets[i]])
+            pointers += [] if key is None else [body_pointer("labels", key)]
+    return pointers
+
+
+def _same_texts(support: SupportSet) -> list[list[int]]:
+    """Indices of the examples of each text that occurs twice or more."""
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for i, example in enumerate(support.examples):
+        groups[_text_key(example.input)].append(i)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _text_key(text: TextInput) -> bytes:
+    """A key that texts share where they differ by case, white space or Unicode form alone; small, however long they
+    are.
+    """
+    parts = [text.text] if text.text_pair is None else [text.text, text.text_pair]
+    folded = [" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in parts]
+    return hashlib.sha256("\0".join(folded).encode()).digest()
+
+
+def _places_of_labels(checked: CheckedSupport) -> dict[str, str]:
+    """Label -> a pointer to its first example, or to its description where it has no example."""
+    places = {label: body_pointer("labels", key) for label, key in checked.description_keys.items()}
+    examples = list(enumerate(checked.support.examples))
+    return places | {example.label: body_pointer("support", i, "label") for i, example in reversed(examples)}
+
+
+def _shown(label: str) -> str:
+    """A label in quotes; invisible characters in it are escaped."""
+    return repr(label if len(label) <= _MAX_NAME_CHARS else label[:_MAX_NAME_CHARS] + "…")
+
+
+def _more(count: int) -> str:
+    return f" and {count - _MAX_NAMED} more" if count > _MAX_NAMED else ""
+
+
+def _counted(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
+
+
+def _warning(code: str, detail: str, pointers: Sequence[str]) -> SupportWarning:
+    if len(pointers) > _MAX_POINTERS:
+        detail += f" The first {_MAX_POINTERS} of {len(pointers)} places are given."
+    return SupportWarning(code=code, detail=detail, pointers=list(pointers[:_MAX_POINTERS]))

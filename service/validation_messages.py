@@ -1,0 +1,61 @@
+"""What is wrong with a field, in words that say what would be right, where pydantic's own words do not."""
+
+from collections.abc import Sequence
+
+from service.schemas import TASK_NAME_RULE
+
+_TEXT_NAMES = {"utterance", "sentence", "message", "query", "content", "body", "input"}
+_LABEL_NAMES = {"category", "intent", "class", "target", "topic", "sentiment"}
+_UNKNOWN = "unknown field: remove it, or check its spelling"
+
+_RIGHT_TYPES = {
+    "label": 'a label is a string: write a number or a boolean in quotes, such as "1"',
+    "text": "a text is a string",
+    "text_pair": "the second text of a pair is a string",
+    "support": 'support is a list of examples: [{"text": "…", "label": "…"}]',
+    "queries": 'queries is a list, also for one text: ["…"]',
+    "labels": 'labels is an object of descriptions: {"label": "what it means"}',
+}
+"""Field -> the message where its value is of another type."""
+
+_PATTERNS = {
+    "task": TASK_NAME_RULE,
+    "after": TASK_NAME_RULE,
+    "id": "an id has letters (a to z, A to Z), digits, '.', '_', ':' and '-', starts with a letter or digit, and is at "
+    "most 64 characters long",
+}
+"""Field -> what its value looks like."""
+
+
+def validation_message(kind: str, path: Sequence[str | int], message: str) -> str:
+    """The message for a fault that pydantic found; never with the value that was sent.
+
+    Args:
+        kind: Pydantic's name for the kind of fault.
+        path: Where it is.
+        message: Pydantic's own words.
+    """
+    field = path[-1] if path else ""
+    in_support = len(path) > 1 and path[0] == "support"
+    if kind == "extra_forbidden":
+        return _unknown_field(str(field), in_list=len(path) > 1 and path[0] in {"support", "queries"})
+    if kind == "missing" and in_support and field in {"text", "label"}:
+        return f'an example needs a "{field}": {{"text": "…", "label": "…"}}'
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(str(field), message)
+    if kind in {"string_type", "list_type", "dict_type"}:
+        if len(path) > 1 and path[0] == "labels":
+            return "a description is a string"
+        return _RIGHT_TYPES.get(str(field), message)
+    return message
+
+
+def _unknown_field(field: str, *, in_list: bool) -> str:
+    """For a usual name of another tool the message says ours."""
+    if in_list:
+        for names, ours in ((_TEXT_NAMES, "text"), (_LABEL_NAMES, "label")):
+            if field.lower() in names:
+                return f'unknown field: it is called "{ours}" here'
+        if field == "labels":
+            return 'unknown field: an example has one "label"'
+    return _UNKNOWN
