@@ -194,18 +194,22 @@ def _shortened(inputs: Sequence[TextInput], limit: int) -> tuple[list[TextInput]
     """The texts without the middle of those that are too long, and which those are."""
     kept, shortened = list(inputs), []
     for i, each in enumerate(inputs):
-        pair = each.text_pair
-        if len(each.text) > limit or (pair is not None and len(pair) > limit):
+        texts = (each.text, each.text_pair or "")
+        if max(map(len, texts)) <= limit:
+            continue
+        kept[i] = TextInput(without_middle(each.text, limit), each.text_pair and without_middle(each.text_pair, limit))
+        if any(len(text.strip()) > limit for text in texts):
             shortened.append(i)
-            kept[i] = TextInput(without_middle(each.text, limit), None if pair is None else without_middle(pair, limit))
     return kept, frozenset(shortened)
 
 
 def without_middle(text: str, limit: int) -> str:
     """The beginning and the end of a text that has more characters than the limit; a shorter text as it is.
 
-    What a letter is about stands at its beginning or its end more often than in between.
+    A letter's request stands as often in its last sentence as in its first. White space at the ends is left out first.
     """
+    if len(text) > limit:
+        text = text.strip()
     if len(text) <= limit:
         return text
     tail = (limit - 1) // 2

@@ -121,12 +121,18 @@ class Engine:
         """
         tokens, most_tokens = sum(len(text.ids) for text in texts), self._settings.max_deep_tokens
         if loaded.is_deep and tokens > most_tokens:
-            detail = f"{tokens} tokens; at most {most_tokens} are allowed where fast weights live below the head"
+            detail = (
+                f"{tokens} tokens; at most {most_tokens} are allowed where fast weights live below the head: give "
+                "fewer or shorter texts (HANDFUL_MAX_DEEP_TOKENS on the server raises this limit)"
+            )
             raise invalid_content([FieldError(body_pointer("support"), detail)], "too_many_tokens")
         most_texts = self._settings.max_kept_texts
         if loaded.shapes.grow_with_texts and len(texts) > most_texts:
             name = loaded.model.learner.name
-            detail = f"{len(texts)} texts, label texts included; the learner {name} takes at most {most_texts}"
+            detail = (
+                f"{len(texts)} texts, label texts included; the learner {name} takes at most {most_texts} "
+                "(HANDFUL_MAX_KEPT_TEXTS on the server raises this limit)"
+            )
             raise invalid_content([FieldError(body_pointer("support"), detail)], "too_many_examples")
 
     async def predict(self, tenant: str, adapter: Adapter, queries: Awaitable[list[TokenizedText]]) -> Predictions:

@@ -247,7 +247,7 @@ def bad_content() -> Iterator[Bad]:
     }.items():
         yield Bad(f"id-{name}", ADAPT, with_example({**FIRST, "id": bad_id}), "#/support/1/id")
     long_text = "word " * 10_000
-    empty = {"empty": "", "space": " ", "whitespace": "\n\t \u3000\u00a0", "long": long_text}
+    empty = {"empty": "", "space": " ", "whitespace": "\n\t \u3000\u00a0"}
     for name, text in empty.items():
         yield Bad(f"text-{name}", ADAPT, with_example({**FIRST, "text": text}), "#/support/1/text")
         pair = with_example({**FIRST, "text_pair": text})
@@ -258,13 +258,13 @@ def bad_content() -> Iterator[Bad]:
         queries = [{"text": "fine", "text_pair": text}]
         yield Bad(f"query-text-pair-{name}", PREDICT, with_field(PREDICT, "queries", queries), "#/queries/0/text_pair")
         yield Bad(f"classify-query-{name}", CLASSIFY, with_field(CLASSIFY, "queries", [text]), "#/queries/0")
+    for name, text in {**empty, "long": long_text}.items():
         body = with_field(ADAPT, "labels", {"refund": text})
         yield Bad(f"description-{name}", ADAPT, body, "#/labels/refund")
-    just_over = "x" * (LIMITS["max_text_chars"] + 1)
-    yield Bad("text-one-over", ADAPT, with_example({**FIRST, "text": just_over}), "#/support/1/text")
     for name, label in {
         "empty": "",
         "whitespace": " \n\t",
+        "invisible": "\u200b\ufeff",
         "10kB": "label " * 2_000,
         "one-over": "l" * (LIMITS["max_label_chars"] + 1),
     }.items():

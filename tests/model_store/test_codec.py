@@ -6,6 +6,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,13 @@ def test_an_adapter_that_names_no_learner_is_of_the_first_one() -> None:
     # What was stored before there were others
     assert "learner" not in _header()
     assert _decode(_sealed(_header(), _tensors())).learner == "protomaml"
+
+
+@pytest.mark.parametrize("pairs", [True, False, None])
+def test_an_adapter_tells_whether_its_texts_are_pairs(pairs: bool | None) -> None:
+    assert _decode(encode_adapter(replace(_adapter(), pairs=pairs), KEY)).pairs is pairs
+    # What was stored before does not tell
+    assert _decode(_sealed(_header(), _tensors())).pairs is None
 
 
 # ---- half precision --------------------------------------------------------------------------------------------------

@@ -1,15 +1,18 @@
 """What the tests of the service share: tenants with keys, and a look behind the routes."""
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from model_store.store import TaskStore
 from service.auth import new_key
 from service.routes.request import Parts
-from tests.conftest import SUPPORT, StartService
+from service.settings import Settings
+from tests.conftest import SUPPORT, StartService, running_service
 
 TEXTS = [example["text"] for example in SUPPORT]
 
@@ -63,6 +66,15 @@ def predict(
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
+
+
+@pytest.fixture(scope="module")
+def shared_service(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A service for all tests of a module that mind neither tasks that are there nor what was counted."""
+    store = SecretStr(f"sqlite:{tmp_path_factory.mktemp('shared') / 'service.db'}")
+    settings = Settings(checkpoint=str(tiny_checkpoint), store=store, device="cpu", threads=1, store_timeout_s=5)
+    with running_service(settings) as client:
+        yield client
 
 
 @pytest.fixture

@@ -11,6 +11,11 @@ from tests.service.conftest import OTHER_SUPPORT, adapt, predict
 UNREADABLE = ["\u200b", "\u200b\u200d\ufeff", "\x00", "\x01\x02\x7f", " \u200b ", "\u2028\u200e", "\ue000"]
 """Zero-width, control and unassigned characters; what is white space is refused before anything is tokenized."""
 
+BLANK = ["\u2060", "\u00ad", "\u3164", "\u115f\u1160", "\uffa0", "\u2800", "\ufe0f", "\U000e0041"]
+"""More characters that show nothing, and that a tokenizer may take for something."""
+
+PAIRS = [{**example, "text_pair": "and so on"} for example in SUPPORT]
+
 
 def refused(client: httpx.Client, path: str, body: dict[str, Any]) -> list[str]:
     """The pointers of a refusal."""
@@ -33,17 +38,30 @@ def test_a_text_that_holds_nothing_is_refused_where_it_stands(service: httpx.Cli
     assert service.get("/v1/tasks/bank").json()["version"] == 1
 
 
+def test_a_text_that_shows_nothing_is_refused_whatever_the_tokenizer_makes_of_it(service: httpx.Client) -> None:
+    adapt(service)
+    assert refused(service, "/v1/tasks/bank/predict", {"queries": BLANK}) == [
+        f"#/queries/{i}" for i in range(len(BLANK))
+    ]
+    support = [*SUPPORT, *({"text": text, "label": "card_arrival"} for text in BLANK)]
+    pointers = [f"#/support/{6 + i}/text" for i in range(len(BLANK))]
+    assert refused(service, "/v1/tasks/bank/adapt", {"support": support}) == pointers
+
+
 def test_all_of_them_are_named(service: httpx.Client) -> None:
     adapt(service)
     support = [{"text": "\u200b", "label": str(i % 2)} for i in range(3)] + OTHER_SUPPORT
     assert refused(service, "/v1/tasks/bank/adapt", {"support": support}) == [f"#/support/{i}/text" for i in range(3)]
-    queries = ["\u200b", "fine", {"text": "\u200b"}, {"text": "\u200b", "text_pair": "\x00"}]
+    queries = ["\u200b", "fine", {"text": "\u200b"}]
     pointers = refused(service, "/v1/tasks/bank/predict", {"queries": queries})
-    assert pointers == ["#/queries/0", "#/queries/2", "#/queries/3"]
+    assert pointers == ["#/queries/0", "#/queries/2/text"]
+    adapt(service, "pairs", PAIRS)
+    queries = [{"text": "\u200b", "text_pair": "\x00"}, {"text": "a", "text_pair": "b"}]
+    assert refused(service, "/v1/tasks/pairs/predict", {"queries": queries}) == ["#/queries/0"]
 
 
 def test_half_a_pair_is_something_to_read(service: httpx.Client) -> None:
-    support = [*SUPPORT, {"text": "\u200b", "text_pair": "where is my card", "label": "card_arrival"}]
+    support = [*PAIRS, {"text": "\u200b", "text_pair": "where is my card", "label": "card_arrival"}]
     assert adapt(service, support=support)["n_support"] == 7
     assert predict(service, queries=[{"text": "where is my card", "text_pair": "\u200b"}])["version"] == 1
 

@@ -76,19 +76,16 @@ def test_a_pair_is_more_than_its_first_text(service: httpx.Client) -> None:
     queries = [
         {"text": "It rains", "text_pair": "The street is wet"},
         {"text": "The street is wet", "text_pair": "It rains"},
-        {"text": "It rains"},
-        "It rains",
-        {"text": "It rains", "text_pair": None},
     ]
     predictions = [prediction["scores"]["follows"] for prediction in predict(service, "pairs", queries)["predictions"]]
-    first, swapped, alone, plain, none = predictions
-    assert len({round(score, 5) for score in (first, swapped, alone)}) == 3
-    assert alone == pytest.approx(plain, abs=1e-6)
-    assert alone == pytest.approx(none, abs=1e-6)
+    first, swapped = predictions
+    assert round(first, 5) != round(swapped, 5)
     # Adapting on the first texts only gives other weights
     adapt(service, "halves", [{"text": e["text"], "label": e["label"]} for e in support])
-    (other,) = predict(service, "halves", queries[:1])["predictions"]
-    assert other["scores"]["follows"] != pytest.approx(first, abs=1e-6)
+    queries = ["It rains", {"text": "It rains"}, {"text": "It rains", "text_pair": None}]
+    predictions = [prediction["scores"]["follows"] for prediction in predict(service, "halves", queries)["predictions"]]
+    assert predictions == pytest.approx([predictions[0]] * 3, abs=1e-6)
+    assert predictions[0] != pytest.approx(first, abs=1e-6)
 
 
 def test_a_class_may_start_from_its_description_alone(service: httpx.Client) -> None:
@@ -145,8 +142,9 @@ def test_truncated_texts_are_counted(service: httpx.Client) -> None:
     answer = adapt(service, support=[*SUPPORT, {"text": long, "label": "card_arrival"}])
     assert answer["truncated"] == 1
     assert adapt(service)["truncated"] == 0
-    assert predict(service, queries=["short", long, fits, cut])["truncated"] == 2
-    assert predict(service, queries=[{"text": fits, "text_pair": "one more"}])["truncated"] == 1
+    answer = predict(service, queries=["short", long, fits, cut])
+    assert answer["truncated"] == 2
+    assert [prediction["truncated"] for prediction in answer["predictions"]] == [False, True, False, True]
     body = {"support": [*SUPPORT, {"text": long, "label": "card_arrival"}], "queries": [long, "short"]}
     assert service.post("/v1/classify", json=body).json()["truncated"] == 2
 

@@ -1,0 +1,90 @@
+"""What is wrong with a field is said in words that say what would be right."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import SUPPORT, StartService
+from tests.service.conftest import TEXTS, adapt
+
+FIRST: dict[str, Any] = SUPPORT[0]
+
+
+def faults(client: httpx.Client, body: dict[str, Any], path: str = "/v1/classify") -> dict[str, str]:
+    """What a refusal says, by pointer."""
+    response = client.post(path, json=body)
+    assert response.status_code == 422, response.text
+    return {error["pointer"]: error["detail"] for error in response.json()["errors"]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer", "words"),
+    [
+        ({"support": [{"text": "a", "category": "b"}]}, "#/support/0/category", 'it is called "label" here'),
+        ({"support": [{"text": "a", "category": "b"}]}, "#/support/0/label", 'an example needs a "label"'),
+        ({"support": [{"Utterance": "a", "label": "b"}]}, "#/support/0/Utterance", 'it is called "text" here'),
+        ({"support": [{"Utterance": "a", "label": "b"}]}, "#/support/0/text", 'an example needs a "text"'),
+        ({"support": [{**FIRST, "labels": ["b"]}]}, "#/support/0/labels", 'an example has one "label"'),
+        ({"support": [{**FIRST, "category": "b"}]}, "#/support/0/category", 'it is called "label" here'),
+        ({"support": [{**FIRST, "note": "b"}]}, "#/support/0/note", "remove it, or check its spelling"),
+        ({"support": [{**FIRST, "label": 1}]}, "#/support/0/label", "a label is a string: write a number"),
+        ({"support": [{**FIRST, "label": True}]}, "#/support/0/label", "a boolean in quotes"),
+        ({"support": [{**FIRST, "label": ["a"]}]}, "#/support/0/label", "a label is a string"),
+        ({"support": [{**FIRST, "text": 5}]}, "#/support/0/text", "a text is a string"),
+        ({"support": [{**FIRST, "id": "a b"}]}, "#/support/0/id", "an id has letters"),
+        ({"support": {"text": "a", "label": "b"}}, "#/support", "support is a list of examples"),
+        ({"queries": "refund"}, "#/queries", 'a list, also for one text: ["'),
+        ({"queries": [{"message": "refund"}]}, "#/queries/0/message", 'it is called "text" here'),
+        ({"labels": ["refund"]}, "#/labels", "labels is an object of descriptions"),
+        ({"labels": {"refund": 5}}, "#/labels/refund", "a description is a string"),
+        ({"abstain": "yes"}, "#/abstain", "abstain is true, false, or a threshold between 0 and 1"),
+        ({"abstain": [0.5]}, "#/abstain", "abstain is true, false, or a threshold between 0 and 1"),
+        ({"text": ["a"]}, "#/text", "unknown field: remove it, or check its spelling"),
+    ],
+)
+def test_a_wrong_field_is_told_what_it_may_be(
+    shared_service: httpx.Client, fields: dict[str, Any], pointer: str, words: str
+) -> None:
+    found = faults(shared_service, {"support": SUPPORT, "queries": TEXTS, **fields})
+    assert words in found[pointer]
+
+
+@pytest.mark.parametrize("name", ["my task", "-a", "b\u00e4nk", "a" * 129, "a:b"])
+def test_the_rule_for_names_of_tasks_is_in_words(shared_service: httpx.Client, name: str) -> None:
+    for verb, rest, body in (("GET", "", None), ("POST", "/predict", {"queries": ["a"]})):
+        answer = shared_service.request(verb, f"/v1/tasks/{name}{rest}", json=body)
+        (error,) = answer.json()["errors"]
+        assert (answer.status_code, error["pointer"]) == (422, "path/task")
+        assert "has letters (a to z, A to Z), digits" in error["detail"]
+        assert "at most 128 characters" in error["detail"]
+        assert "pattern" not in error["detail"]
+
+
+def test_examples_may_be_left_out_where_descriptions_stand_in(shared_service: httpx.Client) -> None:
+    labels = {"refund": "asks for money back", "delivery": "asks where the parcel is"}
+    answer = shared_service.post("/v1/tasks/bank/adapt", json={"labels": labels})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["labels"] == ["delivery", "refund"]
+    assert shared_service.post("/v1/classify", json={"labels": labels, "queries": TEXTS}).status_code == 200
+    for body in ({}, {"labels": {"refund": "asks for money back"}}):
+        found = faults(shared_service, body, "/v1/tasks/bank/adapt")
+        assert "give at least one example per class, or describe at least two classes" in found["#/support"]
+
+
+def test_a_limit_names_the_setting_that_raises_it(start_service: StartService) -> None:
+    client = start_service(
+        max_classes=3, max_support_examples=10, max_queries=2, max_label_chars=40, max_description_chars=20, max_steps=5
+    )
+    adapt(client, steps=5)
+    more = [*SUPPORT, {"text": "a", "label": "fourth"}]
+    for setting, pointer, fields in (
+        ("MAX_CLASSES", "#/support", {"support": more}),
+        ("MAX_SUPPORT_EXAMPLES", "#/support", {"support": SUPPORT * 2}),
+        ("MAX_QUERIES", "#/queries", {"queries": ["a"] * 3}),
+        ("MAX_LABEL_CHARS", "#/support/6/label", {"support": [*SUPPORT, {"text": "a", "label": "l" * 41}]}),
+        ("MAX_DESCRIPTION_CHARS", "#/labels/card_arrival", {"labels": {"card_arrival": "d" * 21}}),
+        ("MAX_STEPS", "#/steps", {"steps": 6}),
+    ):
+        found = faults(client, {"support": SUPPORT, "queries": ["a"], **fields})
+        assert f"HANDFUL_{setting} on the server raises this limit" in found[pointer]
