@@ -187,7 +187,7 @@ def test_every_call_works_against_the_service(connected: Connected) -> None:
     assert client.adapt("bank", SUPPORT, steps=3).version == 1
     assert client.adapt("bank", OTHER_SUPPORT).labels == ["cooking", "travel"]
     assert client.predict("bank", TEXTS, top_k=1).version == 2
-    assert client.predict("bank", [{"text": "a", "text_pair": "b"}], version=1).version == 1
+    assert client.predict("bank", [{"text": "a"}], version=1).version == 1
     assert client.rollback("bank", 1).version == 3
     assert [version.version for version in client.versions("bank")] == [3, 2, 1]
     assert client.task("bank").copied_from == 1
