@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from metalearn.encoder import TokenizedText
 from metalearn.types import Example, SupportSet, TextInput
 from service.errors import FieldError, body_pointer, invalid_content
-from service.labels import is_blank, normalised
+from service.labels import is_blank, normalised, trimmed
 from service.schemas import AdaptationFields, LabelledText, Prediction, PredictionFields
 from service.settings import PREFIX, Settings
 
@@ -46,12 +46,12 @@ class LimitChecker:
         else:
             self.pair(text, text_pair, *path)
 
-    def label(self, label: str, *path: str | int) -> None:
-        """A label must have a name of bounded length."""
+    def label(self, label: str, *path: str | int) -> bool:
+        """A label must have a name of bounded length; returns whether it has."""
         if is_blank(label):
             self.fault("empty_label", "the label is empty: it has no visible character", *path)
-        else:
-            self.limit("label_too_long", len(label), "max_label_chars", "characters", *path)
+            return False
+        return self.limit("label_too_long", len(label), "max_label_chars", "characters", *path)
 
     def description(self, description: str, *path: str | int) -> None:
         """A description must say something and be of bounded length."""
@@ -60,11 +60,12 @@ class LimitChecker:
         else:
             self.limit("description_too_long", len(description), "max_description_chars", "characters", *path)
 
-    def limit(self, code: str, found: int, setting: str, what: str, *path: str | int) -> None:
-        """A number must not be above a setting's; the message names the setting."""
-        limit = getattr(self._settings, setting)
+    def limit(self, code: str, found: int, setting: str, what: str, *path: str | int) -> bool:
+        """A number must not be above a setting's, which the message names; returns whether it is not."""
+        limit: int = getattr(self._settings, setting)
         if found > limit:
             self.fault(code, over_limit(found, limit, what, setting), *path)
+        return found <= limit
 
     def raise_faults(self) -> None:
         """Raises the 422 where there was a fault; its code is the first fault's."""
@@ -135,10 +136,9 @@ def to_support_set(request: AdaptationFields, settings: Settings) -> CheckedSupp
     check = LimitChecker(settings)
     check.limit("too_many_examples", len(request.support), "max_support_examples", "examples", "support")
     check.raise_faults()
-    labels = [normalised(example.label) for example in request.support]
     for i, example in enumerate(request.support):
         check.input(example.text, example.text_pair, "support", i)
-        check.label(labels[i], "support", i, "label")
+        check.label(trimmed(example.label), "support", i, "label")
     descriptions, keys = _descriptions(request.labels or {}, check)
     check.limit("too_many_steps", request.steps or 0, "max_steps", "inner steps", "steps")
     check.raise_faults()
@@ -147,6 +147,7 @@ def to_support_set(request: AdaptationFields, settings: Settings) -> CheckedSupp
     inputs, shortened = _shortened(
         [TextInput(example.text, example.text_pair) for example in request.support], settings.max_text_chars
     )
+    labels = [normalised(example.label) for example in request.support]
     support = SupportSet(with_ids(request.support, labels, inputs), descriptions)
     check.limit("too_many_classes", len(support.labels), "max_classes", "classes", "support")
     check.raise_faults()
@@ -158,11 +159,11 @@ def _descriptions(given: Mapping[str, str], check: LimitChecker) -> tuple[dict[s
     descriptions: dict[str, str] = {}
     keys: dict[str, str] = {}
     for key, description in given.items():
-        label = normalised(key)
-        check.label(label, "labels", key)
         check.description(description, "labels", key)
-        if is_blank(label):
+        # The key as it was sent, since pointers repeat it
+        if not check.label(key, "labels", key):
             continue
+        label = normalised(key)
         if label in keys:
             detail = f"two descriptions of one class: the labels {keys[label]!r} and {key!r} are both {label!r}"
             check.fault("duplicate_description", detail, "labels", keys[label])

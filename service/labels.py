@@ -21,12 +21,13 @@ _CONTROLS = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
 _BLANK_TEXT = re.compile(rf"[\s{_CONTROLS}{_IGNORABLE}{_TAGS}{_BLANK}]*")
 _INVISIBLE = re.compile(rf"[{_CONTROLS}{_IGNORABLE}]+")
 
-_MARKS_AT_ENDS = "\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff"
+_WHITE_SPACE = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+_MARKS_AT_ENDS = "\u00ad\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 """Byte order mark, zero-width space, word joiner, soft hyphen and marks of writing direction. Not the joiners, which
 some scripts write at the end of a word.
 """
-
-_ENDS = re.compile(rf"\A[\s{_MARKS_AT_ENDS}]+|[\s{_MARKS_AT_ENDS}]+\Z")
 
 _DASHES = "\\-\u2010-\u2015\u2212\ufe58\ufe63\uff0d"
 _DASH_BETWEEN_WORDS = re.compile(rf"(?<=\w)(?:[{_DASHES}]+|\s+[{_DASHES}]+\s+)(?=\w)")
@@ -34,12 +35,20 @@ _SPACES = re.compile(r"[\s_]+")
 _SPACE_BESIDE_LETTER = re.compile(r"(?<=[^\W\d]) (?=\w)|(?<=\w) (?=[^\W\d])")
 _SAME_SIGNS = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u201c": '"', "\u201d": '"', "\u0131": "i"})
 
-_SHORTEST_MISSPELT = 4
+_MISSPELT_CHARS = range(4, 65)
+
+
+def trimmed(label: str) -> str:
+    """A label without white space and invisible marks at its ends."""
+    return label.strip(_WHITE_SPACE + _MARKS_AT_ENDS)
 
 
 def normalised(label: str) -> str:
-    """The class that a label names: without white space and invisible marks at its ends, in the composed form NFC."""
-    return unicodedata.normalize("NFC", _ENDS.sub("", label))
+    """The class that a label names: trimmed, and in the composed form NFC.
+
+    For labels of bounded length only: composing takes time that grows with the square of a run of combining marks.
+    """
+    return unicodedata.normalize("NFC", trimmed(label))
 
 
 def is_blank(text: str) -> bool:
@@ -89,7 +98,7 @@ def misspellings(names: Sequence[str], labels: Sequence[str]) -> list[tuple[str,
 
 def _nearby(key: str) -> list[str]:
     """The key, and the key without any one of its characters: two keys share one of them where they are near."""
-    if len(key) < _SHORTEST_MISSPELT:
+    if len(key) not in _MISSPELT_CHARS:
         return []
     return [key, *(key[:i] + key[i + 1 :] for i in range(len(key)))]
 

@@ -19,6 +19,7 @@ ENOUGH_EXAMPLES = 5
 _MAX_POINTERS = 20
 _MAX_NAMED = 5
 _MAX_NAME_CHARS = 60
+_PIECE_CHARS = 200
 
 
 def support_warnings(
@@ -49,8 +50,7 @@ def support_warnings(
 
 def count_truncated(checked: CheckedSupport, adaptation: Adaptation) -> int:
     """How many examples were cut."""
-    texts = adaptation.texts[: adaptation.plan.n_examples]
-    return sum(text.truncated or i in checked.shortened for i, text in enumerate(texts))
+    return adaptation.truncated + sum(not adaptation.texts[i].truncated for i in checked.shortened)
 
 
 def _look_alike(checked: CheckedSupport, places: Mapping[str, str]) -> SupportWarning | None:
@@ -187,8 +187,16 @@ def _text_key(text: TextInput) -> bytes:
     are.
     """
     parts = [text.text] if text.text_pair is None else [text.text, text.text_pair]
-    folded = [" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in parts]
-    return hashlib.sha256("\0".join(folded).encode()).digest()
+    return hashlib.sha256("\0".join(map(_folded, parts)).encode()).digest()
+
+
+def _folded(text: str) -> str:
+    words = text.casefold().split()
+    if not text.isascii():
+        # In pieces, since the time that normalising takes grows with the square of a run of combining marks
+        pieces = (word[i : i + _PIECE_CHARS] for word in words for i in range(0, len(word), _PIECE_CHARS))
+        words = [unicodedata.normalize("NFKC", piece).casefold() for piece in pieces]
+    return " ".join(words)
 
 
 def _places_of_labels(checked: CheckedSupport) -> dict[str, str]:

@@ -32,13 +32,11 @@ class Predictions:
 
     Attributes:
         probabilities: One row per query, in the order of the adapter's labels.
-        truncated: Queries that were cut.
         queue_s: Time waited.
         encode_s: Time from the first computation to the last.
     """
 
     probabilities: list[list[float]]
-    truncated: int
     queue_s: float
     encode_s: float
 
@@ -154,7 +152,7 @@ class Engine:
         self._compute.submit(work)
         probabilities = await work.result()
         computed_s = time.perf_counter() - began - work.queue_s
-        return Predictions(probabilities, sum(text.truncated for text in texts), work.queue_s, computed_s)
+        return Predictions(probabilities, work.queue_s, computed_s)
 
     def tokenize(self, inputs: Sequence[TextInput]) -> "asyncio.Future[list[TokenizedText]]":
         """Tokenizes texts, off the event loop but for few short ones; begins at once."""

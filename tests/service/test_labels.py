@@ -150,6 +150,13 @@ def test_a_name_one_character_off_is_a_misspelling() -> None:
     ]
 
 
+def test_labels_that_are_long_in_another_form_are_compared() -> None:
+    # Each of these characters is eighteen in the compatible form
+    labels = ["\ufdfa" * 256 + str(i) for i in range(12)]
+    assert misspellings(labels[:6], labels[6:]) == []
+    assert look_alikes(labels) == []
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.text("abcd", min_size=4, max_size=8), st.text("abcd", min_size=4, max_size=8))
 def test_misspelling_is_mutual(one: str, other: str) -> None:

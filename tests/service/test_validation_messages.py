@@ -72,6 +72,14 @@ def test_examples_may_be_left_out_where_descriptions_stand_in(shared_service: ht
         assert "give at least one example per class, or describe at least two classes" in found["#/support"]
 
 
+def test_a_label_is_measured_before_it_is_composed(shared_service: httpx.Client) -> None:
+    # Composing a run of so many combining marks takes minutes
+    label = "a" + "\u0301\u0316" * 100_000
+    support = [*SUPPORT, {"text": "a", "label": label}]
+    found = faults(shared_service, {"support": support, "labels": {label: "words"}, "queries": ["a"]})
+    assert "200001 characters" in found["#/support/6/label"]
+
+
 def test_a_limit_names_the_setting_that_raises_it(start_service: StartService) -> None:
     client = start_service(
         max_classes=3, max_support_examples=10, max_queries=2, max_label_chars=40, max_description_chars=20, max_steps=5
