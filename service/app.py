@@ -10,12 +10,13 @@ import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
+from starlette.middleware.cors import CORSMiddleware
 
 from metalearn.devices import select_device
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint, resolve_checkpoint
 from model_store.errors import StoreUnavailable
-from service.auth import Authenticator
+from service.auth import OPEN_TENANT, Authenticator
 from service.engine.adapter_cache import AdapterCache
 from service.engine.adapters import Adapters
 from service.engine.engine import Engine
@@ -23,8 +24,8 @@ from service.engine.models import modulated_norms
 from service.engine.runtime import start_runtime
 from service.errors import install_error_handlers
 from service.metrics import Metrics
-from service.request_context import RequestContext
-from service.routes import adapt, health, predict, tasks
+from service.request_context import Answers, RequestContext
+from service.routes import adapt, health, pages, predict, tasks, unmatched
 from service.routes.request import Parts
 from service.routes.shortcut import PredictShortcut
 from service.schemas import AdaptRequest, ClassifyRequest, PredictRequest, Problem, RollbackRequest
@@ -66,14 +67,26 @@ def create_app(settings: Settings, *, checkpoint: Checkpoint | None = None, trus
         summary="A handful of labelled examples in, a classifier out.",
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,  # routes.pages has one whose links work under a prefix
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.draining = False
-    for module in (adapt, predict, tasks, health):
+    for module in (adapt, predict, tasks, health, pages):
         app.include_router(module.router)
     install_error_handlers(app)
+    unmatched.add_to(app)
     app.add_middleware(PredictShortcut)
-    app.add_middleware(RequestContext, metrics=metrics, max_inflight_requests=settings.max_inflight_requests)
+    app.add_middleware(Answers, max_inflight_requests=settings.max_inflight_requests)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=("Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "X-Request-Id"),
+            expose_headers=("X-Request-Id", "Server-Timing", "Retry-After", "Idempotent-Replayed"),
+        )
+    app.add_middleware(RequestContext, metrics=metrics, root_path=settings.root_path)
     _document_bodies(app)
     return app
 
@@ -97,8 +110,10 @@ def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trus
     try:
         for warning in access.store.warnings():
             log.warning("store: %s", warning)
+        has_keys: bool | None = access.store.has_keys()
     except StoreUnavailable as error:  # it may come later; until then /readyz says so
         log.warning("store: %s", error)
+        has_keys = None
     engine = Engine(checkpoint, settings, metrics)
     # The first pass is slow; the first request should not be
     checkpoint.encoder.encode_batch(checkpoint.encoder.tokenize([TextInput("warm up")]))
@@ -108,14 +123,8 @@ def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trus
         checkpoint.manifest.name, checkpoint.fingerprint, checkpoint.learner.name, device, runtime
     ).set(1)
     may_be_open = settings.is_loopback or settings.allow_open
-    log.info(
-        "checkpoint %s (%s) on %s by %s, store %s",
-        checkpoint.manifest.name,
-        checkpoint.fingerprint[:12],
-        device,
-        runtime,
-        access.store.kind,
-    )
+    log.info("checkpoint %s (%s) on %s by %s", checkpoint.manifest.name, checkpoint.fingerprint[:12], device, runtime)
+    log.info("store: %s at %s; %s", access.store.kind, settings.store_location, _entrance(has_keys, may_be_open))
     return Parts(
         settings=settings,
         metrics=metrics,
@@ -130,6 +139,17 @@ def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trus
         access=access,
         authenticator=Authenticator(access, may_be_open=may_be_open, trusted=trusted, cache_s=settings.auth_cache_s),
     )
+
+
+def _entrance(has_keys: bool | None, may_be_open: bool) -> str:
+    """Who is let in, for the operator who starts the server."""
+    if has_keys is None:
+        return "whether it has API keys is not known yet"
+    if has_keys:
+        return "requests need an API key"
+    if may_be_open:
+        return f"no API key exists: open to everybody who reaches the server, as the tenant '{OPEN_TENANT}'"
+    return "no API key exists: closed until `handful keys create TENANT` makes one"
 
 
 async def _purge_expired(access: StoreAccess) -> None:

@@ -87,13 +87,13 @@ class ClientGone(ApiError):
 
 
 class ServerBusy(ApiError):
-    """The queue is full."""
+    """The queue is full, or as many requests are being served as may be."""
 
-    def __init__(self) -> None:
+    def __init__(self, detail: str = "the server's queue is full: try again after the time in Retry-After") -> None:
         super().__init__(
             503,
             "server_busy",
-            "the server's queue is full: try again after the time in Retry-After",
+            detail,
             headers={"Retry-After": _RETRY_SOON_S},
         )
 
@@ -226,7 +226,6 @@ def install_error_handlers(app: FastAPI) -> None:
     for kind in (
         ApiError,
         RequestValidationError,
-        HTTPException,
         InvalidSupportSet,
         UnknownLearner,
         UnsupportedObjective,

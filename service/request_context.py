@@ -1,5 +1,6 @@
-"""What every request gets: an id, timings, a count, and an answer even where nobody foresaw the error."""
+"""What every request gets: an id, timings, a count, a line in the log, and an answer to every error."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -8,8 +9,10 @@ from contextvars import ContextVar
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ServerBusy, problem_response, to_api_error
+from service.errors import ServerBusy, ServerStopping, problem_response, to_api_error
 from service.metrics import Metrics
+from service.path_prefix import with_prefix
+from service.request_log import log_request
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _PHASES = ("queue", "encode", "adapt", "store")
@@ -43,11 +46,10 @@ class Timings:
 class RequestContext:
     """ASGI middleware; outermost, so that no answer goes without."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_inflight_requests: int) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, root_path: str = "") -> None:
         self._app = app
         self._metrics = metrics
-        self._max_inflight = max_inflight_requests
-        self._inflight = 0
+        self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -58,35 +60,74 @@ class RequestContext:
         timings = Timings()
         _current.set(timings)
         request_id = _request_id(scope)
-        scope.setdefault("state", {}).update(timings=timings, request_id=request_id)
-        status = 0
+        method: str = scope["method"]
+        state = scope.setdefault("state", {})
+        state.update(timings=timings, request_id=request_id, status=0)
+        response_bytes = 0
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal response_bytes
             if message["type"] == "http.response.start":
-                status = message["status"]
+                state["status"] = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 headers["Server-Timing"] = timings.header()
+                if scope["app"].state.draining:
+                    headers["Connection"] = "close"  # so that no client sends its next request to a closed connection
+            elif method == "HEAD":
+                message = {**message, "body": b""}
+            else:
+                response_bytes += len(message.get("body", b""))
             await send(message)
 
+        inner = with_prefix(scope, self._root_path)
+        if method == "HEAD":
+            inner = {**inner, "method": "GET"}  # every route that answers GET answers HEAD
+        try:
+            await self._app(inner, receive, send_with_headers)
+        finally:
+            # The template, not the path: paths hold tasks' names and are without bound
+            route = getattr(inner.get("route"), "path", "unmatched")
+            status = state["status"] or 499
+            seconds = time.perf_counter() - began
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.request_duration.labels(route).observe(seconds)
+            log_request(state, method=method, route=route, seconds=seconds, response_bytes=response_bytes)
+
+
+class Answers:
+    """ASGI middleware: no more requests at once than the limit, and a problem for every exception."""
+
+    def __init__(self, app: ASGIApp, max_inflight_requests: int) -> None:
+        self._app = app
+        self._max_inflight = max_inflight_requests
+        self._inflight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         # Bodies are held in memory before the queue can count them. Probes and metrics always get through
-        counted = scope["path"].startswith("/v1/")
+        counted = scope["path"].startswith("/v1/", len(scope.get("root_path", "")))
         self._inflight += counted
         try:
             if counted and self._inflight > self._max_inflight:
-                raise ServerBusy
-            await self._app(scope, receive, send_with_headers)
-        except Exception as error:
-            if status:  # half an answer is out: only the connection can tell the client
+                raise ServerBusy(
+                    f"{self._max_inflight} requests are being served, and no more at once: try again after the time in "
+                    "Retry-After (HANDFUL_MAX_INFLIGHT_REQUESTS is the limit)"
+                )
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if scope["state"]["status"] or not scope["app"].state.draining:
                 raise
-            await problem_response(to_api_error(error, request_id))(scope, receive, send_with_headers)
+            await problem_response(ServerStopping())(scope, receive, send)  # the time for draining is over
+        except Exception as error:
+            if scope["state"]["status"]:  # half an answer is out: only the connection can tell the client
+                raise
+            await problem_response(to_api_error(error, scope["state"]["request_id"]))(scope, receive, send)
         finally:
             self._inflight -= counted
-            # The template, not the path: paths hold tasks' names and are without bound
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.requests.labels(route, str(status or 499)).inc()
-            self._metrics.request_duration.labels(route).observe(time.perf_counter() - began)
 
 
 def _request_id(scope: Scope) -> str:

@@ -3,10 +3,12 @@
 import difflib
 import math
 import os
+import re
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "HANDFUL_"
@@ -41,6 +43,10 @@ class Settings(BaseSettings):
         "CPUs and bfloat16 on CUDA.",
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads to compute with; 0 takes what the machine grants.")
+    root_path: str = Field("", description="Path under which a proxy shows the server, like /handful.")
+    cors_origins: str = Field(
+        "", description="Origins whose pages may call the server from a browser, with commas between, or *."
+    )
     workers: int = Field(
         1, ge=1, le=256, description="Processes that serve, each with the checkpoint and a share of the threads."
     )
@@ -97,6 +103,42 @@ class Settings(BaseSettings):
         if not url.startswith(("sqlite:", "redis://", "rediss://", "unix://")):
             raise ValueError("store must start with sqlite:, redis://, rediss:// or unix://")
         return self
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, path: str) -> str:
+        path = path.rstrip("/")
+        if path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
+            raise ValueError("root_path is a path like /handful: a slash, then letters, digits and . _ ~ -")
+        if (path + "/").startswith("/v1/"):
+            raise ValueError("root_path must not start with /v1, where the routes are")
+        return path
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: str) -> str:
+        for origin in origins.split(",") if origins.strip() else ():
+            if not re.fullmatch(
+                r"\*|[a-z][a-z0-9+.-]*://[A-Za-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?", origin.strip()
+            ):
+                raise ValueError(
+                    f"cors_origins has {origin.strip()!r}: an origin is SCHEME://HOST or SCHEME://HOST:PORT, "
+                    "without a path, as in https://app.example.com"
+                )
+        return origins
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """The origins of ``cors_origins``."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+    @property
+    def store_location(self) -> str:
+        """The store for people to read: an absolute path, or an address without its password."""
+        if self.sqlite_path is not None:
+            return str(self.sqlite_path.absolute())
+        parts = urlsplit(self.store.get_secret_value())
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
     @property
     def sqlite_path(self) -> Path | None:

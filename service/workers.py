@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -22,7 +22,6 @@ from service.settings import Settings, granted_threads, prepare_threads
 
 log = logging.getLogger("handful")
 
-_BACKLOG = 2048
 _TOO_SOON_S = 10.0
 _PAUSE_S = 1.0
 """A worker that ends sooner than that after its start may do so again: its successor waits this long."""
@@ -30,8 +29,8 @@ _PAUSE_S = 1.0
 # Started anew, not forked: threads of torch and of the tokenizer do not outlive a fork
 _processes = multiprocessing.get_context("spawn")
 
-Serve = Callable[[Settings, socket.socket, Callable[[], None]], None]
-"""Serves on a socket until told to stop; calls what it is given once it is ready."""
+Serve = Callable[[Settings, Sequence[socket.socket], Callable[[str], None]], None]
+"""Serves on sockets until it is stopped; reports what keeps it from being ready, an empty text when nothing does."""
 
 
 @dataclass(slots=True)
@@ -39,10 +38,16 @@ class _Worker:
     process: SpawnProcess
     ready: Connection
     started_at: float
-    served: bool = False
+    reason: str | None = None
+    """What it reported last; None before it listens."""
 
 
-def run_workers(settings: Settings, serve: Serve, announce: Callable[[socket.socket], None]) -> None:
+def run_workers(
+    settings: Settings,
+    serve: Serve,
+    listening: Sequence[socket.socket],
+    announce: Callable[[Sequence[socket.socket], str], None],
+) -> None:
     """Starts as many workers as the settings say, replaces those that die, and returns when all have been stopped.
 
     SIGTERM and SIGINT are passed on to the workers. They share the threads that the settings grant, and a folder of
@@ -51,47 +56,52 @@ def run_workers(settings: Settings, serve: Serve, announce: Callable[[socket.soc
     Args:
         settings: Of the server.
         serve: A function at the top of a module: what a worker does.
-        announce: Called once all workers are ready.
+        listening: The sockets.
+        announce: Called once all workers listen, with what keeps one from being ready, and when that changes.
 
     Raises:
-        OSError: The address cannot be bound.
         SystemExit: A worker cannot be started; it has said why.
     """
     threads = max(1, (settings.threads or granted_threads()) // settings.workers)
     own = settings.model_copy(update={"threads": threads})
     prepare_threads(own)
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with (
-        tempfile.TemporaryDirectory(prefix="handful-metrics-") as folder,
-        socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG) as listening,
-    ):
+    with tempfile.TemporaryDirectory(prefix="handful-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        _Supervisor(own, serve, listening).run(lambda: announce(listening))
+        _Supervisor(own, serve, listening).run(lambda reason: announce(listening, reason))
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, serve: Serve, listening: socket.socket) -> None:
+    def __init__(self, settings: Settings, serve: Serve, listening: Sequence[socket.socket]) -> None:
         self._settings = settings
         self._serve = serve
         self._listening = listening
         self._workers: list[_Worker] = []
         self._stopping = False
+        self._announced: str | None = None
 
-    def run(self, announce: Callable[[], None]) -> None:
+    def run(self, announce: Callable[[str], None]) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, self._pass_on)
         for _ in range(self._settings.workers):
             self._start()
         for worker in list(self._workers):
             wait([worker.ready, worker.process.sentinel])
-            if not _told(worker):
+            if not _listens(worker):
                 self._give_up()
-        if not self._stopping:
-            announce()
         while self._workers:
-            wait([worker.process.sentinel for worker in self._workers])
+            self._announce(announce)
+            wait([each for worker in self._workers for each in (worker.process.sentinel, worker.ready)])
             for worker in [worker for worker in self._workers if not worker.process.is_alive()]:
                 self._replace(worker)
+
+    def _announce(self, announce: Callable[[str], None]) -> None:
+        listen = [_listens(worker) for worker in self._workers]
+        if self._stopping or not all(listen):
+            return
+        reason = next((worker.reason for worker in self._workers if worker.reason), "")
+        if reason != self._announced:
+            announce(reason)
+            self._announced = reason
 
     def _start(self) -> None:
         ours, theirs = _processes.Pipe(duplex=False)
@@ -106,7 +116,7 @@ class _Supervisor:
         if self._stopping:
             return
         log.error("worker %s ended with status %s", worker.process.pid, worker.process.exitcode)
-        if not _told(worker):
+        if not _listens(worker):
             self._give_up()  # it could not start, and has said why
         if time.monotonic() - worker.started_at < _TOO_SOON_S:
             time.sleep(_PAUSE_S)
@@ -128,18 +138,19 @@ class _Supervisor:
                 os.kill(worker.process.pid, number)
 
 
-def _told(worker: _Worker) -> bool:
-    """Whether the worker has said that it is ready; does not wait for it."""
-    with contextlib.suppress(EOFError):
-        worker.served = worker.served or (worker.ready.poll() and bool(worker.ready.recv()))
-    return worker.served
+def _listens(worker: _Worker) -> bool:
+    """Whether the worker has begun to listen; takes what it reported and does not wait for it."""
+    with contextlib.suppress(EOFError, OSError):
+        while worker.ready.poll():
+            worker.reason = worker.ready.recv()
+    return worker.reason is not None
 
 
-def _work(settings: Settings, serve: Serve, listening: socket.socket, ready: Connection) -> None:
+def _work(settings: Settings, serve: Serve, listening: Sequence[socket.socket], ready: Connection) -> None:
     os.setpgrp()  # Ctrl-C reaches the terminal's whole group: passing it on is for the parent alone
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     threading.Thread(target=_follow_parent, daemon=True).start()
-    serve(settings, listening, lambda: ready.send(True))
+    serve(settings, listening, ready.send)
 
 
 def _follow_parent() -> None:

@@ -33,9 +33,16 @@ from service.support_warnings import count_truncated, support_warnings
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS)
 
+_FEWER_EXAMPLES = (
+    "adapt needs the whole support set in one request: send fewer examples, or raise HANDFUL_MAX_BODY_BYTES"
+)
+
 
 @router.post(
-    "/tasks/{task}/adapt", response_model=AdaptResponse, openapi_extra=request_body(AdaptRequest), tags=["adapt"]
+    "/tasks/{task}/adapt",
+    response_model=AdaptResponse,
+    openapi_extra=request_body(AdaptRequest, idempotent=True),
+    tags=["adapt"],
 )
 async def adapt(
     task: TaskName,
@@ -43,7 +50,7 @@ async def adapt(
     parts: AppParts,
     timings: RequestTimings,
     request: Request,
-    body: Annotated[AdaptRequest, Depends(json_body(AdaptRequest))],
+    body: Annotated[AdaptRequest, Depends(json_body(AdaptRequest, too_large=_FEWER_EXAMPLES))],
 ) -> Response:
     """Adapts a task on exactly this support set and commits the result as its newest version."""
     began = time.perf_counter()
@@ -107,7 +114,7 @@ async def classify(
     parts: AppParts,
     timings: RequestTimings,
     request: Request,
-    body: Annotated[ClassifyRequest, Depends(json_body(ClassifyRequest))],
+    body: Annotated[ClassifyRequest, Depends(json_body(ClassifyRequest, too_large=_FEWER_EXAMPLES))],
 ) -> Response:
     """Adapts on the support set and classifies the queries, storing nothing."""
     checked = to_support_set(body, parts.settings)

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from model_store.errors import StoreUnavailable
 from service.conversion import limits_of
-from service.routes.request import PROBLEMS, AppParts, Tenant, json_response
+from service.routes.request import PROBLEMS, AppParts, Parts, Tenant, json_response
 from service.schemas import CheckpointResponse
 
 router = APIRouter(tags=["operations"])
@@ -23,13 +23,17 @@ async def livez(parts: AppParts) -> Response:
 @router.get("/readyz", include_in_schema=False)
 async def readyz(request: Request, parts: AppParts) -> Response:
     """Whether requests should be sent here now."""
+    return _status(await readiness(parts, draining=request.app.state.draining))
+
+
+async def readiness(parts: Parts, *, draining: bool) -> dict[str, bool]:
+    """What has to hold for requests to be served, and whether it does."""
     try:
         await parts.access.call(parts.access.store.ping)
         store = True
     except StoreUnavailable:
         store = False
-    draining: bool = request.app.state.draining
-    return _status({"compute": parts.engine.alive, "store": store, "not_draining": not draining})
+    return {"compute": parts.engine.alive, "store": store, "not_draining": not draining}
 
 
 @router.get("/metrics", include_in_schema=False)
@@ -40,7 +44,7 @@ async def metrics(request: Request, parts: AppParts) -> Response:
 
 
 @router.get("/v1/checkpoint", response_model=CheckpointResponse, responses=PROBLEMS)
-async def checkpoint(_: Tenant, parts: AppParts) -> Response:
+async def show_checkpoint(_: Tenant, parts: AppParts) -> Response:
     """What answers, and what it accepts."""
     loaded = parts.engine.checkpoint
     manifest = loaded.manifest

@@ -22,6 +22,8 @@ from service.schemas import PredictRequest, PredictResponse
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["predict"])
 
+SEND_IN_PARTS = "send the queries in several requests"
+
 
 @router.post("/tasks/{task}/predict", response_model=PredictResponse, openapi_extra=request_body(PredictRequest))
 async def predict(
@@ -29,7 +31,7 @@ async def predict(
     tenant: Tenant,
     parts: AppParts,
     request: Request,
-    body: Annotated[PredictRequest, Depends(json_body(PredictRequest))],
+    body: Annotated[PredictRequest, Depends(json_body(PredictRequest, too_large=SEND_IN_PARTS))],
 ) -> Response:
     """Classifies texts with the task's newest version, or with the one that is asked for."""
     return await answered(request, parts, tenant, task, body)

@@ -9,15 +9,16 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ValidationError
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from service.auth import Authenticator
 from service.engine.adapters import Adapters
 from service.engine.engine import Engine
-from service.errors import ApiError, ClientGone, FieldError, field_errors, invalid_content
+from service.errors import ClientGone, field_errors, invalid_content
 from service.metrics import Metrics
+from service.path_prefix import route_path
 from service.request_context import Timings
+from service.routes.body import bounded_body, check_media_type, check_utf8
 from service.schemas import TASK_PATTERN
 from service.settings import Settings
 from service.store_access import StoreAccess
@@ -34,13 +35,15 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
     for status, description in {
+        400: "Not HTTP/1.1 as RFC 9112 has it; the connection is closed",
         401: "No key, or an unknown one",
         404: "Absent, or another tenant's",
         409: "Version race, or made from another checkpoint",
         413: "Body too large",
-        415: "Not JSON",
+        415: "Not JSON, not UTF-8, or a Content-Encoding other than gzip and deflate",
         422: "Bad content; `errors` points at it",
-        503: "Server full, or the store away; see Retry-After",
+        500: "An error that nobody foresaw, or a damaged version",
+        503: "Server full or stopping, or the store away; see Retry-After",
     }.items()
 }
 """Answers that any route may give."""
@@ -82,8 +85,20 @@ async def _timings(request: Request) -> Timings:
 _documented = HTTPBearer(auto_error=False, description="Needed once an API key exists.")
 
 
+async def tenant_of(request: Request) -> str:
+    """The tenant that a request speaks for, noted for the log.
+
+    Raises:
+        ApiError: 401, the key is missing or unknown.
+        StoreUnavailable: The store does not answer.
+    """
+    tenant = await parts_of(request).authenticator.tenant(request.headers.get("authorization"))
+    request.state.tenant = tenant
+    return tenant
+
+
 async def _tenant(request: Request, _: Annotated[object, Depends(_documented)]) -> str:
-    return await parts_of(request).authenticator.tenant(request.headers.get("authorization"))
+    return await tenant_of(request)
 
 
 AppParts = Annotated[Parts, Depends(_parts)]
@@ -92,55 +107,48 @@ Tenant = Annotated[str, Depends(_tenant)]
 TaskName = Annotated[str, Path(pattern=TASK_PATTERN, description="A task's name.", examples=["support-tickets"])]
 
 
-def json_body(model: type[Body]) -> Callable[[Request], Coroutine[Any, Any, Body]]:
+def json_body(model: type[Body], *, too_large: str = "") -> Callable[[Request], Coroutine[Any, Any, Body]]:
     """A dependency that reads and checks the body.
 
     FastAPI's own reading answers 500 to NaN, lone surrogates and binary bodies, and bounds nothing.
+
+    Args:
+        model: Of the body.
+        too_large: What to do about a body that is too large.
     """
 
     async def read(request: Request) -> Body:
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json" and not media_type.endswith("+json"):
-            detail = "send JSON, with the header Content-Type: application/json"
-            raise ApiError(415, "unsupported_media_type", detail, errors=[FieldError("header/Content-Type", detail)])
-        data = await bounded_body(request, parts_of(request).settings.max_body_bytes)
+        check_media_type(request.headers.get("content-type", ""))
+        data = await bounded_body(request, parts_of(request).settings.max_body_bytes, too_large=too_large)
         try:
             return model.model_validate_json(data)
         except ValidationError as error:
+            check_utf8(data)
             raise invalid_content(field_errors(error)) from None
 
     return read
 
 
-async def bounded_body(request: Request, max_bytes: int) -> bytes:
-    """The body, read no further than the bound.
+def request_body(model: type[BaseModel], *, idempotent: bool = False) -> dict[str, Any]:
+    """OpenAPI of a body that ``json_body`` reads; ``create_app`` adds the model to the components.
 
-    Raises:
-        ApiError: 413, it is larger; known from its header where it has one.
-        ClientGone: The client went away inside it.
+    Args:
+        model: Of the body.
+        idempotent: Whether the route takes an ``Idempotency-Key``.
     """
-    declared = request.headers.get("content-length", "")
-    chunks = bytearray()
-    too_large = declared.isdecimal() and int(declared) > max_bytes
-    if not too_large:
-        try:
-            async for chunk in request.stream():
-                chunks += chunk
-                if len(chunks) > max_bytes:
-                    too_large = True
-                    break
-        except ClientDisconnect:
-            raise ClientGone from None
-    if too_large:
-        detail = f"the body is larger than {max_bytes} bytes: send it in parts"
-        raise ApiError(413, "body_too_large", detail, errors=[FieldError("#", detail)], headers={"Connection": "close"})
-    return bytes(chunks)
-
-
-def request_body(model: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI of a body that ``json_body`` reads; ``create_app`` adds the model to the components."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    described: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    if idempotent:
+        described["parameters"] = [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": "For 24 hours the same key and body give the same answer and make no second version.",
+                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            }
+        ]
+    return described
 
 
 def json_response(model: BaseModel, headers: dict[str, str] | None = None) -> Response:
@@ -193,5 +201,5 @@ async def _disconnect(request: Request) -> None:
 
 def request_digest(request: Request, body: BaseModel) -> str:
     """What tells one request under an idempotency key from another."""
-    content = f"{request.method} {request.url.path}\n{body.model_dump_json()}"
+    content = f"{request.method} {route_path(request.scope)}\n{body.model_dump_json()}"
     return hashlib.sha256(content.encode()).hexdigest()

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.routes.predict import answered, router
-from service.routes.request import json_body, parts_of
+from service.routes.predict import SEND_IN_PARTS, answered, router
+from service.routes.request import json_body, parts_of, tenant_of
 from service.schemas import TASK_PATTERN, PredictRequest
 
 _PATH = re.compile(rf"/v1/tasks/(?P<task>{TASK_PATTERN.strip('^$')})/predict")
 _ROUTE = SimpleNamespace(path=router.routes[0].path)  # type: ignore[attr-defined]
-_read = json_body(PredictRequest)
+_read = json_body(PredictRequest, too_large=SEND_IN_PARTS)
 
 
 class PredictShortcut:
@@ -27,13 +27,15 @@ class PredictShortcut:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
-        match = _PATH.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        match = None
+        if scope["type"] == "http" and scope["method"] == "POST":
+            match = _PATH.fullmatch(scope["path"], len(scope.get("root_path", "")))
         if match is None:
             await self._app(scope, receive, send)
             return
         scope["route"] = _ROUTE
         request = Request(scope, receive, send)
         parts = parts_of(request)
-        tenant = await parts.authenticator.tenant(request.headers.get("authorization"))
+        tenant = await tenant_of(request)
         response = await answered(request, parts, tenant, match["task"], await _read(request))
         await response(scope, receive, send)

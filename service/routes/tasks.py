@@ -85,7 +85,11 @@ async def list_versions(
     return json_response(VersionList(versions=page, next=page[-1].version if len(versions) > limit else None))
 
 
-@router.post("/{task}/rollback", response_model=VersionResponse, openapi_extra=request_body(RollbackRequest))
+@router.post(
+    "/{task}/rollback",
+    response_model=VersionResponse,
+    openapi_extra=request_body(RollbackRequest, idempotent=True),
+)
 async def rollback(
     task: TaskName,
     tenant: Tenant,
