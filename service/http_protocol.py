@@ -167,9 +167,9 @@ class HttpProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise _Refused(405, "method_not_allowed", "this server is no proxy: CONNECT is not possible")
             return  # the parser stops after the head; data_received goes on without the upgrade
-        self._in_head = False
         self._check_head()
         super().on_headers_complete()
+        self._in_head = False
 
     def on_body(self, body: bytes) -> None:
         """Takes a part of the body, also where the answer is out already."""

@@ -54,8 +54,7 @@ def _takes(request: Request, method: str, path: str) -> bool:
 
 def _meant(request: Request, path: str) -> str | None:
     """The path of a route that differs by slashes or the version's prefix alone."""
+    if path.endswith("/") and _methods(request, path.rstrip("/")):
+        return path.rstrip("/")
     plain = re.sub("/+", "/", path).rstrip("/")
-    for candidate in (plain, f"/v1{plain}"):
-        if candidate != path and _methods(request, candidate):
-            return candidate
-    return None
+    return next((each for each in (plain, f"/v1{plain}") if _takes(request, request.method, each)), None)

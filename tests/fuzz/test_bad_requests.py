@@ -425,7 +425,6 @@ def bad_methods_and_routes() -> Iterator[Bad]:
         ("GET", CLASSIFY),
         ("GET", ROLLBACK),
         ("DELETE", "/v1/tasks/bank/versions"),
-        ("OPTIONS", PREDICT),
         ("TRACE", PREDICT),
         ("BREW", PREDICT),
         ("POST", "/v1/checkpoint"),
