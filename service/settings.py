@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         if self.sqlite_path is not None:
             return str(self.sqlite_path.absolute())
         parts = urlsplit(self.store.get_secret_value())
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @property
     def sqlite_path(self) -> Path | None:

@@ -84,19 +84,19 @@ def test_no_kept_alive_connection_breaks_between_two_requests(
 
 
 def test_idle_connections_do_not_keep_a_server(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    with socket_server(tiny_checkpoint, f"sqlite:{tmp_path / 'a.db'}") as server:
-        with (
-            socket.create_connection(("127.0.0.1", server.port)) as silent,
-            socket.create_connection(("127.0.0.1", server.port)) as halfway,
-            httpx.Client(base_url=server.url) as client,
-        ):
-            assert client.get("/livez").status_code == 200
-            halfway.sendall(b"GET /livez HTTP/1.1\r\nHos")
-            server.server.handle_exit(signal.SIGTERM, None)
-            server.thread.join(60)
-            assert not server.thread.is_alive()
-            silent.settimeout(10)
-            assert silent.recv(1) == b""
+    with (
+        socket_server(tiny_checkpoint, f"sqlite:{tmp_path / 'a.db'}") as server,
+        socket.create_connection(("127.0.0.1", server.port)) as silent,
+        socket.create_connection(("127.0.0.1", server.port)) as halfway,
+        httpx.Client(base_url=server.url) as client,
+    ):
+        assert client.get("/livez").status_code == 200
+        halfway.sendall(b"GET /livez HTTP/1.1\r\nHos")
+        server.server.handle_exit(signal.SIGTERM, None)
+        server.thread.join(60)
+        assert not server.thread.is_alive()
+        silent.settimeout(10)
+        assert silent.recv(1) == b""
 
 
 def test_a_request_that_outlasts_the_drain_is_told(
