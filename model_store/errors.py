@@ -37,6 +37,24 @@ class StoreFull(StoreUnavailable):
     """The store answers and has no room for a write; reads still work."""
 
 
+class StoreEmptied(StoreUnavailable):
+    """The store answers, and is not the one that this program has used so far: its data was lost or exchanged.
+
+    Attributes:
+        known_id: Id of the store that was used so far.
+        found_id: Id of the store that answers; None where it has none.
+    """
+
+    def __init__(self, known_id: str, found_id: str | None) -> None:
+        found = "has no id: it was emptied, or is a new one" if found_id is None else f"is {found_id}"
+        super().__init__(
+            f"this server knows the store {known_id}, and the one that answers {found}. Bring the data back, or, if the"
+            f" loss is meant, run `handful store accept {known_id}`"
+        )
+        self.known_id = known_id
+        self.found_id = found_id
+
+
 class VersionConflict(ModelStoreError):
     """Another commit came first.
 

@@ -2,8 +2,12 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass
+import time
+import uuid
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, Self
+
+from model_store.errors import StoreUnavailable
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 """Names of tasks and tenants. No braces, colons or slashes, so a name cannot reach outside its Redis key."""
@@ -145,3 +149,44 @@ class ApiKeyRecord:
     tenant: str
     hint: str
     created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMarker:
+    """What a store keeps of itself, so that one that has lost its data is not taken for the same.
+
+    Attributes:
+        store_id: Random; written when the store is first used.
+        replaces: Ids of lost stores that an operator lets this one stand in for.
+        created_at: Seconds since the epoch.
+    """
+
+    store_id: str
+    replaces: tuple[str, ...]
+    created_at: float
+
+    @classmethod
+    def new(cls) -> Self:
+        """A marker for a store that has none."""
+        return cls(uuid.uuid4().hex, (), time.time())
+
+    def replacing(self, lost_id: str) -> Self:
+        """The same store, which also stands in for a lost one."""
+        return replace(self, replaces=(*(id_ for id_ in self.replaces if id_ != lost_id), lost_id))
+
+    def to_json(self) -> str:
+        """As stored."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, data: str | bytes) -> Self:
+        """As loaded.
+
+        Raises:
+            StoreUnavailable: The marker cannot be read.
+        """
+        try:
+            fields = json.loads(data)
+            return cls(str(fields["store_id"]), tuple(map(str, fields["replaces"])), float(fields["created_at"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreUnavailable("the store's marker cannot be read") from error

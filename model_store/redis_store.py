@@ -7,7 +7,9 @@ Keys, all of a tenant's with one hash tag, so that they share a slot of a cluste
 * ``handful:{TENANT}:tasks``, a sorted set of task names, for listing.
 * ``handful:{TENANT}:once:KEY``, the answer under an idempotency key; ``handful:{TENANT}:answers:TASK``, the set of a
   task's, which go with it; ``handful:{TENANT}:deleted:TOKEN``, for a minute, a deletion that was carried out.
-* ``handful:keys``, a hash: SHA-256 of an API key -> its record.
+* ``handful:keys``, a hash: SHA-256 of an API key -> its record; ``{handful:keys}:needed``, in the same slot, where
+  callers need a key although there may be none left.
+* ``handful:store``, the store's marker.
 """
 
 import json
@@ -29,13 +31,16 @@ from model_store.records import (
     CurrentVersion,
     IdempotentAnswer,
     NewVersion,
+    StoreMarker,
     TaskRecord,
     Version,
 )
+from model_store.redis_marker import accept_loss, read_marker, write_first_marker
 from model_store.redis_scripts import COMMIT, DELETE, FORGET_EXPIRED
 from model_store.store import TaskName, VersionName
 
 _KEYS = "handful:keys"
+_KEYS_NEEDED = "{handful:keys}:needed"
 
 
 def _translate(_: object, error: Exception) -> StoreUnavailable:
@@ -221,7 +226,10 @@ class RedisStore:
     @_bounded
     def add_key(self, key: ApiKeyRecord) -> None:
         """See ``TaskStore.add_key``."""
-        self._redis.hsetnx(_KEYS, key.digest, json.dumps(asdict(key)))
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.set(_KEYS_NEEDED, "1")
+        pipeline.hsetnx(_KEYS, key.digest, json.dumps(asdict(key)))
+        pipeline.execute()
 
     @_bounded
     def tenants_of_keys(self, digests: Sequence[str]) -> Sequence[str | StoreUnavailable | None]:
@@ -243,7 +251,37 @@ class RedisStore:
     @_bounded
     def remove_key(self, digest: str) -> bool:
         """See ``TaskStore.remove_key``."""
+        if self._redis.exists(_KEYS):  # the last one may have been added by an older program, which did not note it
+            self._redis.set(_KEYS_NEEDED, "1")
         return bool(self._redis.hdel(_KEYS, digest))
+
+    @_bounded
+    def needs_keys(self) -> bool:
+        """See ``TaskStore.needs_keys``."""
+        return bool(self._redis.exists(_KEYS, _KEYS_NEEDED))
+
+    @_bounded
+    def set_needs_keys(self, needed: bool) -> None:
+        """See ``TaskStore.set_needs_keys``."""
+        if needed:
+            self._redis.set(_KEYS_NEEDED, "1")
+        else:
+            self._redis.delete(_KEYS_NEEDED)
+
+    @_bounded
+    def marker(self) -> StoreMarker | None:
+        """See ``TaskStore.marker``."""
+        return read_marker(self._redis)
+
+    @_bounded
+    def mark(self) -> StoreMarker:
+        """See ``TaskStore.mark``."""
+        return write_first_marker(self._redis)
+
+    @_bounded
+    def accept(self, lost_id: str) -> StoreMarker:
+        """See ``TaskStore.accept``."""
+        return accept_loss(self._redis, lost_id)
 
     def purge_expired(self) -> None:
         """See ``TaskStore.purge_expired``; Redis does so by itself."""

@@ -31,6 +31,10 @@ class SqliteConnections:
         self._timeout_s = timeout_s
         self._local = threading.local()
         self._impatient: sqlite3.Connection | None = None
+        self._impatient_file = 0
+        self._file: tuple[int, int] | None = None
+        self._files = 0
+        """How many files have stood at the path: a connection to an earlier one is opened anew."""
         self._open: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -38,9 +42,16 @@ class SqliteConnections:
     def own(self) -> sqlite3.Connection:
         """This thread's own connection: SQLite's readers do not wait for its writer then."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
+        if connection is None or self._local.file != self._files:
+            self._drop(connection)
+            self._local.connection, self._local.file = None, self._files
             connection = sqlite3.connect(
-                self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
+                # Made at the first opening alone: a file that was removed since then must not come back empty
+                f"{self._path.as_uri()}?mode={'rwc' if self._file is None else 'rw'}",
+                uri=True,
+                timeout=self._timeout_s,
+                isolation_level=None,
+                check_same_thread=False,
             )
             self._enter_wal_mode(connection)
             connection.execute("PRAGMA synchronous = FULL")
@@ -51,13 +62,31 @@ class SqliteConnections:
 
     def impatient(self) -> sqlite3.Connection:
         """One that waits for no writer; of the one thread that asks what can be told at once."""
-        if self._impatient is None:
+        if self._impatient is None or self._impatient_file != self._files:
+            self._drop(self._impatient)
+            self._impatient, self._impatient_file = None, self._files
             connection = sqlite3.connect(
                 f"{self._path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
             )
             self._keep(connection)
             self._impatient = connection
         return self._impatient
+
+    def follow_file(self) -> bool:
+        """Whether there is a file at the path; if it is another one than before, later calls use that one.
+
+        A file that was removed or exchanged while it is open would go on to be read and written, and be gone at the end.
+        """
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return False
+        file = (found.st_dev, found.st_ino)
+        with self._lock:
+            if self._file not in {None, file}:
+                self._files += 1
+            self._file = file
+        return True
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -81,6 +110,14 @@ class SqliteConnections:
             for connection in self._open:
                 connection.close()
             self._open.clear()
+
+    def _drop(self, connection: sqlite3.Connection | None) -> None:
+        """Closes this thread's connection to an earlier file."""
+        if connection is not None:
+            with self._lock:
+                if connection in self._open:
+                    self._open.remove(connection)
+            connection.close()
 
     def _keep(self, connection: sqlite3.Connection) -> None:
         """Remembers to close it."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from model_store.errors import StoreUnavailable
 from model_store.sqlite_connections import SqliteConnections
 
-_VERSION = 1
+_VERSION = 2
 _TABLES = """
 CREATE TABLE tasks (
     tenant TEXT NOT NULL, task TEXT NOT NULL, version INTEGER NOT NULL, adapter_id TEXT NOT NULL,
@@ -27,10 +27,12 @@ CREATE TABLE api_keys (
     digest TEXT PRIMARY KEY, tenant TEXT NOT NULL, hint TEXT NOT NULL, created_at REAL NOT NULL
 ) WITHOUT ROWID;
 """
+_FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
+"""Since version 2: the store's marker, and whether callers need a key."""
 
 
 def make_tables(connections: SqliteConnections, path: Path) -> None:
-    """Makes them where the file is new.
+    """Makes them where the file is new, and those that a file of an older program lacks.
 
     Raises:
         StoreUnavailable: The file was written by a newer program.
@@ -42,4 +44,6 @@ def make_tables(connections: SqliteConnections, path: Path) -> None:
         if found == 0:
             for statement in _TABLES.split(";"):
                 db.execute(statement)
+        if found < _VERSION:
+            db.execute(_FACTS)
             db.execute(f"PRAGMA user_version = {_VERSION}")

@@ -13,10 +13,12 @@ from model_store.records import (
     CurrentVersion,
     IdempotentAnswer,
     NewVersion,
+    StoreMarker,
     TaskRecord,
     Version,
 )
 from model_store.sqlite_connections import SqliteConnections
+from model_store.sqlite_facts import keys_are_needed, note_keys_needed, read_marker, write_marker
 from model_store.sqlite_schema import make_tables
 from model_store.store import TaskName, VersionName
 
@@ -200,6 +202,7 @@ class SqliteStore:
                 "INSERT INTO api_keys VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (key.digest, key.tenant, key.hint, key.created_at),
             )
+            note_keys_needed(db, needed=True)
 
     @_bounded
     def tenants_of_keys(self, digests: Sequence[str]) -> Sequence[str | StoreUnavailable | None]:
@@ -226,7 +229,44 @@ class SqliteStore:
     def remove_key(self, digest: str) -> bool:
         """See ``TaskStore.remove_key``."""
         with self._connections.writing() as db:
-            return db.execute("DELETE FROM api_keys WHERE digest = ?", (digest,)).rowcount > 0
+            removed = db.execute("DELETE FROM api_keys WHERE digest = ?", (digest,)).rowcount > 0
+            if removed:  # the last one may have been added by an older program, which did not note it
+                note_keys_needed(db, needed=True)
+        return removed
+
+    @_bounded
+    def needs_keys(self) -> bool:
+        """See ``TaskStore.needs_keys``."""
+        return keys_are_needed(self._connections.own())
+
+    @_bounded
+    def set_needs_keys(self, needed: bool) -> None:
+        """See ``TaskStore.set_needs_keys``."""
+        with self._connections.writing() as db:
+            note_keys_needed(db, needed=needed)
+
+    @_bounded
+    def marker(self) -> StoreMarker | None:
+        """See ``TaskStore.marker``; a file that was removed has lost its data, though it can still be read."""
+        return read_marker(self._connections.own()) if self._connections.follow_file() else None
+
+    @_bounded
+    def mark(self) -> StoreMarker:
+        """See ``TaskStore.mark``."""
+        with self._connections.writing() as db:
+            marker = read_marker(db)
+            if marker is None:
+                marker = StoreMarker.new()
+                write_marker(db, marker)
+        return marker
+
+    @_bounded
+    def accept(self, lost_id: str) -> StoreMarker:
+        """See ``TaskStore.accept``."""
+        with self._connections.writing() as db:
+            marker = (read_marker(db) or StoreMarker.new()).replacing(lost_id)
+            write_marker(db, marker)
+        return marker
 
     @_bounded
     def purge_expired(self) -> None:
@@ -250,6 +290,7 @@ class SqliteStore:
     @_bounded
     def _prepare(self) -> None:
         make_tables(self._connections, self.path)
+        self._connections.follow_file()
 
     # ---- queries -----------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from model_store.records import (
     CurrentVersion,
     IdempotentAnswer,
     NewVersion,
+    StoreMarker,
     TaskRecord,
     Version,
 )
@@ -101,6 +102,21 @@ class TaskStore(Protocol):
 
     def remove_key(self, digest: str) -> bool:
         """Shuts a key out; False where it was unknown."""
+
+    def needs_keys(self) -> bool:
+        """Whether callers need a key: since the first one was added, also after the last one was removed."""
+
+    def set_needs_keys(self, needed: bool) -> None:
+        """Notes that callers need a key although there is none, or takes that back; keys that exist stay needed."""
+
+    def marker(self) -> StoreMarker | None:
+        """The store's marker; None where it was never used, or has lost its data."""
+
+    def mark(self) -> StoreMarker:
+        """Writes a marker where there is none, and returns the one that stands: many who call at once get the same."""
+
+    def accept(self, lost_id: str) -> StoreMarker:
+        """Lets this store stand in for a lost one: notes that in its marker, which is made where there is none."""
 
     def purge_expired(self) -> None:
         """Erases what has outlived its time, where the store does not do so by itself."""

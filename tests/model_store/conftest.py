@@ -81,6 +81,11 @@ EVERY_CALL: dict[str, Callable[[TaskStore], object]] = {
     "keys": lambda store: store.keys(),
     "has_keys": lambda store: store.has_keys(),
     "remove_key": lambda store: store.remove_key("0" * 64),
+    "needs_keys": lambda store: store.needs_keys(),
+    "set_needs_keys": lambda store: store.set_needs_keys(False),
+    "marker": lambda store: store.marker(),
+    "mark": lambda store: store.mark(),
+    "accept": lambda store: store.accept("0" * 32),
     "ping": lambda store: store.ping(),
 }
 """Every method of the protocol that talks to the store."""
