@@ -30,7 +30,13 @@ class StaleAdapter(ModelStoreError):
 
 
 class StoreUnavailable(ModelStoreError):
-    """The store does not answer, or refuses to write; nothing was committed as far as is known."""
+    """The store does not answer, or refuses to write; nothing was committed as far as is known.
+
+    Attributes:
+        may_be_done: Whether a change was under way that the store may have made without saying so.
+    """
+
+    may_be_done = False
 
 
 class StoreFull(StoreUnavailable):

@@ -75,7 +75,7 @@ class SqliteConnections:
     def follow_file(self) -> bool:
         """Whether there is a file at the path; if it is another one than before, later calls use that one.
 
-        A file that was removed or exchanged while it is open would go on to be read and written, and be gone at the end.
+        A file that was removed or exchanged while it is open can still be read and written, and is gone in the end.
         """
         try:
             found = self._path.stat()

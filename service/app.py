@@ -30,7 +30,7 @@ from service.routes.request import Parts
 from service.routes.shortcut import PredictShortcut
 from service.schemas import AdaptRequest, ClassifyRequest, PredictRequest, Problem, RollbackRequest
 from service.settings import Settings, granted_threads
-from service.store_access import StoreAccess, open_store
+from service.store_access import StoreAccess, open_store, store_name
 
 log = logging.getLogger("handful")
 
@@ -53,11 +53,12 @@ def create_app(settings: Settings, *, checkpoint: Checkpoint | None = None, trus
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         parts = _start(settings, metrics, checkpoint or load_checkpoint(settings), trusted=trusted)
         app.state.parts = parts
-        purging = asyncio.create_task(_purge_expired(parts.access))
+        background = [asyncio.create_task(_purge_expired(parts.access)), asyncio.create_task(parts.access.watch())]
         try:
             yield
         finally:
-            purging.cancel()
+            for task in background:
+                task.cancel()
             parts.engine.close()
             parts.access.close()
 
@@ -106,7 +107,7 @@ def load_checkpoint(settings: Settings) -> Checkpoint:
 
 
 def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trusted: bool) -> Parts:
-    access = StoreAccess(open_store(settings), metrics)
+    access = StoreAccess(open_store(settings), metrics, store_id=settings.store_id)
     try:
         for warning in access.store.warnings():
             log.warning("store: %s", warning)
@@ -125,19 +126,31 @@ def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trus
     may_be_open = settings.is_loopback or settings.allow_open
     log.info("checkpoint %s (%s) on %s by %s", checkpoint.manifest.name, checkpoint.fingerprint[:12], device, runtime)
     log.info("store: %s at %s; %s", access.store.kind, settings.store_location, _entrance(has_keys, may_be_open))
+    adapters = Adapters(
+        access,
+        cache,
+        engine.models,
+        max_staleness_s=settings.max_staleness_ms / 1000,
+        max_believed=settings.cache_max_adapters,
+        stale_if_error_s=settings.stale_if_error_s,
+    )
+    authenticator = Authenticator(
+        access,
+        may_be_open=may_be_open,
+        trusted=trusted,
+        cache_s=settings.auth_cache_s,
+        stale_if_error_s=settings.stale_if_error_s,
+        how_to_make_a_key=f"handful keys create TENANT --store {store_name(settings)}",
+    )
+    for forget in (adapters.forget_all, authenticator.store_replaced):
+        access.state.when_replaced(forget)
     return Parts(
         settings=settings,
         metrics=metrics,
         engine=engine,
-        adapters=Adapters(
-            access,
-            cache,
-            engine.models,
-            max_staleness_s=settings.max_staleness_ms / 1000,
-            max_believed=settings.cache_max_adapters,
-        ),
+        adapters=adapters,
         access=access,
-        authenticator=Authenticator(access, may_be_open=may_be_open, trusted=trusted, cache_s=settings.auth_cache_s),
+        authenticator=authenticator,
     )
 
 

@@ -1,8 +1,10 @@
 """Key -> tenant. Keys are random, so a plain SHA-256 of one is as hard to turn back as the key is to guess."""
 
 import asyncio
+import contextlib
 import hashlib
 import logging
+import math
 import secrets
 import time
 from contextvars import Context
@@ -37,6 +39,8 @@ _MOST_AT_ONCE = 256
 _STALE, _FRESH = 0.75, 0.25
 """Of ``cache_s``. A request with a key that was found longer ago than the first share has all keys looked up again that
 were found longer ago than the second: few round trips do for all, and nobody waits for them."""
+_LOOK_FOR_KEYS_EVERY_S = 1.0
+"""At most, for the sake of those who are refused."""
 _FORGOTTEN_AFTER = 4
 """Times ``cache_s`` without a request, after which a key is not looked up until it is asked for."""
 
@@ -53,11 +57,20 @@ class _KnownKey:
 class Authenticator:
     """Finds the tenant of a request. Lives on the event loop.
 
-    As long as the store holds no key at all, and where the server may be open, everybody is the tenant ``default``.
-    Once a key was seen the server stays closed, even if the store should lose its keys.
+    As long as the store never held a key, and where the server may be open, callers without a key are the tenant
+    ``default``. Once a key was seen the server stays closed, even if the store should lose its keys.
     """
 
-    def __init__(self, access: StoreAccess, *, may_be_open: bool, trusted: bool, cache_s: float) -> None:
+    def __init__(
+        self,
+        access: StoreAccess,
+        *,
+        may_be_open: bool,
+        trusted: bool,
+        cache_s: float,
+        stale_if_error_s: float = 0,
+        how_to_make_a_key: str | None = None,
+    ) -> None:
         """Prepares an authenticator.
 
         Args:
@@ -65,14 +78,25 @@ class Authenticator:
             may_be_open: Whether to answer without a key while there is none.
             trusted: Whether whoever asks is let in: for a caller in the same process, who could read the store itself.
             cache_s: How long a key that was found, or that there is none, is believed.
+            stale_if_error_s: How long so while the store is away.
+            how_to_make_a_key: A command for who is refused while there is no key; None does not look whether there is.
         """
         self._access = access
         self._may_be_open = may_be_open
         self._trusted = trusted
         self._cache_s = cache_s
+        self._stale_if_error_s = stale_if_error_s
+        self._how_to_make_a_key = how_to_make_a_key
         self._known: dict[str, _KnownKey] = {}  # the one found first stands first
+        self._idle: dict[
+            str, _KnownKey
+        ] = {}  # of those that no request came with for long: of use while the store is away
         self._renewing: asyncio.Task[None] | None = None
-        self._open_until = 0.0
+        self._found_open_at = -math.inf
+        self._saw_keys = False
+        self._noting: asyncio.Task[None] | None = None
+        self._no_key = False
+        self._looked_for_keys_at = -math.inf
 
     async def tenant(self, authorization: str | None) -> str:
         """The tenant that an Authorization header speaks for.
@@ -82,12 +106,15 @@ class Authenticator:
             StoreUnavailable: The store does not answer.
         """
         now = time.monotonic()
-        if await self._is_open(now):
-            return OPEN_TENANT
         scheme, _, key = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
-            raise _unauthorized("send your API key as: Authorization: Bearer KEY")
-        digest = key_digest(key.strip())
+        key = key.strip()
+        is_open = await self._is_open(now)
+        # Also where nobody needs a key: who sends one believes to be somebody
+        if is_open and (self._trusted or scheme.lower() != "bearer"):
+            return OPEN_TENANT
+        if scheme.lower() != "bearer" or not key:
+            raise await self._refusal(now, "send your API key as: Authorization: Bearer KEY")
+        digest = key_digest(key)
         known = self._known.get(digest)
         if known is not None and now < known.found_at + self._cache_s:
             known.asked_at = now
@@ -95,17 +122,45 @@ class Authenticator:
                 # In a context of its own: what it does is not this request's
                 self._renewing = asyncio.get_running_loop().create_task(self._renew(), context=Context())
             return known.tenant
-        found = await self._access.tenant_of_key(digest)
+        stale = known or self._idle.get(digest)
+        if not self._stale_if_error_s or stale is None or now > stale.found_at + self._stale_if_error_s:
+            stale = None
+        if stale is not None and self._access.state.trouble is not None:
+            stale.asked_at = now
+            return stale.tenant
+        try:
+            found = await self._access.tenant_of_key(digest)
+        except StoreUnavailable:
+            if stale is None:
+                raise
+            return stale.tenant
         self._known.pop(digest, None)
+        self._idle.pop(digest, None)
         if found is None:
-            raise _unauthorized("the API key is unknown: `handful keys create TENANT` makes one")
+            detail = "the API key is unknown: `handful keys create TENANT` makes one"
+            raise await self._refusal(now, detail, is_open=is_open)
+        self._may_be_open, self._saw_keys = False, True
         self._known[digest] = _KnownKey(found, now, now)
         if len(self._known) > _MOST_KNOWN:
             del self._known[next(iter(self._known))]
         return found
 
+    def store_replaced(self) -> None:
+        """Forgets what another store said. If callers needed a key, they do so with the new store, too."""
+        self._known.clear()
+        self._idle.clear()
+        self._found_open_at = self._looked_for_keys_at = -math.inf
+        if self._saw_keys:
+            self._noting = asyncio.get_running_loop().create_task(self._note_keys_needed(), context=Context())
+
+    async def _note_keys_needed(self) -> None:
+        try:
+            await self._access.call(self._access.store.set_needs_keys, True)
+        except StoreUnavailable as error:
+            log.error("store: it could not be noted that callers need a key: %s", error)
+
     async def _renew(self) -> None:
-        """Looks up all keys that are in use and were not found just now; where that fails they lapse."""
+        """Looks up all keys that are in use and were not found just now; where that fails they lapse in time."""
         try:
             found_before = time.monotonic() - _FRESH * self._cache_s
             while due := self._due(found_before):
@@ -136,22 +191,56 @@ class Authenticator:
             else:
                 forgotten.append(digest)
         for digest in forgotten:
-            del self._known[digest]
+            known = self._known.pop(digest)
+            if self._stale_if_error_s:
+                self._idle[digest] = known
+                if len(self._idle) > _MOST_KNOWN:
+                    del self._idle[next(iter(self._idle))]
         return due
 
     async def _is_open(self, now: float) -> bool:
-        if self._trusted:
+        if self._trusted or not self._may_be_open:
+            return self._trusted
+        if now < self._found_open_at + self._cache_s:
             return True
-        if not self._may_be_open:
-            return False
-        if now < self._open_until:
+        stays_open = now < self._found_open_at + self._stale_if_error_s
+        if stays_open and self._access.state.trouble is not None:
             return True
-        if await self._access.call(self._access.store.has_keys):
-            log.info("an API key exists: requests need one from now on")
-            self._may_be_open = False
-            return False
-        self._open_until = now + self._cache_s
-        return True
+        try:
+            await self._look_for_keys()
+        except StoreUnavailable:
+            if not stays_open:
+                raise
+        else:
+            self._found_open_at = now
+        return self._may_be_open
+
+    async def _look_for_keys(self) -> None:
+        """Closes the server where there is a key, or was one."""
+        store = self._access.store
+        has_keys = await self._access.call(store.has_keys)
+        if has_keys or await self._access.call(store.needs_keys):
+            log.warning(
+                "an API key exists: from now on every request needs one; callers without one get 401"
+                if has_keys
+                else "all API keys were revoked: every request is refused until there is one"
+            )
+            self._may_be_open, self._saw_keys = False, True
+
+    async def _refusal(self, now: float, detail: str, *, is_open: bool = False) -> ApiError:
+        """A 401; it says what to do where no key can be sent, since there is none."""
+        if is_open:
+            return _unauthorized(f"{detail}; this server answers without a key, too: leave the header out")
+        if self._how_to_make_a_key is None:
+            return _unauthorized(detail)
+        looked = now < self._looked_for_keys_at + max(self._cache_s, _LOOK_FOR_KEYS_EVERY_S)
+        if not looked and self._access.state.trouble is None:
+            self._looked_for_keys_at = now
+            with contextlib.suppress(StoreUnavailable):
+                self._no_key = not await self._access.call(self._access.store.has_keys)
+        if self._no_key:
+            detail = f"there is no API key, and this server needs one: `{self._how_to_make_a_key}` makes one"
+        return _unauthorized(detail)
 
 
 def _unauthorized(detail: str) -> ApiError:

@@ -6,7 +6,7 @@ import typer
 
 from model_store.errors import ModelStoreError
 from service.client import HandfulError
-from service.commands import checkpoint, doctor, evaluate, keys, metatrain, serve, tasks, texts
+from service.commands import checkpoint, doctor, evaluate, keys, metatrain, serve, store, tasks, texts
 from service.commands.output import complain
 from service.settings import SettingsInvalid
 
@@ -21,6 +21,7 @@ serve.add_to(app)
 texts.add_to(app)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(keys.app, name="keys")
+app.add_typer(store.app, name="store")
 app.add_typer(checkpoint.app, name="checkpoint")
 doctor.add_to(app)
 metatrain.add_to(app)

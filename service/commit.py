@@ -88,14 +88,15 @@ async def commit_next(
         )
         body = answer(version)
         try:
-            await parts.access.call(
-                store.commit,
-                NewVersion(version, data, support),
-                expected_version=expected,
-                expected_adapter_id=builds_on.adapter_id if builds_on else None,
-                ttl_s=ttl_s,
-                idempotent=idempotent.answer(body) if idempotent else None,
-            )
+            with parts.adapters.writing(tenant, task) as write:
+                await parts.access.call(
+                    store.commit,
+                    NewVersion(version, data, support),
+                    expected_version=expected,
+                    expected_adapter_id=builds_on.adapter_id if builds_on else None,
+                    ttl_s=ttl_s,
+                    idempotent=idempotent.answer(body) if idempotent else None,
+                )
         except VersionConflict as conflict:
             if builds_on is not None or attempt == _ATTEMPTS - 1:
                 raise
@@ -107,5 +108,5 @@ async def commit_next(
             return idempotent.replay(replay.answer)
         else:
             break
-    parts.adapters.keep(key, adapter)
+    parts.adapters.keep(key, adapter, write)
     return json_response(body)

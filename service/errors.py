@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from metalearn.errors import AdaptationDiverged, InvalidSupportSet, UnknownLearner, UnsupportedObjective
-from model_store.errors import AdapterCorrupt, StaleAdapter, StoreFull, StoreUnavailable, VersionConflict
+from model_store.errors import AdapterCorrupt, StaleAdapter, StoreEmptied, StoreFull, StoreUnavailable, VersionConflict
 from service.validation_messages import validation_message
 
 log = logging.getLogger("handful")
@@ -23,6 +23,7 @@ _MAX_MESSAGE_CHARS = 500
 _MAX_LISTED_ERRORS = 1000
 _UNIONS = ("queries", "abstain")
 _RETRY_SOON_S = "1"
+_RETRY_LATER_S = "30"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,15 @@ def to_api_error(error: Exception, request_id: str = "") -> ApiError:  # noqa: P
             log.error("request %s: store: %s", request_id, error)
             return ApiError(
                 503, "store_full", "the store has no room left; nothing was changed", headers={"Retry-After": "60"}
+            )
+        case StoreEmptied():
+            log.error("request %s: store: %s", request_id, error)
+            return ApiError(
+                503,
+                "store_emptied",
+                "the store has lost its data, or is another one than before; nothing was changed: the operator of this"
+                " server finds in its log what to do",
+                headers={"Retry-After": _RETRY_LATER_S},
             )
         case StoreUnavailable():
             log.error("request %s: store: %s", request_id, error)

@@ -94,6 +94,17 @@ class Metrics:
         self.store_errors = Counter(
             "handful_store_errors", "Store operations that failed.", ["store", "op"], registry=registry
         )
+        self.store_emptied = Gauge(
+            "handful_store_emptied",
+            "1 while the store has lost its data or is another one.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.degraded_answers = Counter(
+            "handful_degraded_answers",
+            "Predictions answered from memory while the store could not be asked.",
+            registry=registry,
+        )
         self.abstentions = Counter("handful_abstentions", "Predictions that abstained.", registry=registry)
         self.checkpoint_info = Gauge(
             "handful_checkpoint_info",

@@ -94,6 +94,18 @@ class Settings(BaseSettings):
         "the store each time.",
     )
     auth_cache_s: float = Field(5.0, ge=0, description="How long a key that was removed may still work.")
+    stale_if_error_s: float = Field(
+        300.0,
+        ge=0,
+        le=86_400,
+        description="While the store is away, how long ago it may have confirmed a task's version and its key for "
+        "predictions to be answered from memory; 0 for never.",
+    )
+    store_id: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{32}$",
+        description="The id of the only store to use; `handful store show` prints it. Any other store is refused.",
+    )
     drain_delay_s: float = Field(2.0, ge=0, description="After SIGTERM, how long to serve on while unready.")
     drain_timeout_s: float = Field(30.0, gt=0, description="Then, how long requests may take to finish.")
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import ParamSpec, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
-from model_store.errors import StoreUnavailable
-from model_store.records import CurrentVersion
+from model_store.errors import StoreFull, StoreUnavailable, VersionConflict
+from model_store.records import CurrentVersion, StoreMarker
 from model_store.redis_store import RedisStore
 from model_store.sqlite_store import SqliteStore
 from model_store.store import TaskName, TaskStore, TellsAtOnce, VersionName
@@ -16,12 +17,19 @@ from service.coalescing import Coalescer
 from service.metrics import Metrics
 from service.request_context import add_to_current
 from service.settings import Settings
+from service.store_state import StoreState
 
 _THREADS = 16
 _MAX_WAIT_S = 2.0
 _MOST_RECORDS = 256
 _MOST_ADAPTERS = 16
 """Most of one round trip: a few words each, and up to megabytes each."""
+_CHANGES = frozenset({"commit", "delete"})
+_MAY_FIND_NOTHING = frozenset({"task", "tasks", "version", "versions", "load_support", "idempotent_answer", "has_keys",
+                               "needs_keys"})  # fmt: skip
+"""What is not done, or not believed, before the store's marker has shown that the store has its data."""
+_LOOK_EVERY_S, _LOOK_AGAIN_AFTER_S = 5.0, 0.5
+"""How often the marker is looked at; while there is trouble more often."""
 
 _Parameters = ParamSpec("_Parameters")
 _Key = TypeVar("_Key")
@@ -49,18 +57,30 @@ def open_store(settings: Settings) -> TaskStore:
     return RedisStore(settings.store.get_secret_value(), timeout_s=settings.store_timeout_s, max_connections=_THREADS)
 
 
+def store_name(settings: Settings) -> str:
+    """The store as ``--store`` takes it, without user and password."""
+    if settings.sqlite_path is not None:
+        return f"sqlite:{settings.sqlite_path.absolute()}"
+    parts = urlsplit(settings.store.get_secret_value())
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+
+
 class StoreAccess:
     """Runs a store's blocking methods in threads of its own.
 
     A cancelled request leaves its thread to finish the call, so that no connection is left with a reply that belongs
     to somebody else.
 
+    Nothing is answered as absent, and nothing is written, unless the store's marker shows that it is the known store.
+
     Attributes:
         store: The store; give its bound methods to ``call``.
+        state: Whether the store answers, and is the known one.
     """
 
-    def __init__(self, store: TaskStore, metrics: Metrics) -> None:
+    def __init__(self, store: TaskStore, metrics: Metrics, *, store_id: str | None = None) -> None:
         self.store = store
+        self.state = StoreState(store_id, metrics.store_emptied)
         self._at_once = store if isinstance(store, TellsAtOnce) else None
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handful-store")
@@ -73,22 +93,37 @@ class StoreAccess:
         self._adapters: Coalescer[VersionName, bytes | None] = Coalescer(
             lambda names: self._call_for_all(store.load_adapters, names), most=_MOST_ADAPTERS
         )
+        self._markers: Coalescer[None, StoreMarker | None] = Coalescer(self._read_marker, most=_MOST_RECORDS)
 
     async def current(self, tenant: str, task: str) -> CurrentVersion | None:
         """``TaskStore.current``; who asks at the same time shares a round trip, where it takes one."""
         with _on_the_clock():
-            if self._at_once is not None:
-                with suppress(StoreUnavailable), self._timed("current"):
-                    return self._at_once.current_at_once(tenant, task)
-            return await self._currents.get((tenant, task))
+            self.state.raise_if_emptied()
+            found = await self._current(tenant, task)
+            if found is None:
+                await self.confirm()
+            return found
+
+    async def _current(self, tenant: str, task: str) -> CurrentVersion | None:
+        if self._at_once is not None:
+            with suppress(StoreUnavailable), self._timed("current"):
+                return self._at_once.current_at_once(tenant, task)
+        return await self._currents.get((tenant, task))
 
     async def tenant_of_key(self, digest: str) -> str | None:
         """Whom a key lets in; who asks at the same time shares a round trip."""
         with _on_the_clock():
-            if self._at_once is not None:
-                with suppress(StoreUnavailable), self._timed("tenants_of_keys"):
-                    return self._at_once.tenant_of_key_at_once(digest)
-            return await self._tenants.get(digest)
+            self.state.raise_if_emptied()
+            found = await self._tenant_of_key(digest)
+            if found is None:
+                await self.confirm()
+            return found
+
+    async def _tenant_of_key(self, digest: str) -> str | None:
+        if self._at_once is not None:
+            with suppress(StoreUnavailable), self._timed("tenants_of_keys"):
+                return self._at_once.tenant_of_key_at_once(digest)
+        return await self._tenants.get(digest)
 
     def _timed(self, op: str) -> AbstractContextManager[object]:
         """Of a question that is asked on the loop: handing it to a thread would take many times as long."""
@@ -96,18 +131,73 @@ class StoreAccess:
 
     async def tenants_of_keys(self, digests: Sequence[str]) -> Sequence[str | StoreUnavailable | None]:
         """``TaskStore.tenants_of_keys``, which no request waits for."""
-        return await self._call_for_all(self.store.tenants_of_keys, digests)
+        self.state.raise_if_emptied()
+        found = await self._call_for_all(self.store.tenants_of_keys, digests)
+        if None in found:
+            await self.confirm()
+        return found
 
     async def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
         """``TaskStore.load_adapter``; who asks at the same time shares a round trip."""
         with _on_the_clock():
-            return await self._adapters.get((tenant, task, version))
+            self.state.raise_if_emptied()
+            found = await self._adapters.get((tenant, task, version))
+            if found is None:
+                await self.confirm()
+            return found
+
+    async def confirm(self) -> None:
+        """Makes sure that the store is the known one; who asks at the same time shares a round trip.
+
+        Raises:
+            StoreEmptied: It has lost its data, or is another one.
+            StoreUnavailable: The store does not answer.
+        """
+        with _on_the_clock():
+            self.state.judge(await self._markers.get(None))
+
+    async def watch(self) -> None:
+        """Looks at the store's marker now and then, so that trouble and its end are seen where no request asks."""
+        while True:
+            with suppress(StoreUnavailable):
+                await self.confirm()
+            if self.state.trouble is not None:
+                await asyncio.sleep(_LOOK_AGAIN_AFTER_S)
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.state.troubled.wait(), _LOOK_EVERY_S)
 
     async def call(
         self, method: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
     ) -> _Result:
-        """Awaits a method of the store."""
+        """Awaits a method of the store.
+
+        Raises:
+            StoreEmptied: The store has lost its data, or is another one, and the method would find nothing, or write.
+            StoreUnavailable: The store does not answer.
+        """
         op = method.__name__
+        guarded = op in _CHANGES or op in _MAY_FIND_NOTHING
+        if guarded:
+            self.state.raise_if_emptied()
+        if op in _CHANGES:
+            await self.confirm()
+        try:
+            result = await self._call(op, method, *args, **kwargs)
+        except VersionConflict:
+            await self.confirm()
+            raise
+        except StoreUnavailable as error:
+            error.may_be_done = op in _CHANGES and not isinstance(error, StoreFull)
+            raise
+        # After a change, too: what went into another store must not be acknowledged
+        if op in _CHANGES or (guarded and not result):
+            await self.confirm()
+        return result
+
+    async def _call(
+        self, op: str, method: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+    ) -> _Result:
         began = time.perf_counter()
 
         def run() -> _Result:
@@ -117,10 +207,14 @@ class StoreAccess:
             return method(*args, **kwargs)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
-        except StoreUnavailable:
+            result = await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        except StoreUnavailable as error:
             self._metrics.store_errors.labels(self.store.kind, op).inc()
+            self.state.failed(error)
             raise
+        else:
+            self.state.answered()
+            return result
         finally:
             took = time.perf_counter() - began
             self._metrics.store_duration.labels(self.store.kind, op).observe(took)
@@ -129,10 +223,17 @@ class StoreAccess:
     async def _call_for_all(
         self, method: Callable[[Sequence[_Key]], Sequence[_Result | StoreUnavailable]], keys: Sequence[_Key]
     ) -> Sequence[_Result | StoreUnavailable]:
-        found = await self.call(method, keys)
+        found = await self._call(method.__name__, method, keys)
         failed = sum(isinstance(each, StoreUnavailable) for each in found)
         self._metrics.store_errors.labels(self.store.kind, method.__name__).inc(failed)
         return found
+
+    async def _read_marker(self, asked: Sequence[None]) -> Sequence[StoreMarker | None]:
+        """The marker, for each who asks; made where this server knows no store yet."""
+        marker = await self._call("marker", self.store.marker)
+        if marker is None and self.state.known_id is None:
+            marker = await self._call("mark", self.store.mark)
+        return [marker] * len(asked)
 
     def close(self) -> None:
         """Waits for the running calls and closes the store."""

@@ -26,8 +26,11 @@ def create(tenant: Annotated[str, typer.Argument(help="Whom the key lets in.")],
     from service.auth import new_key
 
     key, record = new_key(tenant)
-    with _opened(store) as opened:
+    with opened_store(store) as opened:
+        first = not opened.needs_keys()
         opened.add_key(record)
+    if first:
+        stderr.print("from now on every request needs a key: callers without one get 401", highlight=False)
     stderr.print(f"A key for {tenant}; keep it, it is not shown again:", highlight=False)
     print(key)  # noqa: T201 - alone on standard output, for scripts
 
@@ -35,7 +38,7 @@ def create(tenant: Annotated[str, typer.Argument(help="Whom the key lets in.")],
 @app.command(name="list")
 def list_keys(store: Store = None) -> None:
     """Keys by their first characters."""
-    with _opened(store) as opened:
+    with opened_store(store) as opened:
         for record in opened.keys():
             print_json({"key": f"{record.hint}…", "tenant": record.tenant, "created_at": record.created_at,
                         "sha256": record.digest})  # fmt: skip
@@ -49,7 +52,7 @@ def revoke(
     """Shut a key out; servers follow within HANDFUL_AUTH_CACHE_S."""
     from service.auth import key_digest
 
-    with _opened(store) as opened:
+    with opened_store(store) as opened:
         digests = [record.digest for record in opened.keys()]
         found = [d for d in digests if d == key_digest(key) or (len(key) >= _MIN_HINT and d.startswith(key))]
         if len(found) != 1:
@@ -57,11 +60,33 @@ def revoke(
                 f"{len(found)} keys match; give the key, or {_MIN_HINT} or more digits of its sha256"
             )
         opened.remove_key(found[0])
+        none_is_left = not opened.has_keys()
     stderr.print("revoked", highlight=False)
+    if none_is_left:
+        stderr.print(
+            "no key is left: every request is refused until one is made (`handful keys create TENANT`); "
+            "`handful keys open` lets callers in without a key again",
+            highlight=False,
+        )
+
+
+@app.command(name="open")
+def open_again(store: Store = None) -> None:
+    """Let callers in without a key again, once all keys are revoked. Servers follow when they are restarted."""
+    with opened_store(store) as opened:
+        if opened.has_keys():
+            raise typer.BadParameter("there are keys: revoke them first (`handful keys list` shows them)")
+        opened.set_needs_keys(False)
+    stderr.print(
+        "callers need no key any more: restart the servers. Those on a loopback address, and those with --allow-open, "
+        "answer everybody as the tenant 'default'",
+        highlight=False,
+    )
 
 
 @contextmanager
-def _opened(store: str | None) -> Iterator[TaskStore]:
+def opened_store(store: str | None) -> Iterator[TaskStore]:
+    """The store that a command works on, closed in the end."""
     from service.store_access import open_store
 
     opened = open_store(load_settings(store=store))

@@ -76,6 +76,12 @@ class AdapterCache:
             self._bytes -= self._entries.pop(key).size_bytes
         self._metrics.cache_bytes.set(self._bytes)
 
+    def clear(self) -> None:
+        """Drops everything; who uses an adapter right now keeps it until done."""
+        self._entries.clear()
+        self._bytes = 0
+        self._metrics.cache_bytes.set(0)
+
     def _evict(self) -> None:
         size_bytes, count = self._bytes, len(self._entries)
         victims = []

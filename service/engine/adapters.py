@@ -2,20 +2,54 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 from metalearn.types import Adapter
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter
-from model_store.errors import AdapterCorrupt
+from model_store.errors import AdapterCorrupt, StoreEmptied, StoreUnavailable
 from model_store.records import CurrentVersion
 from service.engine.adapter_cache import AdapterCache
+from service.engine.confirmations import Confirmations, Write
 from service.engine.models import Models
 from service.errors import ApiError
 from service.store_access import StoreAccess
 
 _LARGE_BYTES = 2**20
 """A larger adapter takes tens of milliseconds to write or to check: not on the event loop, where all would feel it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Degraded:
+    """Why and how far an answer may lag behind the store.
+
+    Attributes:
+        reason: The code of the error that the store's trouble would have been answered with.
+        age_s: Seconds since the store confirmed the version.
+    """
+
+    reason: str
+    age_s: float
+
+    def header(self) -> dict[str, str]:
+        """For the answer. Source: RFC 9651, an item with a parameter."""
+        return {"Handful-Degraded": f"{self.reason};age={round(self.age_s)}"}
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedAdapter:
+    """An adapter that stays in memory while it is used.
+
+    Attributes:
+        key: Its version.
+        adapter: Its weights.
+        degraded: Set where the store could not be asked.
+    """
+
+    key: AdapterKey
+    adapter: Adapter
+    degraded: Degraded | None = None
 
 
 def task_not_found() -> ApiError:
@@ -27,7 +61,14 @@ class Adapters:
     """Adapters of stored versions. Lives on the event loop."""
 
     def __init__(
-        self, store: StoreAccess, cache: AdapterCache, models: Models, *, max_staleness_s: float, max_believed: int
+        self,
+        store: StoreAccess,
+        cache: AdapterCache,
+        models: Models,
+        *,
+        max_staleness_s: float,
+        max_believed: int,
+        stale_if_error_s: float = 0,
     ) -> None:
         """Prepares it.
 
@@ -37,19 +78,25 @@ class Adapters:
             models: Of the loaded checkpoint.
             max_staleness_s: How long the store's word on which version is the newest holds; 0 asks it each time.
             max_believed: Of how many tasks.
+            stale_if_error_s: While the store is away, how long ago it may have confirmed a version that is served from
+                the cache; 0 serves none.
         """
         self._store = store
         self._max_staleness_s = max_staleness_s
         self._max_believed = max_believed
         self._believed: dict[tuple[str, str], tuple[CurrentVersion, float]] = {}
+        self._confirmed = Confirmations(keep_s=stale_if_error_s, most=max_believed)
+        self._stale_if_error_s = stale_if_error_s
         self._changes = 0
         self._cache = cache
         self._models = models
         self._loading: dict[AdapterKey, asyncio.Task[Adapter | None]] = {}
 
     @asynccontextmanager
-    async def lease(self, tenant: str, task: str, version: int | None) -> AsyncIterator[tuple[AdapterKey, Adapter]]:
+    async def lease(self, tenant: str, task: str, version: int | None) -> AsyncIterator[LeasedAdapter]:
         """The adapter of a version, or of the newest one by the store's own word; in memory for as long as it is used.
+
+        While the store is away, a cached version that it confirmed not too long ago is taken, and marked as degraded.
 
         Raises:
             ApiError: 404 where task or version is absent.
@@ -57,19 +104,45 @@ class Adapters:
             AdapterCorrupt: The stored bytes are damaged.
             StoreUnavailable: The store does not answer.
         """
-        key, adapter = await self._resolve(tenant, task, version)
-        with self._cache.lease(key, adapter):
-            yield key, adapter
+        leased = await self._resolve_or_degrade(tenant, task, version)
+        with self._cache.lease(leased.key, leased.adapter):
+            yield leased
 
-    def keep(self, key: AdapterKey, adapter: Adapter) -> None:
-        """Keeps a version that was just committed."""
-        self._doubt(key.tenant, key.task)
+    @contextmanager
+    def writing(self, tenant: str, task: str) -> Iterator[Write]:
+        """Encloses a commit or a deletion of a task, so that no older version is served after it.
+
+        A write that fails in another way than that nothing was changed may have been carried out (its reply was lost,
+        its request cancelled): what is known of the task is forgotten then.
+        """
+        with self._confirmed.writing((tenant, task)) as write:
+            try:
+                yield write
+            except BaseException as error:
+                if not isinstance(error, StoreUnavailable) or error.may_be_done:
+                    self._doubt(tenant, task)
+                raise
+
+    def keep(self, key: AdapterKey, adapter: Adapter, write: Write | None = None) -> None:
+        """Keeps a version that was just committed by a write."""
+        self._doubt(key.tenant, key.task, versions=False)
+        if write is None or write.overlapped:
+            self._confirmed.drop((key.tenant, key.task))
+        else:
+            self._confirmed.note((key.tenant, key.task), CurrentVersion(key.version, key.adapter_id), write.began_at)
         self._cache.put(key, adapter)
 
     def forget(self, tenant: str, task: str) -> None:
         """Drops a deleted task's versions."""
         self._doubt(tenant, task)
         self._cache.forget(tenant, task)
+
+    def forget_all(self) -> None:
+        """Drops everything: another store stands in for the one that it came from."""
+        self._changes += 1
+        self._believed.clear()
+        self._confirmed.clear()
+        self._cache.clear()
 
     async def encode(self, adapter: Adapter, key: AdapterKey) -> bytes:
         """What the store keeps of an adapter."""
@@ -98,6 +171,33 @@ class Adapters:
             device=checkpoint.encoder.device,
         )
 
+    def _store_trouble(self) -> StoreUnavailable | None:
+        return self._store.state.trouble if self._stale_if_error_s else None
+
+    async def _resolve_or_degrade(self, tenant: str, task: str, version: int | None) -> LeasedAdapter:
+        trouble = self._store_trouble()
+        if trouble is not None and not self._believes(tenant, task):
+            # Asking would take the store's timeout once more; the one who watches the store sees when it is back
+            degraded = self._degraded(tenant, task, version, trouble)
+            if degraded is not None:
+                return degraded
+        try:
+            return LeasedAdapter(*await self._resolve(tenant, task, version))
+        except StoreUnavailable as error:
+            degraded = self._degraded(tenant, task, version, error)
+            if degraded is None:
+                raise
+            return degraded
+
+    def _degraded(self, tenant: str, task: str, version: int | None, error: StoreUnavailable) -> LeasedAdapter | None:
+        found = self._confirmed.find(tenant, task, version)
+        if found is None:
+            return None
+        key, age_s = found
+        adapter = self._cache.get(key)
+        reason = "store_emptied" if isinstance(error, StoreEmptied) else "store_unavailable"
+        return None if adapter is None else LeasedAdapter(key, adapter, Degraded(reason, age_s))
+
     async def _resolve(self, tenant: str, task: str, version: int | None) -> tuple[AdapterKey, Adapter]:
         for attempt in (1, 2):
             key = await self._key(tenant, task, version)
@@ -119,29 +219,41 @@ class Adapters:
             raise task_not_found()
         if version is None or version == current.version:
             return AdapterKey(tenant, task, current.version, current.adapter_id)
+        asked_at, changes = time.monotonic(), self._changes
         record = await self._store.call(self._store.store.version, tenant, task, version)
         if record is None:
             raise task_not_found()
-        return AdapterKey(tenant, task, version, record.adapter_id)
+        key = AdapterKey(tenant, task, version, record.adapter_id)
+        if changes == self._changes:
+            self._confirmed.note_version(key, asked_at)
+        return key
 
     async def _current(self, tenant: str, task: str) -> CurrentVersion | None:
         """The newest version by the store's own word, which is believed for as long as the settings say."""
-        believed = self._believed.get((tenant, task))
-        if believed is not None and time.monotonic() < believed[1]:
-            return believed[0]
+        if self._believes(tenant, task):
+            return self._believed[tenant, task][0]
         asked_at, changes = time.monotonic(), self._changes
         current = await self._store.current(tenant, task)
         if current is None:
             self._believed.pop((tenant, task), None)
-        elif self._max_staleness_s and changes == self._changes:  # else it may be from before a commit of our own
-            self._believed[tenant, task] = current, asked_at + self._max_staleness_s
-            if len(self._believed) > self._max_believed:
-                del self._believed[next(iter(self._believed))]
+            self._confirmed.drop((tenant, task))
+        elif changes == self._changes:  # else it may be from before a commit of our own
+            self._confirmed.note((tenant, task), current, asked_at)
+            if self._max_staleness_s:
+                self._believed[tenant, task] = current, asked_at + self._max_staleness_s
+                if len(self._believed) > self._max_believed:
+                    del self._believed[next(iter(self._believed))]
         return current
 
-    def _doubt(self, tenant: str, task: str) -> None:
+    def _believes(self, tenant: str, task: str) -> bool:
+        believed = self._believed.get((tenant, task))
+        return believed is not None and time.monotonic() < believed[1]
+
+    def _doubt(self, tenant: str, task: str, *, versions: bool = True) -> None:
         self._changes += 1
         self._believed.pop((tenant, task), None)
+        if versions:
+            self._confirmed.drop((tenant, task))
 
     async def _load(self, key: AdapterKey) -> Adapter | None:
         loading = self._loading.get(key)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from prometheus_client.exposition import choose_encoder
 from starlette.responses import Response
 
-from model_store.errors import StoreUnavailable
+from model_store.errors import StoreEmptied, StoreUnavailable
 from service.conversion import limits_of
 from service.routes.request import PROBLEMS, AppParts, Parts, Tenant, json_response
 from service.schemas import CheckpointResponse
@@ -28,12 +28,16 @@ async def readyz(request: Request, parts: AppParts) -> Response:
 
 async def readiness(parts: Parts, *, draining: bool) -> dict[str, bool]:
     """What has to hold for requests to be served, and whether it does."""
+    store, emptied = True, False
     try:
         await parts.access.call(parts.access.store.ping)
-        store = True
+        await parts.access.confirm()
+    except StoreEmptied:
+        emptied = True
     except StoreUnavailable:
         store = False
-    return {"compute": parts.engine.alive, "store": store, "not_draining": not draining}
+    checks = {"compute": parts.engine.alive, "store": store, "not_draining": not draining}
+    return checks | ({"store_not_emptied": False} if emptied else {})
 
 
 @router.get("/metrics", include_in_schema=False)

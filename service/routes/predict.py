@@ -44,7 +44,8 @@ async def answered(request: Request, parts: Parts, tenant: str, task: str, body:
     default = parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold
     tokenized = parts.engine.tokenize(queries.inputs)  # while the store tells the version
     try:
-        async with parts.adapters.lease(tenant, task, body.version) as (key, adapter):
+        async with parts.adapters.lease(tenant, task, body.version) as leased:
+            key, adapter = leased.key, leased.adapter
             queries.check_pairs(adapter.pairs)
             result = await unless_disconnected(request, parts.engine.predict(tenant, adapter, tokenized))
     finally:
@@ -66,4 +67,7 @@ async def answered(request: Request, parts: Parts, tenant: str, task: str, body:
         truncated=sum(prediction.truncated for prediction in predictions),
     )
     parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in predictions))
-    return json_response(answer)
+    if leased.degraded is None:
+        return json_response(answer)
+    parts.metrics.degraded_answers.inc()
+    return json_response(answer, leased.degraded.header())

@@ -63,9 +63,11 @@ async def show_task(task: TaskName, tenant: Tenant, parts: AppParts) -> Response
 @router.delete("/{task}", response_model=DeleteResponse)
 async def delete_task(task: TaskName, tenant: Tenant, parts: AppParts) -> Response:
     """Removes a task with all its versions and texts."""
-    if not await parts.access.call(parts.access.store.delete, tenant, task):
-        raise task_not_found()
+    with parts.adapters.writing(tenant, task):
+        deleted = await parts.access.call(parts.access.store.delete, tenant, task)
     parts.adapters.forget(tenant, task)
+    if not deleted:
+        raise task_not_found()
     return json_response(DeleteResponse(task=task))
 
 

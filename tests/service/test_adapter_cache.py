@@ -353,8 +353,8 @@ def test_one_who_gives_up_does_not_take_the_others_load_along(
         adapters = adapters_on(store, loaded_checkpoint)
 
         async def ask() -> Adapter:
-            async with adapters.lease("tenant", "a", None) as (_, adapter):
-                return adapter
+            async with adapters.lease("tenant", "a", None) as leased:
+                return leased.adapter
 
         first, second = asyncio.ensure_future(ask()), asyncio.ensure_future(ask())
         await asyncio.sleep(0.01)
@@ -377,8 +377,8 @@ def test_one_who_comes_just_as_the_load_ends_does_not_load_again(
         adapters = adapters_on(store, loaded_checkpoint)
 
         async def ask() -> Adapter:
-            async with adapters.lease("tenant", "a", None) as (_, adapter):
-                return adapter
+            async with adapters.lease("tenant", "a", None) as leased:
+                return leased.adapter
 
         async def ask_later() -> Adapter:
             await store.ended.wait()

@@ -42,8 +42,14 @@ def refused(response: httpx.Response) -> None:
 def test_without_keys_everybody_on_loopback_is_the_default_tenant(stored_service: httpx.Client) -> None:
     adapt(stored_service)
     assert [record.current.tenant for record in store_of(stored_service).tasks("default")] == ["default"]
-    # A key that nobody made is not looked at
-    assert predict(stored_service, headers=bearer("handful_nonsense"))["version"] == 1
+    assert predict(stored_service, headers={"Authorization": "Basic YTpi"})["version"] == 1, "a proxy's, not ours"
+
+
+@pytest.mark.parametrize("key", ["handful_nonsense", ""])
+def test_a_key_that_nobody_made_is_refused_also_where_none_is_needed(stored_service: httpx.Client, key: str) -> None:
+    answer = stored_service.get("/v1/tasks", headers=bearer(key))
+    refused(answer)
+    assert stored_service.get("/v1/tasks").status_code == 200
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
