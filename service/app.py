@@ -107,7 +107,7 @@ def load_checkpoint(settings: Settings) -> Checkpoint:
 
 
 def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trusted: bool) -> Parts:
-    access = StoreAccess(open_store(settings), metrics, store_id=settings.store_id)
+    access = StoreAccess(open_store(settings), metrics, store_id=settings.store_id or None)
     try:
         for warning in access.store.warnings():
             log.warning("store: %s", warning)

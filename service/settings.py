@@ -101,9 +101,9 @@ class Settings(BaseSettings):
         description="While the store is away, how long ago it may have confirmed a task's version and its key for "
         "predictions to be answered from memory; 0 for never.",
     )
-    store_id: str | None = Field(
-        None,
-        pattern="^[0-9a-f]{32}$",
+    store_id: str = Field(
+        "",
+        pattern="^([0-9a-f]{32})?$",
         description="The id of the only store to use; `handful store show` prints it. Any other store is refused.",
     )
     drain_delay_s: float = Field(2.0, ge=0, description="After SIGTERM, how long to serve on while unready.")

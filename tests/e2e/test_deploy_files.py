@@ -280,6 +280,8 @@ def test_each_alert_fires_and_none_without_cause(alerts: list[Tree], tmp_path: P
         ],
         "HandfulQueueFull": [(f"handful_queue_tokens{{{process}}}", "131072x70")],
         "HandfulStoreErrors": [(f'handful_store_errors_total{{{process}, store="redis", op="commit"}}', "0+1x70")],
+        "HandfulStoreEmptied": [(f"handful_store_emptied{{{process}}}", "1x70")],
+        "HandfulDegradedAnswers": [(f"handful_degraded_answers_total{{{process}}}", "0+1x70")],
         "HandfulAbstentions": [
             (f"handful_abstentions_total{{{process}}}", "0+60x70"),
             (f"handful_predict_queries_total{{{process}}}", "0+100x70"),
@@ -296,6 +298,8 @@ def test_each_alert_fires_and_none_without_cause(alerts: list[Tree], tmp_path: P
         (f'handful_request_duration_seconds_bucket{{{adapt}, le="+Inf"}}', "0+100x70"),
         (f"handful_queue_tokens{{{process}}}", "50000x70"),
         (f'handful_store_errors_total{{{process}, store="redis", op="commit"}}', "3x70"),
+        (f"handful_store_emptied{{{process}}}", "0x70"),
+        (f"handful_degraded_answers_total{{{process}}}", "3x70"),
         (f"handful_abstentions_total{{{process}}}", "0+10x70"),
         (f"handful_predict_queries_total{{{process}}}", "0+100x70"),
     ]

@@ -384,6 +384,24 @@ def test_all_keys_of_a_tenant_are_in_one_slot(redis_store: RedisStore, valkey_se
     assert len(set(slots.values())) == 3, "tenants are spread"
 
 
+def test_keys_of_an_older_program_are_needed_after_the_last_one_is_removed(
+    redis_store: RedisStore, valkey_server: Any
+) -> None:
+    redis_store.add_key(api_key(1))
+    valkey_server.client().delete("{handful:keys}:needed")  # an older program wrote the key alone
+    assert redis_store.needs_keys()
+    assert redis_store.remove_key(api_key(1).digest)
+    assert redis_store.needs_keys()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b'{"store_id": 1}'])
+def test_a_marker_that_cannot_be_read_is_no_loss(redis_store: RedisStore, valkey_server: Any, damaged: bytes) -> None:
+    valkey_server.client().set("handful:store", damaged)
+    for ask in (redis_store.marker, redis_store.mark, lambda: redis_store.accept("a" * 32)):
+        with pytest.raises(StoreUnavailable, match="marker"):
+            ask()
+
+
 def test_after_deletion_no_key_has_anything_of_the_task(redis_store: RedisStore, valkey_server: Any) -> None:
     for n in (1, 2, 3):
         commit(redis_store, version=n)

@@ -97,6 +97,65 @@ def test_a_file_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> 
     assert path.read_bytes() == before
 
 
+def test_a_file_of_an_older_program_keeps_its_data_and_gets_a_marker(tmp_path: Path) -> None:
+    path = tmp_path / "handful.db"
+    store = SqliteStore(path)
+    written = commit(store)
+    store.add_key(api_key(1))
+    store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE facts")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+
+    store = SqliteStore(path)
+    assert store.marker() is None
+    assert store.mark() == store.marker()
+    assert store.current("acme", "bank") == CurrentVersion(1, written.version.adapter_id)
+    assert store.needs_keys()
+    assert store.remove_key(api_key(1).digest)
+    assert store.needs_keys(), "the last key was one that the older program had added"
+    store.close()
+
+
+def test_a_file_that_was_removed_has_no_marker_and_is_not_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "handful.db"
+    store = SqliteStore(path)
+    marker = store.mark()
+    path.rename(tmp_path / "elsewhere.db")
+    assert store.marker() is None
+    with ThreadPoolExecutor(1) as thread, pytest.raises(StoreUnavailable):  # one that has no connection yet
+        thread.submit(store.current, "acme", "bank").result()
+    assert not path.exists()
+    (tmp_path / "elsewhere.db").rename(path)
+    assert store.marker() == marker
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"", None], ids=["empty", "of another store"])
+def test_a_file_that_was_exchanged_is_the_one_that_is_read(tmp_path: Path, content: bytes | None) -> None:
+    path, other_path = tmp_path / "handful.db", tmp_path / "other.db"
+    store = SqliteStore(path)
+    commit(store)
+    assert store.current_at_once("acme", "bank") is not None
+    marker = store.mark()
+    for file in tmp_path.glob("handful.db*"):  # the log belongs to its file
+        file.rename(tmp_path / file.name.replace("handful", "elsewhere"))
+    if content is None:
+        other = SqliteStore(other_path)
+        other_marker = other.mark()
+        other.close()
+        other_path.rename(path)
+        assert store.marker() == other_marker != marker
+        assert store.current("acme", "bank") is None
+        assert store.current_at_once("acme", "bank") is None
+        assert store.accept(marker.store_id).store_id == other_marker.store_id
+    else:
+        path.write_bytes(content)
+        assert store.marker() is None
+    store.close()
+
+
 def test_a_file_damaged_in_the_middle_is_reported_and_never_read_as_data(tmp_path: Path) -> None:
     path = tmp_path / "handful.db"
     store = SqliteStore(path)

@@ -584,3 +584,55 @@ def test_purging_erases_what_has_outlived_its_time_and_nothing_else(store: TaskS
     if store_url.startswith("sqlite:"):
         with sqlite3.connect(store_url.removeprefix("sqlite:")) as db:
             assert db.execute("SELECT task FROM versions").fetchall() == [("other",)]
+
+
+# ---- which store it is ---------------------------------------------------------------------------------------------
+
+
+def test_a_store_has_no_marker_until_it_is_marked(store: TaskStore, store_url: str) -> None:
+    commit(store)
+    store.add_key(api_key(1))
+    assert store.marker() is None
+    marker = store.mark()
+    assert marker.replaces == ()
+    again = open_store(store_url)
+    assert again.marker() == again.mark() == store.marker() == marker
+    again.close()
+
+
+def test_many_who_mark_a_store_at_once_agree(store_url: str) -> None:
+    stores = [open_store(store_url) for _ in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        markers = list(threads.map(lambda store: store.mark(), stores))
+    assert {marker.store_id for marker in markers} == {stores[0].mark().store_id}
+    for each in stores:
+        each.close()
+
+
+def test_a_store_stands_in_for_those_that_were_accepted_as_lost(store: TaskStore) -> None:
+    made = store.accept("a" * 32)
+    assert made.replaces == ("a" * 32,)
+    assert made.store_id != "a" * 32
+    assert store.marker() == store.mark() == made
+    for lost in ("b" * 32, "a" * 32):
+        accepted = store.accept(lost)
+        assert accepted.store_id == made.store_id
+    assert set(accepted.replaces) == {"a" * 32, "b" * 32}
+    assert store.marker() == accepted
+
+
+def test_a_store_remembers_that_callers_need_a_key(store: TaskStore) -> None:
+    assert store.needs_keys() is False
+    assert store.remove_key(api_key(1).digest) is False
+    assert store.needs_keys() is False, "there was never a key"
+    store.add_key(api_key(1))
+    assert store.needs_keys() is True
+    store.set_needs_keys(False)
+    assert store.needs_keys() is True, "a key that exists is needed"
+    store.remove_key(api_key(1).digest)
+    assert (store.has_keys(), store.needs_keys()) == (False, True)
+    store.set_needs_keys(False)
+    assert store.needs_keys() is False
+    store.set_needs_keys(True)
+    assert store.needs_keys() is True
+    assert store.has_keys() is False
