@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -90,6 +91,37 @@ def test_keys_that_vanish_from_the_store_do_not_open_it_again(stored_service: ht
     assert not store_of(stored_service).has_keys()
     refused(stored_service.get("/v1/tasks"))
     refused(stored_service.get("/v1/tasks", headers=bearer(key)))
+
+
+def test_a_server_whose_keys_were_all_revoked_stays_closed_also_after_a_restart(
+    start_service: StartService, store_url: str
+) -> None:
+    client = start_service(store=store_url)
+    key = make_key(client, "acme")
+    store_of(client).remove_key(key_digest(key))
+    for each in (client, start_service(store=store_url)):
+        answer = each.get("/v1/tasks")
+        refused(answer)
+        assert "keys create TENANT --store " in answer.json()["detail"]
+    store_of(client).set_needs_keys(False)
+    assert start_service(store=store_url).get("/v1/tasks").status_code == 200
+
+
+def test_a_server_without_any_key_says_how_to_make_one(start_service: StartService, tmp_path: Path) -> None:
+    client = start_service(host="0.0.0.0")  # noqa: S104
+    for headers in ({}, bearer("handful_nonsense")):
+        answer = client.get("/v1/tasks", headers=headers)
+        refused(answer)
+        assert f"`handful keys create TENANT --store sqlite:{tmp_path / 'service.db'}`" in answer.json()["detail"]
+    key = make_key(client, "acme")
+    assert client.get("/v1/tasks", headers=bearer(key)).status_code == 200
+
+
+def test_a_key_that_exists_closes_an_open_server(stored_service: httpx.Client) -> None:
+    assert stored_service.get("/v1/tasks").status_code == 200
+    key = make_key(stored_service, "acme")
+    assert stored_service.get("/v1/tasks", headers=bearer(key)).status_code == 200
+    refused(stored_service.get("/v1/tasks"))
 
 
 def test_a_wrong_or_malformed_header_is_refused(stored_service: httpx.Client) -> None:
@@ -190,11 +222,15 @@ class _Keys:
         self.asked: list[str] = []
         self.renewed: list[int] = []
         self.away = False
+        self.raises = True
+        self.state = SimpleNamespace(trouble=None)
         self.answering = asyncio.Event()
         self.answering.set()
 
     async def tenant_of_key(self, digest: str) -> str | None:
         self.asked.append(digest)
+        if self.away and self.raises:
+            raise StoreUnavailable("away")
         return self.tenants.get(digest)
 
     async def tenants_of_keys(self, digests: Sequence[str]) -> list[str | StoreUnavailable | None]:
@@ -229,8 +265,14 @@ async def _ask(authenticator: Authenticator, keys: str) -> None:
         await asyncio.sleep(0)  # lets it look up keys by itself
 
 
-def _authenticator(keys: _Keys, cache_s: float) -> Authenticator:
-    return Authenticator(keys, may_be_open=False, trusted=False, cache_s=cache_s)  # type: ignore[arg-type]
+def _authenticator(keys: _Keys, cache_s: float, stale_if_error_s: float = 0) -> Authenticator:
+    return Authenticator(
+        keys,  # type: ignore[arg-type]
+        may_be_open=False,
+        trusted=False,
+        cache_s=cache_s,
+        stale_if_error_s=stale_if_error_s,
+    )
 
 
 def test_keys_in_use_are_looked_up_together_and_nobody_waits(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +339,7 @@ def test_keys_lapse_while_the_store_is_away(clock: _Clock) -> None:
         keys = _Keys("a")
         authenticator = _authenticator(keys, cache_s=8)
         await _ask(authenticator, "a")
-        keys.away = True
+        keys.away, keys.raises = True, False
         for _ in range(3):
             clock.now += 2.5
             await _ask(authenticator, "a")
@@ -305,6 +347,38 @@ def test_keys_lapse_while_the_store_is_away(clock: _Clock) -> None:
         clock.now += 1
         await _ask(authenticator, "a")
         assert len(keys.asked) == 2, "a request had to look it up"
+
+    asyncio.run(walk())
+
+
+def test_keys_that_were_found_not_too_long_ago_work_while_the_store_is_away(clock: _Clock) -> None:
+    async def walk() -> None:
+        keys = _Keys("ab")
+        authenticator = _authenticator(keys, cache_s=8, stale_if_error_s=100)
+        await _ask(authenticator, "ab")
+        for _ in range(8):  # long enough that b is not looked up any more
+            clock.now += 7
+            await _ask(authenticator, "a")
+        del keys.tenants[key_digest("a")]
+        keys.away = True
+        clock.now += 40
+        await _ask(authenticator, "ab")
+        with pytest.raises(StoreUnavailable):
+            await authenticator.tenant("Bearer c")
+        clock.now += 34  # b was looked up 100 s ago or more, a was not
+        with pytest.raises(StoreUnavailable):
+            await authenticator.tenant("Bearer b")
+        await _ask(authenticator, "a")
+        clock.now += 30
+        with pytest.raises(StoreUnavailable):
+            await authenticator.tenant("Bearer a")
+        keys.away = False
+        await _ask(authenticator, "b")
+        with pytest.raises(ApiError):
+            await authenticator.tenant("Bearer a")
+        keys.away = True
+        with pytest.raises(StoreUnavailable):
+            await authenticator.tenant("Bearer a")
 
     asyncio.run(walk())
 
