@@ -1,6 +1,7 @@
 """The store as the event loop sees it: off the loop, timed and counted."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ from service.request_context import add_to_current
 from service.settings import Settings
 from service.store_state import StoreState
 
+log = logging.getLogger("handful")
+
 _THREADS = 16
 _MAX_WAIT_S = 2.0
 _MOST_RECORDS = 256
@@ -28,6 +31,7 @@ _CHANGES = frozenset({"commit", "delete"})
 _MAY_FIND_NOTHING = frozenset({"task", "tasks", "version", "versions", "load_support", "idempotent_answer", "has_keys",
                                "needs_keys"})  # fmt: skip
 """What is not done, or not believed, before the store's marker has shown that the store has its data."""
+_LISTS = frozenset({"tasks", "versions"})
 _LOOK_EVERY_S, _LOOK_AGAIN_AFTER_S = 5.0, 0.5
 """How often the marker is looked at; while there is trouble more often."""
 
@@ -159,8 +163,12 @@ class StoreAccess:
     async def watch(self) -> None:
         """Looks at the store's marker now and then, so that trouble and its end are seen where no request asks."""
         while True:
-            with suppress(StoreUnavailable):
+            try:
                 await self.confirm()
+            except StoreUnavailable:
+                pass
+            except Exception:  # whoever watches must not end: nobody else would see that the store is back
+                log.exception("store: its marker could not be looked at")
             if self.state.trouble is not None:
                 await asyncio.sleep(_LOOK_AGAIN_AFTER_S)
             else:
@@ -190,8 +198,8 @@ class StoreAccess:
         except StoreUnavailable as error:
             error.may_be_done = op in _CHANGES and not isinstance(error, StoreFull)
             raise
-        # After a change, too: what went into another store must not be acknowledged
-        if op in _CHANGES or (guarded and not result):
+        # After a change, too: what went into another store must not be acknowledged. A list lacks what is absent
+        if op in _CHANGES or op in _LISTS or (guarded and not result):
             await self.confirm()
         return result
 

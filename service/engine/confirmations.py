@@ -3,14 +3,14 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from model_store.codec import AdapterKey
 from model_store.records import CurrentVersion
 from model_store.store import TaskName
 
-_MOST_VERSIONS = 8
-"""Of one task. Few clients ask for versions by number."""
+_MOST_OTHERS = 8
+"""Of one task."""
 
 
 @dataclass(slots=True)
@@ -29,10 +29,14 @@ class Write:
 
 @dataclass(slots=True)
 class _Task:
-    """A task's versions: number -> (adapter id, when the store confirmed it); the one confirmed last stands last."""
+    """A task's newest version, when the store confirmed it, and others that were asked for by number.
 
-    newest: int
-    versions: dict[int, tuple[str, float]] = field(default_factory=dict)
+    Few tasks have others, and there may be many tasks.
+    """
+
+    newest: CurrentVersion
+    at: float
+    others: dict[int, tuple[str, float]] | None = None
 
 
 class Confirmations:
@@ -58,19 +62,21 @@ class Confirmations:
         if not self._keep_s:
             return
         known = self._tasks.pop(name, None)
-        if known is None or current.version < known.newest or self._is_another(known, current):
-            known = _Task(current.version)  # new, or made anew: older numbers may be other versions now
-        known.newest = current.version
-        self._put(known, current.version, current.adapter_id, at)
-        self._tasks[name] = known
+        if known is None or current == known.newest:
+            others = known.others if known else None
+        elif current.version > known.newest.version:
+            others = _with(known.others, known.newest.version, known.newest.adapter_id, known.at)
+        else:  # made anew: older numbers may be other versions now
+            others = None
+        self._tasks[name] = _Task(current, at, others)
         if len(self._tasks) > self._most:
             del self._tasks[next(iter(self._tasks))]
 
     def note_version(self, key: AdapterKey, at: float) -> None:
         """Notes a version that was asked for by number, of a task whose newest version was noted."""
         known = self._tasks.get((key.tenant, key.task))
-        if known is not None:
-            self._put(known, key.version, key.adapter_id, at)
+        if known is not None and key.version != known.newest.version:
+            known.others = _with(known.others, key.version, key.adapter_id, at)
 
     def drop(self, name: TaskName) -> None:
         """Forgets a task: it was deleted, or what is known of it is in doubt."""
@@ -85,10 +91,12 @@ class Confirmations:
         known = self._tasks.get((tenant, task))
         if known is None:
             return None
-        number = known.newest if version is None else version
-        if number not in known.versions:
+        if version is None or version == known.newest.version:
+            number, adapter_id, at = known.newest.version, known.newest.adapter_id, known.at
+        elif known.others and version in known.others:
+            number, (adapter_id, at) = version, known.others[version]
+        else:
             return None
-        adapter_id, at = known.versions[number]
         age_s = time.monotonic() - at
         return (AdapterKey(tenant, task, number, adapter_id), age_s) if age_s <= self._keep_s else None
 
@@ -107,12 +115,14 @@ class Confirmations:
             if not others:
                 del self._writes[name]
 
-    def _is_another(self, known: _Task, current: CurrentVersion) -> bool:
-        found = known.versions.get(current.version)
-        return found is not None and found[0] != current.adapter_id
 
-    def _put(self, known: _Task, version: int, adapter_id: str, at: float) -> None:
-        known.versions.pop(version, None)
-        known.versions[version] = adapter_id, at
-        if len(known.versions) > _MOST_VERSIONS:
-            del known.versions[next(number for number in known.versions if number != known.newest)]
+def _with(
+    others: dict[int, tuple[str, float]] | None, version: int, adapter_id: str, at: float
+) -> dict[int, tuple[str, float]]:
+    """Versions with one more at the end, the one confirmed last; if there are too many, the first one goes."""
+    others = others or {}
+    others.pop(version, None)
+    others[version] = adapter_id, at
+    if len(others) > _MOST_OTHERS:
+        del others[next(iter(others))]
+    return others

@@ -22,12 +22,16 @@ async def livez(parts: AppParts) -> Response:
 
 @router.get("/readyz", include_in_schema=False)
 async def readyz(request: Request, parts: AppParts) -> Response:
-    """Whether requests should be sent here now."""
-    return _status(await readiness(parts, draining=request.app.state.draining))
+    """Whether requests should be sent here now; with ``?without=store`` whatever the store does."""
+    without_store = request.query_params.get("without") == "store"
+    return _status(await readiness(parts, draining=request.app.state.draining, without_store=without_store))
 
 
-async def readiness(parts: Parts, *, draining: bool) -> dict[str, bool]:
+async def readiness(parts: Parts, *, draining: bool, without_store: bool = False) -> dict[str, bool]:
     """What has to hold for requests to be served, and whether it does."""
+    checks = {"compute": parts.engine.alive, "not_draining": not draining}
+    if without_store:
+        return checks
     store, emptied = True, False
     try:
         await parts.access.call(parts.access.store.ping)
@@ -36,7 +40,7 @@ async def readiness(parts: Parts, *, draining: bool) -> dict[str, bool]:
         emptied = True
     except StoreUnavailable:
         store = False
-    checks = {"compute": parts.engine.alive, "store": store, "not_draining": not draining}
+    checks["store"] = store
     return checks | ({"store_not_emptied": False} if emptied else {})
 
 

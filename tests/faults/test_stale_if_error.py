@@ -60,6 +60,7 @@ def test_a_warm_task_is_answered_and_everything_else_is_unavailable(client: http
                 problem(client.request(method, path, json=body), 503, "store_unavailable")
         assert metric(client, "handful_degraded_answers_total") == before + 4
         assert client.get("/readyz").json()["checks"]["store"] is False
+        assert client.get("/readyz?without=store").status_code == 200
     after = client.post(PREDICT, json=QUERIES)
     assert DEGRADED not in after.headers
     assert after.json() == expected.json()

@@ -66,7 +66,7 @@ def test_tasks_and_versions_have_a_bound(clock: list[float]) -> None:
     for number in range(1, 50):
         confirmed.note_version(key(number, str(number)), at=1000.0)
     kept = [number for number in range(1, 101) if confirmed.find(*TASK, number)]
-    assert kept == [*range(50 - (confirmations._MOST_VERSIONS - 1), 50), 100]
+    assert kept == [*range(50 - confirmations._MOST_OTHERS, 50), 100]
 
 
 def test_0_seconds_keep_nothing() -> None:
