@@ -1,0 +1,80 @@
+"""What a file of examples or queries holds, once read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One example or query.
+
+    Attributes:
+        line: The line of the file, from 1, where the record starts; 0 where the format has no lines.
+        text: The text, as it stands in the file.
+        text_pair: The second text of a pair.
+        label: The class, without surrounding white space.
+        id: The example's name.
+        weight: How much the example counts.
+    """
+
+    line: int
+    text: str
+    text_pair: str | None = None
+    label: str | None = None
+    id: str | None = None
+    weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """The rows of a file, and how they were found.
+
+    Attributes:
+        rows: Examples or queries in the file's order.
+        found: One line for people: how many rows, from which columns, in which format and encoding.
+        descriptions: What labels mean, in words, where the file holds that.
+        source: The file as errors name it: its path, or ``standard input``.
+    """
+
+    rows: tuple[Row, ...]
+    found: str
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What the caller says about a file; nothing of it is guessed then.
+
+    Attributes:
+        text_column: Name of the text's column or key, or its number from 1 where a table has no header.
+        label_column: The same for the label.
+        delimiter: One character, or ``tab``.
+        encoding: A codec's name, such as ``utf-8`` or ``windows-1252``.
+    """
+
+    text_column: str | None = None
+    label_column: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
+
+
+class FileInvalid(Exception):
+    """A file that cannot be read as asked; the message names file, line, fault and remedy.
+
+    Attributes:
+        source: The file as errors name it.
+        line: The line at fault, from 1; 0 where no single line is at fault.
+    """
+
+    def __init__(self, source: str, line: int, detail: str) -> None:
+        """Puts the place before the fault.
+
+        Args:
+            source: The file as errors name it.
+            line: The line at fault; 0 for none.
+            detail: What is wrong and what to do.
+        """
+        super().__init__(f"{source}, line {line}: {detail}" if line else f"{source}: {detail}")
+        self.source = source
+        self.line = line
