@@ -60,7 +60,7 @@ def known_roles(names: Sequence[str], options: ReadOptions) -> set[str]:
     """The roles (``text``, ``label``, …) for which a name is known or asked for."""
     keys = {name_key(name) for name in names}
     asked = {"text": options.text_column, "label": options.label_column}
-    roles = {role for role, name in asked.items() if name is not None and _asked(names, name) is not None}
+    roles = {role for role, name in asked.items() if name is not None and _named(names, name) is not None}
     groups = {
         "text": TEXT_NAMES,
         "label": LABEL_NAMES,
@@ -120,11 +120,9 @@ def choose_columns(names: Sequence[str], options: ReadOptions, *, labelled: bool
     elif label is None and labelled and label_studio and text is not None and len(others) == 1:
         label = others[0]
     if text is None:
-        raise ColumnsUnclear(f"no name of a text is among the {places}: {listed}; name the text's with --text-column")
+        raise ColumnsUnclear(f"no {places[:-1]} is known to hold the text: {listed}; name it with --text-column")
     if label is None and labelled:
-        raise ColumnsUnclear(
-            f"no name of a label is among the {places}: {listed}; name the label's with --label-column"
-        )
+        raise ColumnsUnclear(f"no {places[:-1]} is known to hold the label: {listed}; name it with --label-column")
     chosen = {text, label}
     if text_pair in chosen:
         text_pair = None
@@ -142,12 +140,18 @@ def _by_tier(keys: Sequence[str], tiers: Sequence[str]) -> tuple[list[int], list
 
 def _asked(names: Sequence[str], asked: str) -> int | None:
     """Position of the column that the caller names; a number counts from 1 where no name is that number."""
+    position = _named(names, asked)
+    if position is None and asked.isdecimal() and 1 <= int(asked) <= len(names):
+        return int(asked) - 1
+    return position
+
+
+def _named(names: Sequence[str], asked: str) -> int | None:
+    """Position of the one column with a name: the very name, or else one that differs in case and punctuation alone."""
     for same in (lambda name: name == asked, lambda name: name_key(name) == name_key(asked) != ""):
         positions = [position for position, name in enumerate(names) if same(name.strip())]
         if len(positions) == 1:
             return positions[0]
-    if asked.isdecimal() and 1 <= int(asked) <= len(names):
-        return int(asked) - 1
     return None
 
 

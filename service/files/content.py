@@ -200,4 +200,5 @@ def _display(codec: str) -> str:
     name = codecs.lookup(codec).name
     if name.startswith("cp125"):
         return f"Windows-{name[2:]}"
-    return _NAMES.get(name.removesuffix("-le").removesuffix("-be").removesuffix("-sig"), name.upper())
+    name = name.removesuffix("-le").removesuffix("-be").removesuffix("-sig")
+    return _NAMES.get(name, name.upper().replace("ISO8859", "ISO-8859"))

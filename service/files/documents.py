@@ -56,7 +56,7 @@ def read_json(content: Content) -> list[tuple[int, Any]] | None:
         FileInvalid: The text is meant as JSON and is none.
     """
     must_be_json = content.suffix in _JSON_SUFFIXES
-    text = content.text if "\n" in content.text else content.text.replace("\r", "\n")
+    text = (content.text if "\n" in content.text else content.text.replace("\r", "\n")).rstrip()
     if not must_be_json and text.lstrip()[:1] not in {"{", "["}:
         return None
     try:
@@ -141,12 +141,12 @@ def _is_meant_as_json(text: str) -> bool:
 
 
 def _fault(source: str, text: str, error: json.JSONDecodeError) -> FileInvalid:
-    line = error.lineno
+    line, place = error.lineno, f", column {error.colno}"
     lines = text.split("\n")
     # A record that is cut before its end is found at the start of the next one
     if line > 1 and error.colno == 1 and lines[line - 1].startswith("{") and lines[line - 2].lstrip().startswith("{"):
-        line -= 1
+        line, place = line - 1, ""
     remedy = 'write one object a line, such as {"text": "…", "label": "…"}, or one JSON array of them'
     if re.match(r"\s*\[?\s*\{\s*'", lines[line - 1]):
         remedy = "JSON has double quotes around names and texts"
-    return FileInvalid(source, line, f"not JSON ({error.msg}, column {error.colno}): {remedy}")
+    return FileInvalid(source, line, f"this is not JSON ({error.msg}{place}): {remedy}")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from service.files.columns import Columns, ColumnsUnclear, choose_columns, guess_columns
+from service.files.columns import Columns, ColumnsUnclear, choose_columns, guess_columns, known_roles
 from service.files.content import Content, read_content
 from service.files.documents import read_json, read_json_texts
 from service.files.rasa import is_rasa_markdown, is_rasa_yaml, rasa_markdown, rasa_yaml
@@ -79,9 +79,9 @@ def _read(source: str, options: ReadOptions, *, labelled: bool) -> ReadFile:
     content = read_content(source, options.encoding)
     read = _of_content(content, options, labelled=labelled)
     if not read.rows and not read.descriptions:
-        what = "labelled example" if labelled else "text"
+        needed = "a support set needs labelled examples" if labelled else "give texts to classify"
         reason = "the file is empty" if not content.text.strip() else read.found
-        raise FileInvalid(content.source, 0, f"0 rows read: {reason}; give at least one {what}")
+        raise FileInvalid(content.source, 0, f"0 rows read: {reason}; {needed}")
     return _without_bad_ids(read) if labelled else read
 
 
@@ -155,6 +155,11 @@ def _table_columns(
         return columns_asked, f"{describe_columns(numbers, columns_asked, labelled=labelled)}, no header"
     shown = ", ".join(repr(field if len(field) <= 40 else field[:40] + "…") for field in first)
     if table.width == 1:
+        if known_roles(re.split(r"[^\w\s]+", first[0]), ReadOptions()) >= {"text", "label"}:
+            raise FileInvalid(
+                content.source, line, f"the header {shown} is one field: take off quotes around whole lines, or name "
+                "the delimiter with --delimiter"
+            )  # fmt: skip
         if labelled:
             raise FileInvalid(
                 content.source, line, f"no examples found: the line is one field, {shown}; give CSV with a header line "
@@ -209,7 +214,7 @@ def _table_row(source: str, table: Table, columns: Columns, line: int, fields: l
             raise FileInvalid(source, line, f"no label in {name(columns.label)}: write the label, or delete the row")
         if label.startswith('{"choices"') or re.fullmatch(r"\[['\"].*['\"]\]", label):
             raise FileInvalid(source, line, f"the label {label} is a list: keep one label an example")
-    weight = weight_of(source, line, value(columns.weight))
+    weight = weight_of(source, line, value(columns.weight)) if labelled else None
     pair = pair if pair and pair.strip() else None
     return Row(line, text, pair, label, (identifier or "").strip() or None, weight)
 

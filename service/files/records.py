@@ -110,7 +110,7 @@ def _row(
         None if pair is None or pair == "" else _text(source, line, pair, names[columns.text_pair or 0]),
         label,
         str(identifier) if isinstance(identifier, str | int) and identifier != "" else None,
-        weight_of(source, line, value(columns.weight)),
+        weight_of(source, line, value(columns.weight)) if labelled else None,
     )
     return row, number
 

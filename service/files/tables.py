@@ -78,8 +78,12 @@ def holds_table(content: Content, options: ReadOptions) -> bool:
         roles = known_roles(header, ReadOptions())
         if len(header) > 1 and roles >= {"text", "label"}:
             return True
-        if len(records) > 1 and "text" in roles and (len(header) > 1 or header[0].strip().casefold() in _LONE_HEADERS):
-            return len(header) == 1 or not _misfits(header, records[1:])
+        if len(records) == 1 or "text" not in roles:
+            continue
+        if len(header) == 1:
+            return header[0].strip().casefold() in _LONE_HEADERS
+        prose = any(field.startswith(" ") for field in header[1:])
+        return not prose and not _misfits(header, records[1:])
     return False
 
 
@@ -303,12 +307,18 @@ def _width_fault(
     width = len(header)
     has = max(len(_trimmed(fields)), min(len(fields), width))
     detail = f"this row has {has} field{'s' * (has != 1)}, {'the header' if headed else 'the first row'} has {width}: "
-    if has > width:
+    if not headed:
+        holds = _DELIMITER_ARTICLES.get(delimiter, "the delimiter")
+        detail += (
+            f"quote texts that hold {holds}, and name the columns in the first line; where each line is one text, "
+        )
+        detail += "give --delimiter tab"
+    elif has > width:
         holds = _DELIMITER_ARTICLES.get(delimiter, "the delimiter")
         detail += f'quote texts that hold {holds}, such as "Hello{delimiter} you"'
     else:
         detail += "fill the fields that are missing, or delete the row"
-    if width == 1 and delimiter != "\t":
+    if headed and width == 1 and delimiter != "\t":
         detail += "; where each line is one text, give --delimiter tab"
     if len(misfits) > 1:
         detail += f" (also line{'s' * (len(misfits) > 2)} {_listed([line for line, _ in misfits[1:]])})"

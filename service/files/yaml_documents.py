@@ -36,9 +36,9 @@ def read_yaml(content: Content) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = 0 if mark is None else mark.line + 1
-        raise FileInvalid(content.source, line, f"not YAML: {error.problem}") from error
+        raise FileInvalid(content.source, line, f"this is not YAML: {error.problem}") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise FileInvalid(content.source, 0, f"not YAML: {error}") from error
+        raise FileInvalid(content.source, 0, f"this is not YAML: {error}") from error
 
 
 def _value(node: yaml.Node, made: dict[int, Any], depth: int) -> Any:
