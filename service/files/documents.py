@@ -32,8 +32,28 @@ class Located(dict[str, Any]):
         self.line = line
 
 
+class LocatedText(str):
+    """A text of a file.
+
+    Attributes:
+        line: The line of its first character, from 1.
+        folded: Whether it is a YAML block whose lines were joined.
+    """
+
+    __slots__ = ("folded", "line")
+    line: int
+    folded: bool
+
+
+def locate_text(text: str, line: int, *, folded: bool = False) -> LocatedText:
+    """A text that knows its line."""
+    located = LocatedText(text)
+    located.line, located.folded = line, folded
+    return located
+
+
 class _Decoder(json.JSONDecoder):
-    """A decoder whose objects know their line."""
+    """A decoder whose objects, and texts in arrays, know their line."""
 
     def __init__(self, line_of: Callable[[int], int]) -> None:
         super().__init__()
@@ -42,7 +62,15 @@ class _Decoder(json.JSONDecoder):
             value, end = json.decoder.JSONObject(text_and_start, *rest)  # type: ignore[attr-defined]
             return Located(value, line_of(text_and_start[1] - 1)), end
 
+        def parse_array(text_and_start: tuple[str, int], scan_once: Callable[[str, int], tuple[Any, int]]) -> Any:
+            def scan_item(text: str, start: int) -> tuple[Any, int]:
+                value, end = scan_once(text, start)
+                return (locate_text(value, line_of(start)) if isinstance(value, str) else value), end
+
+            return json.decoder.JSONArray(text_and_start, scan_item)  # type: ignore[attr-defined]
+
         self.parse_object = parse_object
+        self.parse_array = parse_array
         self.scan_once = json.scanner.py_make_scanner(self)  # type: ignore[attr-defined]
 
 
@@ -61,11 +89,9 @@ def read_json(content: Content) -> list[tuple[int, Any]] | None:
         return None
     try:
         return _values(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         if not must_be_json and not _is_meant_as_json(text):
             return None
-        if isinstance(error, RecursionError):
-            raise FileInvalid(content.source, 0, "the JSON is nested too deeply") from error
         raise _fault(content.source, text, error) from error
 
 
@@ -96,12 +122,15 @@ def _values(text: str) -> list[tuple[int, Any]]:
     at = len(text) - len(text.lstrip())
     while at < len(text):
         line, start = line_of(at), at
-        value, at = fast.raw_decode(text, at)
-        if isinstance(value, dict):
-            spread = line_of(at) > line
-            value = slow.raw_decode(text, start)[0] if spread else Located(value, line)
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            value = _array(text, start, line_of, fast)
+        try:
+            value, at = fast.raw_decode(text, at)
+            if isinstance(value, dict):
+                spread = line_of(at) > line
+                value = slow.raw_decode(text, start)[0] if spread else Located(value, line)
+            elif isinstance(value, list):
+                value = _array(text, start, line_of, fast)
+        except RecursionError as error:
+            raise json.JSONDecodeError("nested too deeply", text, start) from error
         values.append((line, value))
         at = _BLANKS.match(text, at).end()  # type: ignore[union-attr]
     return values
@@ -113,7 +142,11 @@ def _array(text: str, start: int, line_of: Callable[[int], int], decoder: json.J
     at = _BLANKS.match(text, start + 1).end()  # type: ignore[union-attr]
     while text[at] != "]":
         item, end = decoder.raw_decode(text, at)
-        items.append(Located(item, line_of(at)) if isinstance(item, dict) else item)
+        if isinstance(item, dict):
+            item = Located(item, line_of(at))
+        elif isinstance(item, str):
+            item = locate_text(item, line_of(at))
+        items.append(item)
         at = _BLANKS.match(text, end).end()  # type: ignore[union-attr]
     return items
 

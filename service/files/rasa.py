@@ -10,6 +10,7 @@ from service.files.shapes import Records
 
 # [Berlin](city), [Berlin](city:value), [Berlin]{"entity": "city"} and [Berlin][{"entity": "city"}, …]
 _ENTITY = re.compile(r"\[([^\[\]]+)\](?:\([^()]*\)|\{[^{}]*\}|\[\s*\{.*?\}\s*\])")
+_MARKDOWN_START = re.compile(r"(?:\s*<!--.*?-->)?\s*##\s*(?:intent|synonym|regex|lookup)\s*:", re.IGNORECASE)
 _MARKDOWN_SECTION = re.compile(r"##\s*(intent|synonym|regex|lookup)\s*:\s*(.*?)\s*$", re.IGNORECASE)
 
 
@@ -22,8 +23,7 @@ def is_rasa_yaml(document: Any) -> bool:
 
 def is_rasa_markdown(content: Content) -> bool:
     """Whether a text is in the Markdown of Rasa 1."""
-    first = next((line for line in content.lines if line.strip() and not line.startswith("<!--")), "")
-    return _MARKDOWN_SECTION.match(first) is not None
+    return _MARKDOWN_START.match(content.text) is not None
 
 
 def rasa_yaml(source: str, document: dict[str, Any]) -> Records:
@@ -78,7 +78,9 @@ def _examples(source: str, text: Any, intent: str, *, dashed: bool) -> list[tupl
     if not isinstance(text, str):
         raise FileInvalid(source, getattr(text, "line", 0), "examples are a block of lines that start with '- '")
     line = getattr(text, "line", 0)
-    items = []
+    if dashed and getattr(text, "folded", False):
+        raise FileInvalid(source, line, "'examples: >' joins the lines of all examples: write 'examples: |'")
+    items: list[tuple[int, Any]] = []
     for number, raw in enumerate(text.split("\n"), line):
         example = raw.strip()
         if not example or example.startswith("#"):

@@ -16,6 +16,8 @@ from service.files.tables import Table, holds_table, read_table
 _NO_OPTIONS = ReadOptions()
 _TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".psv"}
 _YAML_SUFFIXES = {".yml", ".yaml"}
+# A list of labels in a cell, as Python or JSON writes it
+_LIST = re.compile(r"\[['\"].*['\"]\]")
 # Of the service: what the name of an example may be
 _EXAMPLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
@@ -78,7 +80,7 @@ def read_descriptions(source: str) -> dict[str, str]:
 def _read(source: str, options: ReadOptions, *, labelled: bool) -> ReadFile:
     content = read_content(source, options.encoding)
     read = _of_content(content, options, labelled=labelled)
-    if not read.rows and not read.descriptions:
+    if not read.rows and not (labelled and read.descriptions):
         needed = "a support set needs labelled examples" if labelled else "give texts to classify"
         reason = "the file is empty" if not content.text.strip() else read.found
         raise FileInvalid(content.source, 0, f"0 rows read: {reason}; {needed}")
@@ -117,6 +119,9 @@ def _yaml(content: Content) -> Any:
 
 
 def _of_records(content: Content, records: Records, options: ReadOptions, *, labelled: bool) -> ReadFile:
+    if not records.items and labelled and records.descriptions:
+        found = f"0 rows, {len(records.descriptions)} described labels; {records.shape}, {content.encoding}"
+        return _read_file(content, [], found, descriptions=records.descriptions)
     if not records.items:
         return _read_file(
             content, [], f"no record in the {records.shape}", *records.notes, descriptions=records.descriptions
@@ -212,7 +217,7 @@ def _table_row(source: str, table: Table, columns: Columns, line: int, fields: l
     if labelled:
         if label is None:
             raise FileInvalid(source, line, f"no label in {name(columns.label)}: write the label, or delete the row")
-        if label.startswith('{"choices"') or re.fullmatch(r"\[['\"].*['\"]\]", label):
+        if label.startswith('{"choices"') or _LIST.fullmatch(label):
             raise FileInvalid(source, line, f"the label {label} is a list: keep one label an example")
     weight = weight_of(source, line, value(columns.weight)) if labelled else None
     pair = pair if pair and pair.strip() else None

@@ -71,10 +71,10 @@ def descriptions_of(source: str, line: int, labels: Any) -> dict[str, str]:
 
 
 def _of_object(source: str, document: dict[str, Any], line: int, *, labelled: bool, form: str) -> Records:
-    for name, find in (("Rasa", _rasa_json), ("CLU", _clu), ("LUIS", _luis), ("intents with examples", _intents)):
-        found = find(document)
+    for name, find in (("Rasa", _rasa_json), ("CLU", _clu), ("LUIS", _luis), ("intents", _intents)):
+        found = find(document, line)
         if found is not None:
-            return Records(found, name if form in name else f"{name} {form}")
+            return Records(found, f"{name} {form}")
     by_key = {name_key(key): value for key, value in document.items()}
     if any(isinstance(by_key.get(key), str) for key in (*_TEXT_KEYS, "data")) or isinstance(by_key.get("data"), dict):
         return Records([(line, document)], form)
@@ -88,7 +88,9 @@ def _of_object(source: str, document: dict[str, Any], line: int, *, labelled: bo
         return Records(_located(document[key], line), f"{form} with {key!r}", (), described)
     if document and all(isinstance(texts, list) and all(map(_is_text, texts)) for texts in document.values()):
         items = [
-            (line, Located({"text": text, "label": label}, line)) for label in document for text in document[label]
+            (place, Located({"text": text, "label": label}, place))
+            for label in document
+            for place, text in _located(document[label], line)
         ]
         return Records(items, f"{form} lists of texts by label")
     wanted = '{"support": […]}' if labelled else '{"queries": […]}'
@@ -106,22 +108,22 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _rasa_json(document: dict[str, Any]) -> list[tuple[int, Any]] | None:
+def _rasa_json(document: dict[str, Any], line: int) -> list[tuple[int, Any]] | None:
     data = document.get("rasa_nlu_data")
-    return _located(data["common_examples"], 0) if isinstance(data, dict) and "common_examples" in data else None
+    return _located(data["common_examples"], line) if isinstance(data, dict) and "common_examples" in data else None
 
 
-def _clu(document: dict[str, Any]) -> list[tuple[int, Any]] | None:
+def _clu(document: dict[str, Any], line: int) -> list[tuple[int, Any]] | None:
     assets = document.get("assets")
-    return _located(assets["utterances"], 0) if isinstance(assets, dict) and "utterances" in assets else None
+    return _located(assets["utterances"], line) if isinstance(assets, dict) and "utterances" in assets else None
 
 
-def _luis(document: dict[str, Any]) -> list[tuple[int, Any]] | None:
+def _luis(document: dict[str, Any], line: int) -> list[tuple[int, Any]] | None:
     utterances = document.get("utterances")
-    return _located(utterances, 0) if "luis_schema_version" in document and isinstance(utterances, list) else None
+    return _located(utterances, line) if "luis_schema_version" in document and isinstance(utterances, list) else None
 
 
-def _intents(document: dict[str, Any]) -> list[tuple[int, Any]] | None:
+def _intents(document: dict[str, Any], line: int) -> list[tuple[int, Any]] | None:
     """Intents that hold their examples: Watson Assistant, Alexa, and the ``intents.json`` of many tutorials."""
     model = document.get("interactionModel", {})
     model = model.get("languageModel", {}) if isinstance(model, dict) else {}
@@ -136,8 +138,8 @@ def _intents(document: dict[str, Any]) -> list[tuple[int, Any]] | None:
         held = held or examples is not None
         for example in examples or ():
             text = example.get("text") if isinstance(example, dict) else example
-            line = getattr(example, "line", getattr(intent, "line", 0))
-            items.append((line, Located({"text": text, "intent": name}, line)))
+            place = getattr(example, "line", getattr(intent, "line", line))
+            items.append((place, Located({"text": text, "intent": name}, place)))
     return items if held else None
 
 
@@ -151,8 +153,9 @@ def _columns(source: str, document: dict[str, Any], line: int, *, labelled: bool
     lengths = {key: len(value) for key, value in lists.items()}
     if len(set(lengths.values())) > 1:
         raise FileInvalid(source, line, f"the columns are not of one length: {lengths}")
+    places = [place for place, _ in _located(lists[text], line)]
     rows = zip(*lists.values(), strict=True)
-    return [(line, Located(zip(lists, row, strict=True), line)) for row in rows]
+    return [(place, Located(zip(lists, row, strict=True), place)) for place, row in zip(places, rows, strict=True)]
 
 
 def _of_tools(source: str, records: Records, *, labelled: bool) -> Records:
@@ -202,7 +205,7 @@ def _prodigy(records: Records) -> Records:
             label = item.get("label", item.get("accept"))
             kept.append((line, Located({"text": item.get("text"), "label": label}, line)))
     left = len(records.items) - len(kept)
-    notes = (f"{left} rejected or ignored skipped",) if left else ()
+    notes = (f"{left} rejected or ignored record{'s' * (left != 1)} skipped",) if left else ()
     return Records(kept, "Prodigy JSON lines", (*records.notes, *notes), records.descriptions)
 
 

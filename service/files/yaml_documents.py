@@ -5,23 +5,12 @@ from typing import Any
 import yaml
 
 from service.files.content import Content
-from service.files.documents import Located
+from service.files.documents import Located, locate_text
 from service.files.rows import FileInvalid
 
 _MAX_DEPTH = 20
 # libyaml is some ten times faster, and not in every build
 _Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-
-
-class LocatedText(str):
-    """A text of a YAML file.
-
-    Attributes:
-        line: The line of its first character, from 1.
-    """
-
-    __slots__ = ("line",)
-    line: int
 
 
 def read_yaml(content: Content) -> Any:
@@ -53,8 +42,7 @@ def _value(node: yaml.Node, made: dict[int, Any], depth: int) -> Any:
         elif isinstance(node, yaml.SequenceNode):
             made[id(node)] = [_value(item, made, depth - 1) for item in node.value]
         else:
-            text = LocatedText(node.value)
             # The content of a block starts on the line after its mark
-            text.line = line + (node.style in {"|", ">"})
-            made[id(node)] = text
+            block = node.style in {"|", ">"}
+            made[id(node)] = locate_text(node.value, line + block, folded=node.style == ">")
     return made[id(node)]
