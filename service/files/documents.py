@@ -182,4 +182,6 @@ def _fault(source: str, text: str, error: json.JSONDecodeError) -> FileInvalid:
     remedy = 'write one object a line, such as {"text": "…", "label": "…"}, or one JSON array of them'
     if re.match(r"\s*\[?\s*\{\s*'", lines[line - 1]):
         remedy = "JSON has double quotes around names and texts"
+    elif text[error.pos : error.pos + 1] in {"]", "}"}:
+        remedy = "take off the comma before the bracket"
     return FileInvalid(source, line, f"this is not JSON ({error.msg}{place}): {remedy}")
