@@ -211,9 +211,10 @@ def _read_records(
 def _swallows_rows(text: str, dialect: _Dialect, header: Sequence[str], n_records: int) -> bool:
     """Whether quotes join rows of a tab-separated file that would fit the header as they are.
 
-    Such files mostly hold quotes literally, and then two quotes far apart swallow the rows between them.
+    Such files mostly hold quotes literally, and then two quotes far apart swallow the rows between them. A header in
+    quotes says that quotes are no part of the texts.
     """
-    if dialect.delimiter != "\t" or dialect.quote is None or '"' not in text:
+    if dialect.delimiter != "\t" or dialect.quote is None or '"' not in text or text.lstrip().startswith('"'):
         return False
     literal = list(filter(_is_filled, _records(text, replace(dialect, quote=None))))
     return len(literal) != n_records and not _misfits(header, literal)
