@@ -177,6 +177,7 @@ def _table_columns(
             content.source, line, f"no name of a text or label is in the first row, {shown}: if it is a header, name "
             "the columns with --text-column and --label-column; if it is an example, give their numbers, such as "
             "--text-column 1 --label-column 2"
+            + ("" if labelled else "; where each line is one text, give --delimiter tab")
         )  # fmt: skip
     return guessed, f"{describe_columns(numbers, guessed, labelled=True)} (a guess), no header"
 

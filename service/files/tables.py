@@ -155,7 +155,7 @@ def _find_delimiter(content: Content, text: str, options: ReadOptions, *, labell
     if best is not None:
         return _Dialect(best)
     widths = {}
-    for delimiter in order:
+    for delimiter in ["\t"] if content.suffix in _TAB_SUFFIXES else order:
         records = _sample(text, _Dialect(delimiter), _SAMPLE_RECORDS)
         found = {len(fields) for _, fields in records}
         if len(found) == 1 and found != {1}:

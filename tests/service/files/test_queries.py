@@ -72,6 +72,14 @@ def test_a_csv_without_header_and_with_one_column_is_a_list_of_texts(write: Writ
     assert read.found == "2 rows; one text a row, no header; UTF-8"
 
 
+def test_sentences_with_commas_in_a_csv_are_refused_and_the_remedy_works(write: Write) -> None:
+    content = "hello, you\nwhere, is it\n"
+    with pytest.raises(FileInvalid, match="where each line is one text, give --delimiter tab"):
+        read_queries(write("a.csv", content))
+    for read in (read_queries("a.csv", ReadOptions(delimiter="tab")), read_queries(write("a.tsv", content))):
+        assert [row.text for row in read.rows] == ["hello, you", "where, is it"]
+
+
 def test_errors_name_standard_input(write: Write) -> None:
     with pytest.raises(FileInvalid, match=r"^standard input, line 3: this row has 3 fields, the header has 2"):
         read_queries(write("-", "text,label\na,x\nHello, you,y\n"))
