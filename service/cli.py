@@ -1,6 +1,8 @@
 """The command line. Light at import: torch is loaded by the commands that compute."""
 
+import re
 import sys
+from typing import Annotated
 
 import typer
 
@@ -10,13 +12,35 @@ from service.commands import checkpoint, doctor, evaluate, keys, metatrain, serv
 from service.commands.output import complain
 from service.settings import SettingsInvalid
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="handful",
     help="A handful of labelled examples in, a classifier out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"handful {version('handful')}")
+        raise typer.Exit
+
+
+@app.callback()
+def handful(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A handful of labelled examples in, a classifier out."""
+
+
 serve.add_to(app)
 texts.add_to(app)
 app.add_typer(tasks.app, name="tasks")
@@ -32,8 +56,10 @@ def main() -> None:
     """Runs a command; what can go wrong is one line on standard error and status 1."""
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
     except HandfulError as error:
-        complain(str(error), *(f"{e['pointer']}: {e['detail']}" for e in error.errors))
+        complain(*_parts(error))
     except (SettingsInvalid, ModelStoreError, OSError) as error:
         complain(str(error))
     except Exception as error:
@@ -44,3 +70,14 @@ def main() -> None:
             raise
         complain(str(error))
     sys.exit(1)
+
+
+def _parts(error: HandfulError) -> list[str]:
+    """The lines of an error, each thing once: a server's detail repeats the first of its parts at fault."""
+    message = str(error)
+    lines = [f"{part['pointer']}: {part['detail']}" for part in error.errors]
+    more = re.search(r" \((\d+) more not shown\)$", message)
+    if more:
+        lines.append(f"{more[1]} more not shown")
+        message = message[: more.start()]
+    return lines if message in lines else [message, *(line for line in lines if line.partition(": ")[2] not in message)]

@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -11,6 +11,17 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from model_store.records import NAME_PATTERN, is_name
+from service.network import (
+    AddressInvalid,
+    http_client,
+    https_address,
+    is_permanent,
+    masked,
+    proxy_of,
+    reason_of,
+    server_address,
+    speaks_https,
+)
 from service.schemas import (
     AdaptResponse,
     CheckpointResponse,
@@ -28,6 +39,12 @@ _BACKOFF_S = 0.5
 _MAX_RETRY_AFTER_S = 60.0
 
 Answer = TypeVar("Answer", bound=BaseModel)
+
+Example = Mapping[str, Any] | tuple[str, str]
+"""``{"text", "label"}`` with ``text_pair`` and ``id`` where wanted, or a pair ``(text, label)``."""
+
+Query = str | Mapping[str, Any]
+"""A text, or ``{"text", "text_pair"}``."""
 
 
 class HandfulError(Exception):
@@ -54,7 +71,8 @@ class Client:
     """Talks to a Handful server; a context manager.
 
     Calls that found the server busy or away are tried again, writes under an idempotency key, so that a repeated
-    write counts once.
+    write counts once. Servers on this machine are reached without a proxy; for others the usual variables count
+    (``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``, ``SSL_CERT_DIR``).
     """
 
     def __init__(
@@ -72,10 +90,24 @@ class Client:
             api_key: Needed once the server has any key.
             timeout_s: For each attempt.
             transport: In place of the network.
+
+        Raises:
+            HandfulError: The address, the key, or a proxy or certificate setting cannot be used.
         """
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._url = url
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, transport=transport)
+        key = (api_key or "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise HandfulError("an API key has letters, digits, '-' and '_' only", status=0, code="invalid_api_key")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._proxy = None
+        try:
+            self._url = server_address(url)
+            if transport is None:
+                self._proxy = proxy_of(self._url)
+                self._http = http_client(self._url, self._proxy, headers=headers, timeout_s=timeout_s)
+            else:
+                self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout_s, transport=transport)
+        except AddressInvalid as error:
+            raise HandfulError(str(error), status=0, code="invalid_address") from None
 
     def __enter__(self) -> Self:
         return self
@@ -89,37 +121,54 @@ class Client:
         """Closes the connections."""
         self._http.close()
 
-    def adapt(self, task: str, support: Sequence[Mapping[str, str]], **options: Any) -> AdaptResponse:
+    def adapt(self, task: str, support: Iterable[Example], **options: Any) -> AdaptResponse:
         """Adapts a task on exactly this support set.
 
         Args:
             task: The task's name.
-            support: Examples: ``text``, ``label``, and where wanted ``text_pair`` and ``id``.
+            support: Examples: mappings with ``text``, ``label``, and where wanted ``text_pair`` and ``id``, or pairs
+                ``(text, label)``.
             options: Further fields of the request, such as ``steps`` or ``ttl_seconds``.
 
         Raises:
             HandfulError: The server refused or is away.
+            TypeError: The support set has another form.
         """
-        body = {"support": list(support), **options}
+        body = {"support": _support(support), **options}
         return self._call(AdaptResponse, "POST", _path(task, "/adapt"), body, write=True)
 
-    def predict(self, task: str, queries: Sequence[str | Mapping[str, str]], **options: Any) -> PredictResponse:
+    def predict(self, task: str, queries: Query | Iterable[Query], **options: Any) -> PredictResponse:
         """Classifies texts.
+
+        Args:
+            task: The task's name.
+            queries: One text or many; a pair of texts is ``{"text", "text_pair"}``.
+            options: Further fields of the request, such as ``top_k`` or ``abstain``.
+
+        Returns:
+            A prediction for each query, in their order; one for one text.
 
         Raises:
             HandfulError: The server refused or is away.
+            TypeError: The queries have another form.
         """
-        return self._call(PredictResponse, "POST", _path(task, "/predict"), {"queries": list(queries), **options})
+        return self._call(PredictResponse, "POST", _path(task, "/predict"), {"queries": _queries(queries), **options})
 
     def classify(
-        self, support: Sequence[Mapping[str, str]], queries: Sequence[str | Mapping[str, str]], **options: Any
+        self, support: Iterable[Example], queries: Query | Iterable[Query], **options: Any
     ) -> ClassifyResponse:
         """Adapts and classifies at once; the server stores nothing.
 
+        Args:
+            support: Examples, as for ``adapt``.
+            queries: Texts, as for ``predict``.
+            options: Further fields of the request.
+
         Raises:
             HandfulError: The server refused or is away.
+            TypeError: The support set or the queries have another form.
         """
-        body = {"support": list(support), "queries": list(queries), **options}
+        body = {"support": _support(support), "queries": _queries(queries), **options}
         return self._call(ClassifyResponse, "POST", "/v1/classify", body)
 
     def tasks(self) -> Iterator[TaskResponse]:
@@ -204,24 +253,68 @@ class Client:
                 response = self._http.request(method, path, content=content, params=parameters, headers=headers)
             except httpx.TransportError as error:
                 # A DELETE that was carried out but not answered would find nothing the second time
-                if last or method == "DELETE":
-                    raise HandfulError(
-                        f"no answer from {self._url}: {error or type(error).__name__}; is `handful serve` running?",
-                        status=0,
-                        code="unreachable",
-                    ) from error
+                if last or method == "DELETE" or is_permanent(error):
+                    reason = reason_of(error, self._url, self._proxy)
+                    raise HandfulError(reason, status=0, code="unreachable") from error
                 time.sleep(_BACKOFF_S * 2**attempt)
                 continue
             if response.status_code == httpx.codes.SERVICE_UNAVAILABLE and not last:
                 time.sleep(_retry_after_s(response))
                 continue
             if not response.is_success:
-                raise _refusal(response)
+                raise _refusal(response) or self._unexpected(response)
             try:
                 return answer.model_validate_json(response.content)
             except ValidationError:
-                raise _unexpected(response) from None
+                raise self._unexpected(response) from None
         raise AssertionError("unreachable")  # the last attempt returns or raises
+
+    def _unexpected(self, response: httpx.Response) -> HandfulError:
+        """What is not an answer of Handful: another server, a proxy, or a page of either."""
+        shown = masked(str(self._url))
+        if self._url.scheme == "http" and speaks_https(response):
+            detail = f"{shown} speaks HTTPS: use {https_address(self._url)}"
+        else:
+            detail = f"HTTP {response.status_code} from {shown}, but not Handful's answer: {response.text[:200]!r}"
+            if self._proxy is not None:
+                detail += f"; it came through the proxy from {self._proxy.source}"
+        return HandfulError(
+            detail,
+            status=response.status_code,
+            code="unexpected_answer",
+            request_id=response.headers.get("X-Request-Id", ""),
+        )
+
+
+def _support(support: Iterable[Example]) -> list[dict[str, Any]]:
+    """The examples as the server reads them."""
+    form = 'a support set is a list of {"text": …, "label": …} or of pairs (text, label)'
+    if isinstance(support, str | bytes | Mapping) or not isinstance(support, Iterable):
+        raise TypeError(f"{form}, not a {type(support).__name__}")
+    examples = []
+    for i, example in enumerate(support):
+        if isinstance(example, Mapping):
+            examples.append(dict(example))
+        elif isinstance(example, tuple) and len(example) == 2 and all(isinstance(part, str) for part in example):
+            examples.append({"text": example[0], "label": example[1]})
+        else:
+            raise TypeError(f"{form}: support[{i}] is a {type(example).__name__}")
+    return examples
+
+
+def _queries(queries: Query | Iterable[Query]) -> list[str | dict[str, Any]]:
+    """The queries as the server reads them; one text is a list of one."""
+    form = 'queries are a text, or a list of texts or of {"text": …, "text_pair": …}'
+    if isinstance(queries, str | Mapping):
+        queries = [queries]
+    if isinstance(queries, bytes) or not isinstance(queries, Iterable):
+        raise TypeError(f"{form}, not a {type(queries).__name__}")
+    texts: list[str | dict[str, Any]] = []
+    for i, query in enumerate(queries):
+        if not isinstance(query, str | Mapping):
+            raise TypeError(f"{form}: queries[{i}] is a {type(query).__name__}")
+        texts.append(query if isinstance(query, str) else dict(query))
+    return texts
 
 
 def _path(task: str, rest: str = "") -> str:
@@ -246,21 +339,12 @@ def _retry_after_s(response: httpx.Response) -> float:
     return min(wish, _MAX_RETRY_AFTER_S) if wish >= 0 else _BACKOFF_S
 
 
-def _unexpected(response: httpx.Response) -> HandfulError:
-    return HandfulError(
-        f"HTTP {response.status_code}, but not Handful's answer: {response.text[:200]!r}",
-        status=response.status_code,
-        code="unexpected_answer",
-        request_id=response.headers.get("X-Request-Id", ""),
-    )
-
-
-def _refusal(response: httpx.Response) -> HandfulError:
+def _refusal(response: httpx.Response) -> HandfulError | None:
     try:
         problem = response.json()
         detail, code, errors = problem["detail"], problem["code"], problem.get("errors", ())
     except (ValueError, KeyError, TypeError):  # a proxy's page, not the server's answer
-        return _unexpected(response)
+        return None
     return HandfulError(
         detail,
         status=response.status_code,

@@ -1,5 +1,6 @@
 """How commands reach a service: a running server, or the app inside this process."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Annotated
@@ -7,7 +8,8 @@ from typing import Annotated
 import typer
 
 from service.client import Client
-from service.commands.output import waiting
+from service.commands.output import warn, waiting
+from service.network import absent_certificates
 from service.settings import ClientSettings, load_settings, prepare_threads
 
 Url = Annotated[str | None, typer.Option("--url", help="The server's address. [env: HANDFUL_URL]")]
@@ -23,13 +25,18 @@ def connect(url: str | None, api_key: str | None, *, local: bool, store: str | N
 
     With ``--local`` the tenant is ``default``: who may read the store's file needs no key.
     """
+    if local and url is not None:
+        raise typer.BadParameter("give --url or --local, not both")
+    if store is not None and not local:
+        raise typer.BadParameter("--store needs --local: a server has its own store")
     if not local:
         given = {name: value for name, value in (("url", url), ("api_key", api_key)) if value is not None}
         settings = ClientSettings(**given)  # type: ignore[arg-type]
         key = settings.api_key.get_secret_value() if settings.api_key else None
-        if key is not None and not (key.isascii() and key.isprintable()):
-            raise typer.BadParameter("an API key has letters, digits, '-' and '_' only")
+        absent = absent_certificates()
         with Client(settings.url, api_key=key) as client:
+            if absent is not None:
+                warn(f"{absent}: there is no such file or folder; plain HTTP does without, HTTPS would not")
             yield client
         return
     own = load_settings(store=store, log_level="error")
@@ -40,3 +47,13 @@ def connect(url: str | None, api_key: str | None, *, local: bool, store: str | N
 
             client = stack.enter_context(local_client(own))
         yield client
+
+
+@contextmanager
+def connect_without_trace(url: str | None, api_key: str | None, *, local: bool) -> Iterator[Client]:
+    """A client of the service that the options ask for; with ``--local`` its store ends with the context."""
+    with ExitStack() as stack:
+        store = None
+        if local:
+            store = f"sqlite:{stack.enter_context(tempfile.TemporaryDirectory(prefix='handful-'))}/handful.db"
+        yield stack.enter_context(connect(url, api_key, local=local, store=store))

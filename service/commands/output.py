@@ -1,16 +1,19 @@
 """How commands speak: tables and progress to a terminal, JSON lines to a pipe, complaints to standard error."""
 
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 stdout = Console()
 stderr = Console(stderr=True)
+
+_MANY_NUMBERS = 12
 
 
 def complain(message: str, *details: str) -> None:
@@ -18,6 +21,16 @@ def complain(message: str, *details: str) -> None:
     stderr.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     for detail in details:
         stderr.print(f"  {escape(detail)}", highlight=False, soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """Says what may be wrong."""
+    stderr.print(f"[bold yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def note(message: str) -> None:
+    """Says on standard error what a command found or did."""
+    stderr.print(f"[dim]{escape(message)}[/]", highlight=False, soft_wrap=True)
 
 
 def show(
@@ -34,12 +47,38 @@ def show(
     stdout.print(table)
 
 
-def print_json(record: BaseModel | dict[str, object]) -> None:
+def show_lines(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table with a line for each row: what does not fit is cut, and a text cannot steer the terminal."""
+    table = Table(*(Column(name, no_wrap=True, overflow="ellipsis") for name in columns))
+    for row in rows:
+        table.add_row(*(escape(printable(str(cell))) for cell in row))
+    stdout.print(table)
+
+
+def printable(text: str) -> str:
+    """A text in one line, without control characters."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def print_json(record: BaseModel | Mapping[str, object]) -> None:
     """One JSON object on one line."""
-    text = record.model_dump_json() if isinstance(record, BaseModel) else json.dumps(record)
-    print(text)  # noqa: T201 - this is what the command is for
+    fields = record.model_dump(mode="json") if isinstance(record, BaseModel) else record
+    # What the terminal's encoding cannot express is escaped
+    unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    text = json.dumps(fields, ensure_ascii=not unicode, separators=(",", ":"))
+    print(text, flush=True)  # noqa: T201 - this is what the command is for
 
 
 def waiting(message: str) -> AbstractContextManager[object]:
     """A spinner on a terminal, for what takes more than a second."""
     return stderr.status(message)
+
+
+def number_list(unit: str, numbers: Sequence[int]) -> str:
+    """``line 3``, ``lines 3, 5 and 9``; a long list is cut."""
+    if len(numbers) == 1:
+        return f"{unit} {numbers[0]}"
+    shown = [str(number) for number in numbers[:_MANY_NUMBERS]]
+    if len(numbers) > _MANY_NUMBERS:
+        return f"{unit}s {', '.join(shown)} and {len(numbers) - _MANY_NUMBERS} more"
+    return f"{unit}s {', '.join(shown[:-1])} and {shown[-1]}"
