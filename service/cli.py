@@ -8,8 +8,9 @@ import typer
 
 from model_store.errors import ModelStoreError
 from service.client import HandfulError
-from service.commands import checkpoint, doctor, evaluate, keys, metatrain, serve, store, tasks, texts
+from service.commands import checkpoint, doctor, evaluate, keys, metatrain, serve, store, tasks, texts, trial
 from service.commands.output import complain
+from service.files import FileInvalid
 from service.settings import SettingsInvalid
 
 _INTERRUPTED = 130
@@ -43,6 +44,7 @@ def handful(
 
 serve.add_to(app)
 texts.add_to(app)
+trial.add_to(app)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(keys.app, name="keys")
 app.add_typer(store.app, name="store")
@@ -60,7 +62,7 @@ def main() -> None:
         sys.exit(_INTERRUPTED)
     except HandfulError as error:
         complain(*_parts(error))
-    except (SettingsInvalid, ModelStoreError, OSError) as error:
+    except (FileInvalid, SettingsInvalid, ModelStoreError, OSError) as error:
         complain(str(error))
     except Exception as error:
         # The learning core's errors; imported here, since the core is slow to import and most commands do without it

@@ -1,16 +1,16 @@
 """Answers to the rows of a file: asked in requests of many rows, shown as they come, none lost to a faulty row."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
-from service.client import HandfulError, Query
+from service.client import Client, HandfulError
 from service.commands.output import complain, print_json, show_lines, stdout, warn
 from service.commands.places import Places, Rows
 from service.files import Row
-from service.schemas import Prediction
+from service.schemas import Prediction, SupportWarning
 
 _HUGE_TEXT_CHARS = 100_000
 _TOO_LARGE = 413
@@ -27,45 +27,41 @@ class Fault:
     detail: str
 
 
-def query_of(row: Row) -> Query:
-    """A row as the server reads a query."""
-    return row.text if row.text_pair is None else {"text": row.text, "text_pair": row.text_pair}
-
-
-def example_of(row: Row) -> dict[str, Any]:
-    """A row as the server reads an example."""
-    fields = {name: getattr(row, name) for name in ("text", "label", "text_pair", "id", "weight")}
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def answer_rows(rows: Sequence[Row], ask: Ask) -> Iterator[tuple[Row, Prediction] | Fault]:
+def answer_rows(file: Rows, ask: Ask, places: Places) -> Iterator[tuple[Row, Prediction] | Fault]:
     """The answer to each row, or why it has none.
 
     A request that is refused for some of its rows is sent again without them; one that is too large, in halves.
 
+    Args:
+        file: The rows.
+        ask: Asks for the answers to rows, in one request.
+        places: Where else parts of the request come from, for the words of errors.
+
     Raises:
         HandfulError: A request is refused for another reason, or the server is away.
     """
-    left = list(rows)
+    left = list(file.rows)
     while left:
+        asked = replace(places, queries=file.only(left))
         try:
             predictions = ask(left)
         except HandfulError as error:
-            faults = _faulty_rows(error, len(left))
+            named = asked.error(error)
+            faults = _faulty_rows(error, named, len(left))
             if faults:
                 yield from (Fault(left[i], detail) for i, detail in faults.items())
                 left = [row for i, row in enumerate(left) if i not in faults]
                 continue
             if not _is_too_much(error):
-                raise
+                raise named from error
             if len(left) > 1:
                 middle = len(left) // 2
-                yield from answer_rows(left[:middle], ask)
-                yield from answer_rows(left[middle:], ask)
+                yield from answer_rows(file.only(left[:middle]), ask, places)
+                yield from answer_rows(file.only(left[middle:]), ask, places)
                 return
             if len(left[0].text) < _HUGE_TEXT_CHARS:
-                raise  # the support set is too large, not this text
-            yield Fault(left[0], str(error))
+                raise named from error  # the support set is too large, not this text
+            yield Fault(left[0], str(named))
             return
         yield from zip(left, predictions, strict=True)
         return
@@ -79,17 +75,17 @@ class AnswerSheet:
         answered: How many rows have been answered.
     """
 
-    def __init__(self, file: Rows, *, as_json: bool, max_tokens: Callable[[], int | None]) -> None:
+    def __init__(self, file: Rows, *, as_json: bool, client: Client) -> None:
         """Prepares an empty sheet.
 
         Args:
             file: Where the rows come from.
             as_json: JSON lines also on a terminal.
-            max_tokens: Finds how many tokens the encoder reads; called once where a text was cut.
+            client: Knows how many tokens the encoder reads, where a text was cut.
         """
         self._file = file
         self._as_json = as_json or not stdout.is_terminal
-        self._max_tokens = max_tokens
+        self._client = client
         self._rows: list[tuple[object, ...]] = []
         self._cut: list[int] = []
         self._unreadable: list[int] = []
@@ -105,7 +101,9 @@ class AnswerSheet:
         if self._rows:
             show_lines((self._file.unit, "text", "label", "confidence"), self._rows)
         if self._cut:
-            warn(cut_warning(len(self._cut), self._max_tokens(), self._file.at(self._cut)))
+            subject = "1 text is" if len(self._cut) == 1 else f"{len(self._cut)} texts are"
+            verb = "was" if len(self._cut) == 1 else "were"
+            warn(f"{subject} longer than {reading_limit(self._client)} and {verb} cut: {self._file.at(self._cut)}")
         if self._unreadable:
             count = len(self._unreadable)
             subject = "1 text is" if count == 1 else f"{count} texts are"
@@ -138,37 +136,34 @@ def answer_record(row: Row, prediction: Prediction, unit: str = "line") -> dict[
     return fields | prediction.model_dump(mode="json")
 
 
-def cut_warning(count: int, max_tokens: int | None, place: str) -> str:
-    """The words for texts that were cut."""
-    length = "the encoder reads" if max_tokens is None else f"{max_tokens} tokens"
-    subject = "1 text is longer than" if count == 1 else f"{count} texts are longer than"
-    return f"{subject} {length} and {'was' if count == 1 else 'were'} cut{f': {place}' if place else ''}"
+def reading_limit(client: Client) -> str:
+    """How much of a text the encoder reads, in words."""
+    try:
+        return f"{client.checkpoint().encoder['max_tokens']} tokens"
+    except (HandfulError, KeyError):
+        return "the encoder reads"
 
 
-def show_warnings(answer: Any, places: Places, seen: set[str]) -> None:
-    """Prints the warnings of an answer that have not been printed, with lines of files for pointers.
-
-    Those on queries alone are left out: each prediction carries them, and the sheet sums them up.
-    """
-    for warning in answer.warnings:
-        pointers = list(warning.pointers)
-        if pointers and all(pointer.startswith("#/queries/") for pointer in pointers):
-            continue
-        place = places.of_all(pointers)
-        text = f"{places.words(warning.detail, pointers)}{f' ({place})' if place else ''}"
+def show_warnings(warnings: Iterable[SupportWarning], places: Places, seen: set[str]) -> None:
+    """Prints warnings that have not been printed, with lines of files for pointers."""
+    for warning in warnings:
+        place = places.of_all(warning.pointers)
+        text = places.words(warning.detail, warning.pointers)
+        if place:
+            text += f" See {place}." if text.endswith(".") else f" ({place})"
         if text not in seen:
             seen.add(text)
             warn(text)
 
 
-def _faulty_rows(error: HandfulError, count: int) -> dict[int, str]:
+def _faulty_rows(error: HandfulError, named: HandfulError, count: int) -> dict[int, str]:
     """Which rows of a request are at fault, and why; none where anything else is at fault, too."""
     found: dict[int, str] = {}
-    for part in error.errors:
+    for part, words in zip(error.errors, named.errors, strict=True):
         match = re.fullmatch(r"#/queries/(\d+)(?:/.*)?", part["pointer"])
         if match is None or int(match[1]) >= count:
             return {}
-        found.setdefault(int(match[1]), part["detail"])
+        found.setdefault(int(match[1]), words["detail"])
     return found
 
 

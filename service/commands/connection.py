@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from service.client import Client
-from service.commands.output import warn, waiting
+from service.commands.output import waiting, warn
 from service.network import absent_certificates
 from service.settings import ClientSettings, load_settings, prepare_threads
 

@@ -109,20 +109,12 @@ class Places:
     def _find(self, pointer: str) -> tuple[Rows | None, int | None, str]:
         """File, line and the rest of a pointer; no file where it points elsewhere."""
         match = _POINTER.fullmatch(pointer)
-        if match is None:
-            return None, None, ""
-        part, index, field = match[1], match[2], match[3]
-        if part == "labels":
-            if self.labels is None:
-                return None, None, ""
+        part, index, field = match.groups() if match else (None, None, None)
+        file = {"support": self.support, "queries": self.queries}.get(part or "")
+        if part == "labels" and self.labels is not None:
             label = "" if index is None else f"label {index.replace('~1', '/').replace('~0', '~')!r}"
             return Rows(self.labels, ()), None, label
-        file = self.support if part == "support" else self.queries
-        if file is None:
+        if file is None or (index is not None and (not index.isdecimal() or int(index) >= len(file.rows))):
             return None, None, ""
-        if index is None:
-            return file, None, ""
-        if not index.isdecimal() or int(index) >= len(file.rows):
-            return None, None, ""
-        # Only the field that is not the obvious one is worth a word
-        return file, file.rows[int(index)].line, "" if field in {None, "text"} else str(field)
+        # The text is what a line is about; another field is worth a word
+        return file, None if index is None else file.rows[int(index)].line, "" if field in {None, "text"} else field

@@ -6,7 +6,7 @@ import typer
 
 from service.commands.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
 from service.commands.output import show
-from service.commands.texts import Task
+from service.commands.text_options import Task
 from service.schemas import DeleteResponse, VersionResponse
 
 app = typer.Typer(help="List, show, roll back and delete tasks.", no_args_is_help=True)

@@ -1,0 +1,80 @@
+"""Options that the commands on texts share."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+Task = Annotated[str, typer.Argument(help="The task's name.")]
+Support = Annotated[
+    str | None, typer.Option(help="Labelled examples: JSON, JSON lines, CSV or another tool's export; - for stdin.")
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(help='JSON {"LABEL": "what it means"}; a label that stands here needs no example. - for stdin.'),
+]
+Steps = Annotated[int | None, typer.Option(help="Inner steps; else the checkpoint's own.")]
+LearningRate = Annotated[float | None, typer.Option(help="Inner learning rate; else the checkpoint's own.")]
+UseLabelText = Annotated[bool, typer.Option(help="Use the words of label names as a prior.")]
+TopK = Annotated[int | None, typer.Option(min=1, help="How many labels to score.")]
+Abstain = Annotated[
+    bool,
+    typer.Option(
+        "--abstain",
+        help="Answer no label where the confidence is under the checkpoint's threshold; --abstain 0.7 sets another.",
+    ),
+]
+AbstainBelow = Annotated[
+    float | None, typer.Option("--abstain-below", min=0, max=1, help="The same as --abstain with this threshold.")
+]
+TextColumn = Annotated[
+    str | None, typer.Option("--text-column", help="Column or key of the texts; guessed where missing.")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label-column", help="Column or key of the labels; guessed where missing.")
+]
+Delimiter = Annotated[
+    str | None, typer.Option("--delimiter", help="What divides the columns: one character, or tab; guessed.")
+]
+Encoding = Annotated[
+    str | None, typer.Option("--encoding", help="How the files are encoded, such as windows-1252; guessed.")
+]
+
+
+Queries = Annotated[
+    str, typer.Option(help="Lines of text, JSON, JSON lines, CSV or another tool's export; - for stdin.")
+]
+
+
+class ThresholdCommand(TyperCommand):
+    """A command whose ``--abstain`` may be followed by a threshold, which options of Typer cannot."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Reads ``--abstain 0.7`` and ``--abstain=0.7`` as ``--abstain-below 0.7``."""
+        given: list[str] = []
+        for i, word in enumerate(args):
+            if word.startswith("--abstain="):
+                given += ["--abstain-below", word.partition("=")[2]]
+            elif word == "--abstain" and i + 1 < len(args) and _is_number(args[i + 1]):
+                given.append("--abstain-below")
+            else:
+                given.append(word)
+        return super().parse_args(ctx, given)
+
+
+def threshold_of(abstain: bool, below: float | None) -> bool | float | None:
+    """The ``abstain`` of a request; None where it is not asked for."""
+    return below if below is not None else (abstain or None)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that have a value."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
