@@ -101,6 +101,8 @@ class Client:
         self._proxy = None
         try:
             self._url = server_address(url)
+            if key and self._url.userinfo:
+                raise AddressInvalid("give an API key, or a user name in the server's address, not both")
             if transport is None:
                 self._proxy = proxy_of(self._url)
                 self._http = http_client(self._url, self._proxy, headers=headers, timeout_s=timeout_s)
@@ -262,16 +264,35 @@ class Client:
                 time.sleep(_retry_after_s(response))
                 continue
             if not response.is_success:
-                raise _refusal(response) or self._unexpected(response)
+                raise self._refusal(response)
             try:
                 return answer.model_validate_json(response.content)
             except ValidationError:
                 raise self._unexpected(response) from None
         raise AssertionError("unreachable")  # the last attempt returns or raises
 
+    def _refusal(self, response: httpx.Response) -> HandfulError:
+        """The server's problem as an error."""
+        try:
+            problem = response.json()
+            detail, code, errors = problem["detail"], problem["code"], problem.get("errors", ())
+        except (ValueError, KeyError, TypeError):  # a proxy's page, not the server's answer
+            return self._unexpected(response)
+        if code == "not_found":  # no such route
+            path = self._url.path.rstrip("/")
+            hint = f"is the path {path} of its address right?" if path else "is its version older than this client's?"
+            detail, errors = f"{masked(self._url)} does not know {response.url.path}: {hint}", ()
+        return HandfulError(
+            detail,
+            status=response.status_code,
+            code=code,
+            errors=errors,
+            request_id=response.headers.get("X-Request-Id", ""),
+        )
+
     def _unexpected(self, response: httpx.Response) -> HandfulError:
         """What is not an answer of Handful: another server, a proxy, or a page of either."""
-        shown = masked(str(self._url))
+        shown = masked(self._url)
         if self._url.scheme == "http" and speaks_https(response):
             detail = f"{shown} speaks HTTPS: use {https_address(self._url)}"
         else:
@@ -337,18 +358,3 @@ def _retry_after_s(response: httpx.Response) -> float:
     except ValueError:  # a date, from a proxy
         return _BACKOFF_S
     return min(wish, _MAX_RETRY_AFTER_S) if wish >= 0 else _BACKOFF_S
-
-
-def _refusal(response: httpx.Response) -> HandfulError | None:
-    try:
-        problem = response.json()
-        detail, code, errors = problem["detail"], problem["code"], problem.get("errors", ())
-    except (ValueError, KeyError, TypeError):  # a proxy's page, not the server's answer
-        return None
-    return HandfulError(
-        detail,
-        status=response.status_code,
-        code=code,
-        errors=errors,
-        request_id=response.headers.get("X-Request-Id", ""),
-    )

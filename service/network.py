@@ -12,6 +12,9 @@ from pathlib import Path
 import httpx
 
 _PROBE_TIMEOUT_S = 2.0
+_CONNECT_TIMEOUT_S = 10.0
+_MAX_SHOWN_CHARS = 200
+_HOST = re.compile(r"(?!.{254})[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _SCHEMES = {"http", "https"}
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _TLS_FOUND_PLAIN_HTTP = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING"}
@@ -34,31 +37,32 @@ class Proxy:
     source: str
 
 
-def masked(url: str) -> str:
-    """An address without its user name and password."""
-    return re.sub(r"(^|//)[^/@]*@", r"\1***@", url)
+def masked(url: str | httpx.URL) -> str:
+    """An address as messages have it: without a user name and password, and without a slash at its end."""
+    return re.sub(r"(^|//)[^/@]*@", r"\1***@", str(url)).rstrip("/")
 
 
 def server_address(given: str) -> httpx.URL:
     """The address of a server.
 
-    An address of this machine may come without a scheme: ``localhost:8000``.
+    An address of this machine may come without a scheme: ``localhost:8000``. A ``/v1`` at the end is left out, since
+    each call has it.
 
     Raises:
         AddressInvalid: The text is no address of an HTTP server.
     """
     text = given.strip()
-    shown = repr(masked(text))
+    shown = repr(masked(text[:_MAX_SHOWN_CHARS]))
     if not text:
         raise AddressInvalid("the server's address is empty: give one such as http://127.0.0.1:8000")
     if "://" not in text:
         if not is_this_machine(_host(text)):
-            raise AddressInvalid(f"the server's address {shown} has no scheme: use http://… or https://…")
+            raise AddressInvalid(f"the server's address {shown} does not start with http:// or https://")
         text = f"http://{text}"
     scheme, rest = text.split("://", 1)
     authority = re.split(r"[/?#]", rest)[0].rpartition("@")[2]
     if scheme.lower() not in _SCHEMES:
-        raise AddressInvalid(f"the server's address {shown} starts with {scheme}://: use http://… or https://…")
+        raise AddressInvalid(f"the server's address {shown} does not start with http:// or https://")
     if authority.count(":") > 1 and not authority.startswith("["):
         host, _, port = authority.rpartition(":")
         example = f"[{host}]:{port}" if _is_ip(host) else f"[{authority}]" if _is_ip(authority) else "[::1]:8000"
@@ -69,14 +73,18 @@ def server_address(given: str) -> httpx.URL:
         url = httpx.URL(text)
         port_number = url.port
     except (httpx.InvalidURL, ValueError) as error:  # idna's errors are ValueErrors
-        raise AddressInvalid(f"the server's address {shown} is not valid: {error}") from None
+        detail = str(error)[:_MAX_SHOWN_CHARS]
+        raise AddressInvalid(f"the server's address {shown} is not valid: {detail}") from None
     if not url.host:
         raise AddressInvalid(f"the server's address {shown} has no host: give one such as http://127.0.0.1:8000")
     if port_number is not None and not 0 < port_number <= 65535:
         raise AddressInvalid(f"the server's address {shown} has the port {port_number}: ports are 1 to 65535")
     if url.query or url.fragment:
         raise AddressInvalid(f"the server's address {shown} has a query or a fragment: end it before '?' and '#'")
-    return url
+    if not _is_ip(url.host) and not _HOST.fullmatch(url.raw_host.decode("ascii")):
+        raise AddressInvalid(f"the server's address {shown} has {url.host!r} where the name of a host belongs")
+    path = re.sub(r"/v1/?$", "/", url.path)
+    return url if path == url.path else url.copy_with(path=path)
 
 
 def is_this_machine(host: str) -> bool:
@@ -120,7 +128,7 @@ def http_client(url: httpx.URL, proxy: Proxy | None, *, headers: dict[str, str],
         return httpx.Client(
             base_url=url,
             headers=headers,
-            timeout=timeout_s,
+            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S)),
             verify=context,
             proxy=None if proxy is None else proxy.url,
             trust_env=False,
@@ -147,11 +155,13 @@ def absent_certificates() -> str | None:
 
 def reason_of(error: httpx.TransportError, url: httpx.URL, proxy: Proxy | None) -> str:
     """What came between the client and the server, and what to do about it."""
-    shown = masked(str(url))
+    shown = masked(url)
     detail = str(error) or type(error).__name__
     reason = f"{detail}; is `handful serve` running?"
     fault = _tls_fault(error)
-    if fault is not None:
+    if fault is not None and proxy is not None and proxy.url.startswith("https:") and _found_plain_http(fault):
+        reason = f"the proxy from {proxy.source} speaks plain HTTP: write http:// in that setting"
+    elif fault is not None:
         reason = _tls_reason(fault, url)
     elif proxy is not None and isinstance(error, httpx.ProxyError | httpx.ConnectError | httpx.ConnectTimeout):
         reason = (
@@ -175,9 +185,13 @@ def _tls_reason(fault: ssl.SSLError, url: httpx.URL) -> str:
             f"its certificate is not trusted ({fault.verify_message}); SSL_CERT_FILE=FILE names certificates of your "
             "own"
         )
-    if fault.reason in _TLS_FOUND_PLAIN_HTTP:
+    if _found_plain_http(fault):
         return f"this port speaks plain HTTP: use {_with_scheme(url, 'http')}"
     return f"TLS failed ({fault})"
+
+
+def _found_plain_http(fault: ssl.SSLError) -> bool:
+    return fault.reason in _TLS_FOUND_PLAIN_HTTP
 
 
 def is_permanent(error: httpx.TransportError) -> bool:
@@ -205,8 +219,9 @@ def _trusted() -> ssl.SSLContext:
     try:
         return httpx.create_ssl_context(trust_env=True)
     except (OSError, ssl.SSLError) as error:
-        given = " and ".join(f"{n}={os.environ[n]}" for n in _CERTIFICATE_VARIABLES if os.environ.get(n))
-        raise AddressInvalid(f"no certificates can be read from {given or 'the package certifi'}: {error}") from None
+        given = [f"{name}={os.environ[name]}" for name in _CERTIFICATE_VARIABLES if os.environ.get(name)]
+        source = given[0] if given else "the package certifi"
+        raise AddressInvalid(f"no certificates can be read from {source}: {error}") from None
 
 
 def _host(text: str) -> str:
@@ -225,7 +240,7 @@ def _is_ip(text: str) -> bool:
 
 
 def _with_scheme(url: httpx.URL, scheme: str) -> str:
-    return masked(str(url.copy_with(scheme=scheme, port=url.port)))
+    return masked(url.copy_with(scheme=scheme, port=url.port))
 
 
 def _causes(error: BaseException) -> list[BaseException]:
