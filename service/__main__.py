@@ -1,5 +1,19 @@
 """``python -m service`` is ``handful``."""
 
-from service.cli import main
+import sys
 
-main()
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Runs the command line; Ctrl-C ends it without a word, also while it is being loaded."""
+    try:
+        from service.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,8 +13,6 @@ from service.commands.output import complain
 from service.files import FileInvalid
 from service.settings import SettingsInvalid
 
-_INTERRUPTED = 130
-
 app = typer.Typer(
     name="handful",
     help="A handful of labelled examples in, a classifier out.",
@@ -58,8 +56,6 @@ def main() -> None:
     """Runs a command; what can go wrong is one line on standard error and status 1."""
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
     except HandfulError as error:
         complain(*_parts(error))
     except (FileInvalid, SettingsInvalid, ModelStoreError, OSError) as error:

@@ -39,7 +39,7 @@ class Proxy:
 
 def masked(url: str | httpx.URL) -> str:
     """An address as messages have it: without a user name and password, and without a slash at its end."""
-    return re.sub(r"(^|//)[^/@]*@", r"\1***@", str(url)).rstrip("/")
+    return re.sub(r"(^|//)[^/@]*@", r"\1***@", re.sub(r"(?<!/)/$", "", str(url)))
 
 
 def server_address(given: str) -> httpx.URL:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.progress import track
 
-from service.client import Client
+from service.client import Client, HandfulError
 from service.commands.answers import AnswerSheet, Fault, answer_rows, show_warnings
 from service.commands.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect, connect_without_trace
 from service.commands.inputs import STANDARD_INPUT, query_of, read_query_rows, read_support_files
@@ -183,7 +183,7 @@ def _answer_file(
                         sheet.fault(answer)
                     else:
                         sheet.add(*answer)
-        except BaseException:
+        except (HandfulError, KeyboardInterrupt):
             left = len(file.rows) - sheet.answered - len(sheet.faulty)
             if sheet.answered and left:
                 note(f"{sheet.answered} of {len(file.rows)} texts were answered; {left} were not asked")
