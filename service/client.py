@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from model_store.records import NAME_PATTERN, is_name
+from model_store.records import is_name
 from service.network import (
     AddressInvalid,
     http_client,
@@ -23,6 +23,7 @@ from service.network import (
     speaks_https,
 )
 from service.schemas import (
+    TASK_NAME_RULE,
     AdaptResponse,
     CheckpointResponse,
     ClassifyResponse,
@@ -340,13 +341,12 @@ def _queries(queries: Query | Iterable[Query]) -> list[str | dict[str, Any]]:
 
 def _path(task: str, rest: str = "") -> str:
     """The path of a task; refused here, since a name with a slash or a dot would make the path of something else."""
-    if not is_name(task):
-        detail = f"a task's name matches {NAME_PATTERN}"
+    if not isinstance(task, str) or not is_name(task):
         raise HandfulError(
-            f"path/task: {detail}",
+            f"{task!r} cannot be the name of a task: {TASK_NAME_RULE}",
             status=422,
             code="invalid_request",
-            errors=[{"pointer": "path/task", "detail": detail}],
+            errors=[{"pointer": "path/task", "detail": TASK_NAME_RULE}],
         )
     return f"/v1/tasks/{task}{rest}"
 

@@ -9,6 +9,7 @@ from service.client import HandfulError
 from service.commands.output import number_list
 from service.files import ReadFile, Row
 
+_OPTIONS = {"steps", "learning_rate", "ttl_seconds", "top_k", "version", "abstain"}
 _POINTER = re.compile(r"#/(support|queries|labels)(?:/([^/]+))?(?:/([^/]+))?")
 
 
@@ -57,7 +58,9 @@ class Places:
     labels: str | None = None
 
     def of(self, pointer: str) -> str:
-        """A pointer into a request in words; another pointer as it is."""
+        """A pointer into a request in words: a place in a file, or an option; another pointer as it is."""
+        if pointer.removeprefix("#/") in _OPTIONS:
+            return f"--{pointer.removeprefix('#/').replace('_', '-')}"
         file, line, rest = self._find(pointer)
         if file is None:
             return pointer
@@ -111,7 +114,7 @@ class Places:
         match = _POINTER.fullmatch(pointer)
         part, index, field = match.groups() if match else (None, None, None)
         file = {"support": self.support, "queries": self.queries}.get(part or "")
-        if part == "labels" and self.labels is not None:
+        if self.labels is not None and (part == "labels" or (part == "support" and self.support is None)):
             label = "" if index is None else f"label {index.replace('~1', '/').replace('~0', '~')!r}"
             return Rows(self.labels, ()), None, label
         if file is None or (index is not None and (not index.isdecimal() or int(index) >= len(file.rows))):
