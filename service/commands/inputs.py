@@ -50,8 +50,14 @@ def read_support_files(support: str | None, labels: str | None, options: ReadOpt
     return SupportFiles(
         [example_of(row) for row in rows.rows],
         descriptions or (None if labels is None else {}),
-        Places(support=None if support is None else rows, labels=examples.source if labels is None else labels),
+        Places(support=None if support is None else rows, labels=_label_source(examples, labels)),
     )
+
+
+def _label_source(examples: ReadFile, labels: str | None) -> str:
+    if labels is None:
+        return examples.source
+    return "standard input" if labels == STANDARD_INPUT else labels
 
 
 def note_found(file: ReadFile) -> None:
