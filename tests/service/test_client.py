@@ -250,3 +250,84 @@ def test_a_server_that_recovers_is_waited_for() -> None:
     assert list(client.tasks()) == []
     assert 0.2 <= time.monotonic() - began < 5
     assert len(script.requests) == 2
+
+
+def test_one_text_is_one_query(connected: Connected) -> None:
+    client, _ = connected
+    client.adapt("bank", SUPPORT)
+    assert len(client.predict("bank", "where is my card").predictions) == 1
+    assert len(client.predict("bank", (text for text in TEXTS)).predictions) == len(TEXTS)
+    assert len(client.classify(SUPPORT, "where is my card").predictions) == 1
+
+
+def test_one_pair_is_one_query(pauses: list[float]) -> None:
+    client, script = scripted(httpx.Response(200, json={"task": "t", "version": 1, "predictions": [], "truncated": 0}))
+    client.predict("t", {"text": "a", "text_pair": "b"})
+    assert json.loads(script.requests[0].content)["queries"] == [{"text": "a", "text_pair": "b"}]
+
+
+def test_examples_may_be_pairs_of_text_and_label(connected: Connected) -> None:
+    client, _ = connected
+    pairs = [(example["text"], example["label"]) for example in SUPPORT]
+    assert client.adapt("bank", pairs).n_support == len(SUPPORT)
+    assert len(client.classify(iter(pairs), TEXTS).predictions) == len(TEXTS)
+
+
+@pytest.mark.parametrize(
+    "support",
+    [
+        "a text",
+        b"bytes",
+        {"text": "a", "label": "b"},
+        {"refund": ["a", "b"]},
+        None,
+        5,
+        ["a", "b"],
+        [["a", "b"]],
+        (["a", "b"], ["x", "y"]),
+        [("a", "b", "c")],
+        [("a", 1)],
+        [None],
+    ],
+    ids=str,
+)
+def test_a_support_set_of_another_form_is_a_type_error_that_names_the_form(pauses: list[float], support: Any) -> None:
+    client, script = scripted(httpx.Response(200, json={}))
+    for call in (lambda: client.adapt("t", support), lambda: client.classify(support, "a")):
+        with pytest.raises(TypeError, match="a support set is a list of"):
+            call()
+    assert script.requests == []
+
+
+@pytest.mark.parametrize("queries", [None, 5, b"bytes", [1], [None], [["a"]], [("a", "b")]], ids=str)
+def test_queries_of_another_form_are_a_type_error_that_names_the_form(pauses: list[float], queries: Any) -> None:
+    client, script = scripted(httpx.Response(200, json={}))
+    for call in (lambda: client.predict("t", queries), lambda: client.classify([("a", "b")], queries)):
+        with pytest.raises(TypeError, match="queries are a text, or a list of texts"):
+            call()
+    assert script.requests == []
+
+
+def test_a_server_at_another_path_is_said_with_the_path(pauses: list[float]) -> None:
+    answer = {**BUSY, "status": 404, "code": "not_found", "detail": "there is no such route"}
+    script = Script(httpx.Response(404, json=answer))
+    with Client("http://handful/few-shot", transport=script) as client, pytest.raises(HandfulError) as caught:
+        client.checkpoint()
+    assert "is the path /few-shot of its address right?" in str(caught.value)
+    assert caught.value.status == 404
+
+
+def test_an_address_may_end_in_the_version_of_the_api(pauses: list[float]) -> None:
+    for address in ("http://handful/v1", "http://handful/v1/", "http://handful", "http://handful/"):
+        script = Script(httpx.Response(200, json=LIST))
+        with Client(address, transport=script) as client:
+            list(client.tasks())
+        assert str(script.requests[0].url) == "http://handful/v1/tasks"
+
+
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "two\nlines", "\x00"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_repeated(key: str) -> None:
+    with pytest.raises(HandfulError) as caught:
+        Client("http://handful", api_key=key)
+    assert caught.value.code == "invalid_api_key"
+    assert key not in str(caught.value)
