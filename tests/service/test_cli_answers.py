@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from benchmarks.server import running_server
 from service.client import Client, HandfulError
 from service.commands import connection
 from service.commands.answers import AnswerSheet, Fault, answer_rows, show_warnings
@@ -39,6 +41,14 @@ def service(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     with running_service(settings) as service:
         adapt(service)
         yield service
+
+
+@pytest.fixture(scope="module")
+def url(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server process."""
+    environment = {**os.environ, "HANDFUL_CHECKPOINT": str(tiny_checkpoint), "HANDFUL_THREADS": "1"}
+    with running_server(tmp_path_factory.mktemp("terminal"), env=environment) as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -173,6 +183,45 @@ def test_try_goes_on_after_a_line_that_has_no_answer(handful: Handful) -> None:
 def test_try_names_the_line_of_a_faulty_example(handful: Handful) -> None:
     (handful.folder / "faulty.jsonl").write_text("\n" + as_jsonl([*SUPPORT, {"text": "\u200b", "label": "x"}]))
     assert "faulty.jsonl, line 8" in handful.fails("try", "faulty.jsonl", "--url", "http://handful")
+
+
+def test_try_asks_for_texts_on_a_terminal(handful: Handful, tiny_checkpoint: Path, url: str) -> None:
+    master, slave = os.openpty()
+    environment = {**os.environ, "HANDFUL_URL": url, "TERM": "dumb", "COLUMNS": "200"}
+    command = subprocess.Popen(
+        [sys.executable, "-m", "service", "try", "support.jsonl"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=handful.folder,
+        env=environment,
+    )
+    os.close(slave)
+    shown = typed(master, [b"where is my card\n", b"\xe2\x80\x8b\n", b"what is this fee\n", b":q\n"])
+    assert command.wait(timeout=60) == 0
+    os.close(master)
+    assert "6 examples of 3 classes" in shown
+    assert shown.count("> ") == 4
+    answers = [line for line in shown.splitlines() if line.startswith("  ")]
+    assert len(answers) == 2
+    assert all(line.count("0.") == 3 for line in answers)
+    assert "error: line 2: " in shown
+
+
+def typed(terminal: int, words: list[bytes]) -> str:
+    """What a command shows on a terminal where these words are typed, each after a prompt."""
+    shown = b""
+    while True:
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:  # Linux has no end of file here
+            break
+        if not data:
+            break
+        shown += data
+        if words and shown.endswith(b"> "):
+            os.write(terminal, words.pop(0))
+    return shown.decode().replace("\r", "")
 
 
 def test_the_version_is_printed(handful: Handful) -> None:
