@@ -117,7 +117,7 @@ def decode_adapter(
     if found != key:
         raise AdapterCorrupt(f"asked for {key}, found {found}")
     if header.checkpoint != checkpoint:
-        raise StaleAdapter(header.checkpoint, checkpoint)
+        raise StaleAdapter(header.checkpoint, checkpoint, task=key.task, version=key.version)
     labels = tuple(header.labels)
     weights = {name: _widened(weight) if weight.dtype == torch.float16 else weight for name, weight in weights.items()}
     _check_weights(weights, len(labels), header.learner, shapes)

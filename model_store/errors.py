@@ -22,11 +22,17 @@ class StaleAdapter(ModelStoreError):
 
     Attributes:
         made_from: Fingerprint of the checkpoint that the adapter was made from.
+        task: Its task.
+        version: Its version.
     """
 
-    def __init__(self, made_from: str, loaded: str) -> None:
-        super().__init__(f"the adapter was made from checkpoint {made_from[:12]}, loaded is {loaded[:12]}")
+    def __init__(self, made_from: str, loaded: str, *, task: str, version: int) -> None:
+        super().__init__(
+            f"version {version} of task {task!r} was made from checkpoint {made_from[:12]}, loaded is {loaded[:12]}"
+        )
         self.made_from = made_from
+        self.task = task
+        self.version = version
 
 
 class StoreUnavailable(ModelStoreError):

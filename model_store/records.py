@@ -4,7 +4,8 @@ import json
 import re
 import time
 import uuid
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal, Self
 
 from model_store.errors import StoreUnavailable
@@ -44,6 +45,10 @@ class Version:
         created_at: Seconds since the epoch.
         leave_one_out_accuracy: Share of the examples that are classified correctly without themselves; None where each
             is the only one of its class, and in records that are older than the field.
+        steps_asked: The inner steps that the request asked for; None for the checkpoint's own, and in records that
+            were written before this field was.
+        learner_asked: The learner that the request asked for; None as above.
+        seed: The seed that the request asked for.
     """
 
     tenant: str
@@ -60,10 +65,13 @@ class Version:
     support_accuracy: float | None
     size_bytes: int
     support_kept: bool
-    source: Literal["adapt", "rollback"]
+    source: Literal["adapt", "rollback", "readapt"]
     copied_from: int | None
     created_at: float
     leave_one_out_accuracy: float | None = None
+    steps_asked: int | None = None
+    learner_asked: str | None = None
+    seed: int = 0
 
     def to_json(self) -> bytes:
         """As stored."""
@@ -71,9 +79,10 @@ class Version:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """As loaded."""
-        fields = json.loads(data)
-        return cls(**{**fields, "labels": tuple(fields["labels"])})
+        """As loaded. Fields of a newer program are left out, so that servers of two releases can share a store."""
+        known = {field.name for field in fields(cls)}
+        stored = {name: value for name, value in json.loads(data).items() if name in known}
+        return cls(**{**stored, "labels": tuple(stored["labels"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +126,45 @@ class CurrentVersion:
 
     version: int
     adapter_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTask:
+    """What a walk over all tasks of a store tells of one.
+
+    Attributes:
+        tenant: Its owner.
+        task: Its name.
+        checkpoint: Fingerprint of what its newest version was made from; None where the record is damaged.
+        support_kept: Whether the support set of that version is stored.
+    """
+
+    tenant: str
+    task: str
+    checkpoint: str | None
+    support_kept: bool
+
+    @classmethod
+    def of(cls, tenant: str, task: str, record: bytes | None) -> Self:
+        """From the stored record of the newest version; None where it cannot be read."""
+        try:
+            stored = json.loads(record or b"")
+            return cls(tenant, task, str(stored["checkpoint"]), bool(stored["support_kept"]))
+        except (ValueError, KeyError, TypeError):
+            return cls(tenant, task, None, support_kept=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTasks:
+    """One page of a walk over all tasks of a store.
+
+    Attributes:
+        tasks: The tasks of this page; there may be none.
+        next: Give it as ``after`` for the next page; None on the last.
+    """
+
+    tasks: Sequence[StoredTask]
+    next: str | None
 
 
 @dataclass(frozen=True, slots=True)

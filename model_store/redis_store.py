@@ -13,6 +13,7 @@ Keys, all of a tenant's with one hash tag, so that they share a slot of a cluste
 """
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -27,11 +28,14 @@ from redis.retry import Retry
 from model_store.errors import IdempotencyReplay, StoreFull, StoreUnavailable, VersionConflict
 from model_store.failures import failing_as
 from model_store.records import (
+    NAME_PATTERN,
     ApiKeyRecord,
     CurrentVersion,
     IdempotentAnswer,
     NewVersion,
     StoreMarker,
+    StoredTask,
+    StoredTasks,
     TaskRecord,
     Version,
 )
@@ -41,6 +45,7 @@ from model_store.store import TaskName, VersionName
 
 _KEYS = "handful:keys"
 _KEYS_NEEDED = "{handful:keys}:needed"
+_TASK_KEY = re.compile(rf"handful:\{{({NAME_PATTERN})\}}:task:({NAME_PATTERN})")
 
 
 def _translate(_: object, error: Exception) -> StoreUnavailable:
@@ -189,6 +194,25 @@ class RedisStore:
                 break
             after = names[-1].decode()
         return found
+
+    @_bounded
+    def all_tasks(self, *, after: str = "", limit: int = 100) -> StoredTasks:
+        """See ``TaskStore.all_tasks``."""
+        cursor, keys = self._redis.scan(int(after or 0), match=_task_key("*", "*"), count=limit)
+        pipeline = self._redis.pipeline(transaction=False)
+        names = [match.groups() for match in map(_TASK_KEY.fullmatch, {key.decode() for key in keys}) if match]
+        for name in names:
+            pipeline.hget(_task_key(*name), "current")
+        numbers = pipeline.execute(raise_on_error=False)
+        for name, number in zip(names, numbers, strict=True):
+            pipeline.hget(_task_key(*name), f"record:{number.decode() if isinstance(number, bytes) else 0}")
+        records = pipeline.execute(raise_on_error=False)
+        found = [
+            StoredTask.of(*name, record if isinstance(record, bytes) else None)
+            for name, number, record in zip(names, numbers, records, strict=True)
+            if number is not None  # deleted since the key was found
+        ]
+        return StoredTasks(found, str(cursor) if cursor else None)
 
     @_bounded
     def version(self, tenant: str, task: str, version: int) -> Version | None:

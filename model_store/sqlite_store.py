@@ -14,6 +14,8 @@ from model_store.records import (
     IdempotentAnswer,
     NewVersion,
     StoreMarker,
+    StoredTask,
+    StoredTasks,
     TaskRecord,
     Version,
 )
@@ -152,6 +154,25 @@ class SqliteStore:
             limit=limit,
         )
         return [TaskRecord(Version.from_json(record), created, expires) for record, created, expires in rows]
+
+    @_bounded
+    def all_tasks(self, *, after: str = "", limit: int = 100) -> StoredTasks:
+        """See ``TaskStore.all_tasks``."""
+        tenant, _, task = after.partition("/")
+        rows = self._all(
+            "SELECT tenant, task, version FROM tasks t WHERE (tenant, task) > (:tenant, :task)"
+            f" AND {_ALIVE} ORDER BY tenant, task LIMIT :limit",
+            tenant=tenant,
+            task=task,
+            limit=limit,
+        )
+        # One by one, since a damaged page is not its neighbours' trouble
+        records = [self._own_damage(self._column, "record", *row) for row in rows]
+        found = [
+            StoredTask.of(*row[:2], None if isinstance(record, StoreUnavailable) else record)
+            for row, record in zip(rows, records, strict=True)
+        ]
+        return StoredTasks(found, "/".join(rows[-1][:2]) if len(rows) == limit else None)
 
     @_bounded
     def version(self, tenant: str, task: str, version: int) -> Version | None:

@@ -10,6 +10,7 @@ from model_store.records import (
     IdempotentAnswer,
     NewVersion,
     StoreMarker,
+    StoredTasks,
     TaskRecord,
     Version,
 )
@@ -75,6 +76,17 @@ class TaskStore(Protocol):
 
     def tasks(self, tenant: str, *, after: str = "", limit: int = 100) -> Sequence[TaskRecord]:
         """A tenant's tasks by name, those whose name sorts behind ``after``, at most ``limit``."""
+
+    def all_tasks(self, *, after: str = "", limit: int = 100) -> StoredTasks:
+        """A page of all tasks, of all tenants, in no promised order; cheap enough to be walked while others write.
+
+        A task that is there from the first page to the last is found. One that is made or deleted meanwhile may be, and
+        Redis may name a task twice.
+
+        Args:
+            after: ``next`` of the page before.
+            limit: About how many.
+        """
 
     def version(self, tenant: str, task: str, version: int) -> Version | None:
         """The record of one version; None where it is absent."""

@@ -25,10 +25,10 @@ from service.engine.runtime import start_runtime
 from service.errors import install_error_handlers
 from service.metrics import Metrics
 from service.request_context import Answers, RequestContext
-from service.routes import adapt, health, pages, predict, tasks, unmatched
+from service.routes import adapt, health, pages, predict, readapt, tasks, unmatched
 from service.routes.request import Parts
 from service.routes.shortcut import PredictShortcut
-from service.schemas import AdaptRequest, ClassifyRequest, PredictRequest, Problem, RollbackRequest
+from service.schemas import AdaptRequest, ClassifyRequest, PredictRequest, Problem, ReadaptRequest, RollbackRequest
 from service.settings import Settings, granted_threads
 from service.store_access import StoreAccess, open_store, store_name
 
@@ -36,7 +36,7 @@ log = logging.getLogger("handful")
 
 _PURGE_EVERY_S = 60
 
-_REQUEST_MODELS = (AdaptRequest, PredictRequest, ClassifyRequest, RollbackRequest, Problem)
+_REQUEST_MODELS = (AdaptRequest, PredictRequest, ClassifyRequest, RollbackRequest, ReadaptRequest, Problem)
 
 
 def create_app(settings: Settings, *, checkpoint: Checkpoint | None = None, trusted: bool = False) -> FastAPI:
@@ -73,7 +73,7 @@ def create_app(settings: Settings, *, checkpoint: Checkpoint | None = None, trus
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.draining = False
-    for module in (adapt, predict, tasks, health, pages):
+    for module in (adapt, predict, tasks, readapt, health, pages):
         app.include_router(module.router)
     install_error_handlers(app)
     unmatched.add_to(app)

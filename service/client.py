@@ -218,6 +218,18 @@ class Client:
         """
         return self._call(VersionResponse, "POST", _path(task, "/rollback"), {"version": version}, write=True)
 
+    def readapt(self, task: str, **options: Any) -> AdaptResponse:
+        """Adapts a task again on its stored support set, from the checkpoint that the server has loaded.
+
+        Args:
+            task: The task's name.
+            options: Further fields of the request, such as ``version``.
+
+        Raises:
+            HandfulError: There is no such task, its support set was not kept, or the server is away.
+        """
+        return self._call(AdaptResponse, "POST", _path(task, "/readapt"), options, write=True)
+
     def delete(self, task: str) -> None:
         """Removes a task with all it has.
 

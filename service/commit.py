@@ -12,7 +12,7 @@ from starlette.responses import Response
 from metalearn.types import Adapter
 from model_store.codec import AdapterKey
 from model_store.errors import IdempotencyReplay, VersionConflict
-from model_store.records import NewVersion, Version
+from model_store.records import NewVersion, TaskRecord, Version
 from service.idempotency import IdempotentRequest
 from service.routes.request import Parts, json_response
 
@@ -30,9 +30,17 @@ class VersionDraft:
     learning_rate: float | None
     use_label_text: bool
     support_accuracy: float | None
-    source: Literal["adapt", "rollback"]
+    source: Literal["adapt", "rollback", "readapt"]
     copied_from: int | None = None
     leave_one_out_accuracy: float | None = None
+    steps_asked: int | None = None
+    learner_asked: str | None = None
+    seed: int = 0
+
+
+def remaining_ttl_s(record: TaskRecord) -> int | None:
+    """Seconds that are left of a task's time to live; None where it has no limit."""
+    return None if record.expires_at is None else max(1, round(record.expires_at - time.time()))
 
 
 async def commit_next(

@@ -162,7 +162,10 @@ def to_api_error(error: Exception, request_id: str = "") -> ApiError:  # noqa: P
             return invalid_content([FieldError(body_pointer("learning_rate"), str(error))], "adaptation_diverged")
         case StaleAdapter():
             return ApiError(
-                409, "stale_adapter", f"{error}: call adapt again to make a version for the loaded checkpoint"
+                409,
+                "stale_adapter",
+                f'{error}: POST /v1/tasks/{error.task}/readapt with {{"version": {error.version}}} makes a new version '
+                "from the support set that is stored with it; where none was kept, call adapt again",
             )
         case VersionConflict():
             return ApiError(409, "version_conflict", f"{error}: look at it and try again")

@@ -145,6 +145,19 @@ class RollbackRequest(_Request):
     )
 
 
+class ReadaptRequest(_Request):
+    """Adapt again on a stored support set, from the loaded checkpoint. The body may be empty."""
+
+    version: int | None = Field(
+        None, ge=1, lt=2**63, description="The version whose support set to take; the newest where it is missing."
+    )
+    checkpoint: str | None = Field(
+        None,
+        description="Name or fingerprint of the checkpoint to adapt from, or `auto`; the loaded one where it is "
+        "missing. One that is not loaded is refused.",
+    )
+
+
 class Prediction(BaseModel):
     """The answer for one query."""
 
@@ -233,7 +246,7 @@ class VersionResponse(BaseModel):
     leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
     support_kept: bool
     bytes: int
-    source: Literal["adapt", "rollback"]
+    source: Literal["adapt", "rollback", "readapt"]
     copied_from: int | None
     created_at: datetime
 

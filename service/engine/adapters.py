@@ -53,8 +53,13 @@ class LeasedAdapter:
 
 
 def task_not_found() -> ApiError:
-    """The answer for a task that is absent or another tenant's; nobody can tell which."""
-    return ApiError(404, "task_not_found", "there is no such task, or no such version of it")
+    """The answer for a task that is absent, expired or another tenant's; nobody can tell which."""
+    return ApiError(404, "task_not_found", "there is no such task, or its ttl_seconds is over")
+
+
+def version_not_found(task: str, version: int, newest: int) -> ApiError:
+    """The answer for a version that a task of the tenant's own does not have."""
+    return ApiError(404, "version_not_found", f"task {task!r} has no version {version}; its newest is {newest}")
 
 
 class Adapters:
@@ -222,7 +227,7 @@ class Adapters:
         asked_at, changes = time.monotonic(), self._changes
         record = await self._store.call(self._store.store.version, tenant, task, version)
         if record is None:
-            raise task_not_found()
+            raise version_not_found(task, version, current.version)
         key = AdapterKey(tenant, task, version, record.adapter_id)
         if changes == self._changes:
             self._confirmed.note_version(key, asked_at)

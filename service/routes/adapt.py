@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -58,7 +58,48 @@ async def adapt(
     former = await replayed(parts.access, tenant, idempotent)
     if former is not None:
         return former
-    checked = to_support_set(body, parts.settings)
+    return await adapt_and_commit(
+        parts,
+        tenant,
+        task,
+        body,
+        to_support_set(body, parts.settings),
+        timings=timings,
+        began=began,
+        ttl_s=body.ttl_seconds,
+        idempotent=idempotent,
+    )
+
+
+async def adapt_and_commit(
+    parts: Parts,
+    tenant: str,
+    task: str,
+    body: AdaptRequest,
+    checked: CheckedSupport,
+    *,
+    timings: Timings,
+    began: float,
+    ttl_s: int | None,
+    idempotent: IdempotentRequest | None,
+    source: Literal["adapt", "readapt"] = "adapt",
+    builds_on: Version | None = None,
+) -> Response:
+    """Adapts on a support set and commits the result as the task's newest version.
+
+    Args:
+        parts: The app's parts.
+        tenant: Whose task.
+        task: Which task.
+        body: How to adapt.
+        checked: The support set.
+        timings: Of the request.
+        began: When the request began, by ``time.perf_counter``.
+        ttl_s: The task ends after this time.
+        idempotent: Whether the answer is kept for a repeated request.
+        source: The call that makes the version.
+        builds_on: The newest version, where the new one is only right on top of it.
+    """
     support = checked.support
     adaptation = await parts.engine.adapt(tenant, support, _options(body))
     _note(timings, adaptation)
@@ -71,8 +112,11 @@ async def adapt(
         learning_rate=body.learning_rate,
         use_label_text=body.use_label_text,
         support_accuracy=adaptation.support_accuracy,
-        source="adapt",
+        source=source,
         leave_one_out_accuracy=adaptation.leave_one_out_accuracy,
+        steps_asked=body.steps,
+        learner_asked=body.learner,
+        seed=body.seed,
     )
 
     def answer(version: Version) -> AdaptResponse:
@@ -100,9 +144,10 @@ async def adapt(
         draft=draft,
         # Compressing megabytes takes long enough to be felt by others
         support=await asyncio.to_thread(encode_support, support) if body.keep_support else None,
-        ttl_s=body.ttl_seconds,
+        ttl_s=ttl_s,
         answer=answer,
         idempotent=idempotent,
+        builds_on=builds_on,
     )
 
 

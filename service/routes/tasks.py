@@ -1,6 +1,5 @@
 """The life of tasks: list, show, versions, rollback, delete."""
 
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -8,8 +7,8 @@ from starlette.responses import Response
 
 from model_store.codec import AdapterKey
 from model_store.errors import AdapterCorrupt
-from service.commit import VersionDraft, commit_next
-from service.engine.adapters import task_not_found
+from service.commit import VersionDraft, commit_next, remaining_ttl_s
+from service.engine.adapters import task_not_found, version_not_found
 from service.idempotency import IdempotentRequest, replayed
 from service.routes.request import (
     PROBLEMS,
@@ -112,8 +111,10 @@ async def rollback(
     source = await parts.access.call(store.version, tenant, task, body.version)
     data = await parts.access.call(store.load_adapter, tenant, task, body.version)
     support = await parts.access.call(store.load_support, tenant, task, body.version)
-    if record is None or source is None or data is None:
+    if record is None:
         raise task_not_found()
+    if source is None or data is None:
+        raise version_not_found(task, body.version, record.current.version)
     try:
         adapter = await parts.adapters.decode(data, AdapterKey(tenant, task, source.version, source.adapter_id))
     except AdapterCorrupt:
@@ -138,9 +139,12 @@ async def rollback(
             source="rollback",
             copied_from=source.version,
             leave_one_out_accuracy=source.leave_one_out_accuracy,
+            steps_asked=source.steps_asked,
+            learner_asked=source.learner_asked,
+            seed=source.seed,
         ),
         support=support,
-        ttl_s=None if record.expires_at is None else max(1, round(record.expires_at - time.time())),
+        ttl_s=remaining_ttl_s(record),
         answer=VersionResponse.of,
         idempotent=idempotent,
         # A task that is deleted meanwhile must not come back
