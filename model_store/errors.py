@@ -67,6 +67,10 @@ class StoreEmptied(StoreUnavailable):
         self.found_id = found_id
 
 
+class StoreAbsent(StoreUnavailable):
+    """There is no store where one was looked for; nothing was made."""
+
+
 class VersionConflict(ModelStoreError):
     """Another commit came first.
 

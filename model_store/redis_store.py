@@ -33,9 +33,9 @@ from model_store.records import (
     CurrentVersion,
     IdempotentAnswer,
     NewVersion,
-    StoreMarker,
     StoredTask,
     StoredTasks,
+    StoreMarker,
     TaskRecord,
     Version,
 )
@@ -200,7 +200,8 @@ class RedisStore:
         """See ``TaskStore.all_tasks``."""
         cursor, keys = self._redis.scan(int(after or 0), match=_task_key("*", "*"), count=limit)
         pipeline = self._redis.pipeline(transaction=False)
-        names = [match.groups() for match in map(_TASK_KEY.fullmatch, {key.decode() for key in keys}) if match]
+        matches = map(_TASK_KEY.fullmatch, {key.decode() for key in keys})
+        names = [(match[1], match[2]) for match in matches if match]
         for name in names:
             pipeline.hget(_task_key(*name), "current")
         numbers = pipeline.execute(raise_on_error=False)
@@ -208,8 +209,8 @@ class RedisStore:
             pipeline.hget(_task_key(*name), f"record:{number.decode() if isinstance(number, bytes) else 0}")
         records = pipeline.execute(raise_on_error=False)
         found = [
-            StoredTask.of(*name, record if isinstance(record, bytes) else None)
-            for name, number, record in zip(names, numbers, records, strict=True)
+            StoredTask.of(tenant, task, record if isinstance(record, bytes) else None)
+            for (tenant, task), number, record in zip(names, numbers, records, strict=True)
             if number is not None  # deleted since the key was found
         ]
         return StoredTasks(found, str(cursor) if cursor else None)

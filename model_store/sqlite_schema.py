@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from model_store.errors import StoreUnavailable
+from model_store.errors import StoreAbsent, StoreUnavailable
 from model_store.sqlite_connections import SqliteConnections
 
 _VERSION = 2
@@ -31,19 +31,26 @@ _FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOU
 """Since version 2: the store's marker, and whether callers need a key."""
 
 
-def make_tables(connections: SqliteConnections, path: Path) -> None:
-    """Makes them where the file is new, and those that a file of an older program lacks.
+def make_tables(connections: SqliteConnections, path: Path, *, create: bool) -> bool:
+    """Makes them where the file is new, and those that a file of an older program lacks; returns whether it was new.
 
     Raises:
-        StoreUnavailable: The file was written by a newer program.
+        StoreAbsent: The file is empty, and no store is to be made.
+        StoreUnavailable: The file was written by a newer program, or by another one.
     """
     with connections.writing() as db:
         (found,) = db.execute("PRAGMA user_version").fetchone()
         if found > _VERSION:
             raise StoreUnavailable(f"{path} was written by a newer version of this program")
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if (found and "tasks" not in tables) or (tables and not found):
+            raise StoreUnavailable(f"{path} is the database of another program: name another file")
         if found == 0:
+            if not create:
+                raise StoreAbsent(f"there is no store at {path}: the file is empty")
             for statement in _TABLES.split(";"):
                 db.execute(statement)
         if found < _VERSION:
             db.execute(_FACTS)
             db.execute(f"PRAGMA user_version = {_VERSION}")
+    return found == 0

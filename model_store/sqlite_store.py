@@ -13,14 +13,15 @@ from model_store.records import (
     CurrentVersion,
     IdempotentAnswer,
     NewVersion,
-    StoreMarker,
     StoredTask,
     StoredTasks,
+    StoreMarker,
     TaskRecord,
     Version,
 )
 from model_store.sqlite_connections import SqliteConnections
 from model_store.sqlite_facts import keys_are_needed, note_keys_needed, read_marker, write_marker
+from model_store.sqlite_path import check_place, why_not_writable
 from model_store.sqlite_schema import make_tables
 from model_store.store import TaskName, VersionName
 
@@ -30,35 +31,41 @@ _ALIVE = "(t.expires_at IS NULL OR t.expires_at > :now)"
 
 
 def _translate(store: "SqliteStore", error: Exception) -> StoreUnavailable:
-    full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    return (StoreFull if full else StoreUnavailable)(f"SQLite at {store.path}: {error}")
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    why = why_not_writable(store.path) if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY} else ""
+    return (StoreFull if code == sqlite3.SQLITE_FULL else StoreUnavailable)(f"SQLite at {store.path}: {error}{why}")
 
 
 _bounded = failing_as(_translate, sqlite3.Error)
 
 
 class SqliteStore:
-    """A ``TaskStore`` in one file, with a write-ahead log and an fsync before a commit is acknowledged."""
+    """A ``TaskStore`` in one file, with a write-ahead log and an fsync before a commit is acknowledged.
+
+    Attributes:
+        path: The file, as an absolute path.
+        is_new: Whether opening it has made it.
+    """
 
     kind = "sqlite"
 
-    def __init__(self, path: Path, *, timeout_s: float = 5.0) -> None:
-        """Opens the file, and makes it where it is new.
+    def __init__(self, path: Path, *, timeout_s: float = 5.0, create: bool = True) -> None:
+        """Opens the file, and makes it where it is new and may be made.
 
         Args:
-            path: The database file; its folder is made where it is missing.
+            path: The database file; its folder has to be there.
             timeout_s: How long to wait for another process's write.
+            create: Whether to make the file where there is none.
 
         Raises:
-            StoreUnavailable: The file cannot be opened, is no database, or was written by a newer program.
+            StoreAbsent: The file is not there and is not to be made, or its folder is not there.
+            StoreUnavailable: The file cannot be opened, is no database or another program's, or was written by a newer
+                program.
         """
         self.path = path.absolute()
+        check_place(self.path, create=create)
         self._connections = SqliteConnections(self.path, timeout_s=timeout_s)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreUnavailable(f"cannot make the folder of {self.path}: {error}") from error
-        self._prepare()
+        self.is_new = self._prepare(create=create)
 
     @_bounded
     def commit(
@@ -169,8 +176,8 @@ class SqliteStore:
         # One by one, since a damaged page is not its neighbours' trouble
         records = [self._own_damage(self._column, "record", *row) for row in rows]
         found = [
-            StoredTask.of(*row[:2], None if isinstance(record, StoreUnavailable) else record)
-            for row, record in zip(rows, records, strict=True)
+            StoredTask.of(tenant, task, None if isinstance(record, StoreUnavailable) else record)
+            for (tenant, task, _), record in zip(rows, records, strict=True)
         ]
         return StoredTasks(found, "/".join(rows[-1][:2]) if len(rows) == limit else None)
 
@@ -309,9 +316,10 @@ class SqliteStore:
         self._connections.close()
 
     @_bounded
-    def _prepare(self) -> None:
-        make_tables(self._connections, self.path)
+    def _prepare(self, *, create: bool) -> bool:
+        is_new = make_tables(self._connections, self.path, create=create)
         self._connections.follow_file()
+        return is_new
 
     # ---- queries -----------------------------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ from model_store.records import (
     CurrentVersion,
     IdempotentAnswer,
     NewVersion,
-    StoreMarker,
     StoredTasks,
+    StoreMarker,
     TaskRecord,
     Version,
 )

@@ -30,6 +30,7 @@ from service.routes.request import Parts
 from service.routes.shortcut import PredictShortcut
 from service.schemas import AdaptRequest, ClassifyRequest, PredictRequest, Problem, ReadaptRequest, RollbackRequest
 from service.settings import Settings, granted_threads
+from service.stale_tasks import watch_stale_tasks
 from service.store_access import StoreAccess, open_store, store_name
 
 log = logging.getLogger("handful")
@@ -54,6 +55,9 @@ def create_app(settings: Settings, *, checkpoint: Checkpoint | None = None, trus
         parts = _start(settings, metrics, checkpoint or load_checkpoint(settings), trusted=trusted)
         app.state.parts = parts
         background = [asyncio.create_task(_purge_expired(parts.access)), asyncio.create_task(parts.access.watch())]
+        if not trusted:  # not for the moment that a command takes
+            watching = watch_stale_tasks(parts.access, metrics.stale_tasks, parts.engine.checkpoint.fingerprint)
+            background.append(asyncio.create_task(watching))
         try:
             yield
         finally:
@@ -125,7 +129,7 @@ def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trus
     ).set(1)
     may_be_open = settings.is_loopback or settings.allow_open
     log.info("checkpoint %s (%s) on %s by %s", checkpoint.manifest.name, checkpoint.fingerprint[:12], device, runtime)
-    log.info("store: %s at %s; %s", access.store.kind, settings.store_location, _entrance(has_keys, may_be_open))
+    log.info("store: %s; %s", store_name(settings), _entrance(has_keys, may_be_open))
     adapters = Adapters(
         access,
         cache,

@@ -1,5 +1,6 @@
 """The service inside this process: the same app, reached without a socket. For ``--local``."""
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,8 +8,11 @@ import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
+from model_store.store import TaskStore
 from service.app import create_app
+from service.auth import OPEN_TENANT, Authenticator
 from service.client import Client
+from service.routes.request import Parts
 from service.settings import Settings
 
 
@@ -29,9 +33,45 @@ class InProcessTransport(httpx.BaseTransport):
         return httpx.Response(response.status_code, headers=response.headers, content=content)
 
 
+class _TenantByName(Authenticator):
+    """Takes the key for the tenant's name: who runs this process may read the store anyway."""
+
+    def __init__(self) -> None:
+        """Needs nothing."""
+
+    async def tenant(self, authorization: str | None) -> str:
+        return (authorization or "").removeprefix("Bearer ") or OPEN_TENANT
+
+
+class LocalService:
+    """A service in this process, for any tenant of its store.
+
+    Attributes:
+        parts: What it is made of.
+    """
+
+    def __init__(self, portal: BlockingPortal, app: FastAPI) -> None:
+        self._transport = InProcessTransport(portal, app)
+        self.parts: Parts = app.state.parts
+
+    @property
+    def store(self) -> TaskStore:
+        """The store, for reads from any thread but the service's own."""
+        return self.parts.access.store
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the loaded checkpoint."""
+        return self.parts.engine.checkpoint.fingerprint
+
+    def client(self, tenant: str = OPEN_TENANT) -> Client:
+        """A client that speaks for a tenant."""
+        return Client("http://local", api_key=tenant, transport=self._transport)
+
+
 @contextmanager
-def local_client(settings: Settings) -> Iterator[Client]:
-    """A client of a service that lives as long as the context.
+def local_service(settings: Settings) -> Iterator[LocalService]:
+    """A service that lives as long as the context.
 
     Raises:
         CheckpointInvalid: The checkpoint cannot be loaded.
@@ -39,9 +79,20 @@ def local_client(settings: Settings) -> Iterator[Client]:
         StoreUnavailable: The store cannot be opened.
     """
     app = create_app(settings, trusted=True)
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(app.router.lifespan_context(app)),
-        Client("http://local", transport=InProcessTransport(portal, app)) as client,
-    ):
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
+        parts: Parts = app.state.parts
+        app.state.parts = dataclasses.replace(parts, authenticator=_TenantByName())
+        yield LocalService(portal, app)
+
+
+@contextmanager
+def local_client(settings: Settings, tenant: str = OPEN_TENANT) -> Iterator[Client]:
+    """A client of a service that lives as long as the context.
+
+    Raises:
+        CheckpointInvalid: The checkpoint cannot be loaded.
+        DeviceUnavailable: The device does not exist here.
+        StoreUnavailable: The store cannot be opened.
+    """
+    with local_service(settings) as service, service.client(tenant) as client:
         yield client

@@ -106,6 +106,12 @@ class Metrics:
             registry=registry,
         )
         self.abstentions = Counter("handful_abstentions", "Predictions that abstained.", registry=registry)
+        self.stale_tasks = Gauge(
+            "handful_stale_tasks",
+            "Stored tasks that were made from another checkpoint than the loaded one.",
+            multiprocess_mode="livemax",  # one worker counts, and the others stay at 0
+            registry=registry,
+        )
         self.checkpoint_info = Gauge(
             "handful_checkpoint_info",
             "The loaded checkpoint; always 1.",

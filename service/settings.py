@@ -6,10 +6,11 @@ import os
 import re
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model_store.sqlite_path import SCHEME, sqlite_path
 
 PREFIX = "HANDFUL_"
 
@@ -31,7 +32,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     checkpoint: str = Field("minilm-l6-handful", description="Checkpoint folder, or the name of a shipped one.")
     store: SecretStr = Field(
-        SecretStr("sqlite:handful.db"), description="sqlite:PATH, redis://HOST:PORT/DB or rediss://HOST:PORT/DB."
+        SecretStr("sqlite:handful.db"),
+        description="sqlite:PATH, redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix://PATH. A file is made where "
+        "there is none, a folder never.",
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps.")
     runtime: RuntimeName = Field(
@@ -109,11 +112,19 @@ class Settings(BaseSettings):
     drain_delay_s: float = Field(2.0, ge=0, description="After SIGTERM, how long to serve on while unready.")
     drain_timeout_s: float = Field(30.0, gt=0, description="Then, how long requests may take to finish.")
 
+    @field_validator("store")
+    @classmethod
+    def _strip_store(cls, store: SecretStr) -> SecretStr:
+        """A line end of an environment file would be a part of the path otherwise."""
+        return SecretStr(store.get_secret_value().strip())
+
     @model_validator(mode="after")
     def _check_store(self) -> Self:
         url = self.store.get_secret_value()
-        if not url.startswith(("sqlite:", "redis://", "rediss://", "unix://")):
+        if not url.startswith((SCHEME, "redis://", "rediss://", "unix://")):
             raise ValueError("store must start with sqlite:, redis://, rediss:// or unix://")
+        if url.startswith(SCHEME):
+            sqlite_path(url)
         return self
 
     @field_validator("root_path")
@@ -145,20 +156,10 @@ class Settings(BaseSettings):
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
 
     @property
-    def store_location(self) -> str:
-        """The store for people to read: an absolute path, or an address without its password."""
-        if self.sqlite_path is not None:
-            return str(self.sqlite_path.absolute())
-        parts = urlsplit(self.store.get_secret_value())
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-    @property
     def sqlite_path(self) -> Path | None:
         """The embedded store's file; None where the store is another one."""
         url = self.store.get_secret_value()
-        if not url.startswith("sqlite:"):
-            return None
-        return Path(url.removeprefix("sqlite:").removeprefix("//")).expanduser()
+        return sqlite_path(url) if url.startswith(SCHEME) else None
 
     @property
     def is_loopback(self) -> bool:

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import ParamSpec, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-from model_store.errors import StoreFull, StoreUnavailable, VersionConflict
+from model_store.errors import StoreAbsent, StoreFull, StoreUnavailable, VersionConflict
 from model_store.records import CurrentVersion, StoreMarker
 from model_store.redis_store import RedisStore
 from model_store.sqlite_store import SqliteStore
@@ -50,14 +51,23 @@ def _on_the_clock() -> Iterator[None]:
         add_to_current("store", time.perf_counter() - began)
 
 
-def open_store(settings: Settings) -> TaskStore:
+def open_store(settings: Settings, *, create: bool = True) -> TaskStore:
     """The store that the settings name.
 
+    Args:
+        settings: Of the server.
+        create: Whether to make the file of an embedded store where there is none.
+
     Raises:
+        StoreAbsent: There is none, and none is to be made.
         StoreUnavailable: It cannot be opened.
     """
     if settings.sqlite_path is not None:
-        return SqliteStore(settings.sqlite_path)
+        _refuse_former_meaning(settings)
+        store = SqliteStore(settings.sqlite_path, create=create)
+        if store.is_new:
+            log.info("made a new store: %s", store.path)
+        return store
     return RedisStore(settings.store.get_secret_value(), timeout_s=settings.store_timeout_s, max_connections=_THREADS)
 
 
@@ -66,7 +76,20 @@ def store_name(settings: Settings) -> str:
     if settings.sqlite_path is not None:
         return f"sqlite:{settings.sqlite_path.absolute()}"
     parts = urlsplit(settings.store.get_secret_value())
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _refuse_former_meaning(settings: Settings) -> None:
+    """``sqlite:///data/x.db`` meant ``/data/x.db`` once: who has a store there must not be given an empty one."""
+    url, path = settings.store.get_secret_value(), settings.sqlite_path
+    if path is None or path.is_absolute() or not url.startswith("sqlite:///") or path.exists():
+        return
+    former = Path("/", path)
+    if former.exists():
+        raise StoreAbsent(
+            f"{url} means {path.absolute()}, where there is no store; there is one at {former}: write sqlite:{former} "
+            f"for it, or sqlite:{path} for a new one"
+        )
 
 
 class StoreAccess:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from service.client import Client
+from service.commands.opened_store import prepare_store
 from service.commands.output import waiting, warn
 from service.network import absent_certificates
 from service.settings import ClientSettings, load_settings, prepare_threads
@@ -20,10 +21,28 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of a ta
 
 
 @contextmanager
-def connect(url: str | None, api_key: str | None, *, local: bool, store: str | None = None) -> Iterator[Client]:
+def connect(
+    url: str | None,
+    api_key: str | None,
+    *,
+    local: bool,
+    store: str | None = None,
+    tenant: str | None = None,
+    existing: bool = False,
+    announce: bool = True,
+) -> Iterator[Client]:
     """A client of the service that the options ask for.
 
-    With ``--local`` the tenant is ``default``: who may read the store's file needs no key.
+    With ``--local`` the tenant is ``default`` unless it is named: who may read the store's file needs no key.
+
+    Args:
+        url: The server's address.
+        api_key: For that server.
+        local: Answer in this process instead.
+        store: With ``local``, the store.
+        tenant: With ``local``, whom to speak for.
+        existing: With ``local``, refuse where there is no store yet, since the command only makes sense on one.
+        announce: With ``local``, say where the store is.
     """
     if local and url is not None:
         raise typer.BadParameter("give --url or --local, not both")
@@ -40,12 +59,13 @@ def connect(url: str | None, api_key: str | None, *, local: bool, store: str | N
             yield client
         return
     own = load_settings(store=store, log_level="error")
+    prepare_store(own, create=not existing, announce=announce)
     prepare_threads(own)
     with ExitStack() as stack:
         with waiting("loading the checkpoint"):
-            from service.local import local_client
+            from service.local import OPEN_TENANT, local_client
 
-            client = stack.enter_context(local_client(own))
+            client = stack.enter_context(local_client(own, tenant or OPEN_TENANT))
         yield client
 
 
@@ -56,4 +76,4 @@ def connect_without_trace(url: str | None, api_key: str | None, *, local: bool) 
         store = None
         if local:
             store = f"sqlite:{stack.enter_context(tempfile.TemporaryDirectory(prefix='handful-'))}/handful.db"
-        yield stack.enter_context(connect(url, api_key, local=local, store=store))
+        yield stack.enter_context(connect(url, api_key, local=local, store=store, announce=False))

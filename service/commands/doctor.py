@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from model_store.errors import ModelStoreError
+from model_store.errors import ModelStoreError, StoreAbsent
 from service.commands.output import stdout, waiting
 from service.settings import Settings, granted_threads, load_settings
 
@@ -30,7 +30,15 @@ def doctor(
 ) -> None:
     """Check store, checkpoint, device, threads and disk; status 1 if something is wrong."""
     settings = load_settings(store=store, checkpoint=checkpoint, device=device)
-    checks: list[Callable[[Settings], Iterator[Finding]]] = [_store, _checkpoint, _device, _threads, _disk, _exposure]
+    checks: list[Callable[[Settings], Iterator[Finding]]] = [
+        _store,
+        _checkpoint,
+        _tasks,
+        _device,
+        _threads,
+        _disk,
+        _exposure,
+    ]
     failed = False
     colours = {"ok": "green", "warning": "yellow", "error": "red"}
     for check in checks:
@@ -43,22 +51,66 @@ def doctor(
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
-    from service.store_access import open_store
+    from service.store_access import open_store, store_name
 
+    name = store_name(settings)
     try:
-        store = open_store(settings)
+        store = open_store(settings, create=False)
         try:
             store.ping()
             warnings = store.warnings()
             has_keys = store.has_keys()
         finally:
             store.close()
-    except ModelStoreError as error:
-        yield "error", "store", str(error)
+    except StoreAbsent as error:
+        yield from _absent_store(settings, error)
         return
-    yield "ok", "store", f"{store.kind} answers, {'with' if has_keys else 'without'} API keys"
+    except ModelStoreError as error:
+        yield "error", "store", str(error) if settings.sqlite_path is not None else f"{error} ({name})"
+        return
+    yield "ok", "store", f"{name} answers, {'with' if has_keys else 'without'} API keys"
     for warning in warnings:
         yield "warning", "store", warning
+
+
+def _absent_store(settings: Settings, error: StoreAbsent) -> Iterator[Finding]:
+    """Before a server's first start it is right that there is no file; that there is no place for one is not."""
+    from model_store.sqlite_path import why_not_writable
+
+    path = settings.sqlite_path
+    if path is None or path.exists() or not path.absolute().parent.is_dir():
+        yield "error", "store", f"{error}: name the server's own store (HANDFUL_STORE)"
+        return
+    why = why_not_writable(path.absolute())
+    if why:
+        yield "error", "store", f"{error}{why}"
+        return
+    yield (
+        "warning",
+        "store",
+        f"{error}; `handful serve` makes it. Where it should be there, name the server's own store (HANDFUL_STORE)",
+    )
+
+
+def _tasks(settings: Settings) -> Iterator[Finding]:
+    from model_store.checkpoint import resolve_checkpoint
+    from model_store.manifest import read_manifest
+    from service.stale_tasks import HOW_TO_READAPT, count_tasks
+    from service.store_access import open_store
+
+    try:
+        fingerprint = read_manifest(resolve_checkpoint(settings.checkpoint)).fingerprint
+        store = open_store(settings, create=False)
+        try:
+            count = count_tasks(store, fingerprint)
+        finally:
+            store.close()
+    except ModelStoreError:
+        return  # the checks of store and checkpoint say it
+    if count.stale:
+        yield "warning", "tasks", f"{count}: {HOW_TO_READAPT}"
+    else:
+        yield "ok", "tasks", str(count)
 
 
 def _checkpoint(settings: Settings) -> Iterator[Finding]:
@@ -97,6 +149,8 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     if settings.sqlite_path is None:
         return
     folder = settings.sqlite_path.absolute().parent
+    if not folder.is_dir():
+        return  # the check of the store says it
     free = shutil.disk_usage(folder).free
     yield "ok" if free > _LOW_DISK_BYTES else "warning", "disk", f"{free / 2**30:.1f} GiB free in {folder}"
 

@@ -1,15 +1,13 @@
 """``handful keys``: works on the store itself, so it needs the server's own settings."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from model_store.records import is_name
-from model_store.store import TaskStore
-from service.commands.output import print_json, stderr
-from service.settings import load_settings
+from service.commands.opened_store import opened_store
+from service.commands.output import note, print_json
+from service.settings import Settings, load_settings
 
 app = typer.Typer(help="Make, list and revoke API keys in the server's store.", no_args_is_help=True)
 
@@ -26,20 +24,24 @@ def create(tenant: Annotated[str, typer.Argument(help="Whom the key lets in.")],
     from service.auth import new_key
 
     key, record = new_key(tenant)
-    with opened_store(store) as opened:
+    settings = load_settings(store=store)
+    with opened_store(settings, create=True) as opened:
         first = not opened.needs_keys()
         opened.add_key(record)
     if first:
-        stderr.print("from now on every request needs a key: callers without one get 401", highlight=False)
-    stderr.print(f"A key for {tenant}; keep it, it is not shown again:", highlight=False)
+        note("from now on every request needs a key: callers without one get 401")
+    note(f"A key for {tenant} in the store {_place(settings)}; keep it, it is not shown again:")
     print(key)  # noqa: T201 - alone on standard output, for scripts
 
 
 @app.command(name="list")
 def list_keys(store: Store = None) -> None:
     """Keys by their first characters."""
-    with opened_store(store) as opened:
-        for record in opened.keys():
+    settings = load_settings(store=store)
+    with opened_store(settings, create=False) as opened:
+        records = opened.keys()
+        note(f"{len(records)} keys in the store {_place(settings)}")
+        for record in records:
             print_json({"key": f"{record.hint}…", "tenant": record.tenant, "created_at": record.created_at,
                         "sha256": record.digest})  # fmt: skip
 
@@ -52,45 +54,39 @@ def revoke(
     """Shut a key out; servers follow within HANDFUL_AUTH_CACHE_S."""
     from service.auth import key_digest
 
-    with opened_store(store) as opened:
+    settings = load_settings(store=store)
+    with opened_store(settings, create=False) as opened:
         digests = [record.digest for record in opened.keys()]
         found = [d for d in digests if d == key_digest(key) or (len(key) >= _MIN_HINT and d.startswith(key))]
         if len(found) != 1:
             raise typer.BadParameter(
-                f"{len(found)} keys match; give the key, or {_MIN_HINT} or more digits of its sha256"
+                f"{len(found)} keys match in the store {_place(settings)}; give the key, or {_MIN_HINT} or more digits "
+                "of its sha256"
             )
         opened.remove_key(found[0])
         none_is_left = not opened.has_keys()
-    stderr.print("revoked", highlight=False)
+    note(f"revoked in the store {_place(settings)}")
     if none_is_left:
-        stderr.print(
+        note(
             "no key is left: every request is refused until one is made (`handful keys create TENANT`); "
-            "`handful keys open` lets callers in without a key again",
-            highlight=False,
+            "`handful keys open` lets callers in without a key again"
         )
 
 
 @app.command(name="open")
 def open_again(store: Store = None) -> None:
     """Let callers in without a key again, once all keys are revoked. Servers follow when they are restarted."""
-    with opened_store(store) as opened:
+    with opened_store(load_settings(store=store), create=False) as opened:
         if opened.has_keys():
             raise typer.BadParameter("there are keys: revoke them first (`handful keys list` shows them)")
         opened.set_needs_keys(False)
-    stderr.print(
+    note(
         "callers need no key any more: restart the servers. Those on a loopback address, and those with --allow-open, "
-        "answer everybody as the tenant 'default'",
-        highlight=False,
+        "answer everybody as the tenant 'default'"
     )
 
 
-@contextmanager
-def opened_store(store: str | None) -> Iterator[TaskStore]:
-    """The store that a command works on, closed in the end."""
-    from service.store_access import open_store
+def _place(settings: Settings) -> str:
+    from service.store_access import store_name
 
-    opened = open_store(load_settings(store=store))
-    try:
-        yield opened
-    finally:
-        opened.close()
+    return store_name(settings)

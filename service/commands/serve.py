@@ -128,10 +128,12 @@ class DrainingServer(uvicorn.Server):
     async def _reported(self) -> bool:
         """Reports once whether the server is ready; returns it."""
         from service.routes.health import readiness
+        from service.store_access import store_name
 
         checks = await readiness(self._app.state.parts, draining=False)
-        said = {"store": f"the store at {self._settings.store_location} does not answer"}
-        reason = "; ".join(said.get(name, name.replace("_", " ")) for name, holds in checks.items() if not holds)
+        store = f"the store {store_name(self._settings)}"
+        reasons = {"store": f"{store} does not answer", "store_not_emptied": f"{store} has lost its data"}
+        reason = "; ".join(reasons.get(name, name.replace("_", " ")) for name, holds in checks.items() if not holds)
         if self._waiting is None or not reason:
             self._report(reason)
         return not reason

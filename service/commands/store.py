@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from service.commands.keys import Store, opened_store
-from service.commands.output import print_json, stderr
+from service.commands.keys import Store
+from service.commands.opened_store import opened_store
+from service.commands.output import note, print_json
+from service.settings import load_settings
 
 app = typer.Typer(help="Show the server's store, and go on after it has lost its data.", no_args_is_help=True)
 
@@ -14,7 +16,7 @@ app = typer.Typer(help="Show the server's store, and go on after it has lost its
 @app.command()
 def show(store: Store = None) -> None:
     """Print the store's id, and the ids of lost stores that it stands in for."""
-    with opened_store(store) as opened:
+    with opened_store(load_settings(store=store), create=False) as opened:
         marker = opened.marker()
         print_json(
             {
@@ -44,9 +46,9 @@ def accept(
         raise typer.BadParameter(
             "the id of a store has 32 hexadecimal digits; a server that knows it has it in its log"
         )
-    with opened_store(store) as opened:
+    with opened_store(load_settings(store=store), create=False) as opened:
         marker = opened.marker()
         if marker is not None and marker.store_id == lost_id:
             raise typer.BadParameter(f"this store is {lost_id} itself: it was not lost, and nothing has to be accepted")
         marker = opened.accept(lost_id)
-    stderr.print(f"{marker.store_id} stands in for {lost_id} from now on", highlight=False)
+    note(f"{marker.store_id} stands in for {lost_id} from now on")

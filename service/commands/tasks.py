@@ -6,10 +6,12 @@ import typer
 
 from service.commands.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
 from service.commands.output import show
+from service.commands.readapt import readapt
 from service.commands.text_options import Task
 from service.schemas import DeleteResponse, VersionResponse
 
-app = typer.Typer(help="List, show, roll back and delete tasks.", no_args_is_help=True)
+app = typer.Typer(help="List, show, roll back, adapt again and delete tasks.", no_args_is_help=True)
+app.command(name="readapt")(readapt)
 
 _COLUMNS = ("task", "version", "classes", "examples", "bytes", "checkpoint", "source", "created")
 
@@ -19,7 +21,7 @@ def list_tasks(
     url: Url = None, api_key: ApiKey = None, local: Local = False, store: StoreUrl = None, as_json: AsJson = False
 ) -> None:
     """All tasks, by name."""
-    with connect(url, api_key, local=local, store=store) as client:
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
         tasks = list(client.tasks())
     show(_COLUMNS, map(_row, tasks), tasks, as_json=as_json)
 
@@ -34,7 +36,7 @@ def show_task(
     as_json: AsJson = False,
 ) -> None:
     """One task."""
-    with connect(url, api_key, local=local, store=store) as client:
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
         record = client.task(task)
     show(("field", "value"), record.model_dump().items(), [record], as_json=as_json)
 
@@ -49,7 +51,7 @@ def versions(
     as_json: AsJson = False,
 ) -> None:
     """A task's versions, newest first."""
-    with connect(url, api_key, local=local, store=store) as client:
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
         records = list(client.versions(task))
     show(_COLUMNS, map(_row, records), records, as_json=as_json)
 
@@ -65,7 +67,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Bring an earlier version back, under a new number."""
-    with connect(url, api_key, local=local, store=store) as client:
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
         record = client.rollback(task, version)
     show(_COLUMNS, [_row(record)], [record], as_json=as_json)
 
@@ -83,7 +85,7 @@ def delete(
     """Remove a task with all its versions and texts."""
     if not yes:
         typer.confirm(f"Remove {task} with all its versions and texts?", abort=True, err=True)
-    with connect(url, api_key, local=local, store=store) as client:
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
         client.delete(task)
     show(("task", "deleted"), [(task, True)], [DeleteResponse(task=task)], as_json=as_json)
 

@@ -104,7 +104,7 @@ def predict(
     """Classify texts. Each answer has the line and the text that it answers."""
     file = read_query_rows(queries, ReadOptions(text_column, label_column, delimiter, encoding))
     options = given(top_k=top_k, version=version, abstain=threshold_of(abstain, abstain_below))
-    with connect(url, api_key, local=local, store=store) as client:
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
 
         def ask(rows: Sequence[Row]) -> list[Prediction]:
             return client.predict(task, map(query_of, rows), **options).predictions
@@ -157,9 +157,8 @@ def classify(
 
 def accuracy_of(answer: AdaptResponse) -> str:
     """The most telling accuracy that an answer has, in words."""
-    leave_one_out = getattr(answer, "leave_one_out_accuracy", None)
-    if leave_one_out is not None:
-        return f"leave-one-out accuracy {leave_one_out:.3f}, "
+    if answer.leave_one_out_accuracy is not None:
+        return f"leave-one-out accuracy {answer.leave_one_out_accuracy:.3f}, "
     return "" if answer.support_accuracy is None else f"support accuracy {answer.support_accuracy:.3f}, "
 
 

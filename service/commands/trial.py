@@ -84,9 +84,8 @@ def _report(answer: AdaptResponse, files: SupportFiles) -> None:
         shown.append(f"and {len(counts) - _SHOWN_CLASSES} more")
     console = stdout if stdout.is_terminal else stderr
     lines = [f"{answer.n_support} examples of {len(answer.labels)} classes: {', '.join(shown)}"]
-    leave_one_out = getattr(answer, "leave_one_out_accuracy", None)
-    if leave_one_out is not None:
-        lines.append(f"accuracy on examples that were left out, one at a time: {leave_one_out:.1%}")
+    if answer.leave_one_out_accuracy is not None:
+        lines.append(f"accuracy on examples that were left out, one at a time: {answer.leave_one_out_accuracy:.1%}")
     for line in lines:
         console.print(escape(printable(line)), highlight=False, soft_wrap=True)
 

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from service.listening import address, bind
-from service.settings import Settings, SettingsInvalid
+from service.settings import SettingsInvalid
 
 
 def test_an_address_of_ipv6_has_brackets() -> None:
@@ -40,21 +40,3 @@ def test_a_taken_port_is_named_with_its_flag() -> None:
 def test_a_host_that_is_not_ours_is_named_with_its_flag(host: str) -> None:
     with pytest.raises(SettingsInvalid, match=rf"{host} is not an address of this machine.*--host \(HANDFUL_HOST\)"):
         bind(host, 0)
-
-
-@pytest.mark.parametrize(
-    ("store", "location"),
-    [
-        ("redis://user:hunter2@cache:6379/3", "redis://cache:6379/3"),
-        ("rediss://:hunter2@[::1]:6379/0?password=hunter2", "rediss://[::1]:6379/0"),
-        ("unix://:hunter2@/run/redis.sock", "unix:///run/redis.sock"),
-        ("sqlite:/var/lib/handful.db", "/var/lib/handful.db"),
-    ],
-)
-def test_a_store_is_named_without_its_password(store: str, location: str) -> None:
-    assert Settings(store=store).store_location == location  # type: ignore[arg-type]
-
-
-def test_a_relative_store_is_named_by_its_whole_path() -> None:
-    assert Settings(store="sqlite:here.db").store_location.endswith("/here.db")  # type: ignore[arg-type]
-    assert Settings(store="sqlite:here.db").store_location.startswith("/")  # type: ignore[arg-type]

@@ -67,6 +67,7 @@ def test_a_store_is_shown_and_accepted(store: TaskStore) -> None:
     [
         ("redis://user:secret@example.org:6380/2", "redis://example.org:6380/2"),
         ("rediss://:secret@[::1]:6380/0?password=secret", "rediss://[::1]:6380/0"),
+        ("unix://:secret@/run/redis.sock", "unix:///run/redis.sock"),
         ("sqlite:some.db", f"sqlite:{Path('some.db').absolute()}"),
     ],
 )

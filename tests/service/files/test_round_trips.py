@@ -47,8 +47,8 @@ def test_tables(
 ) -> None:
     written = io.StringIO()
     if end != "\r\n" or delimiter == "\t":
-        # Python before 3.13 quotes the other line end only then. In a tab-separated file whose header has no quotes, the
-        # reader may take quotes literally.
+        # Python before 3.13 quotes the other line end only then. In a tab-separated file whose header has no quotes,
+        # the reader may take quotes literally.
         quoting = csv.QUOTE_ALL
     writer = csv.writer(written, delimiter=delimiter, lineterminator=end, quoting=quoting)  # type: ignore[arg-type]
     writer.writerow(header)

@@ -1,0 +1,140 @@
+"""Stored tasks that were made from another checkpoint than the loaded one: each of them answers 409."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from prometheus_client import Gauge
+
+from model_store.errors import StoreUnavailable
+from model_store.records import StoredTask
+from model_store.store import TaskStore
+from service.store_access import StoreAccess
+
+log = logging.getLogger("handful")
+
+HOW_TO_READAPT = "`handful tasks readapt --all --local` adapts them again on their stored support sets"
+
+_EVERY_S = 60.0
+_PAGE = 256
+_PAUSES_PER_PAGE = 9.0
+"""The walk rests nine times as long as a page took: of a million tasks it keeps a tenth of a core busy for minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCount:
+    """How many tasks a store has.
+
+    Attributes:
+        total: All of them.
+        stale: Those whose newest version was made from another checkpoint.
+    """
+
+    total: int
+    stale: int
+
+    def __str__(self) -> str:
+        if not self.stale:
+            return f"{self.total:,} tasks, none made from another checkpoint"
+        return f"{self.stale:,} of {self.total:,} tasks were made from another checkpoint and will answer 409"
+
+
+def is_stale(task: StoredTask, fingerprint: str) -> bool:
+    """Whether a task has to be adapted again; one whose record is damaged is another trouble."""
+    return task.checkpoint is not None and task.checkpoint != fingerprint
+
+
+def walk_tasks(store: TaskStore) -> Iterator[StoredTask]:
+    """All tasks of a store, page by page.
+
+    Raises:
+        StoreUnavailable: The store does not answer.
+    """
+    after: str | None = ""
+    while after is not None:
+        page = store.all_tasks(after=after, limit=_PAGE)
+        yield from page.tasks
+        after = page.next
+
+
+def count_tasks(store: TaskStore, fingerprint: str) -> TaskCount:
+    """Counts without a pause.
+
+    Raises:
+        StoreUnavailable: The store does not answer.
+    """
+    total = stale = 0
+    for task in walk_tasks(store):
+        total += 1
+        stale += is_stale(task, fingerprint)
+    return TaskCount(total, stale)
+
+
+async def watch_stale_tasks(access: StoreAccess, gauge: Gauge, fingerprint: str) -> None:
+    """Counts stale tasks again and again, into a gauge and, where there begin to be some, into the log.
+
+    Of several workers one counts.
+
+    Args:
+        access: The store.
+        gauge: ``handful_stale_tasks``.
+        fingerprint: Of the loaded checkpoint.
+    """
+    turn, known = _Turn(), 0
+    while True:
+        if turn.is_ours():
+            try:
+                count = await _count_slowly(access, fingerprint)
+            except StoreUnavailable as error:
+                log.warning("stale tasks cannot be counted: %s", error)
+            else:
+                gauge.set(count.stale)
+                if count.stale and not known:
+                    log.warning("%s: %s", count, HOW_TO_READAPT)
+                elif known and not count.stale:
+                    log.info("no task is made from another checkpoint any more")
+                known = count.stale
+        await asyncio.sleep(_EVERY_S)
+
+
+async def _count_slowly(access: StoreAccess, fingerprint: str) -> TaskCount:
+    total = stale = 0
+    after: str | None = ""
+    while after is not None:
+        began = time.perf_counter()
+        page = await access.call(access.store.all_tasks, after=after, limit=_PAGE)
+        total += len(page.tasks)
+        stale += sum(is_stale(task, fingerprint) for task in page.tasks)
+        after = page.next
+        if after is not None:
+            await asyncio.sleep(_PAUSES_PER_PAGE * (time.perf_counter() - began))
+    return TaskCount(total, stale)
+
+
+class _Turn:
+    """Which of several workers counts: the one that holds a lock, which the system gives on when that worker ends."""
+
+    def __init__(self) -> None:
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        self._path = None if folder is None else Path(folder) / "stale-tasks.lock"
+        self._held: IO[bytes] | None = None
+
+    def is_ours(self) -> bool:
+        """Whether this process counts, from now until it ends."""
+        if self._path is None or self._held is not None:
+            return True
+        import fcntl  # not everywhere, and of use to workers alone
+
+        file = self._path.open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return False
+        self._held = file
+        return True
