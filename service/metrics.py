@@ -1,12 +1,16 @@
 """Every collector. One registry per app, so that two apps in one process do not meet. No tenant is a label."""
 
 import os
+import time
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+
+from service.worker_metrics import WorkerProcesses, note_start
 
 _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _STORE_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -25,10 +29,14 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # promtool: a _created series is a gauge that means nothing here
         self.registry = registry = CollectorRegistry()
         self.exposed = registry
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if folder is not None:
             # One of several workers, which counts in files that all of them read
             self.exposed = CollectorRegistry()
             MultiProcessCollector(self.exposed)  # type: ignore[no-untyped-call]
+            self.exposed.register(WorkerProcesses(Path(folder), os.getppid()))
+            PlatformCollector(registry=self.exposed)
+            note_start(time.time())
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -109,7 +117,7 @@ class Metrics:
         self.stale_tasks = Gauge(
             "handful_stale_tasks",
             "Stored tasks that were made from another checkpoint than the loaded one.",
-            multiprocess_mode="livemax",  # one worker counts, and the others stay at 0
+            multiprocess_mode="mostrecent",  # one worker counts, and its count outlasts it
             registry=registry,
         )
         self.checkpoint_info = Gauge(

@@ -264,6 +264,7 @@ def test_each_alert_fires_and_none_without_cause(alerts: list[Tree], tmp_path: P
     trouble = {
         "HandfulDown": [(f"up{{{process}}}", "0x70")],
         "HandfulRestarting": [(f"process_start_time_seconds{{{process}}}", "0+300x70")],
+        "HandfulStaleTasks": [(f"handful_stale_tasks{{{process}}}", "3x70")],
         "HandfulErrorRatio": [
             (f'handful_requests_total{{{predict}, status="200"}}', "0+90x70"),
             (f'handful_requests_total{{{process}, route="unmatched", status="503"}}', "0+10x70"),
@@ -290,6 +291,8 @@ def test_each_alert_fires_and_none_without_cause(alerts: list[Tree], tmp_path: P
     well = [
         (f"up{{{process}}}", "1x70"),
         (f"process_start_time_seconds{{{process}}}", "1000x70"),
+        # While a new release is rolled out
+        (f"handful_stale_tasks{{{process}}}", "1200x10 0x60"),
         (f'handful_requests_total{{{predict}, status="200"}}', "0+99x70"),
         (f'handful_requests_total{{{predict}, status="503"}}', "0+1x70"),
         (f'handful_request_duration_seconds_bucket{{{predict}, le="1"}}', "0+100x70"),
