@@ -124,7 +124,10 @@ class Settings(BaseSettings):
         if not url.startswith((SCHEME, "redis://", "rediss://", "unix://")):
             raise ValueError("store must start with sqlite:, redis://, rediss:// or unix://")
         if url.startswith(SCHEME):
-            sqlite_path(url)
+            try:
+                sqlite_path(url)
+            except ValueError as error:
+                raise ValueError(f"store: {error}") from None
         return self
 
     @field_validator("root_path")

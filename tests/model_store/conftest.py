@@ -72,6 +72,7 @@ EVERY_CALL: dict[str, Callable[[TaskStore], object]] = {
     "load_support": lambda store: store.load_support("acme", "bank", 1),
     "task": lambda store: store.task("acme", "bank"),
     "tasks": lambda store: store.tasks("acme"),
+    "all_tasks": lambda store: store.all_tasks(),
     "version": lambda store: store.version("acme", "bank", 1),
     "versions": lambda store: store.versions("acme", "bank"),
     "delete": lambda store: store.delete("acme", "bank"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from model_store.errors import StoreUnavailable, VersionConflict
+from model_store.errors import StoreAbsent, StoreUnavailable, VersionConflict
 from model_store.records import CurrentVersion
 from model_store.sqlite_store import SqliteStore
 from model_store.store import TaskStore
@@ -32,13 +32,52 @@ def _run(script: str, *arguments: object) -> "subprocess.Popen[str]":
 # ---- files ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_file_and_its_folder_are_made(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / "handful.db"
+def test_a_new_file_is_made_and_known_to_be_new(tmp_path: Path) -> None:
+    path = tmp_path / "handful.db"
     store = SqliteStore(path)
+    assert store.is_new
     commit(store)
     store.close()
     assert path.is_file()
     assert list(store.warnings()) == []
+    again = SqliteStore(path, create=False)
+    assert not again.is_new
+    again.close()
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_folder_is_never_made(tmp_path: Path, create: bool) -> None:
+    with pytest.raises(StoreAbsent, match=f"the folder {tmp_path / 'new'} does not exist"):
+        SqliteStore(tmp_path / "new" / "handful.db", create=create)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_file_is_made_where_none_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(StoreAbsent, match="there is no store at"):
+        SqliteStore(tmp_path / "handful.db", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_file_is_no_store_yet(tmp_path: Path) -> None:
+    path = tmp_path / "handful.db"
+    path.touch()
+    with pytest.raises(StoreAbsent, match="the file is empty"):
+        SqliteStore(path, create=False)
+    SqliteStore(path).close()
+
+
+@pytest.mark.parametrize("user_version", [0, 1])
+def test_the_database_of_another_program_is_refused_and_left_alone(tmp_path: Path, user_version: int) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE users (name TEXT)")
+        db.execute(f"PRAGMA user_version = {user_version}")
+    db.close()
+    with pytest.raises(StoreUnavailable, match="another program"):
+        SqliteStore(path)
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("users",)]
+    db.close()
 
 
 def _a_folder(path: Path) -> None:

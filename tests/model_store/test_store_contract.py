@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from model_store.errors import IdempotencyReplay, VersionConflict
-from model_store.records import CurrentVersion, IdempotentAnswer, NewVersion
+from model_store.records import CurrentVersion, IdempotentAnswer, NewVersion, StoredTask
 from model_store.store import TaskStore
 from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version, open_store, run_out
 
@@ -636,3 +636,67 @@ def test_a_store_remembers_that_callers_need_a_key(store: TaskStore) -> None:
     store.set_needs_keys(True)
     assert store.needs_keys() is True
     assert store.has_keys() is False
+
+
+# ---- all tasks of all tenants --------------------------------------------------------------------------------------
+
+
+def _walk(store: TaskStore, limit: int) -> list[StoredTask]:
+    found: list[StoredTask] = []
+    after: str | None = ""
+    while after is not None:
+        page = store.all_tasks(after=after, limit=limit)
+        found += page.tasks
+        after = page.next
+    return found
+
+
+def test_a_walk_over_an_empty_store_finds_nothing(store: TaskStore) -> None:
+    store.add_key(api_key(1))
+    assert _walk(store, 10) == []
+
+
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_a_walk_finds_the_newest_version_of_every_task_of_every_tenant(store: TaskStore, limit: int) -> None:
+    commit(store, "acme", "bank", idempotent=IdempotentAnswer("key", b"answer", 60))
+    commit(store, "acme", "bank.2", support=None)
+    commit(store, "acme2", "bank")
+    commit(store, "globex", "-".join("travel"))
+    moved = new_version("acme", "bank", 2, support=None)
+    store.commit(replace(moved, version=replace(moved.version, checkpoint="other")), expected_version=1)
+    commit(store, "acme", "deleted")
+    store.delete("acme", "deleted")
+    found = {(task.tenant, task.task): task for task in _walk(store, limit)}
+    assert found == {
+        ("acme", "bank"): StoredTask("acme", "bank", "other", False),
+        ("acme", "bank.2"): StoredTask("acme", "bank.2", "97b2cd13", False),
+        ("acme2", "bank"): StoredTask("acme2", "bank", "97b2cd13", True),
+        ("globex", "t-r-a-v-e-l"): StoredTask("globex", "t-r-a-v-e-l", "97b2cd13", True),
+    }
+
+
+def test_a_walk_leaves_out_what_has_outlived_its_time(store: TaskStore, store_url: str) -> None:
+    commit(store, task="mortal", ttl_s=60)
+    commit(store, task="other")
+    run_out(store_url, "acme", "mortal")
+    assert [task.task for task in _walk(store, 10)] == ["other"]
+
+
+def test_a_walk_over_many_tasks_finds_each_while_others_write(store: TaskStore) -> None:
+    names = {f"task-{n}" for n in range(60)}
+    for name in names:
+        commit(store, task=name)
+    found, after = [], ""
+    while True:
+        page = store.all_tasks(after=after, limit=7)
+        found += page.tasks
+        commit(store, task=f"new-{len(found)}", tenant="other")
+        if page.next is None:
+            break
+        after = page.next
+    assert names <= {task.task for task in found if task.tenant == "acme"}
+
+
+def test_a_damaged_record_is_told_from_a_stale_one(store: TaskStore) -> None:
+    assert StoredTask.of("acme", "bank", b"{no json") == StoredTask("acme", "bank", None, False)
+    assert StoredTask.of("acme", "bank", None) == StoredTask("acme", "bank", None, False)

@@ -335,10 +335,20 @@ def test_keys_are_made_listed_used_and_revoked(
 
 
 def test_doctor_looks_at_what_a_server_needs(handful: Handful) -> None:
+    before_the_first_start = handful("doctor", "--store", "sqlite:doctor.db")
+    assert f"there is no store at {handful.folder / 'doctor.db'}" in before_the_first_start
+    assert "error" not in before_the_first_start
+    assert list(handful.folder.iterdir()) == []
+    handful("keys", "create", "acme", "--store", "sqlite:doctor.db")
     well = handful("doctor", "--store", "sqlite:doctor.db")
-    for looked_at in ("store", "checkpoint", "device", "threads", "disk"):
+    for looked_at in ("store", "checkpoint", "tasks", "device", "threads", "disk"):
         assert looked_at in well
+    assert str(handful.folder / "doctor.db") in well
     assert "error" not in well
+    assert "warning  store" not in well
+    typo = handful("doctor", "--store", f"sqlite:{handful.folder}/nowhere/x.db", code=1)
+    assert f"the folder {handful.folder}/nowhere does not exist" in typo
+    assert not (handful.folder / "nowhere").exists()
     broken = handful("doctor", "--store", "redis://127.0.0.1:9/0", code=1)
     assert "error" in broken
     missing = handful("doctor", "--store", "sqlite:doctor.db", "--checkpoint", "nowhere", code=1)

@@ -23,6 +23,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("DELETE", "/v1/tasks/{task}"): None,
     ("GET", "/v1/tasks/{task}/versions"): None,
     ("POST", "/v1/tasks/{task}/rollback"): {"version": 1},
+    ("POST", "/v1/tasks/{task}/readapt"): {},
 }
 """Every route that takes a task and finds it absent; a new route needs a line here."""
 
@@ -36,6 +37,7 @@ VARIANTS: dict[tuple[str, str], list[object]] = {
         {"queries": ["where is my card"], "top_k": 1, "abstain": True},
     ],
     ("POST", "/v1/tasks/{task}/rollback"): [{"version": 2}, {"version": 99}],
+    ("POST", "/v1/tasks/{task}/readapt"): [{"version": 1}, {"version": 99}, {"checkpoint": "auto"}],
 }
 """Further bodies: none of them may tell an existing task from an absent one."""
 

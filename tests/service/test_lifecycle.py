@@ -43,9 +43,10 @@ def test_every_version_answers_as_it_did_when_it_was_new(stored_service: httpx.C
 
 def test_an_absent_version_is_not_found(stored_service: httpx.Client) -> None:
     adapt(stored_service)
-    response = stored_service.post("/v1/tasks/bank/predict", json={"queries": TEXTS, "version": 2})
+    response = stored_service.post("/v1/tasks/bank/predict", json={"queries": TEXTS, "version": 99})
     assert response.status_code == 404
-    assert response.json()["code"] == "task_not_found"
+    assert response.json()["code"] == "version_not_found"
+    assert response.json()["detail"] == "task 'bank' has no version 99; its newest is 1"
 
 
 def test_versions_are_listed_newest_first_page_by_page(stored_service: httpx.Client) -> None:
@@ -117,10 +118,14 @@ def test_a_rolled_back_version_answers_the_same_from_the_store(start_service: St
 
 def test_a_rollback_to_what_is_absent_is_not_found(stored_service: httpx.Client) -> None:
     adapt(stored_service)
-    for path, version in (("bank", 2), ("bank", 1000), ("absent", 1)):
+    for path, version, code in (
+        ("bank", 2, "version_not_found"),
+        ("bank", 1000, "version_not_found"),
+        ("absent", 1, "task_not_found"),
+    ):
         response = stored_service.post(f"/v1/tasks/{path}/rollback", json={"version": version})
         assert response.status_code == 404
-        assert response.json()["code"] == "task_not_found"
+        assert response.json()["code"] == code
     assert stored_service.get("/v1/tasks/bank").json()["version"] == 1
     assert stored_service.get("/v1/tasks/absent").status_code == 404
 
