@@ -53,4 +53,4 @@ def make_tables(connections: SqliteConnections, path: Path, *, create: bool) -> 
         if found < _VERSION:
             db.execute(_FACTS)
             db.execute(f"PRAGMA user_version = {_VERSION}")
-    return found == 0
+    return bool(found == 0)

@@ -63,7 +63,8 @@ def connect(
     prepare_threads(own)
     with ExitStack() as stack:
         with waiting("loading the checkpoint"):
-            from service.local import OPEN_TENANT, local_client
+            from service.auth import OPEN_TENANT
+            from service.local import local_client
 
             client = stack.enter_context(local_client(own, tenant or OPEN_TENANT))
         yield client

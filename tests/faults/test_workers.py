@@ -15,6 +15,8 @@ from benchmarks.server import ServerProcess, running_server
 from tests.conftest import SUPPORT
 from tests.faults.conftest import ADAPT, PREDICT, TEXTS, until
 
+STARTED, CPU = "process_start_time_seconds", "process_cpu_seconds_total"
+
 
 @pytest.fixture
 def server(tmp_path: Path, tiny_checkpoint: Path) -> Iterator[ServerProcess]:
@@ -66,6 +68,11 @@ def test_workers_answer_as_one_server(server: ServerProcess) -> None:
         (info,) = series(server.url, "handful_checkpoint_info").values()
         assert info == 1
         assert series(server.url, "handful_queue_tokens") == {"handful_queue_tokens": 0}
+        # One worker counts, and nothing is added up over those that do not
+        assert series(server.url, "handful_stale_tasks") in ({}, {"handful_stale_tasks": 0})
+        processes = series(server.url, "process_")
+        assert processes.keys() >= {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"}
+    assert len({series(server.url, STARTED)[STARTED] for _ in range(6)}) == 1, "whichever is asked"
 
 
 def test_a_worker_that_dies_is_replaced_and_its_counts_stay(server: ServerProcess) -> None:
@@ -74,6 +81,7 @@ def test_a_worker_that_dies_is_replaced_and_its_counts_stay(server: ServerProces
         assert ask(server.url) == 200
     name = 'handful_requests_total{route="/v1/tasks/{task}/predict",status="200"}'
     assert series(server.url, name)[name] == 20
+    started, cpu_s = series(server.url, STARTED)[STARTED], series(server.url, CPU)[CPU]
     victim, survivor = children(server.process.pid)
     os.kill(victim, signal.SIGSTOP)  # so that a request cannot end up with it
     assert ask(server.url) == 200
@@ -84,6 +92,9 @@ def test_a_worker_that_dies_is_replaced_and_its_counts_stay(server: ServerProces
     assert series(server.url, name)[name] == 21
     assert f"worker {victim} ended with status {-signal.SIGKILL}" in server.log.read_text()
     assert ask(server.url) == 200
+    # What the alert on restarts looks at changes, and a counter does not fall
+    until(lambda: series(server.url, STARTED)[STARTED] > started, timeout_s=60)
+    assert series(server.url, CPU)[CPU] >= cpu_s
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

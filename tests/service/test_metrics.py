@@ -28,6 +28,7 @@ PROMISED = {
     "handful_store_duration_seconds": ("histogram", {"store", "op"}),
     "handful_store_errors_total": ("counter", {"store", "op"}),
     "handful_abstentions_total": ("counter", set()),
+    "handful_stale_tasks": ("gauge", set()),
     "handful_checkpoint_info": ("gauge", {"name", "fingerprint", "learner", "device", "runtime"}),
 }
 """The contract's list."""
