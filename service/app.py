@@ -89,7 +89,7 @@ def create_app(settings: Settings, *, checkpoint: Checkpoint | None = None, trus
             allow_origins=settings.allowed_origins,
             allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
             allow_headers=("Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "X-Request-Id"),
-            expose_headers=("X-Request-Id", "Server-Timing", "Retry-After", "Idempotent-Replayed"),
+            expose_headers=("X-Request-Id", "Server-Timing", "Retry-After", "Idempotent-Replayed", "Handful-Degraded"),
         )
     app.add_middleware(RequestContext, metrics=metrics, root_path=settings.root_path)
     _document_bodies(app)
@@ -116,9 +116,10 @@ def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trus
         for warning in access.store.warnings():
             log.warning("store: %s", warning)
         has_keys: bool | None = access.store.has_keys()
+        needs_keys = access.store.needs_keys()
     except StoreUnavailable as error:  # it may come later; until then /readyz says so
         log.warning("store: %s", error)
-        has_keys = None
+        has_keys, needs_keys = None, True
     engine = Engine(checkpoint, settings, metrics)
     # The first pass is slow; the first request should not be
     checkpoint.encoder.encode_batch(checkpoint.encoder.tokenize([TextInput("warm up")]))
@@ -129,7 +130,7 @@ def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trus
     ).set(1)
     may_be_open = settings.is_loopback or settings.allow_open
     log.info("checkpoint %s (%s) on %s by %s", checkpoint.manifest.name, checkpoint.fingerprint[:12], device, runtime)
-    log.info("store: %s; %s", store_name(settings), _entrance(has_keys, may_be_open))
+    log.info("store: %s; %s", store_name(settings), _entrance(has_keys, may_be_open=may_be_open and not needs_keys))
     adapters = Adapters(
         access,
         cache,
@@ -158,7 +159,7 @@ def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trus
     )
 
 
-def _entrance(has_keys: bool | None, may_be_open: bool) -> str:
+def _entrance(has_keys: bool | None, *, may_be_open: bool) -> str:
     """Who is let in, for the operator who starts the server."""
     if has_keys is None:
         return "whether it has API keys is not known yet"
