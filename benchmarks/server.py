@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 _READY = re.compile(r"ready on (http://\S+)")
-_START_TIMEOUT_S = 120
+_START_TIMEOUT_S = 240
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,26 @@ class ServerProcess:
 
 
 @contextmanager
-def running_server(folder: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
+def running_server(
+    folder: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "service"),
+) -> Iterator[ServerProcess]:
     """Starts ``handful serve`` with its embedded store in ``folder`` and waits until it is ready.
 
     Args:
         folder: Working folder of the process.
         options: Further options of ``handful serve``.
         env: Further environment variables.
+        program: What Python runs.
 
     Raises:
         RuntimeError: It ended, or was not ready in time; the message has its log.
     """
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".log", delete=False) as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve", "--port", "0", "--drain-delay-s", "0", *options],
+            [sys.executable, *program, "serve", "--port", "0", "--drain-delay-s", "0", *options],
             cwd=folder,
             env={**os.environ, "COLUMNS": "200", **(env or {})},
             stdout=log,
@@ -60,7 +66,7 @@ def running_server(folder: Path, *options: str, env: Mapping[str, str] | None = 
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(30)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

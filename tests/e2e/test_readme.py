@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.server import running_server
+from tests.waiting import LIMIT_S
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,7 +30,7 @@ def run(command: list[str], script: str, url: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT_S,
         check=False,
     )
     assert result.returncode == 0, result.stderr

@@ -17,13 +17,13 @@ QUERIES = ["when will my new card be delivered", "what is this payment on my bil
 
 
 def test_a_task_survives_a_restart_with_the_same_version_and_scores(store_url: str, tmp_path: Path) -> None:
-    options = ("--store", store_url, "--store-timeout-s", "5")
+    options = ("--store", store_url, "--store-timeout-s", "30")
     with running_server(tmp_path, *options) as server:
-        adapted = httpx.post(f"{server.url}/v1/tasks/bank/adapt", json={"support": SUPPORT}, timeout=60).json()
-        before = httpx.post(f"{server.url}/v1/tasks/bank/predict", json={"queries": QUERIES}, timeout=60).json()
+        adapted = httpx.post(f"{server.url}/v1/tasks/bank/adapt", json={"support": SUPPORT}).json()
+        before = httpx.post(f"{server.url}/v1/tasks/bank/predict", json={"queries": QUERIES}).json()
     assert server.process.returncode == 0
     with running_server(tmp_path, *options) as server:
-        after = httpx.post(f"{server.url}/v1/tasks/bank/predict", json={"queries": QUERIES}, timeout=60).json()
+        after = httpx.post(f"{server.url}/v1/tasks/bank/predict", json={"queries": QUERIES}).json()
     assert adapted["version"] == before["version"] == after["version"] == 1
     for old, new in zip(before["predictions"], after["predictions"], strict=True):
         assert new["label"] == old["label"]
@@ -39,9 +39,9 @@ def test_the_same_adapt_request_gives_bit_equal_weights_also_in_another_process(
     store: TaskStore, store_url: str, tmp_path: Path
 ) -> None:
     for _ in range(2):
-        with running_server(tmp_path, "--store", store_url, "--store-timeout-s", "5") as server:
+        with running_server(tmp_path, "--store", store_url, "--store-timeout-s", "30") as server:
             for _ in range(2):
-                answer = httpx.post(f"{server.url}/v1/tasks/bank/adapt", json={"support": SUPPORT}, timeout=60)
+                answer = httpx.post(f"{server.url}/v1/tasks/bank/adapt", json={"support": SUPPORT})
                 assert answer.status_code == 200, answer.text
     models = Models(Checkpoint(resolve_checkpoint(DEFAULT_CHECKPOINT), torch.device("cpu")))
     adapters = []

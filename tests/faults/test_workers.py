@@ -13,7 +13,8 @@ import pytest
 
 from benchmarks.server import ServerProcess, running_server
 from tests.conftest import SUPPORT
-from tests.faults.conftest import ADAPT, PREDICT, TEXTS, until
+from tests.faults.conftest import ADAPT, PREDICT, TEXTS
+from tests.waiting import LIMIT_S, until
 
 STARTED, CPU = "process_start_time_seconds", "process_cpu_seconds_total"
 
@@ -49,7 +50,7 @@ def series(url: str, name: str) -> dict[str, float]:
 
 def ask(url: str) -> int:
     """Status of a prediction over a connection of its own."""
-    return httpx.post(f"{url}{PREDICT}", json={"queries": TEXTS}, timeout=60).status_code
+    return httpx.post(f"{url}{PREDICT}", json={"queries": TEXTS}).status_code
 
 
 def test_workers_answer_as_one_server(server: ServerProcess) -> None:
@@ -101,7 +102,7 @@ def test_a_worker_that_dies_is_replaced_and_its_counts_stay(server: ServerProces
 def test_a_signal_stops_all_of_them(server: ServerProcess, number: signal.Signals) -> None:
     workers = children(server.process.pid)
     server.process.send_signal(number)
-    assert server.process.wait(20) == 0
+    assert server.process.wait(LIMIT_S) == 0
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     assert "Traceback" not in server.log.read_text()
 
@@ -109,13 +110,13 @@ def test_a_signal_stops_all_of_them(server: ServerProcess, number: signal.Signal
 def test_workers_end_with_their_parent(server: ServerProcess) -> None:
     workers = children(server.process.pid)
     server.process.kill()
-    server.process.wait(10)
+    server.process.wait(LIMIT_S)
     until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
 def test_what_a_worker_cannot_start_with_is_said_in_a_line(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "service", "serve", "--port", "0", "--workers", "2", "--checkpoint", "nowhere")
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert ended.returncode == 1
     assert "error:" in ended.stderr
     assert "Traceback" not in ended.stderr

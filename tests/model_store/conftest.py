@@ -96,7 +96,7 @@ def open_store(url: str) -> TaskStore:
     """One more store on the same data."""
     if url.startswith("sqlite:"):
         return SqliteStore(Path(url.removeprefix("sqlite:")))
-    return RedisStore(url, timeout_s=5)
+    return RedisStore(url, timeout_s=30)
 
 
 def run_out(url: str, tenant: str, task: str) -> None:

@@ -1,11 +1,11 @@
 """The shared store against servers that die, hang, run full, forget scripts or are one node of a cluster."""
 
+import contextlib
 import os
 import re
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,25 +21,20 @@ from model_store.records import ApiKeyRecord, CurrentVersion, IdempotentAnswer
 from model_store.redis_store import RedisStore
 from model_store.store import TaskStore
 from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version
+from tests.waiting import until
 
 TIMEOUT_S = 0.25
-BOUND_S = 6 * TIMEOUT_S
-"""Two attempts, each with room to connect and to reply, and some for a busy machine."""
+"""For servers that never answer: a store that waited for one would not return at all."""
+PATIENT_S = 30
+"""For servers that do."""
 
 
 @pytest.fixture
 def redis_store(redis_url: str) -> Iterator[RedisStore]:
     """An empty store on the shared server."""
-    store = RedisStore(redis_url, timeout_s=5)
+    store = RedisStore(redis_url, timeout_s=PATIENT_S)
     yield store
     store.close()
-
-
-@contextmanager
-def _in_time(bound_s: float = BOUND_S) -> Iterator[None]:
-    begun = time.monotonic()
-    yield
-    assert time.monotonic() - begun < bound_s
 
 
 @contextmanager
@@ -51,6 +46,14 @@ def _hanging(server: ValkeyServer) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def _answers(store: RedisStore) -> bool:
+    try:
+        store.ping()
+    except StoreUnavailable:
+        return False
+    return True
 
 
 # ---- keys of another kind ------------------------------------------------------------------------------------------
@@ -93,18 +96,18 @@ def test_what_cannot_be_read_of_a_key_is_its_own_trouble_alone(
 # ---- a server that does not answer ---------------------------------------------------------------------------------
 
 
-def test_a_killed_server_is_reported_in_time_by_every_call(own_valkey: ValkeyServer) -> None:
-    store = RedisStore(own_valkey.connection_url, timeout_s=TIMEOUT_S)
+def test_a_killed_server_is_reported_by_every_call(own_valkey: ValkeyServer) -> None:
+    store = RedisStore(own_valkey.connection_url, timeout_s=PATIENT_S)
     commit(store)
     own_valkey.terminate()
     for call in [*EVERY_CALL.values(), lambda store: store.warnings()]:
-        with _in_time(), pytest.raises(StoreUnavailable, match="Redis"):
+        with pytest.raises(StoreUnavailable, match="Redis"):
             call(store)
     store.close()
 
 
 def test_a_server_that_comes_back_is_used_again(own_valkey: ValkeyServer) -> None:
-    store = RedisStore(own_valkey.connection_url, timeout_s=TIMEOUT_S)
+    store = RedisStore(own_valkey.connection_url, timeout_s=PATIENT_S)
     commit(store)
     port = own_valkey.port
     own_valkey.terminate()
@@ -121,14 +124,14 @@ def test_a_server_that_comes_back_is_used_again(own_valkey: ValkeyServer) -> Non
         again.terminate()
 
 
-def test_a_black_hole_is_reported_in_time_by_every_call() -> None:
+def test_a_black_hole_is_given_up_by_every_call() -> None:
     calls = [*EVERY_CALL.values(), lambda store: store.warnings()]
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connections come to its backlog, and no further
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
         store = RedisStore(url, timeout_s=TIMEOUT_S, max_connections=len(calls))
 
         def fail(call: Callable[[TaskStore], object]) -> None:
-            with _in_time(), pytest.raises(StoreUnavailable, match="Redis"):
+            with pytest.raises(StoreUnavailable, match="Redis"):
                 call(store)
 
         with ThreadPoolExecutor(len(calls)) as pool:
@@ -136,34 +139,44 @@ def test_a_black_hole_is_reported_in_time_by_every_call() -> None:
         store.close()
 
 
+def _connections(silent: socket.socket) -> int:
+    """How many have come to a server that takes none."""
+    silent.setblocking(False)
+    found = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            silent.accept()[0].close()
+            found += 1
+    return found
+
+
 def test_a_black_hole_costs_one_timeout_and_that_of_one_retry() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        store = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.5)
-        with _in_time(1.5), pytest.raises(StoreUnavailable):
+        store = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout_s=TIMEOUT_S)
+        with pytest.raises(StoreUnavailable):
             store.current("acme", "bank")
         store.close()
+        assert _connections(silent) == 2
 
 
-def test_a_black_hole_holds_up_many_callers_no_longer_than_one() -> None:
+def test_whoever_finds_no_free_connection_to_a_black_hole_gives_up_too() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout_s=TIMEOUT_S, max_connections=2)
 
-        def call(_: int) -> float:
-            begun = time.monotonic()
+        def call(_: int) -> None:
             with pytest.raises(StoreUnavailable):
                 store.ping()
-            return time.monotonic() - begun
 
         with ThreadPoolExecutor(8) as pool:
-            assert max(pool.map(call, range(8))) < BOUND_S
+            list(pool.map(call, range(8)))
         store.close()
 
 
-def test_nobody_listening_is_reported_at_once() -> None:
+def test_nobody_listening_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    store = RedisStore(f"redis://127.0.0.1:{port}", timeout_s=5)
-    with _in_time(2), pytest.raises(StoreUnavailable):
+    store = RedisStore(f"redis://127.0.0.1:{port}", timeout_s=PATIENT_S)
+    with pytest.raises(StoreUnavailable):
         store.ping()
     store.close()
 
@@ -178,18 +191,18 @@ def test_a_wrong_password_is_refused_and_not_told(own_valkey: ValkeyServer) -> N
     own_valkey.client().config_set("requirepass", "right")
     address = own_valkey.connection_url.removeprefix("redis://")
     for secret in ("", ":hunter2@"):
-        store = RedisStore(f"redis://{secret}{address}", timeout_s=TIMEOUT_S)
+        store = RedisStore(f"redis://{secret}{address}", timeout_s=PATIENT_S)
         with pytest.raises(StoreUnavailable) as caught:
             store.ping()
         assert "hunter2" not in str(caught.value)
         store.close()
-    store = RedisStore(f"redis://:right@{address}", timeout_s=5)
+    store = RedisStore(f"redis://:right@{address}", timeout_s=PATIENT_S)
     commit(store)
     store.close()
 
 
 def test_more_callers_than_connections_wait_their_turn(redis_url: str) -> None:
-    store = RedisStore(redis_url, timeout_s=5, max_connections=1)
+    store = RedisStore(redis_url, timeout_s=PATIENT_S, max_connections=1)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: commit(store, task=f"task-{n}"), range(40)))
     assert len(store.tasks("acme")) == 40
@@ -223,15 +236,15 @@ def test_a_commit_with_an_idempotency_key_sent_again_is_no_replay(redis_store: R
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
 def test_a_commit_whose_reply_was_lost_may_be_sent_again(own_valkey: ValkeyServer) -> None:
-    store = RedisStore(own_valkey.connection_url, timeout_s=TIMEOUT_S)
+    store = RedisStore(own_valkey.connection_url, timeout_s=PATIENT_S)
     commit(store, task="warm")  # the server knows the script from here on
+    hurried = RedisStore(own_valkey.connection_url, timeout_s=1)
+    until(lambda: _answers(hurried))  # connected: a server that hangs takes what comes over an open connection
     new, idempotent = new_version(), IdempotentAnswer("key", b"answer", 60)
-    with _hanging(own_valkey), _in_time(), pytest.raises(StoreUnavailable):
-        store.commit(new, expected_version=0, idempotent=idempotent)
-    deadline = time.monotonic() + 5
-    while store.current("acme", "bank") is None:  # the server carries out what it was sent while it hung
-        assert time.monotonic() < deadline, "the commit has to have reached the server for this to say anything"
-        time.sleep(0.01)
+    with _hanging(own_valkey), pytest.raises(StoreUnavailable):
+        hurried.commit(new, expected_version=0, idempotent=idempotent)
+    hurried.close()
+    until(lambda: store.current("acme", "bank"))  # the server carries out what it was sent while it hung
     store.commit(new, expected_version=0, idempotent=idempotent)
     assert [version.adapter_id for version in store.versions("acme", "bank")] == [new.version.adapter_id]
     assert store.idempotent_answer("acme", "key") == b"answer"
@@ -240,12 +253,16 @@ def test_a_commit_whose_reply_was_lost_may_be_sent_again(own_valkey: ValkeyServe
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
 def test_a_reply_that_comes_too_late_reaches_nobody_else(own_valkey: ValkeyServer) -> None:
-    store = RedisStore(own_valkey.connection_url, timeout_s=TIMEOUT_S, max_connections=1)
-    commit(store, "acme", adapter=b"of acme")
-    commit(store, "other", adapter=b"of other")
-    for _ in range(3):
+    patient = RedisStore(own_valkey.connection_url, timeout_s=PATIENT_S)
+    commit(patient, "acme", adapter=b"of acme")
+    commit(patient, "other", adapter=b"of other")
+    patient.close()
+    store = RedisStore(own_valkey.connection_url, timeout_s=1, max_connections=1)
+    for _ in range(2):
+        until(lambda: _answers(store))
         with _hanging(own_valkey), pytest.raises(StoreUnavailable):
             store.load_adapter("acme", "bank", 1)
+        until(lambda: _answers(store))
         assert store.load_adapter("other", "bank", 1) == b"of other"
         assert store.load_adapter("other", "bank", 2) is None
         assert store.load_adapter("acme", "bank", 1) == b"of acme"
@@ -257,7 +274,7 @@ def test_a_reply_that_comes_too_late_reaches_nobody_else(own_valkey: ValkeyServe
 
 def test_a_full_server_refuses_a_commit_whole(own_valkey: ValkeyServer) -> None:
     server = own_valkey.client()
-    store = RedisStore(own_valkey.connection_url, timeout_s=5)
+    store = RedisStore(own_valkey.connection_url, timeout_s=PATIENT_S)
     commit(store, adapter=b"before")
     server.config_set("maxmemory-policy", "noeviction")
     server.config_set("maxmemory", 1)
@@ -284,7 +301,7 @@ def test_a_full_server_refuses_a_commit_whole(own_valkey: ValkeyServer) -> None:
 
 def test_a_server_that_fills_up_keeps_whole_commits_only(own_valkey: ValkeyServer) -> None:
     server = own_valkey.client()
-    store = RedisStore(own_valkey.connection_url, timeout_s=5)
+    store = RedisStore(own_valkey.connection_url, timeout_s=PATIENT_S)
     commit(store, task="warm")
     server.config_set("maxmemory-policy", "noeviction")
     server.config_set("maxmemory", int(server.info("memory")["used_memory"]) + 3_000_000)
@@ -332,7 +349,7 @@ def test_settings_that_lose_data_are_warned_of(
     server = own_valkey.client()
     server.config_set("maxmemory-policy", policy)
     server.config_set("appendonly", appendonly)
-    store = RedisStore(own_valkey.connection_url, timeout_s=5)
+    store = RedisStore(own_valkey.connection_url, timeout_s=PATIENT_S)
     warnings = list(store.warnings())
     assert len(warnings) == len(said)
     for warning, word in zip(warnings, said, strict=True):
@@ -420,14 +437,12 @@ def test_a_node_of_a_cluster_takes_every_call() -> None:
     try:
         client = server.client()
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        deadline = time.monotonic() + 10
-        while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        store = RedisStore(server.connection_url, timeout_s=5)
+        until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+        store = RedisStore(server.connection_url, timeout_s=PATIENT_S)
         _fill(store, "acme")
         _fill(store, "other")
         client.pexpireat("handful:{acme}:task:travel", 1)
+        until(lambda: store.task("acme", "travel") is None)
         assert [record.current.task for record in store.tasks("acme")] == ["a.b-c_d", "bank"]
         with pytest.raises(VersionConflict):
             commit(store, version=2)

@@ -33,6 +33,7 @@ from service.engine.models import Models
 from service.metrics import Metrics
 from tests.conftest import StartService
 from tests.service.conftest import OTHER_SUPPORT, adapt, parts_of, predict, store_of
+from tests.waiting import LIMIT_S
 
 
 def head(n_classes: int, dim: int = 32) -> Adapter:
@@ -426,5 +427,5 @@ print((resident() - before) / SIZE)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a process's memory there")
 def test_many_adapters_come_and_go_within_the_bound() -> None:
     code = _FILL.replace("SIZE", str(32 * 2**20))
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=LIMIT_S)
     assert float(done.stdout) < 1.9  # 1.5, what a process first takes included; with holes between them 2.6

@@ -21,6 +21,7 @@ from service.commands.checkpoint import Placement
 from service.settings import PREFIX
 from tests.conftest import SUPPORT
 from tests.service.conftest import TEXTS
+from tests.waiting import LIMIT_S
 
 
 @pytest.fixture(scope="module")
@@ -391,7 +392,7 @@ def test_the_program_itself_ends_with_one_line_and_no_traceback(
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=LIMIT_S,
             check=False,
         )
 

@@ -24,6 +24,7 @@ from service.errors import ServerBusy, ServerStopping
 from service.metrics import Metrics
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, parts_of, predict
+from tests.waiting import LIMIT_S, until, until_on_loop
 
 SENTENCE = "why was my new virtual card charged an extra fee and where does the statement show that it has arrived"
 WORDS = tuple(SENTENCE.split())
@@ -43,7 +44,7 @@ class Gate:
 
     def _gated(self, texts: Sequence[TokenizedText]) -> torch.Tensor:
         self._arrived.release()
-        assert self._open.wait(30)
+        assert self._open.wait(LIMIT_S)
         self.batches.append(list(texts))
         if any(tuple(text.ids) == self._poison for text in texts):
             raise RuntimeError("this text cannot be encoded")
@@ -55,7 +56,7 @@ class Gate:
 
     def wait_for_call(self) -> None:
         """Returns once the compute thread stands before the gate."""
-        assert self._arrived.acquire(timeout=30)
+        assert self._arrived.acquire(timeout=LIMIT_S)
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
     """Runs a test's own event loop, bounded."""
 
     async def bounded() -> Any:
-        return await asyncio.wait_for(main, 60)
+        return await asyncio.wait_for(main, LIMIT_S)
 
     return asyncio.run(bounded())
 
@@ -117,14 +118,6 @@ def queued(metrics: Metrics) -> float:
     value = metrics.registry.get_sample_value("handful_queue_tokens")
     assert value is not None
     return value
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits for what another thread is about to do."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "never came true"
-        await asyncio.sleep(0.005)
 
 
 def test_a_batch_that_mixes_tenants_answers_as_each_alone_would(
@@ -225,7 +218,7 @@ def test_what_the_queue_has_no_room_for_is_refused_at_once(
         assert queued(metrics) == size * len(admitted)
         gate.open()
         await asyncio.gather(*(work.result() for work in admitted))
-        await until(lambda: queued(metrics) == 0)
+        await until_on_loop(lambda: queued(metrics) == 0)
         after = PredictWork("b", head(2, 1), texts)
         thread.submit(after)
         assert len(await after.result()) == 1
@@ -242,7 +235,7 @@ def test_work_larger_than_the_queue_is_let_in_when_nothing_waits(
         work = PredictWork("a", head(2, 0), loaded_checkpoint.encoder.tokenize(sentences(20)))
         thread.submit(work)
         assert len(await work.result()) == 20
-        await until(lambda: queued(metrics) == 0)
+        await until_on_loop(lambda: queued(metrics) == 0)
 
     run(main())
 
@@ -299,13 +292,27 @@ def test_a_large_request_does_not_starve_a_small_one(
     assert len(gate.batches) > 20
 
 
-def sliced(n: int, log: list[str], name: str, pause_s: float = 0.0) -> Generator[int, None, str]:
-    """Work of ``n`` slices that give no tokens back before its end."""
+def sliced(
+    n: int, log: list[str], name: str, pause_s: float = 0.0, hold: threading.Event | None = None
+) -> Generator[int, None, str]:
+    """Work of ``n`` slices that give no tokens back before its end; the first one waits until nothing holds it."""
     for _ in range(n):
         log.append(name)
         time.sleep(pause_s)
+        if hold is not None:
+            assert hold.wait(LIMIT_S)
         yield 0
     return name
+
+
+class Noted(PredictWork):
+    """Notes on the compute thread that it is answered."""
+
+    log: list[str]
+
+    def finish(self) -> None:
+        self.log.append("predict")
+        super().finish()
 
 
 def test_a_prediction_does_not_wait_for_a_whole_adaptation(
@@ -314,19 +321,22 @@ def test_a_prediction_does_not_wait_for_a_whole_adaptation(
     thread, _ = make_thread()
     log: list[str] = []
 
-    async def main() -> tuple[int, str]:
-        long: SlicedWork[str] = SlicedWork(100, sliced(100, log, "adapt", 0.01))
-        thread.submit(long)
-        await until(lambda: len(log) > 0)
-        work = PredictWork("a", head(2, 0), loaded_checkpoint.encoder.tokenize(sentences(1)))
-        thread.submit(work)
-        await work.result()
-        return len(log), await long.result()
+    submitted = threading.Event()
 
-    slices_before, result = run(main())
-    assert slices_before < 30
-    assert result == "adapt"
-    assert len(log) == 100
+    async def main() -> str:
+        # Each slice is a turn: it takes longer than the budget
+        long: SlicedWork[str] = SlicedWork(20, sliced(20, log, "adapt", 0.006, submitted))
+        thread.submit(long)
+        await until_on_loop(lambda: len(log) > 0)
+        work = Noted("a", head(2, 0), loaded_checkpoint.encoder.tokenize(sentences(1)))
+        work.log = log
+        thread.submit(work)
+        submitted.set()
+        await work.result()
+        return await long.result()
+
+    assert run(main()) == "adapt"
+    assert log == ["adapt", "predict", *["adapt"] * 19]
 
 
 @pytest.mark.parametrize("longest_pause_s", [1000.0, -1.0])
@@ -401,17 +411,20 @@ def test_a_short_adaptation_does_not_wait_for_a_long_one(
     thread, _ = make_thread()
     log: list[str] = []
 
+    submitted = threading.Event()
+
     async def main() -> None:
-        long: SlicedWork[str] = SlicedWork(100, sliced(100, log, "long", 0.01))
+        long: SlicedWork[str] = SlicedWork(20, sliced(20, log, "long", 0.006, submitted))
         thread.submit(long)
-        await until(lambda: len(log) > 0)
-        short: SlicedWork[str] = SlicedWork(3, sliced(3, log, "short", 0.01))
+        await until_on_loop(lambda: len(log) > 0)
+        short: SlicedWork[str] = SlicedWork(3, sliced(3, log, "short", 0.006))
         thread.submit(short)
-        await short.result()
-        assert log.count("long") < 50
-        await long.result()
+        submitted.set()
+        await asyncio.gather(short.result(), long.result())
 
     run(main())
+    assert log[:6] == ["long", "short"] * 3
+    assert log.count("long") == 20
 
 
 def test_cancelled_work_is_dropped_and_its_tokens_are_given_back(
@@ -441,7 +454,7 @@ def test_cancelled_work_is_dropped_and_its_tokens_are_given_back(
         await asyncio.sleep(0)
         gate.open()
         await asyncio.gather(running, kept)
-        await until(lambda: queued(metrics) == 0)
+        await until_on_loop(lambda: queued(metrics) == 0)
         assert all(task.cancelled() for task in doomed)
 
     run(main())
@@ -455,20 +468,21 @@ def test_work_cancelled_half_way_stops(
 ) -> None:
     thread, metrics = make_thread()
     log: list[str] = []
+    cancelled = threading.Event()
 
     async def main() -> None:
-        work: SlicedWork[str] = SlicedWork(100, sliced(1000, log, "adapt", 0.005))
+        work: SlicedWork[str] = SlicedWork(100, sliced(1000, log, "adapt", hold=cancelled))
         thread.submit(work)
         waiting = asyncio.ensure_future(work.result())
-        await until(lambda: len(log) > 3)
+        await until_on_loop(lambda: len(log) > 0)
         waiting.cancel()
-        await until(lambda: queued(metrics) == 0)
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert work.cancelled
+        cancelled.set()
+        await until_on_loop(lambda: queued(metrics) == 0)
 
     run(main())
-    count = len(log)
-    assert count < 200
-    time.sleep(0.05)
-    assert len(log) == count
+    assert log == ["adapt"]
 
 
 @pytest.mark.parametrize("others", [0, 1, 6])
@@ -492,7 +506,7 @@ def test_one_requests_exception_fails_that_request_alone(
             else:
                 assert isinstance(result, list), result
                 assert [len(row) for row in result] == [len(work.adapter.labels)] * 2
-        await until(lambda: queued(metrics) == 0)
+        await until_on_loop(lambda: queued(metrics) == 0)
         assert thread.alive
         later = PredictWork("later", head(2, 0), tokenize(sentences(1)))
         thread.submit(later)
@@ -517,7 +531,7 @@ def test_a_failing_adaptation_fails_alone(make_thread: Callable[..., tuple[Compu
         with pytest.raises(ValueError, match="no"):
             await bad.result()
         assert await good.result() == "good"
-        await until(lambda: queued(metrics) == 0)
+        await until_on_loop(lambda: queued(metrics) == 0)
         assert thread.alive
 
     run(main())
@@ -536,7 +550,7 @@ def test_a_closed_thread_fails_what_waits_and_refuses_the_rest(
             thread.submit(work)
         await asyncio.to_thread(gate.wait_for_call)
         closing = asyncio.ensure_future(asyncio.to_thread(thread.close))
-        await until(lambda: not thread.alive)
+        await until_on_loop(lambda: not thread.alive)
         gate.open()
         results = await asyncio.gather(*(work.result() for work in works), return_exceptions=True)
         await closing
@@ -558,10 +572,7 @@ def many_classes(n: int) -> list[dict[str, str]]:
 
 def wait_until_drained(client: httpx.Client) -> None:
     """The queue's gauge has to come back to zero."""
-    deadline = time.monotonic() + 10
-    while queued(parts_of(client).metrics) != 0:
-        assert time.monotonic() < deadline, "tokens were lost"
-        time.sleep(0.01)
+    until(lambda: queued(parts_of(client).metrics) == 0)
 
 
 def test_concurrent_requests_of_many_tasks_equal_single_ones(service: httpx.Client) -> None:
@@ -590,10 +601,7 @@ def test_a_full_queue_answers_503_and_recovers(start_service: StartService, monk
 
     with ThreadPoolExecutor(12) as threads:
         futures = [threads.submit(ask, i) for i in range(12)]
-        deadline = time.monotonic() + 20
-        while sum(future.done() for future in futures) < 6:
-            assert time.monotonic() < deadline, "nothing was refused"
-            time.sleep(0.01)
+        until(lambda: sum(future.done() for future in futures) >= 6)
         # An adapt is refused by the same queue
         refused_adapt = client.post("/v1/tasks/bank/adapt", json={"support": SUPPORT * 10})
         gate.open()
@@ -624,7 +632,8 @@ def test_a_text_that_cannot_be_computed_fails_its_own_request_alone(
             "/v1/tasks/three/adapt",
             json={"support": [*SUPPORT, {"text": POISON, "label": "card_arrival"}]},
         )
-        time.sleep(0.3)
+        compute_thread = parts_of(service).engine._compute
+        until(lambda: len(compute_thread._predictions) == 5 and compute_thread._sliced)
         gate.open()
         for future in good:
             for one, other in zip(expected, future.result()["predictions"], strict=True):

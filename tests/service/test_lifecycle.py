@@ -1,12 +1,12 @@
 """The life of a task: adapt replaces, versions stay, rollback brings back, delete forgets."""
 
-import time
 from datetime import datetime
 
 import httpx
 
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, predict
+from tests.waiting import until
 
 
 def test_adapt_replaces_what_was_there(stored_service: httpx.Client) -> None:
@@ -170,32 +170,34 @@ def test_two_processes_on_one_store_never_answer_with_what_was_replaced(
 def test_a_task_ends_after_its_time_to_live(stored_service: httpx.Client) -> None:
     adapt(stored_service, "long", ttl_seconds=3600)
     adapt(stored_service, "kept")
-    adapt(stored_service, "renewed", ttl_seconds=3)
+    adapt(stored_service, "renewed", ttl_seconds=3600)
     adapt(stored_service, "renewed")  # takes the limit away
-    adapt(stored_service, "rolled", ttl_seconds=3)
+    assert stored_service.get("/v1/tasks/renewed").json()["expires_at"] is None
+    adapt(stored_service, "rolled", ttl_seconds=3600)
+    limit = stored_service.get("/v1/tasks/rolled").json()["expires_at"]
     assert stored_service.post("/v1/tasks/rolled/rollback", json={"version": 1}).status_code == 200
-    adapt(stored_service, "short", ttl_seconds=3)
+    kept_limit = stored_service.get("/v1/tasks/rolled").json()["expires_at"]
+    apart = datetime.fromisoformat(kept_limit) - datetime.fromisoformat(limit)
+    assert abs(apart.total_seconds()) < 60
+    adapt(stored_service, "short", ttl_seconds=3600)
     assert predict(stored_service, "short")["version"] == 1
+    adapt(stored_service, "short", ttl_seconds=1)
     shown = stored_service.get("/v1/tasks/long").json()
     lasts = datetime.fromisoformat(shown["expires_at"]) - datetime.fromisoformat(shown["created_at"])
     assert 3590 < lasts.total_seconds() < 3610
     assert stored_service.get("/v1/tasks/kept").json()["expires_at"] is None
-    deadline = time.monotonic() + 20
-    while {stored_service.get(f"/v1/tasks/{task}").status_code for task in ("short", "rolled")} != {404}:
-        assert time.monotonic() < deadline, "they never ended"
-        time.sleep(0.1)
-    for task in ("short", "rolled"):
-        for method, path, body in (
-            ("GET", f"/v1/tasks/{task}", None),
-            ("GET", f"/v1/tasks/{task}/versions", None),
-            ("POST", f"/v1/tasks/{task}/predict", {"queries": TEXTS}),
-            ("POST", f"/v1/tasks/{task}/predict", {"queries": TEXTS, "version": 1}),
-            ("POST", f"/v1/tasks/{task}/rollback", {"version": 1}),
-            ("DELETE", f"/v1/tasks/{task}", None),
-        ):
-            assert stored_service.request(method, path, json=body).status_code == 404, (method, path)
+    until(lambda: stored_service.get("/v1/tasks/short").status_code == 404)
+    for method, path, body in (
+        ("GET", "/v1/tasks/short", None),
+        ("GET", "/v1/tasks/short/versions", None),
+        ("POST", "/v1/tasks/short/predict", {"queries": TEXTS}),
+        ("POST", "/v1/tasks/short/predict", {"queries": TEXTS, "version": 1}),
+        ("POST", "/v1/tasks/short/rollback", {"version": 1}),
+        ("DELETE", "/v1/tasks/short", None),
+    ):
+        assert stored_service.request(method, path, json=body).status_code == 404, (method, path)
     names = [task["task"] for task in stored_service.get("/v1/tasks").json()["tasks"]]
-    assert names == ["kept", "long", "renewed"]
+    assert names == ["kept", "long", "renewed", "rolled"]
     assert adapt(stored_service, "short", OTHER_SUPPORT)["version"] == 1
     assert set(predict(stored_service, "short")["predictions"][0]["scores"]) == {"cooking", "travel"}
 

@@ -2,15 +2,17 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
 from service.conversion import with_ids
+from service.engine.support_batches import SupportTexts
 from service.schemas import LabelledText
 from tests.conftest import SUPPORT
+from tests.waiting import until
 
 ADAPT = "/v1/tasks/bank/adapt"
 
@@ -40,26 +42,27 @@ def test_masses_of_faults_are_refused_without_listing_them(
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
 
 
-def test_a_request_larger_than_the_queue_leaves_room_for_others(start_service: Callable[..., httpx.Client]) -> None:
+def test_a_request_larger_than_the_queue_leaves_room_for_others(
+    start_service: Callable[..., httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
     service = start_service(max_queue_tokens=200)
     assert service.post("/v1/tasks/small/adapt", json={"support": SUPPORT}).status_code == 200
     large = [{"text": f"text number {i}, of some more words than one", "label": str(i % 5)} for i in range(1500)]
-    answers: list[httpx.Response] = []
+    batches = service.app.state.parts.engine._support_batches  # type: ignore[attr-defined]
+    encode_next, small_answered = batches.encode_next, threading.Event()
 
-    def adapt() -> None:
-        answers.append(service.post(ADAPT, json={"support": large, "use_label_text": False}))
+    def encode_next_later(support: SupportTexts) -> None:
+        """The large request stays in the queue until the small one has its answer."""
+        if small_answered.is_set():
+            encode_next(support)
 
-    adapting = threading.Thread(target=adapt)
-    adapting.start()
-    meanwhile = []
-    while adapting.is_alive():
-        if "handful_queue_tokens 100.0" in service.get("/metrics").text:
-            meanwhile.append(service.post("/v1/tasks/small/predict", json={"queries": ["short"]}).status_code)
-        time.sleep(0.001)
-    adapting.join()
-    assert answers[0].status_code == 200
-    assert meanwhile, "the large request was never seen in the queue: the test shows nothing"
-    assert set(meanwhile) == {200}
+    monkeypatch.setattr(batches, "encode_next", encode_next_later)
+    with ThreadPoolExecutor(1) as threads:
+        adapting = threads.submit(service.post, ADAPT, json={"support": large, "use_label_text": False})
+        until(lambda: "handful_queue_tokens 100.0" in service.get("/metrics").text)
+        assert service.post("/v1/tasks/small/predict", json={"queries": ["short"]}).status_code == 200
+        small_answered.set()
+        assert adapting.result().status_code == 200
     assert "handful_queue_tokens 0.0" in service.get("/metrics").text
 
 

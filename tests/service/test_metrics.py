@@ -1,7 +1,6 @@
 """/metrics: every promised name, the right labels, the right amounts, and nobody's name."""
 
 import functools
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from model_store.errors import StoreUnavailable
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, bearer, make_key, predict, store_of
+from tests.waiting import until
 
 PROMISED = {
     "handful_requests_total": ("counter", {"route", "status"}),
@@ -160,9 +160,7 @@ def test_counters_move_by_the_right_amount(service: httpx.Client) -> None:
 def test_the_gauge_of_the_queue_comes_back_to_zero(service: httpx.Client) -> None:
     adapt(service)
     predict(service)
-    deadline = time.monotonic() + 5
-    while value(scrape(service), "handful_queue_tokens") != 0:
-        assert time.monotonic() < deadline
+    until(lambda: value(scrape(service), "handful_queue_tokens") == 0)
 
 
 def test_durations_are_seconds(service: httpx.Client) -> None:

@@ -18,6 +18,7 @@ from service.settings import (
     granted_threads,
     load_settings,
 )
+from tests.waiting import LIMIT_S
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +154,7 @@ def test_the_server_says_in_one_line_what_it_does_not_know(tmp_path: Path) -> No
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_S,
         check=False,
     )
     assert started.returncode == 1

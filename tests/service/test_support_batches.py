@@ -25,6 +25,7 @@ from service.engine.work import SlicedWork
 from service.metrics import Metrics
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import OTHER_SUPPORT, adapt, bearer, make_key, parts_of, predict
+from tests.waiting import LIMIT_S
 
 SHARED_TOKENS = 128
 """What a batch of several support sets may have on a CPU."""
@@ -178,18 +179,17 @@ def test_many_who_adapt_at_once_need_fewer_batches_and_get_the_same_answers(
 
     def ask(client: httpx.Client, together: bool) -> tuple[int, int, list[Any]]:
         keys = [bearer(make_key(client, f"tenant-{i}")) for i in range(len(supports))]
-        thread = parts_of(client).engine._compute
+        batches = parts_of(client).engine._support_batches
+        encode_next = batches.encode_next
         sizes.clear()
         with ThreadPoolExecutor(len(supports)) as pool, monkeypatch.context() as patch:
             if together:
-                # The thread begins once all are there, so that none has ended before the last one comes
-                run_slices = thread._run_slices
+                # The first batch is encoded once all wait for one, so that each has something to take along
+                def once_all_wait(support: SupportTexts) -> None:
+                    if len(batches._waiting) == len(supports) or sizes:
+                        encode_next(support)
 
-                def when_all_wait() -> None:
-                    if len(thread._sliced) == len(supports) or sizes:
-                        run_slices()
-
-                patch.setattr(thread, "_run_slices", when_all_wait)
+                patch.setattr(batches, "encode_next", once_all_wait)
 
             def one(i: int) -> None:
                 adapt(client, support=supports[i], headers=keys[i])
@@ -238,7 +238,7 @@ def test_who_gives_up_leaves_nothing_behind(loaded_checkpoint: Checkpoint) -> No
         await kept.result()
 
     try:
-        asyncio.run(asyncio.wait_for(main(), 30))
+        asyncio.run(asyncio.wait_for(main(), LIMIT_S))
     finally:
         thread.close()
     assert batches._waiting == []

@@ -1,0 +1,40 @@
+"""``handful`` in which large work does not end while a file is there: what a test does meanwhile is never too late.
+
+Small requests are answered as ever.
+"""
+
+import os
+import time
+from pathlib import Path
+
+from service.cli import main
+from service.engine.compute import ComputeThread
+from service.engine.support_batches import SupportBatches, SupportTexts
+
+HELD = Path(os.environ["TEST_HOLD_FILE"])
+LARGE = 100
+"""Texts of one request from which on it is held."""
+
+_encode_next, _predict_batch = SupportBatches.encode_next, ComputeThread._predict_batch
+
+
+def encode_next(batches: SupportBatches, support: SupportTexts) -> None:
+    """Encodes nothing of a large support set while the file is there; its next slice tries again."""
+    if len(support.texts) >= LARGE and HELD.exists():
+        time.sleep(0.005)
+    else:
+        _encode_next(batches, support)
+
+
+def predict_batch(thread: ComputeThread) -> None:
+    """Waits before large predictions while the file is there, unless nobody wants them any more."""
+    large = [work for work in thread._predictions if len(work._texts) >= LARGE]
+    if large and not any(work.cancelled for work in large) and HELD.exists():
+        time.sleep(0.005)
+    else:
+        _predict_batch(thread)
+
+
+SupportBatches.encode_next = encode_next  # type: ignore[method-assign]
+ComputeThread._predict_batch = predict_batch  # type: ignore[method-assign]
+main()
