@@ -14,7 +14,7 @@ from service.store_access import open_store
 from tests.waiting import LIMIT_S
 
 TENANTS = 64
-ROUNDS = 4
+ROUNDS = 3
 TOPICS = [
     ("I want my money back", "refund"),
     ("the parcel never came", "delivery"),
@@ -32,7 +32,7 @@ def support_of(tenant: int) -> list[dict[str, str]]:
     return [{"text": f"{text}, says customer {tenant}", "label": f"{label} of {tenant}"} for text, label in chosen]
 
 
-def test_every_answer_equals_the_single_tenant_answer(store_url: str, tmp_path: Path) -> None:
+def test_every_answer_equals_the_single_tenant_answer(store_url: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
     store = open_store(Settings(store=SecretStr(store_url), store_timeout_s=30))
     keys = []
     for tenant in range(TENANTS):
@@ -41,6 +41,7 @@ def test_every_answer_equals_the_single_tenant_answer(store_url: str, tmp_path: 
         keys.append(key)
     store.close()
     options = ("--store", store_url, "--store-timeout-s", "30", "--cache-max-adapters", "4")
+    options += ("--checkpoint", str(tiny_checkpoint), "--threads", "1")
     with running_server(tmp_path, *options) as server:
         asyncio.run(_check(server.url, keys))
         metrics = httpx.get(f"{server.url}/metrics").text

@@ -16,15 +16,23 @@ from tests.conftest import SUPPORT
 QUERIES = ["when will my new card be delivered", "what is this payment on my bill", "how can I get a virtual card"]
 
 
-def test_a_task_survives_a_restart_with_the_same_version_and_scores(store_url: str, tmp_path: Path) -> None:
-    options = ("--store", store_url, "--store-timeout-s", "30")
-    with running_server(tmp_path, *options) as server:
-        adapted = httpx.post(f"{server.url}/v1/tasks/bank/adapt", json={"support": SUPPORT}).json()
-        before = httpx.post(f"{server.url}/v1/tasks/bank/predict", json={"queries": QUERIES}).json()
-    assert server.process.returncode == 0
-    with running_server(tmp_path, *options) as server:
-        after = httpx.post(f"{server.url}/v1/tasks/bank/predict", json={"queries": QUERIES}).json()
-    assert adapted["version"] == before["version"] == after["version"] == 1
+def test_a_task_survives_a_restart_and_the_same_request_gives_bit_equal_weights_also_in_another_process(
+    store: TaskStore, store_url: str, tmp_path: Path
+) -> None:
+    predictions = []
+    for restarted in (False, True):
+        options = ("--store", store_url, "--store-timeout-s", "30")
+        with running_server(tmp_path, *options) as server, httpx.Client(base_url=server.url) as client:
+            if restarted:
+                predictions.append(client.post("/v1/tasks/bank/predict", json={"queries": QUERIES}).json())
+            for _ in range(2):
+                answer = client.post("/v1/tasks/bank/adapt", json={"support": SUPPORT})
+                assert answer.status_code == 200, answer.text
+            if not restarted:
+                predictions.append(client.post("/v1/tasks/bank/predict", json={"queries": QUERIES}).json())
+        assert server.process.returncode == 0
+    before, after = predictions
+    assert before["version"] == after["version"] == 2
     for old, new in zip(before["predictions"], after["predictions"], strict=True):
         assert new["label"] == old["label"]
         assert new["scores"] == pytest.approx(old["scores"], abs=1e-5)
@@ -33,16 +41,6 @@ def test_a_task_survives_a_restart_with_the_same_version_and_scores(store_url: s
         "extra_charge_on_statement",
         "getting_virtual_card",
     ]
-
-
-def test_the_same_adapt_request_gives_bit_equal_weights_also_in_another_process(
-    store: TaskStore, store_url: str, tmp_path: Path
-) -> None:
-    for _ in range(2):
-        with running_server(tmp_path, "--store", store_url, "--store-timeout-s", "30") as server:
-            for _ in range(2):
-                answer = httpx.post(f"{server.url}/v1/tasks/bank/adapt", json={"support": SUPPORT})
-                assert answer.status_code == 200, answer.text
     models = Models(Checkpoint(resolve_checkpoint(DEFAULT_CHECKPOINT), torch.device("cpu")))
     adapters = []
     for number in (1, 2, 3, 4):

@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from metalearn.token_similarity import COLUMNS
 from metalearn.update_rules import UPDATE_RULES
 from model_store.checkpoint import Checkpoint, read_manifest
 from service.training.options import TrainingOptions
+from tests.service.test_cli import Done, Handful
+from tests.waiting import LIMIT_S
 
 REPOSITORY = Path(__file__).parents[2]
 WORDS = {
@@ -70,14 +71,47 @@ def command(folders: Path, tiny_encoder: Path, out: Path, *more: str) -> list[st
     return [sys.executable, "-m", "service", "metatrain", *where, *fixed, *more]
 
 
-def run(arguments: Sequence[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Runs a command in the repository."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        arguments, check=False, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=240
-    )
+def run(arguments: Sequence[str], *, check: bool = True) -> Done:
+    """Runs a command inside this process: a process of its own takes seconds to start."""
+    assert arguments[:3] == [sys.executable, "-m", "service"]
+    done = Handful(REPOSITORY, {**os.environ, "COLUMNS": "200"}).run(*arguments[3:])
     assert not check or done.returncode == 0, done.stderr
     return done
+
+
+def run_apart(arguments: Sequence[str], *, code: int = 0) -> Done:
+    """Runs a command in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        arguments, check=False, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=LIMIT_S
+    )
+    assert done.returncode == code, done.stderr
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+SIGNALLED = """
+import os, sys
+from metalearn.meta_train import MetaTrainer
+from service.cli import main
+
+number, at = map(int, sys.argv.pop(1).split(":"))
+step = MetaTrainer.step
+
+def signalled(trainer, *arguments, **more):
+    result = step(trainer, *arguments, **more)
+    if trainer.step_number == at:
+        os.kill(os.getpid(), number)
+    return result
+
+MetaTrainer.step = signalled
+main()
+"""
+
+
+def signalled(arguments: Sequence[str], number: signal.Signals, at: int) -> list[str]:
+    """A command that gets a signal after an outer step, however fast it runs."""
+    assert arguments[:3] == [sys.executable, "-m", "service"]
+    return [sys.executable, "-c", SIGNALLED, f"{int(number)}:{at}", *arguments[3:]]
 
 
 def weights_of(out: Path) -> bytes:
@@ -215,24 +249,12 @@ def test_killed_and_resumed_a_run_arrives_at_the_same_bytes(folders: Path, tiny_
     more = ["--steps", "30", "--valid", str(folders / "valid"), "--validate-every", "5", "--save-every", "3"]
     more += ["--strategy", "difficulty", "--guard-every", "7", "--unlabelled", str(folders / "plain.txt")]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run(command(folders, tiny_encoder, whole, *more))
-    resumed = 0
+    run_apart(command(folders, tiny_encoder, whole, *more))
     for attempt in range(3):
         arguments = command(folders, tiny_encoder, killed, *more, *(["--resume"] if attempt else []))
-        process = subprocess.Popen(arguments, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        curves = killed / "training" / "curves.jsonl"
-        until = time.monotonic() + 120
-        wanted = 8 * (attempt + 1)
-        while process.poll() is None and time.monotonic() < until:
-            if curves.exists() and curves.read_bytes().count(b'"step", "step"') >= wanted:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                resumed += 1
-            time.sleep(0.005)
-        assert process.poll() is not None
-    assert resumed >= 2, "the run ended before it could be killed"
+        run_apart(signalled(arguments, signal.SIGKILL, at=8 * (attempt + 1)), code=-signal.SIGKILL)
     # The options come from the folder
-    run([sys.executable, "-m", "service", "metatrain", "--out", str(killed), "--resume", "--threads", "1"])
+    run_apart([sys.executable, "-m", "service", "metatrain", "--out", str(killed), "--resume", "--threads", "1"])
     assert weights_of(killed) == weights_of(whole)
     assert read_manifest(killed).slow_weights == read_manifest(whole).slow_weights
 
@@ -261,21 +283,8 @@ def test_an_interrupted_run_saves_leaves_a_checkpoint_and_can_go_on(
         "--patience",
         "3",
     ]
-    run(command(folders, tiny_encoder, whole, *more))
-    process = subprocess.Popen(
-        command(folders, tiny_encoder, stopped, *more),
-        cwd=REPOSITORY,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    curves = stopped / "training" / "curves.jsonl"
-    until = time.monotonic() + 120
-    while time.monotonic() < until and not (curves.exists() and b'"step", "step"' in curves.read_bytes()):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 0, told
+    run_apart(command(folders, tiny_encoder, whole, *more))
+    told = run_apart(signalled(command(folders, tiny_encoder, stopped, *more), signal.SIGINT, at=5)).stderr
     assert "--resume goes on" in told.replace("\n", " ")
     first = read_manifest(stopped).fingerprint
     assert 0 < len(curves_of(stopped, "step")) < 40
@@ -283,7 +292,7 @@ def test_an_interrupted_run_saves_leaves_a_checkpoint_and_can_go_on(
     other = run(command(folders, tiny_encoder, stopped, "--resume", *more, "--steps", "41"), check=False)
     assert other.returncode != 0
     assert "begun with steps=40" in other.stderr.replace("\n", " ").replace("│ ", "").replace(" │", "")
-    run([sys.executable, "-m", "service", "metatrain", "--out", str(stopped), "--resume", "--threads", "1"])
+    run_apart([sys.executable, "-m", "service", "metatrain", "--out", str(stopped), "--resume", "--threads", "1"])
     assert read_manifest(stopped).fingerprint != first
     assert weights_of(stopped) == weights_of(whole)
 
@@ -293,7 +302,7 @@ def test_two_processes_train_as_one(folders: Path, tiny_encoder: Path, tmp_path:
     more = ["--steps", "5", "--valid", str(folders / "valid"), "--validate-every", "2"]
     run(command(folders, tiny_encoder, tmp_path / "one", *more))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    run([*launch, *command(folders, tiny_encoder, tmp_path / "two", *more)[1:]])
+    run_apart([*launch, *command(folders, tiny_encoder, tmp_path / "two", *more)[1:]])
     one, two = (safetensors.torch.load(weights_of(tmp_path / name)) for name in ("one", "two"))
     assert one.keys() == two.keys()
     for name, weight in one.items():
@@ -377,7 +386,7 @@ def test_a_run_begun_with_relative_paths_goes_on_from_anywhere(
 ) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     arguments = command(Path(), Path(os.path.relpath(tiny_encoder, folders)), tmp_path / "out", "--steps", "4")
-    subprocess.run([*arguments, "--minutes", "0"], check=True, cwd=folders, env=environment, timeout=240)
+    subprocess.run([*arguments, "--minutes", "0"], check=True, cwd=folders, env=environment, timeout=LIMIT_S)
     assert len(curves_of(tmp_path / "out", "step")) == 1
     run([sys.executable, "-m", "service", "metatrain", "--out", str(tmp_path / "out"), "--resume", "--threads", "1"])
     assert len(curves_of(tmp_path / "out", "step")) == 4
