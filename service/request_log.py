@@ -11,6 +11,7 @@ _requests = logging.getLogger("handful.requests")
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 """Routes that are asked every few seconds: logged for debugging alone."""
 _FIELDS = "request"
+"""The attribute of a record that has the fields of a request."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -85,4 +86,7 @@ def log_request(state: dict[str, Any], *, method: str, route: str, seconds: floa
         "request_bytes": state.get("request_bytes", 0),
         "response_bytes": response_bytes,
     }
-    _requests.log(level, "request", extra={_FIELDS: fields})
+    # Made here: a logger looks up who called, which takes longer than all the rest
+    record = logging.LogRecord(_requests.name, level, "", 0, "request", None, None)
+    record.request = fields
+    _requests.handle(record)
