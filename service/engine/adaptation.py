@@ -187,7 +187,8 @@ def adapt_slices(
         # As it will be stored: the same answers before and after
         own = rounded_head(model.answering(slow, result.fast_weights, prepared))
         logits = model.outputs(slow, own, inputs)[: plan.n_examples]
-        left_out_accuracy = leave_one_out_accuracy(start[1])
+        seen = start[1] if loaded.is_deep else replace(start[1], features=model.features(slow, {}, inputs))
+        left_out_accuracy = leave_one_out_accuracy(seen)
     accuracy = support_accuracy(logits, support.targets)
     return Adaptation(
         adapter=Adapter(own, support.labels, checkpoint.fingerprint, model.learner.name, support.pairs),

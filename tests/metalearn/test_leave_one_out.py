@@ -1,5 +1,7 @@
 """The share of examples that are told by the others of their class."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -26,23 +28,51 @@ def test_an_example_among_those_of_another_class_is_not() -> None:
 
 def test_it_is_the_accuracy_of_the_nearest_mean_without_each_example() -> None:
     draw = torch.Generator().manual_seed(0)
-    classes = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 0, 1])  # the last two are texts of labels
+    classes = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3])
     features = torch.randn(len(classes), 3, generator=draw)
-    weights = torch.ones(len(classes)).index_fill(0, torch.tensor([10, 11]), 2.0)
+    within = [(features[classes == k] - features[classes == k].mean(dim=0)).square().sum() for k in range(4)]
+    variance = sum(within) / (len(classes) - 4)
     hits = []
-    for i in range(10):
-        others = torch.arange(len(classes)) != i
-        distances = torch.stack(
-            [
-                ((weights * features.T).T[others & (classes == k)].sum(0) / weights[others & (classes == k)].sum()
-                 - features[i]).norm() if (others & (classes == k)).any() else torch.tensor(torch.inf)
-                for k in range(4)
-            ]
-        )  # fmt: skip
-        if classes[i] != 3:
-            hits.append(int(distances.argmin()) == int(classes[i]))
-    encoded = EncodedSet(features, classes, weights, 4, label_texts=2)
-    assert leave_one_out_accuracy(encoded) == pytest.approx(sum(hits) / len(hits))
+    for i in range(9):  # the last one is the only one of its class
+        distances = []
+        for k in range(4):
+            n = int((classes == k).sum())
+            others = (classes == k) & (torch.arange(len(classes)) != i)
+            credit = variance * (1 / (n - 1) - 1 / n) if k == classes[i] else 0.0
+            distances.append((features[others].mean(dim=0) - features[i]).square().sum() - credit)
+        hits.append(int(torch.stack(distances).argmin()) == int(classes[i]))
+    assert 0 < sum(hits) < 9
+    encoded = EncodedSet(features, classes, torch.ones(len(classes)), 4)
+    assert leave_one_out_accuracy(encoded) == pytest.approx(sum(hits) / 9)
+
+
+def test_texts_of_labels_count_in_the_means_and_are_not_asked() -> None:
+    features, classes = [[0.0], [4.0], [5.0], [9.0]], [0, 0, 1, 1]
+    assert leave_one_out_accuracy(support(features, classes)) == 0.5
+    assert leave_one_out_accuracy(support([*features, [3.9], [5.1]], [*classes, 0, 1], label_texts=2)) == 1.0
+    none = support([*features, [9.0], [0.0]], [*classes, 0, 1], label_texts=2)
+    weighed = replace(none, weights=torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0, 0.0]))
+    assert leave_one_out_accuracy(weighed) == 0.5, "names that mislead weigh nothing"
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+@pytest.mark.parametrize("per_class", [2, 5, 20])
+def test_labels_that_mean_nothing_are_told_as_often_as_by_chance(n_classes: int, per_class: int) -> None:
+    draw = torch.Generator().manual_seed(n_classes * per_class)
+    classes = torch.arange(n_classes).repeat_interleave(per_class)
+    found = []
+    for _ in range(4000 // len(classes)):
+        features = torch.randn(len(classes), 100, generator=draw)
+        found.append(leave_one_out_accuracy(EncodedSet(features, classes, torch.ones(len(classes)), n_classes)) or 0.0)
+    assert sum(found) / len(found) == pytest.approx(1 / n_classes, abs=0.1)
+
+
+def test_scaling_what_a_class_counts_changes_nothing() -> None:
+    encoded = EncodedSet(
+        torch.randn(12, 4, generator=torch.Generator().manual_seed(1)), torch.arange(12) % 3, torch.ones(12), 3
+    )
+    scaled = replace(encoded, weights=torch.tensor([1.0, 2.0, 0.5] * 4))
+    assert leave_one_out_accuracy(scaled) == leave_one_out_accuracy(encoded)
 
 
 def test_the_only_example_of_a_class_is_not_asked() -> None:
