@@ -44,7 +44,7 @@ class TextTokenizer:
     A text is brought to the Unicode form NFKC first: full-width and styled letters become plain ones.
 
     Of a text with too many tokens the beginning and the end are read and the middle is left out: a letter's request is
-    as often in its last sentence as in its first. Of a pair, the longer text is shortened first.
+    often in its last sentence. Of a pair, the longer text is shortened first.
 
     Attributes:
         max_tokens: The longest text, special tokens included.
