@@ -1,14 +1,21 @@
 """Tables: CSV and its brothers, split into records that are all as wide as the header."""
 
-import csv
-import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from service.files.columns import known_roles
 from service.files.content import Content
+from service.files.dialects import (
+    Dialect,
+    Malformed,
+    Record,
+    first_record,
+    is_filled,
+    read_records,
+    sample_records,
+    variants,
+)
 from service.files.rows import FileInvalid, ReadOptions
 
 DELIMITER_WORDS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
@@ -27,16 +34,6 @@ _TAB_SUFFIXES = {".tsv", ".tab"}
 _SAMPLE_RECORDS = 200
 _MAX_HEADER_CHARS = 40
 _MAX_HEADER_WORDS = 4
-
-Record = tuple[int, list[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Dialect:
-    delimiter: str
-    quote: str | None = '"'
-    skip_blanks: bool = False
-    backslash: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +57,12 @@ class Table:
     blank_rows: int
 
 
-class _Malformed(Exception):
-    def __init__(self, line: int, detail: str) -> None:
-        super().__init__(detail)
-        self.line = line
-
-
 def holds_table(content: Content, options: ReadOptions) -> bool:
     """Whether a text of no known format is a table: its first line is a header, and no sentence with commas."""
     if options.delimiter or options.text_column or options.label_column or _sep_line(content.text):
         return True
     for delimiter in DELIMITER_WORDS:
-        records = _sample(content.text, _Dialect(delimiter), 1 + _SAMPLE_RECORDS)
+        records = sample_records(content.text, Dialect(delimiter), 1 + _SAMPLE_RECORDS)
         if not records or not all(map(_reads_like_a_name, _trimmed(records[0][1]))):
             continue
         header = _trimmed(records[0][1])
@@ -107,8 +98,8 @@ def read_table(content: Content, options: ReadOptions, *, labelled: bool) -> Tab
     asked = _delimiter(content, options)
     if asked is None and separator is not None:
         asked = separator[1]
-    dialect = _Dialect(asked) if asked else _find_delimiter(content, text, options, labelled=labelled)
-    first = _first_record(text, dialect)
+    dialect = Dialect(asked) if asked else _find_delimiter(content, text, options, labelled=labelled)
+    first = first_record(text, dialect)
     if first is None:
         return Table(None, 0, [], 0, (), 0)
     has_header = _is_header(first[1], text, dialect, options)
@@ -140,33 +131,33 @@ def _delimiter(content: Content, options: ReadOptions) -> str | None:
     return delimiter
 
 
-def _find_delimiter(content: Content, text: str, options: ReadOptions, *, labelled: bool) -> _Dialect:
+def _find_delimiter(content: Content, text: str, options: ReadOptions, *, labelled: bool) -> Dialect:
     """Takes the delimiter under which the first row is a header; without a header, the one that all rows agree on."""
     order = sorted(DELIMITER_WORDS, key=lambda delimiter: (delimiter == "\t") != (content.suffix in _TAB_SUFFIXES))
     best, best_score = None, (False, 0, 0)
     for delimiter in order:
-        first = _first_record(text, _Dialect(delimiter))
+        first = first_record(text, Dialect(delimiter))
         if first is None:
-            return _Dialect(delimiter)
+            return Dialect(delimiter)
         roles = known_roles(first[1], options)
         score = (len(first[1]) > 1, len(roles), len(first[1])) if roles & {"text", "label"} else (False, 0, 0)
         if score > best_score:
             best, best_score = delimiter, score
     if best is not None:
-        return _Dialect(best)
+        return Dialect(best)
     widths = {}
     for delimiter in ["\t"] if content.suffix in _TAB_SUFFIXES else order:
-        records = _sample(text, _Dialect(delimiter), _SAMPLE_RECORDS)
+        records = sample_records(text, Dialect(delimiter), _SAMPLE_RECORDS)
         found = {len(fields) for _, fields in records}
         if len(found) == 1 and found != {1}:
             widths[delimiter] = found.pop()
     if len(widths) > 1:
         words = " or ".join(DELIMITER_WORDS[delimiter] for delimiter in widths)
         raise FileInvalid(content.source, 0, f"{words} could both separate the columns: choose with --delimiter")
-    return _Dialect(next(iter(widths), order[0]))
+    return Dialect(next(iter(widths), order[0]))
 
 
-def _is_header(fields: Sequence[str], text: str, dialect: _Dialect, options: ReadOptions) -> bool:
+def _is_header(fields: Sequence[str], text: str, dialect: Dialect, options: ReadOptions) -> bool:
     """Whether the first row names columns.
 
     A row such as ``how do I reset it,question`` has a known name too, but among the labels of later rows.
@@ -179,7 +170,7 @@ def _is_header(fields: Sequence[str], text: str, dialect: _Dialect, options: Rea
         )
     if roles >= {"text", "label"} or len(fields) == 1:
         return True
-    rows = _sample(text, dialect, _SAMPLE_RECORDS)[1:]
+    rows = sample_records(text, dialect, _SAMPLE_RECORDS)[1:]
     return not any(
         field.strip() and field.strip().casefold() in {row[i].strip().casefold() for _, row in rows if i < len(row)}
         for i, field in enumerate(fields)
@@ -187,17 +178,17 @@ def _is_header(fields: Sequence[str], text: str, dialect: _Dialect, options: Rea
 
 
 def _read_records(
-    source: str, text: str, dialect: _Dialect, width: int, first_line: int
-) -> tuple[_Dialect, list[Record], int]:
+    source: str, text: str, dialect: Dialect, width: int, first_line: int
+) -> tuple[Dialect, list[Record], int]:
     """Reads all records under the first variant of the dialect that they fit."""
     fault: FileInvalid | None = None
-    for variant in _variants(text, dialect):
+    for variant in variants(text, dialect):
         try:
-            everything = list(_records(text, variant, first_line))
-        except _Malformed as error:
+            everything = list(read_records(text, variant, first_line))
+        except Malformed as error:
             fault = fault or FileInvalid(source, error.line, str(error))
             continue
-        records = list(filter(_is_filled, everything))
+        records = list(filter(is_filled, everything))
         header = records[0][1][: width or None]
         misfits = _misfits(header, records[1:])
         if misfits:
@@ -208,7 +199,7 @@ def _read_records(
     raise fault
 
 
-def _swallows_rows(text: str, dialect: _Dialect, header: Sequence[str], n_records: int) -> bool:
+def _swallows_rows(text: str, dialect: Dialect, header: Sequence[str], n_records: int) -> bool:
     """Whether quotes join rows of a tab-separated file that would fit the header as they are.
 
     Such files mostly hold quotes literally, and then two quotes far apart swallow the rows between them. A header in
@@ -216,64 +207,8 @@ def _swallows_rows(text: str, dialect: _Dialect, header: Sequence[str], n_record
     """
     if dialect.delimiter != "\t" or dialect.quote is None or '"' not in text or text.lstrip().startswith('"'):
         return False
-    literal = list(filter(_is_filled, _records(text, replace(dialect, quote=None))))
+    literal = list(filter(is_filled, read_records(text, replace(dialect, quote=None))))
     return len(literal) != n_records and not _misfits(header, literal)
-
-
-def _is_filled(record: Record) -> bool:
-    return any(map(str.strip, record[1]))
-
-
-def _variants(text: str, dialect: _Dialect) -> Iterator[_Dialect]:
-    yield dialect
-    if dialect.delimiter == "\t":
-        yield replace(dialect, quote=None)
-    if not dialect.skip_blanks and dialect.delimiter + ' "' in text:
-        yield replace(dialect, skip_blanks=True)
-    if '\\"' in text:
-        yield replace(dialect, backslash=True)
-
-
-def _records(text: str, dialect: _Dialect, first_line: int = 1) -> Iterator[Record]:
-    reader = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=dialect.delimiter,
-        quotechar=dialect.quote,
-        quoting=csv.QUOTE_NONE if dialect.quote is None else csv.QUOTE_MINIMAL,
-        skipinitialspace=dialect.skip_blanks,
-        escapechar="\\" if dialect.backslash else None,
-        doublequote=not dialect.backslash,
-        strict=True,
-    )
-    line = first_line
-    try:
-        for fields in reader:
-            yield line, fields
-            line = first_line + reader.line_num
-    except csv.Error as error:
-        if "expected after" in str(error):
-            remedy = 'a quoted text goes on after its closing quote: inside a quoted text, write each quote twice ("")'
-        elif "unexpected end" in str(error) or "field limit" in str(error):
-            remedy = "a quote opens here and is not closed: close it, or write it twice inside a quoted text"
-        else:
-            remedy = str(error)
-        raise _Malformed(line, remedy) from error
-
-
-def _sample(text: str, dialect: _Dialect, n_records: int) -> list[Record]:
-    """The first records that are not blank, as far as they can be read."""
-    found: list[Record] = []
-    try:
-        for record in islice(filter(_is_filled, _records(text, dialect)), n_records):
-            found.append(record)  # noqa: PERF402  # what came before a fault is kept
-    except _Malformed:
-        pass
-    return found
-
-
-def _first_record(text: str, dialect: _Dialect) -> Record | None:
-    found = _sample(text, dialect, 1) or _sample(text, replace(dialect, quote=None), 1)
-    return found[0] if found else None
 
 
 def _trimmed(fields: Sequence[str]) -> list[str]:
@@ -331,7 +266,7 @@ def _listed(lines: list[int]) -> str:
     return f"{shown} and {len(lines) - 3} more" if len(lines) > 3 else shown
 
 
-def _words(dialect: _Dialect) -> str:
+def _words(dialect: Dialect) -> str:
     words = DELIMITER_WORDS.get(dialect.delimiter, f"delimiter {dialect.delimiter!r}")
     if dialect.quote is None:
         words += ", quotes kept as they are"
