@@ -273,8 +273,8 @@ def test_of_a_long_pair_both_ends_of_each_text_are_read(vocabulary: Path, plain:
     first, second = numbered(50), numbered(60, offset=5)
     found = read(TextTokenizer(vocabulary, 23), " ".join(first), " ".join(second))
     head = round(10 * HEAD_SHARE)
-    kept = (" ".join(words[:head] + words[len(words) - (10 - head) :]) for words in (first, second))
-    want = plain.encode(*kept)
+    kept = [" ".join(words[:head] + words[len(words) - (10 - head) :]) for words in (first, second)]
+    want = plain.encode(kept[0], kept[1])
     assert (found.ids, found.type_ids) == (want.ids, want.type_ids)
 
 
