@@ -22,7 +22,7 @@ STARTED, CPU = "process_start_time_seconds", "process_cpu_seconds_total"
 @pytest.fixture
 def server(tmp_path: Path, tiny_checkpoint: Path) -> Iterator[ServerProcess]:
     """Two workers."""
-    options = ("--checkpoint", str(tiny_checkpoint), "--threads", "2", "--workers", "2")
+    options = ("--checkpoint", str(tiny_checkpoint), "--threads", "2", "--workers", "2", "--store-timeout-s", "30")
     with running_server(tmp_path, *options) as running:
         yield running
 

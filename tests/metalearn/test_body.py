@@ -39,7 +39,7 @@ def test_features_do_not_depend_on_how_texts_are_batched(
     torch.testing.assert_close(body.features({}, inputs), expected, atol=1e-5, rtol=0)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(order=st.permutations(range(9)), cuts=st.sets(st.integers(1, 8)))
 def test_joined_batches_come_back_in_the_texts_order(encoder: Encoder, order: list[int], cuts: set[int]) -> None:
     body, texts = TextBody(encoder, 1), encoder.tokenize(INPUTS)
