@@ -1,10 +1,11 @@
 """Texts -> token ids: normalisation, what of a long text is read, and which texts the tokenizer cannot read."""
 
 import json
+import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-from unicodedata import normalize
 
 from tokenizers import Encoding, Tokenizer
 
@@ -17,6 +18,19 @@ HEAD_SHARE = 0.5
 _CHARS_PER_TOKEN = 32
 """How many characters per token of the limit are given to the tokenizer at most. A token of running text has some four,
 so that the tokens that are kept are those of the whole text."""
+
+_PIECE = re.compile(r"\S{1,256}\s*|\s+")
+
+
+def nfkc(text: str) -> str:
+    """The text in the Unicode form NFKC.
+
+    It is normalised a word at a time, and a longer word in pieces of 256 characters: the time that normalising takes
+    grows with the square of a run of combining marks, and nobody else can run meanwhile.
+    """
+    if text.isascii():
+        return text
+    return "".join(unicodedata.normalize("NFKC", piece) for piece in _PIECE.findall(text))
 
 
 class TokenizedText(NamedTuple):
@@ -89,7 +103,7 @@ class TextTokenizer:
             head, tail = text[: limit // 2], text[len(text) - limit // 2 :]
             left_out = text[len(head) : len(text) - len(tail)]
             text = f"{head} {tail}"  # a space, lest half a word and half another make a third
-        return normalize("NFKC", text), bool(left_out) and not left_out.isspace()
+        return nfkc(text), bool(left_out) and not left_out.isspace()
 
     def _read(self, encoding: Encoding, texts: Sequence[str], left_out: bool) -> TokenizedText:
         ids, type_ids = encoding.ids, encoding.type_ids

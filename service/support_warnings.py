@@ -1,11 +1,10 @@
 """Warnings about a support set: it can be adapted on, and it may not mean what its owner thinks."""
 
 import hashlib
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from metalearn.encoder import TokenizedText
+from metalearn.tokenizing import TokenizedText, nfkc
 from metalearn.types import SupportSet, TextInput
 from service.conversion import CheckedSupport
 from service.engine.adaptation import Adaptation
@@ -19,7 +18,6 @@ ENOUGH_EXAMPLES = 5
 _MAX_POINTERS = 20
 _MAX_NAMED = 5
 _MAX_NAME_CHARS = 60
-_PIECE_CHARS = 200
 
 
 def support_warnings(
@@ -191,12 +189,7 @@ def _text_key(text: TextInput) -> bytes:
 
 
 def _folded(text: str) -> str:
-    words = text.casefold().split()
-    if not text.isascii():
-        # In pieces, since the time that normalising takes grows with the square of a run of combining marks
-        pieces = (word[i : i + _PIECE_CHARS] for word in words for i in range(0, len(word), _PIECE_CHARS))
-        words = [unicodedata.normalize("NFKC", piece).casefold() for piece in pieces]
-    return " ".join(words)
+    return " ".join(nfkc(text.casefold()).casefold().split())
 
 
 def _places_of_labels(checked: CheckedSupport) -> dict[str, str]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from metalearn.tokenizing import HEAD_SHARE, TextTokenizer, TokenizedText
+from metalearn.tokenizing import HEAD_SHARE, TextTokenizer, TokenizedText, nfkc
 from metalearn.types import TextInput
 
 WORDS = [
@@ -335,3 +335,21 @@ def test_white_space_around_a_text_cuts_nothing(vocabulary: Path) -> None:
 def test_words_of_the_tests_are_one_token_each(plain: Tokenizer) -> None:
     assert all(len(plain.encode(word).ids) == 3 for word in WORDS)
     assert all(one != other for one, other in pairwise(numbered(60)))
+
+
+def test_normalising_in_pieces_is_normalising_as_a_whole() -> None:
+    texts = [
+        "ｒｅｆｕｎｄ　ｍｙ　ｏｒｄｅｒ",
+        "cafe\u0301 re\u0301sume\u0301",
+        "한글 각",
+        "ﬁne ½ ™ …",
+        "a \u0301b",
+        "ｶﾞ",
+    ]
+    for text in (*texts, " ".join(texts) * 20):
+        assert nfkc(text) == unicodedata.normalize("NFKC", text)
+
+
+def test_a_run_of_combining_marks_is_normalised_in_pieces() -> None:
+    marks = "a" + "\u0316\u0301" * 5000
+    assert len(nfkc(marks)) >= len(marks) - 1
