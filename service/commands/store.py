@@ -46,7 +46,7 @@ def accept(
         raise typer.BadParameter(
             "the id of a store has 32 hexadecimal digits; a server that knows it has it in its log"
         )
-    with opened_store(load_settings(store=store), create=False) as opened:
+    with opened_store(load_settings(store=store), create=True) as opened:
         marker = opened.marker()
         if marker is not None and marker.store_id == lost_id:
             raise typer.BadParameter(f"this store is {lost_id} itself: it was not lost, and nothing has to be accepted")
