@@ -1,12 +1,15 @@
 """How processes that share one meta-batch agree: sums of gradients, and everybody's records."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
 Record = TypeVar("Record")
+
+_FINISHED, _ALL_FINISHED = "handful/finished", "handful/all_finished"
 
 
 @runtime_checkable
@@ -63,3 +66,29 @@ class TorchProcesses:
         parts: list[list[Record]] = [[] for _ in range(self.size)]
         torch.distributed.all_gather_object(parts, list(records))
         return [record for part in parts for record in part]
+
+
+@contextmanager
+def torch_processes(backend: str) -> Iterator[TorchProcesses]:
+    """The processes that torchrun started, connected for the length of a block.
+
+    No process closes its connections before every process has come to the end of the block: another may still read
+    from them. A block that ends with an exception is left at once.
+
+    Args:
+        backend: As ``torch.distributed.init_process_group`` takes it.
+    """
+    store, rank, size = next(torch.distributed.rendezvous("env://"))
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
+    try:
+        yield TorchProcesses()
+        wait_for_all(store, size)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def wait_for_all(store: torch.distributed.Store, size: int) -> None:
+    """Returns once so many processes have called it. It needs no connection between them but the store's."""
+    if store.add(_FINISHED, 1) == size:
+        store.set(_ALL_FINISHED, "")
+    store.wait([_ALL_FINISHED])

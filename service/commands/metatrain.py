@@ -102,7 +102,7 @@ def _processes(threads: int) -> Iterator[tuple["Collective", int]]:
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     import torch
 
-    from metalearn.collective import Alone, TorchProcesses
+    from metalearn.collective import Alone, torch_processes
 
     if not torch.distributed.is_torchelastic_launched():
         torch.set_num_threads(threads or granted_threads())
@@ -110,11 +110,8 @@ def _processes(threads: int) -> Iterator[tuple["Collective", int]]:
         return
     local_size, local_rank = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
     torch.set_num_threads(threads or max(1, granted_threads() // local_size))
-    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield TorchProcesses(), local_rank
-    finally:
-        torch.distributed.destroy_process_group()
+    with torch_processes("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo") as processes:
+        yield processes, local_rank
 
 
 def _pick_up(

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from metalearn.adaptation import prepare_episode
 from metalearn.body import MlpBody, TextBody
+from metalearn.collective import wait_for_all
 from metalearn.encoder import Encoder
 from metalearn.errors import InvalidEpisode, InvalidModel, MetaTrainingFailed
 from metalearn.learners import make_learner
@@ -26,6 +28,7 @@ from metalearn.placement import Everything, HeadOnly, Placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import Episode, LabelledTexts, TextInput
 from tests.metalearn.test_placement import moved
+from tests.waiting import LIMIT_S, until
 
 STEPS = 2
 
@@ -428,8 +431,7 @@ WORKER = """
 import sys
 import safetensors.torch, torch
 torch.set_num_threads(1)
-torch.distributed.init_process_group("gloo")
-from metalearn.collective import TorchProcesses
+from metalearn.collective import torch_processes
 from metalearn.meta_train import MetaTrainer, MetaTrainSettings
 from tests.metalearn.test_meta_train import STEPS, blobs, model
 which = model()
@@ -441,17 +443,28 @@ def source(index):
         return replace(part, inputs=part.inputs.double(), weights=part.weights.double())
     return replace(episode, support=doubled(episode.support), query=doubled(episode.query))
 settings = MetaTrainSettings(inner_steps=STEPS, outer_steps=20, warmup_steps=3, meta_batch=6, contrastive_weight=0.5)
-trainer = MetaTrainer(which, slow, settings, collective=TorchProcesses())
-stops = []
-for step in range(4):
-    result = trainer.step(source, stop=lambda: step == 3 and torch.distributed.get_rank() == 0)
-    stops.append(result.stop)
-    assert [record.index for record in result.episodes] == list(range(6 * step, 6 * step + 6))
-assert stops == [False, False, False, True], stops
-name = f"{torch.distributed.get_world_size()}-{torch.distributed.get_rank()}"
-safetensors.torch.save_file(trainer.slow_weights, f"{sys.argv[1]}/{name}")
-torch.distributed.destroy_process_group()
+with torch_processes("gloo") as processes:
+    trainer = MetaTrainer(which, slow, settings, collective=processes)
+    stops = []
+    for step in range(4):
+        result = trainer.step(source, stop=lambda: step == 3 and torch.distributed.get_rank() == 0)
+        stops.append(result.stop)
+        assert [record.index for record in result.episodes] == list(range(6 * step, 6 * step + 6))
+    assert stops == [False, False, False, True], stops
+    name = f"{torch.distributed.get_world_size()}-{torch.distributed.get_rank()}"
+    safetensors.torch.save_file(trainer.slow_weights, f"{sys.argv[1]}/{name}")
 """
+
+
+def test_no_process_leaves_before_all_have_finished() -> None:
+    store = torch.distributed.HashStore()
+    with ThreadPoolExecutor(2) as threads:
+        leaving = [threads.submit(wait_for_all, store, 3) for _ in range(2)]
+        until(lambda: store.add("handful/finished", 0) == 2)
+        assert not any(each.done() for each in leaving)
+        wait_for_all(store, 3)
+        for each in leaving:
+            each.result(LIMIT_S)
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
@@ -465,7 +478,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
             check=True,
             cwd=repository,
             env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
-            timeout=120,
+            timeout=LIMIT_S,
         )
     alone = safetensors.torch.load_file(tmp_path / "1-0")
     first, second = (safetensors.torch.load_file(tmp_path / f"2-{rank}") for rank in (0, 1))
