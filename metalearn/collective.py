@@ -78,7 +78,9 @@ def torch_processes(backend: str) -> Iterator[TorchProcesses]:
     Args:
         backend: As ``torch.distributed.init_process_group`` takes it.
     """
-    store, rank, size = next(torch.distributed.rendezvous("env://"))
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, size = next(rendezvous("env://"))
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         yield TorchProcesses()
@@ -87,7 +89,7 @@ def torch_processes(backend: str) -> Iterator[TorchProcesses]:
         torch.distributed.destroy_process_group()
 
 
-def wait_for_all(store: torch.distributed.Store, size: int) -> None:
+def wait_for_all(store: "torch.distributed.Store", size: int) -> None:
     """Returns once so many processes have called it. It needs no connection between them but the store's."""
     if store.add(_FINISHED, 1) == size:
         store.set(_ALL_FINISHED, "")

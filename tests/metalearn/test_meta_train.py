@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from metalearn.adaptation import prepare_episode
 from metalearn.body import MlpBody, TextBody
-from metalearn.collective import wait_for_all
+from metalearn.collective import Alone, Collective, wait_for_all
 from metalearn.encoder import Encoder
 from metalearn.errors import InvalidEpisode, InvalidModel, MetaTrainingFailed
 from metalearn.learners import make_learner
@@ -427,32 +428,40 @@ def test_gradients_of_one_episode_change_nothing() -> None:
     assert before.numbers == after.numbers
 
 
+def four_steps(processes: Collective) -> dict[str, Tensor]:
+    """Slow weights after four outer steps in float64; rank 0 asks to stop after the last one."""
+    which = model()
+    slow = {name: weight.double() for name, weight in which.initial_slow_weights(steps=STEPS, seed=1).items()}
+
+    def doubled(part: PreparedSet) -> PreparedSet:
+        return replace(part, inputs=part.inputs.double(), weights=part.weights.double())
+
+    def source(index: int) -> PreparedEpisode:
+        episode = blobs(index)
+        return replace(episode, support=doubled(episode.support), query=doubled(episode.query))
+
+    settings = MetaTrainSettings(
+        inner_steps=STEPS, outer_steps=20, warmup_steps=3, meta_batch=6, contrastive_weight=0.5
+    )
+    ours = MetaTrainer(which, slow, settings, collective=processes)
+    stops = []
+    for step in range(4):
+        result = ours.step(source, stop=lambda last=step == 3: last and processes.rank == 0)
+        stops.append(result.stop)
+        assert [record.index for record in result.episodes] == list(range(6 * step, 6 * step + 6))
+    assert stops == [False, False, False, True], stops
+    return ours.slow_weights
+
+
 WORKER = """
 import sys
 import safetensors.torch, torch
 torch.set_num_threads(1)
 from metalearn.collective import torch_processes
-from metalearn.meta_train import MetaTrainer, MetaTrainSettings
-from tests.metalearn.test_meta_train import STEPS, blobs, model
-which = model()
-slow = {name: weight.double() for name, weight in which.initial_slow_weights(steps=STEPS, seed=1).items()}
-def source(index):
-    episode = blobs(index)
-    from dataclasses import replace
-    def doubled(part):
-        return replace(part, inputs=part.inputs.double(), weights=part.weights.double())
-    return replace(episode, support=doubled(episode.support), query=doubled(episode.query))
-settings = MetaTrainSettings(inner_steps=STEPS, outer_steps=20, warmup_steps=3, meta_batch=6, contrastive_weight=0.5)
+from tests.metalearn.test_meta_train import four_steps
 with torch_processes("gloo") as processes:
-    trainer = MetaTrainer(which, slow, settings, collective=processes)
-    stops = []
-    for step in range(4):
-        result = trainer.step(source, stop=lambda: step == 3 and torch.distributed.get_rank() == 0)
-        stops.append(result.stop)
-        assert [record.index for record in result.episodes] == list(range(6 * step, 6 * step + 6))
-    assert stops == [False, False, False, True], stops
-    name = f"{torch.distributed.get_world_size()}-{torch.distributed.get_rank()}"
-    safetensors.torch.save_file(trainer.slow_weights, f"{sys.argv[1]}/{name}")
+    assert processes.size == 2
+    safetensors.torch.save_file(four_steps(processes), f"{sys.argv[1]}/{processes.rank}")
 """
 
 
@@ -471,17 +480,16 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     repository = Path(__file__).parents[2]
-    for processes in (1, 2):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        subprocess.run(
-            [*command, str(script), str(tmp_path)],
-            check=True,
-            cwd=repository,
-            env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
-            timeout=LIMIT_S,
-        )
-    alone = safetensors.torch.load_file(tmp_path / "1-0")
-    first, second = (safetensors.torch.load_file(tmp_path / f"2-{rank}") for rank in (0, 1))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    subprocess.run(
+        [*command, str(script), str(tmp_path)],
+        check=True,
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+        timeout=LIMIT_S,
+    )
+    alone = four_steps(Alone())
+    first, second = (safetensors.torch.load_file(tmp_path / str(rank)) for rank in (0, 1))
     assert _equal(first, second)
     for name, weight in alone.items():
         # In float64, where summing in another order is the only difference
