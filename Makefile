@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What `make serve` needs is installed first; what tests and benchmarks need only when they are asked for
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve install install-dev test test-slow test-very-slow check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint clean
+.PHONY: help serve install install-dev test test-busy test-slow test-very-slow check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,12 @@ serve: install ## Start the server on 127.0.0.1:8000
 test: install-dev ## Run the tests, one process per core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
+BUSY_S ?= 3600
+test-busy: install-dev ## Run the tests beside a loop that keeps every core busy
+	@loops=; for core in $$(seq $$(nproc)); do timeout $(BUSY_S) sh -c 'while :; do :; done' & loops="$$loops $$!"; done; \
+	  trap 'kill $$loops 2>/dev/null' EXIT INT TERM; \
+	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+
 test-slow: install-dev ## Run whole runs of meta-training, killed and resumed
 	$(BIN)/python -m pytest -m slow
 
@@ -60,7 +66,7 @@ deploy-lint: install-dev ## Check Dockerfile, compose file and what they mount
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/yamllint --strict --config-file deploy/yamllint.yaml docker-compose.yml deploy
 
-check: format-check lint typecheck imports deploy-lint test test-slow ## All of the above but format
+check: format-check lint typecheck imports deploy-lint test test-busy test-slow ## All of the above but format
 
 PEERS := build/peers
 peer = $(if $(wildcard $(PEERS)/$(1)),--$(1)-python $(PEERS)/$(1)/bin/python)
