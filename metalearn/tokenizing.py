@@ -12,7 +12,7 @@ from tokenizers import Encoding, Tokenizer
 from metalearn.errors import EncoderUnavailable
 from metalearn.types import TextInput
 
-HEAD_SHARE = 0.5
+HEAD_SHARE = 0.75
 """Share of the tokens of a long text that its beginning has; its end has the rest. See docs/log.md."""
 
 _CHARS_PER_TOKEN = 32
