@@ -15,8 +15,9 @@ import pytest
 
 from service.commands import serve
 from tests.conftest import SUPPORT
-from tests.faults.conftest import ADAPT, PREDICT, TEXTS, until
+from tests.faults.conftest import ADAPT, PREDICT, TEXTS
 from tests.socket_server import answers_in, exchange, request, socket_server
+from tests.waiting import until
 
 BODY = json.dumps({"queries": TEXTS[:1]}).encode()
 ASK = request("POST", PREDICT, BODY)

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tests.conftest import SUPPORT
-from tests.faults.conftest import until
 from tests.socket_server import Answer, SocketServer, answers_in, exchange, socket_server
+from tests.waiting import until
 
 TASK = "/v1/tasks/bank"
 DELETE = f"DELETE {TASK} HTTP/1.1\r\nHost: x\r\n\r\n".encode()

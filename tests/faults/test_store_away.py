@@ -74,7 +74,7 @@ class Load:
     def until(self, kind: str, status: int, *, code: str = "", degraded: bool = False, more: int = 3) -> None:
         """Waits for some such answers from now on."""
         since = len(self._answers[kind])
-        until(lambda: self.count(kind, since)[status, code, degraded] >= more, timeout_s=60)
+        until(lambda: self.count(kind, since)[status, code, degraded] >= more)
 
     def end(self) -> None:
         """Stops; raises what a thread met."""

@@ -11,8 +11,9 @@ import redis
 from model_store.records import StoreMarker
 from service.auth import new_key
 from tests.conftest import SUPPORT, StartService
-from tests.faults.conftest import ADAPT, PREDICT, TEXTS, problem, until
+from tests.faults.conftest import ADAPT, PREDICT, TEXTS, problem
 from tests.faults.stores import empty, metric, parts_of
+from tests.waiting import until
 
 QUERIES = {"queries": TEXTS}
 

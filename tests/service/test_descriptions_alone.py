@@ -107,4 +107,4 @@ def test_the_command_shows_and_asks_a_task_without_examples(
         assert '"support_accuracy":null' in handful(*words, "--local", "--json").replace(" ", "")
         assert handful(*words, "--local").strip()
     assert len(handful("predict", "bank", "--local", stdin="\n".join(TEXTS)).splitlines()) == len(TEXTS)
-    assert "support set is empty" in handful.fails("adapt", "bank", "--local", "--support", "-", stdin="")
+    assert "0 rows read" in handful.fails("adapt", "bank", "--local", "--support", "-", stdin="")

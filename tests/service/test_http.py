@@ -204,7 +204,7 @@ def test_a_413_says_what_to_do(start_service: StartService, path: str, advice: s
 # ---- pages of other origins ----------------------------------------------------------------------------------------
 
 PAGE = "https://app.example.com"
-EXPOSED = {"x-request-id", "server-timing", "retry-after", "idempotent-replayed"}
+EXPOSED = {"x-request-id", "server-timing", "retry-after", "idempotent-replayed", "handful-degraded"}
 
 
 def listed(value: str) -> set[str]:
@@ -496,7 +496,7 @@ def test_a_request_is_one_line_in_the_log(service: httpx.Client, caplog: pytest.
     }
     assert (shown["status"], shown["tenant"], shown["route"]) == (404, "acme", "/v1/tasks/{task}")
     assert (keyless["status"], keyless["tenant"]) == (401, None)
-    lines = [TextFormatter().format(record) for record in caplog.records]
+    lines = [TextFormatter().format(record) for record in caplog.records if record.name == "handful.requests"]
     assert "POST /v1/tasks/{task}/predict 200" in lines[0]
     assert "tenant='acme'" in lines[0]
     for line in [*lines, json.dumps([predicted, shown, keyless])]:

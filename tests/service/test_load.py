@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from metalearn.types import Example, TextInput
 from service.conversion import with_ids
 from service.engine.support_batches import SupportTexts
 from service.schemas import LabelledText
@@ -18,9 +19,12 @@ ADAPT = "/v1/tasks/bank/adapt"
 
 
 def test_equal_examples_get_names_of_their_own_whatever_names_are_given() -> None:
-    (plain,) = with_ids([LabelledText(text="a", label="b")])
+    def named(examples: list[LabelledText]) -> tuple[Example, ...]:
+        return with_ids(examples, [each.label for each in examples], [TextInput(each.text) for each in examples])
+
+    (plain,) = named([LabelledText(text="a", label="b")])
     given = LabelledText(text="c", label="d", id=f"{plain.id}-3")
-    examples = with_ids([*[LabelledText(text="a", label="b")] * 2000, given])
+    examples = named([*[LabelledText(text="a", label="b")] * 2000, given])
     assert len({example.id for example in examples}) == 2001
     assert [example.id for example in examples[:4]] == [plain.id, f"{plain.id}-2", f"{plain.id}-4", f"{plain.id}-5"]
     assert examples[-1].id == f"{plain.id}-3"

@@ -8,9 +8,9 @@ import pytest
 from service import stale_tasks
 from service.stale_tasks import TaskCount, _Turn
 from tests.conftest import StartService
-from tests.faults.conftest import until
 from tests.service.conftest import adapt, predict
 from tests.service.test_metrics import scrape, value
+from tests.waiting import until
 
 
 def test_stale_tasks_are_counted_at_the_start_and_again_later(
