@@ -15,6 +15,9 @@ from tests.waiting import LIMIT_S
 
 TENANTS = 64
 ROUNDS = 3
+SEVERAL_TOKENS = 200
+"""More than the queries of five requests have."""
+HELD_SERVER = Path(__file__).parents[1] / "faults" / "held_server.py"
 TOPICS = [
     ("I want my money back", "refund"),
     ("the parcel never came", "delivery"),
@@ -42,8 +45,10 @@ def test_every_answer_equals_the_single_tenant_answer(store_url: str, tiny_check
     store.close()
     options = ("--store", store_url, "--store-timeout-s", "30", "--cache-max-adapters", "4")
     options += ("--checkpoint", str(tiny_checkpoint), "--threads", "1")
-    with running_server(tmp_path, *options) as server:
-        asyncio.run(_check(server.url, keys))
+    hold = tmp_path / "hold"
+    held = {"TEST_HOLD_FILE": str(hold), "TEST_HOLD_FROM": "1"}
+    with running_server(tmp_path, *options, program=[str(HELD_SERVER)], env=held) as server:
+        asyncio.run(_check(server.url, keys, hold))
         metrics = httpx.get(f"{server.url}/metrics").text
     evicted = next(
         line for line in metrics.splitlines() if line.startswith('handful_cache_events_total{event="evict"}')
@@ -55,8 +60,8 @@ def test_every_answer_equals_the_single_tenant_answer(store_url: str, tiny_check
     assert shared > 0, "no batch mixed tenants: the test shows little"
 
 
-async def _check(url: str, keys: list[str]) -> None:
-    limits = httpx.Limits(max_connections=TENANTS)
+async def _check(url: str, keys: list[str], hold: Path) -> None:
+    limits = httpx.Limits(max_connections=TENANTS + 1)
     async with httpx.AsyncClient(base_url=url, timeout=LIMIT_S, limits=limits) as client:
 
         async def call(tenant: int, path: str, body: dict[str, object]) -> dict[str, object]:
@@ -68,13 +73,21 @@ async def _check(url: str, keys: list[str]) -> None:
             result: dict[str, object] = answer.json()
             return result
 
+        async def queued_tokens() -> float:
+            lines = (await client.get("/metrics")).text.splitlines()
+            return next(float(line.split()[1]) for line in lines if line.startswith("handful_queue_tokens "))
+
         for tenant in range(TENANTS):
             await call(tenant, "adapt", {"support": support_of(tenant)})
         alone = [await call(tenant, "predict", {"queries": QUERIES}) for tenant in range(TENANTS)]
         for _ in range(ROUNDS):
-            together = await asyncio.gather(
-                *(call(tenant, "predict", {"queries": QUERIES}) for tenant in range(TENANTS))
-            )
+            hold.touch()  # noqa: ASYNC240
+            asking = [asyncio.ensure_future(call(tenant, "predict", {"queries": QUERIES})) for tenant in range(TENANTS)]
+            # Several wait for the same batch before the first is computed
+            while await queued_tokens() < SEVERAL_TOKENS:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            hold.unlink()  # noqa: ASYNC240
+            together = await asyncio.gather(*asking)
             for tenant in range(TENANTS):
                 labels = {example["label"] for example in support_of(tenant)}
                 for one, other in zip(alone[tenant]["predictions"], together[tenant]["predictions"], strict=True):

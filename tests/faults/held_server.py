@@ -12,7 +12,7 @@ from service.engine.compute import ComputeThread
 from service.engine.support_batches import SupportBatches, SupportTexts
 
 HELD = Path(os.environ["TEST_HOLD_FILE"])
-LARGE = 100
+LARGE = int(os.environ.get("TEST_HOLD_FROM", "100"))
 """Texts of one request from which on it is held."""
 
 _encode_next, _predict_batch = SupportBatches.encode_next, ComputeThread._predict_batch
