@@ -29,8 +29,8 @@ _MOST_RECORDS = 256
 _MOST_ADAPTERS = 16
 """Most of one round trip: a few words each, and up to megabytes each."""
 _CHANGES = frozenset({"commit", "delete"})
-_MAY_FIND_NOTHING = frozenset({"task", "tasks", "version", "versions", "load_support", "idempotent_answer", "has_keys",
-                               "needs_keys"})  # fmt: skip
+_MAY_FIND_NOTHING = frozenset({"all_tasks", "task", "tasks", "version", "versions", "load_support",
+                               "idempotent_answer", "has_keys", "needs_keys"})  # fmt: skip
 """What is not done, or not believed, before the store's marker has shown that the store has its data."""
 _LISTS = frozenset({"tasks", "versions"})
 _LOOK_EVERY_S, _LOOK_AGAIN_AFTER_S = 5.0, 0.5
