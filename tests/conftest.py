@@ -41,7 +41,9 @@ from service.settings import Settings  # noqa: E402
 from tests.waiting import LIMIT_S  # noqa: E402
 
 # No outcome hangs on a timing: an example may take as long as a busy machine makes it take
-hypothesis.settings.register_profile("handful", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "handful", deadline=None, max_examples=50, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("handful")
 # httpx gives a request five seconds where a call names no timeout. The product's clients name theirs
 httpx._config.DEFAULT_TIMEOUT_CONFIG.__init__(LIMIT_S)  # type: ignore[misc]

@@ -186,6 +186,7 @@ def test_a_server_that_does_not_start_is_told_with_its_log(tmp_path: Path) -> No
         pass
 
 
+@pytest.mark.slow
 def test_very_many_tenants_are_all_asked_once(tiny_checkpoint: Path, tmp_path: Path, redis_url: str) -> None:
     checkpoint = Checkpoint(tiny_checkpoint, torch.device("cpu"))
     rows = [Row(f"number {i} of {label}", f"class {label}") for label in range(12) for i in range(6)]

@@ -35,6 +35,7 @@ def support_of(tenant: int) -> list[dict[str, str]]:
     return [{"text": f"{text}, says customer {tenant}", "label": f"{label} of {tenant}"} for text, label in chosen]
 
 
+@pytest.mark.slow
 def test_every_answer_equals_the_single_tenant_answer(store_url: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
     store = open_store(Settings(store=SecretStr(store_url), store_timeout_s=30))
     keys = []

@@ -27,6 +27,7 @@ def free_port() -> int:
         return port
 
 
+@pytest.mark.slow
 def test_prometheus_scrapes_and_promtool_finds_nothing(tmp_path: Path, tiny_checkpoint: Path) -> None:
     with running_server(tmp_path, "--checkpoint", str(tiny_checkpoint)) as server:
         httpx.post(f"{server.url}/v1/tasks/bank/adapt", json={"support": SUPPORT}).raise_for_status()

@@ -16,6 +16,7 @@ from tests.conftest import SUPPORT
 QUERIES = ["when will my new card be delivered", "what is this payment on my bill", "how can I get a virtual card"]
 
 
+@pytest.mark.slow
 def test_a_task_survives_a_restart_and_the_same_request_gives_bit_equal_weights_also_in_another_process(
     store: TaskStore, store_url: str, tmp_path: Path
 ) -> None:

@@ -12,8 +12,8 @@ import redis
 
 from model_store.errors import StoreUnavailable
 from service.routes.request import Parts
-from tests.faults.conftest import until
 from tests.model_store.conftest import EVERY_CALL
+from tests.waiting import until
 
 
 def parts_of(client: httpx.Client) -> Parts:

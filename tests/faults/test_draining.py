@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from service.commands import serve
+from service.routes.request import Parts
 from tests.conftest import SUPPORT
 from tests.faults.conftest import ADAPT, PREDICT, TEXTS
 from tests.socket_server import answers_in, exchange, request, socket_server
@@ -126,10 +127,14 @@ def test_a_request_that_outlasts_the_drain_is_told(
 def test_a_server_without_its_store_is_not_called_ready(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "_LOOK_EVERY_S", 0.05)
     with socket_server(tiny_checkpoint, "redis://:hunter2@127.0.0.1:1/0", store_timeout_s=0.1) as server:
-        assert server.reports == ["the store at redis://127.0.0.1:1/0 does not answer"]
+        assert server.reports == ["the store redis://127.0.0.1:1/0 does not answer"]
         answers, _ = exchange(server.port, request("GET", "/readyz", b"", "Connection: close"))
         assert answers[0].status == 503
-        monkeypatch.setattr(server.app.state.parts.access.store, "ping", lambda: None)
+
+        async def ready(parts: Parts, *, draining: bool) -> dict[str, bool]:
+            return {"store": True}
+
+        monkeypatch.setattr("service.routes.health.readiness", ready)
         until(lambda: len(server.reports) > 1)
         assert server.reports[1:] == [""]
 

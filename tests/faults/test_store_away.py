@@ -122,6 +122,7 @@ def restart_empty(server: ValkeyServer) -> Callable[[], ValkeyServer]:
     return lambda: empty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", [stop, kill, flush, restart_empty])
 def test_under_load_warm_tasks_are_answered_and_nothing_that_exists_is_called_absent(
     start_service: StartService, valkey: ValkeyServer, trouble: Trouble

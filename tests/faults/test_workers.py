@@ -16,6 +16,8 @@ from tests.conftest import SUPPORT
 from tests.faults.conftest import ADAPT, PREDICT, TEXTS
 from tests.waiting import LIMIT_S, until
 
+pytestmark = pytest.mark.slow
+
 STARTED, CPU = "process_start_time_seconds", "process_cpu_seconds_total"
 
 

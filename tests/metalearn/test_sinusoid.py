@@ -108,9 +108,8 @@ def _part_of_baseline(found: dict[str, Any], name: str, steps: int) -> float:
     return float(found[name]["error"][str(steps)] / found[BASELINE]["error"][str(steps)])
 
 
-@pytest.mark.parametrize(
-    ("iterations", "part_after_ten"), [(1800, 1 / 5), pytest.param(4000, 1 / 10, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("iterations", "part_after_ten"), [(1800, 1 / 5), (4000, 1 / 10)])
 def test_maml_learns_to_learn_sinusoids(iterations: int, part_after_ten: float, tmp_path: Path) -> None:
     # Fewer and larger outer steps than the paper's; the whole comparison is the very slow test below
     settings = ("--iterations", str(iterations), "--meta-batch", "100", "--outer-rate", "0.005")

@@ -561,6 +561,7 @@ def test_every_learner_has_a_checkpoint(tiny_encoder: Path, tmp_path: Path, lear
     assert loaded.slow_weights.keys() == loaded.model.initial_slow_weights(steps=UNTRAINED.steps).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_slow_weights_that_are_not_the_models_are_refused_by_name(
     tiny_encoder: Path, tmp_path: Path, spec: ModelSpec

@@ -424,6 +424,7 @@ print((resident() - before) / SIZE)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a process's memory there")
 def test_many_adapters_come_and_go_within_the_bound() -> None:
     code = _FILL.replace("SIZE", str(32 * 2**20))

@@ -146,6 +146,7 @@ def test_a_calibrated_copy_answers_alike_with_other_confidences(
     assert any(abs(a["confidence"] - b["confidence"]) > 1e-3 for a, b in zip(*answers, strict=True))
 
 
+@pytest.mark.slow
 def test_the_seed_alone_decides_what_is_fitted(handful: Handful, trained: Path, tasks: Path) -> None:
     first = calibrated(handful, trained, tasks, out="first")
     again = calibrated(handful, trained, tasks, "--name", "first", out="again")
@@ -190,7 +191,12 @@ def _answers(folder: Path, tasks: Path) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(
-    "spec", [ModelSpec("maml", "modulations", 1), ModelSpec("ridge"), ModelSpec(trained_layers=1, stock_view=True)]
+    "spec",
+    [
+        pytest.param(ModelSpec("maml", "modulations", 1), marks=pytest.mark.slow),
+        ModelSpec("ridge"),
+        ModelSpec(trained_layers=1, stock_view=True),
+    ],
 )
 def test_every_model_with_a_linear_head_can_be_calibrated(
     handful: Handful, make_checkpoint: MakeCheckpoint, tasks: Path, spec: ModelSpec

