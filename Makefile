@@ -40,7 +40,7 @@ test-busy: install-dev ## Run the tests beside a loop that keeps every core busy
 	  trap 'kill $$loops 2>/dev/null' EXIT INT TERM; \
 	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
-test-slow: install-dev ## Run whole runs of meta-training, killed and resumed
+test-slow: install-dev ## Run what takes long: whole runs of meta-training, workers, restarts
 	$(BIN)/python -m pytest -m slow
 
 test-very-slow: install-dev ## Run the whole comparison on sinusoids
