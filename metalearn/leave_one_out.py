@@ -11,7 +11,7 @@ from metalearn.types import EncodedSet
 
 
 class Rows(NamedTuple):
-    """Of which class each row is, and what it counts there: of all other classes 0."""
+    """The class of each row, and its weight there; 0 in all other classes."""
 
     classes: Int[Tensor, " texts"]
     members: Float[Tensor, "texts classes"]
@@ -72,7 +72,7 @@ def leave_one_out_accuracy(support: EncodedSet) -> float | None:
 def _credit(
     features: Float[Tensor, "texts dim"], rows: Rows, weights: Float[Tensor, " texts"]
 ) -> Float[Tensor, " texts"]:
-    """How much further each text is, squared, from its class's mean without it than a new text is from the mean."""
+    """The excess squared distance of each text to its class's mean without it, over that of a new text to the mean."""
     classes, members = rows
     totals, squares = members.sum(dim=0), members.square().sum(dim=0)
     noise = squares / totals.square().masked_fill(totals == 0, 1.0)  # 1 / n where all texts count alike

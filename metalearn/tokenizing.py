@@ -16,7 +16,7 @@ HEAD_SHARE = 0.75
 """Share of the tokens of a long text that its beginning has; its end has the rest. See docs/log.md."""
 
 _CHARS_PER_TOKEN = 32
-"""How many characters per token of the limit are given to the tokenizer at most. A token of running text has some four,
+"""Most characters per token of the limit that are given to the tokenizer. A token of running text has some four,
 so that the tokens that are kept are those of the whole text."""
 
 _PIECE = re.compile(r"\S{1,256}\s*|\s+")

@@ -79,7 +79,7 @@ class Version:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """As loaded. Fields of a newer program are left out, so that servers of two releases can share a store."""
+        """The record in stored bytes. Unknown fields are left out: servers of two releases may share a store."""
         known = {field.name for field in fields(cls)}
         stored = {name: value for name, value in json.loads(data).items() if name in known}
         return cls(**{**stored, "labels": tuple(stored["labels"])})
@@ -130,7 +130,7 @@ class CurrentVersion:
 
 @dataclass(frozen=True, slots=True)
 class StoredTask:
-    """What a walk over all tasks of a store tells of one.
+    """One task as a walk over all tasks of a store finds it.
 
     Attributes:
         tenant: Its owner.
@@ -201,7 +201,7 @@ class ApiKeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class StoreMarker:
-    """What a store keeps of itself, so that one that has lost its data is not taken for the same.
+    """The identity of a store, so that one that has lost its data is not taken for the same.
 
     Attributes:
         store_id: Random; written when the store is first used.
