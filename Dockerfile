@@ -24,7 +24,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         > /tmp/requirements.txt \
     && pip --python /opt/handful/bin/python install --constraint constraints.txt --requirement /tmp/requirements.txt
 COPY README.md LICENSE ./
+COPY handful handful
 COPY metalearn metalearn
+COPY metatrain metatrain
 COPY model_store model_store
 COPY service service
 RUN --mount=type=cache,target=/root/.cache/pip \

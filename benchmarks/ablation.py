@@ -73,7 +73,7 @@ def made(name: str, data: Path, out: Path, steps: int) -> Path:
         return folder
     print(f"making: {name}", file=sys.stderr, flush=True)
     command = _weighed(left_out, folder) if whole == SHIPPED else _trained(left_out, data, folder, steps)
-    subprocess.run([sys.executable, "-m", "service", *command], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "handful", *command], check=True, stdout=subprocess.DEVNULL)
     return folder
 
 

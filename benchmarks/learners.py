@@ -37,11 +37,11 @@ from metalearn.tasks.labelled import read_tasks
 from metalearn.tasks.plan import EpisodePlan
 from metalearn.tasks.task import Task
 from metalearn.types import Adapter, Episode, FastWeights, LabelledTexts
+from metatrain.options import TrainingOptions
+from metatrain.session import model_spec
 from model_store.checkpoint import Checkpoint, read_manifest, write_checkpoint
 from model_store.codec import AdapterKey, encode_adapter
 from model_store.training_run import TrainingRun
-from service.training.options import TrainingOptions
-from service.training.session import model_spec
 
 SHARED = [
     *("--trained-layers", "3", "--meta-batch", "4", "--learning-rate", "1e-4"),
@@ -109,7 +109,7 @@ def train(name: str, arguments: Sequence[str], sources: Sequence[str], folder: P
     out = folder / name.replace(", ", "-").replace(" ", "-")
     if (out / "manifest.json").exists():
         return out
-    command = [sys.executable, "-m", "service", "metatrain", *sources, "--out", str(out), "--minutes", str(minutes)]
+    command = [sys.executable, "-m", "handful", "metatrain", *sources, "--out", str(out), "--minutes", str(minutes)]
     print(f"training {name} for {minutes:g} minutes", file=sys.stderr, flush=True)
     threads = str(torch.get_num_threads())
     subprocess.run(

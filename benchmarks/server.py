@@ -38,7 +38,7 @@ def running_server(
     folder: Path,
     *options: str,
     env: Mapping[str, str] | None = None,
-    program: Sequence[str] = ("-m", "service"),
+    program: Sequence[str] = ("-m", "handful"),
 ) -> Iterator[ServerProcess]:
     """Starts ``handful serve`` with its embedded store in ``folder`` and waits until it is ready.
 

@@ -12,15 +12,16 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
 
+from handful.wire import AdaptRequest, ClassifyRequest, PredictRequest, Problem, ReadaptRequest, RollbackRequest
 from metalearn.devices import select_device
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint, resolve_checkpoint
 from model_store.errors import StoreUnavailable
+from model_store.learner_models import modulated_norms
 from service.auth import OPEN_TENANT, Authenticator
 from service.engine.adapter_cache import AdapterCache
 from service.engine.adapters import Adapters
 from service.engine.engine import Engine
-from service.engine.models import modulated_norms
 from service.engine.runtime import start_runtime
 from service.errors import install_error_handlers
 from service.metrics import Metrics
@@ -28,7 +29,6 @@ from service.request_context import Answers, RequestContext
 from service.routes import adapt, health, pages, predict, readapt, tasks, unmatched
 from service.routes.request import Parts
 from service.routes.shortcut import PredictShortcut
-from service.schemas import AdaptRequest, ClassifyRequest, PredictRequest, Problem, ReadaptRequest, RollbackRequest
 from service.settings import Settings, granted_threads
 from service.stale_tasks import watch_stale_tasks
 from service.store_access import StoreAccess, open_store, store_name

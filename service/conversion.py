@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from handful.wire import AdaptationFields, LabelledText, Prediction, PredictionFields
 from metalearn.encoder import TokenizedText
 from metalearn.types import Example, SupportSet, TextInput
 from service.errors import FieldError, body_pointer, invalid_content
 from service.labels import is_blank, normalised, trimmed
-from service.schemas import AdaptationFields, LabelledText, Prediction, PredictionFields
 from service.settings import PREFIX, Settings
 
 

@@ -8,10 +8,10 @@ import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
+from handful.client import Client
 from model_store.store import TaskStore
 from service.app import create_app
 from service.auth import OPEN_TENANT, Authenticator
-from service.client import Client
 from service.routes.request import Parts
 from service.settings import Settings
 

@@ -5,6 +5,7 @@ import time
 
 from starlette.responses import Response
 
+from handful.wire import AdaptRequest, ReadaptRequest
 from model_store.codec import decode_support
 from model_store.errors import AdapterCorrupt, VersionConflict
 from service.commit import remaining_ttl_s
@@ -15,7 +16,6 @@ from service.idempotency import IdempotentRequest
 from service.request_context import Timings
 from service.routes.adapt import adapt_and_commit
 from service.routes.request import Parts
-from service.schemas import AdaptRequest, ReadaptRequest
 
 _AUTO = "auto"
 _MIN_FINGERPRINT_CHARS = 12

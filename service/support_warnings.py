@@ -4,13 +4,13 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from handful.wire import SupportWarning
 from metalearn.tokenizing import TokenizedText, nfkc
 from metalearn.types import SupportSet, TextInput
 from service.conversion import CheckedSupport
 from service.engine.adaptation import Adaptation
 from service.errors import body_pointer
 from service.labels import look_alikes, misspellings
-from service.schemas import SupportWarning
 
 ENOUGH_EXAMPLES = 5
 """Examples of a class below which more of them pay most."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from service.schemas import TASK_NAME_RULE
+from handful.wire import TASK_NAME_RULE
 
 _TEXT_NAMES = {"utterance", "sentence", "message", "query", "content", "body", "input"}
 _LABEL_NAMES = {"category", "intent", "class", "target", "topic", "sentiment"}

@@ -12,9 +12,9 @@ from benchmarks.server import ServerProcess
 from benchmarks.speed.measurements import Measurement
 from benchmarks.speed.parts import Bench, Measured, predictions
 from benchmarks.speed.population import Tenant, new_tenant, predict_bodies, support_set
+from handful.client import Client
 from metalearn.types import TextInput
 from model_store.store import TaskStore
-from service.client import Client
 
 _EXAMPLES, _CLASSES, _WORDS, _TENANTS = "examples of 5 classes", "classes of 5 examples", "words of a text", "tenants"
 _TIMES = 3

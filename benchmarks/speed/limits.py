@@ -8,8 +8,8 @@ from benchmarks.speed.measurements import Measurement
 from benchmarks.speed.parts import Bench, Measured
 from benchmarks.speed.population import TASK, support_set
 from benchmarks.speed.raw import RawLoop
+from handful.client import Client
 from model_store.checkpoint import Checkpoint, resolve_checkpoint
-from service.client import Client
 from service.local import local_client
 from service.settings import load_settings
 

@@ -28,10 +28,10 @@ from benchmarks.speed.population import (
     support_set,
 )
 from benchmarks.speed.raw import RawLoop
+from handful.client import Client
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint
 from model_store.store import TaskStore
-from service.client import Client
 from service.settings import load_settings
 from service.store_access import open_store
 

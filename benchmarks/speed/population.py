@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 
 from benchmarks.episodes import Row
+from handful.client import Client
 from metalearn.types import Adapter
 from model_store.checkpoint import Checkpoint
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter
+from model_store.learner_models import Models
 from model_store.records import NewVersion, Version
 from model_store.store import TaskStore
 from service.auth import new_key
-from service.client import Client
-from service.engine.models import Models
 
 TASK = "intents"
 

@@ -20,7 +20,7 @@ from metalearn.inner_loop import finished
 from metalearn.leave_one_out import leave_one_out_accuracy
 from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint
-from service.engine.models import LoadedModel
+from model_store.learner_models import LoadedModel
 from service.engine.support_batches import SupportBatches
 from service.engine.threads import shared_if_worth_it
 from service.errors import FieldError, body_pointer, invalid_content

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from metalearn.types import Adapter
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter
 from model_store.errors import AdapterCorrupt, StoreEmptied, StoreUnavailable
+from model_store.learner_models import Models
 from model_store.records import CurrentVersion
 from service.engine.adapter_cache import AdapterCache
 from service.engine.confirmations import Confirmations, Write
-from service.engine.models import Models
 from service.errors import ApiError
 from service.store_access import StoreAccess
 

@@ -6,8 +6,8 @@ import time
 from collections import deque
 from typing import Any
 
+from model_store.learner_models import Models
 from service.engine.forward import class_probabilities
-from service.engine.models import Models
 from service.engine.work import PredictWork, SlicedWork, Work
 from service.errors import ServerBusy, ServerStopping
 from service.metrics import Metrics

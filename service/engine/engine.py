@@ -12,10 +12,10 @@ from metalearn.batches import batch_tokens
 from metalearn.encoder import TokenizedText
 from metalearn.types import Adapter, SupportSet, TextInput
 from model_store.checkpoint import Checkpoint
+from model_store.learner_models import LoadedModel, Models
 from service.engine.adaptation import Adaptation, AdaptOptions, adapt_slices, readable, refuse_empty
 from service.engine.compute import ComputeThread
 from service.engine.feature_cache import FeatureCache
-from service.engine.models import LoadedModel, Models
 from service.engine.support_batches import SupportBatches
 from service.engine.work import PredictWork, SlicedWork
 from service.errors import FieldError, body_pointer, invalid_content

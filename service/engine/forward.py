@@ -13,7 +13,7 @@ from metalearn.encoder import TokenizedText
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, mixed_logits, stack_heads
 from metalearn.placement import Modulations
 from metalearn.types import Adapter
-from service.engine.models import Models
+from model_store.learner_models import Models
 from service.engine.threads import shared_if_worth_it
 
 Shares = Sequence[tuple[Adapter, list[int]]]

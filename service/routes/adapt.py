@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from handful.wire import AdaptRequest, AdaptResponse, ClassifyRequest, ClassifyResponse, SupportWarning
 from metalearn.encoder import TokenizedText
 from model_store.codec import encode_support
 from model_store.records import Version
@@ -28,7 +29,6 @@ from service.routes.request import (
     request_body,
     unless_disconnected,
 )
-from service.schemas import AdaptRequest, AdaptResponse, ClassifyRequest, ClassifyResponse, SupportWarning
 from service.support_warnings import count_truncated, support_warnings
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS)

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Request
 from prometheus_client.exposition import choose_encoder
 from starlette.responses import Response
 
+from handful.wire import CheckpointResponse
 from model_store.errors import StoreEmptied, StoreUnavailable
 from service.conversion import limits_of
 from service.routes.request import PROBLEMS, AppParts, Parts, Tenant, json_response
-from service.schemas import CheckpointResponse
 
 router = APIRouter(tags=["operations"])
 

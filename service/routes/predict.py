@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from handful.wire import PredictRequest, PredictResponse
 from service.conversion import Abstention, to_predictions, to_queries
 from service.routes.request import (
     PROBLEMS,
@@ -18,7 +19,6 @@ from service.routes.request import (
     timings_of,
     unless_disconnected,
 )
-from service.schemas import PredictRequest, PredictResponse
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["predict"])
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from handful.wire import AdaptResponse, ReadaptRequest
 from service.idempotency import IdempotentRequest, replayed
 from service.readapt import readapt
 from service.routes.request import (
@@ -16,7 +17,6 @@ from service.routes.request import (
     json_body,
     request_body,
 )
-from service.schemas import AdaptResponse, ReadaptRequest
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["tasks"])
 

@@ -11,6 +11,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
+from handful.wire import TASK_PATTERN
 from service.auth import Authenticator
 from service.engine.adapters import Adapters
 from service.engine.engine import Engine
@@ -19,7 +20,6 @@ from service.metrics import Metrics
 from service.path_prefix import route_path
 from service.request_context import Timings
 from service.routes.body import bounded_body, check_media_type, check_utf8
-from service.schemas import TASK_PATTERN
 from service.settings import Settings
 from service.store_access import StoreAccess
 

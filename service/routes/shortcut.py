@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from handful.wire import TASK_PATTERN, PredictRequest
 from service.routes.predict import SEND_IN_PARTS, answered, router
 from service.routes.request import json_body, parts_of, tenant_of
-from service.schemas import TASK_PATTERN, PredictRequest
 
 _PATH = re.compile(rf"/v1/tasks/(?P<task>{TASK_PATTERN.strip('^$')})/predict")
 _ROUTE = SimpleNamespace(path=router.routes[0].path)  # type: ignore[attr-defined]

@@ -5,6 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from handful.wire import (
+    TASK_PATTERN,
+    DeleteResponse,
+    RollbackRequest,
+    TaskList,
+    TaskResponse,
+    VersionList,
+    VersionResponse,
+)
 from model_store.codec import AdapterKey
 from model_store.errors import AdapterCorrupt
 from service.commit import VersionDraft, commit_next, remaining_ttl_s
@@ -19,15 +28,7 @@ from service.routes.request import (
     json_response,
     request_body,
 )
-from service.schemas import (
-    TASK_PATTERN,
-    DeleteResponse,
-    RollbackRequest,
-    TaskList,
-    TaskResponse,
-    VersionList,
-    VersionResponse,
-)
+from service.version_responses import task_response, version_response
 
 router = APIRouter(prefix="/v1/tasks", responses=PROBLEMS, tags=["tasks"])
 
@@ -46,7 +47,7 @@ async def list_tasks(
     """The tenant's tasks, by name."""
     # One more than asked for tells whether there is a next page
     records = await parts.access.call(parts.access.store.tasks, tenant, after=after or "", limit=limit + 1)
-    page = [TaskResponse.of_task(record) for record in records[:limit]]
+    page = [task_response(record) for record in records[:limit]]
     return json_response(TaskList(tasks=page, next=page[-1].task if len(records) > limit else None))
 
 
@@ -56,7 +57,7 @@ async def show_task(task: TaskName, tenant: Tenant, parts: AppParts) -> Response
     record = await parts.access.call(parts.access.store.task, tenant, task)
     if record is None:
         raise task_not_found()
-    return json_response(TaskResponse.of_task(record))
+    return json_response(task_response(record))
 
 
 @router.delete("/{task}", response_model=DeleteResponse)
@@ -82,7 +83,7 @@ async def list_versions(
     if await parts.access.current(tenant, task) is None:
         raise task_not_found()
     versions = await parts.access.call(parts.access.store.versions, tenant, task, before=before, limit=limit + 1)
-    page = [VersionResponse.of(version) for version in versions[:limit]]
+    page = [version_response(version) for version in versions[:limit]]
     return json_response(VersionList(versions=page, next=page[-1].version if len(versions) > limit else None))
 
 
@@ -145,7 +146,7 @@ async def rollback(
         ),
         support=support,
         ttl_s=remaining_ttl_s(record),
-        answer=VersionResponse.of,
+        answer=version_response,
         idempotent=idempotent,
         # A task that is deleted meanwhile must not come back
         builds_on=record.current,

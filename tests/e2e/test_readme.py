@@ -50,4 +50,4 @@ def test_the_quickstart_prints_predictions(tmp_path: Path) -> None:
         shell = code_block("sh", "handful adapt bank").replace(". .venv/bin/activate\n", "")
         assert '"label":"card arrival"' in run(["bash", "-e"], shell, server.url)
 
-        assert "positive" in run([sys.executable, "-"], code_block("python", "service.client"), server.url)
+        assert "positive" in run([sys.executable, "-"], code_block("python", "from handful"), server.url)

@@ -9,8 +9,8 @@ import torch
 from benchmarks.server import running_server
 from model_store.checkpoint import DEFAULT_CHECKPOINT, Checkpoint, resolve_checkpoint
 from model_store.codec import AdapterKey, decode_adapter
+from model_store.learner_models import Models
 from model_store.store import TaskStore
-from service.engine.models import Models
 from tests.conftest import SUPPORT
 
 QUERIES = ["when will my new card be delivered", "what is this payment on my bill", "how can I get a virtual card"]

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from service.cli import main
+from handful.cli.main import main
 from service.engine.compute import ComputeThread
 from service.engine.support_batches import SupportBatches, SupportTexts
 

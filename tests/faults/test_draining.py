@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.commands import serve
+from handful.cli import serve
 from service.routes.request import Parts
 from tests.conftest import SUPPORT
 from tests.faults.conftest import ADAPT, PREDICT, TEXTS
@@ -160,7 +160,7 @@ def test_a_port_that_is_taken_is_found_out_before_the_checkpoint_is_loaded(tmp_p
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         # Of the two mistakes the one that costs nothing to find comes first
-        command = (sys.executable, "-m", "service", "serve", "--port", port, "--checkpoint", "nowhere")
+        command = (sys.executable, "-m", "handful", "serve", "--port", port, "--checkpoint", "nowhere")
         ended = subprocess.run(
             [*command, "--workers", workers], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
         )

@@ -117,7 +117,7 @@ def test_workers_end_with_their_parent(server: ServerProcess) -> None:
 
 
 def test_what_a_worker_cannot_start_with_is_said_in_a_line(tmp_path: Path) -> None:
-    command = (sys.executable, "-m", "service", "serve", "--port", "0", "--workers", "2", "--checkpoint", "nowhere")
+    command = (sys.executable, "-m", "handful", "serve", "--port", "0", "--workers", "2", "--checkpoint", "nowhere")
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert ended.returncode == 1
     assert "error:" in ended.stderr

@@ -25,11 +25,11 @@ from metalearn.types import Adapter
 from model_store.checkpoint import Checkpoint
 from model_store.codec import AdapterKey, encode_adapter
 from model_store.errors import StoreUnavailable
+from model_store.learner_models import Models
 from model_store.records import CurrentVersion
 from model_store.store import VersionName
 from service.engine.adapter_cache import AdapterCache
 from service.engine.adapters import Adapters
-from service.engine.models import Models
 from service.metrics import Metrics
 from tests.conftest import StartService
 from tests.service.conftest import OTHER_SUPPORT, adapt, parts_of, predict, store_of

@@ -16,9 +16,9 @@ from metalearn.encoder import TokenizedText
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.types import Adapter, TextInput
 from model_store.checkpoint import Checkpoint
+from model_store.learner_models import Models
 from service.engine import compute
 from service.engine.compute import ComputeThread
-from service.engine.models import Models
 from service.engine.work import PredictWork, SlicedWork
 from service.errors import ServerBusy, ServerStopping
 from service.metrics import Metrics

@@ -8,8 +8,8 @@ import pytest
 
 from model_store.codec import decode_support
 from tests.conftest import SUPPORT, StartService
+from tests.handful.cli.test_cli import Handful
 from tests.service.conftest import TEXTS, adapt, predict, store_of
-from tests.service.test_cli import Handful
 
 LABELS = {
     "card_arrival": "asks where the card is",

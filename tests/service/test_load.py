@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from handful.wire import LabelledText
 from metalearn.types import Example, TextInput
 from service.conversion import with_ids
 from service.engine.support_batches import SupportTexts
-from service.schemas import LabelledText
 from tests.conftest import SUPPORT
 from tests.waiting import until
 

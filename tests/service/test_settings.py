@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from service.cli import app as cli
+from handful.cli.main import app as cli
 from service.settings import (
     PREFIX,
     ClientSettings,
@@ -150,7 +150,7 @@ def test_threads_follow_the_containers_quota(
 
 def test_the_server_says_in_one_line_what_it_does_not_know(tmp_path: Path) -> None:
     started = subprocess.run(
-        [sys.executable, "-m", "service", "serve"],
+        [sys.executable, "-m", "handful", "serve"],
         env={**os.environ, "HANDFUL_PROT": "1", "COLUMNS": "200"},
         cwd=tmp_path,
         capture_output=True,

@@ -17,9 +17,9 @@ from metalearn.batches import batch_cost
 from metalearn.encoder import Encoder, TokenizedText
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint
+from model_store.learner_models import Models
 from service.engine.compute import ComputeThread
 from service.engine.feature_cache import FeatureCache
-from service.engine.models import Models
 from service.engine.support_batches import SupportBatches, SupportTexts
 from service.engine.work import SlicedWork
 from service.metrics import Metrics

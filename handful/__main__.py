@@ -1,0 +1,19 @@
+"""``python -m handful`` is ``handful``."""
+
+import sys
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Runs the command line; Ctrl-C ends it without a word, also while it is being loaded."""
+    try:
+        from handful.cli.main import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""How commands reach a service: a running server, or the app inside this process."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Annotated
+
+import typer
+
+from handful.cli.opened_store import prepare_store
+from handful.cli.output import waiting, warn
+from handful.client import Client
+from handful.network import absent_certificates
+from service.settings import ClientSettings, load_settings, prepare_threads
+
+Url = Annotated[str | None, typer.Option("--url", help="The server's address. [env: HANDFUL_URL]")]
+ApiKey = Annotated[str | None, typer.Option("--api-key", help="API key. [env: HANDFUL_API_KEY]")]
+Local = Annotated[bool, typer.Option("--local", help="Compute in this process, without a server.")]
+StoreUrl = Annotated[str | None, typer.Option("--store", help="With --local: the store. [env: HANDFUL_STORE]")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")]
+
+
+@contextmanager
+def connect(
+    url: str | None,
+    api_key: str | None,
+    *,
+    local: bool,
+    store: str | None = None,
+    tenant: str | None = None,
+    existing: bool = False,
+    announce: bool = True,
+) -> Iterator[Client]:
+    """A client of the service that the options ask for.
+
+    With ``--local`` the tenant is ``default`` unless it is named: who may read the store's file needs no key.
+
+    Args:
+        url: The server's address.
+        api_key: For that server.
+        local: Answer in this process instead.
+        store: With ``local``, the store.
+        tenant: With ``local``, whom to speak for.
+        existing: With ``local``, refuse where there is no store yet, since the command only makes sense on one.
+        announce: With ``local``, say where the store is.
+    """
+    if local and url is not None:
+        raise typer.BadParameter("give --url or --local, not both")
+    if store is not None and not local:
+        raise typer.BadParameter("--store needs --local: a server has its own store")
+    if not local:
+        given = {name: value for name, value in (("url", url), ("api_key", api_key)) if value is not None}
+        settings = ClientSettings(**given)  # type: ignore[arg-type]
+        key = settings.api_key.get_secret_value() if settings.api_key else None
+        absent = absent_certificates()
+        with Client(settings.url, api_key=key) as client:
+            if absent is not None:
+                warn(f"{absent}: there is no such file or folder; plain HTTP does without, HTTPS would not")
+            yield client
+        return
+    own = load_settings(store=store, log_level="error")
+    prepare_store(own, create=not existing, announce=announce)
+    prepare_threads(own)
+    with ExitStack() as stack:
+        with waiting("loading the checkpoint"):
+            from service.auth import OPEN_TENANT
+            from service.local import local_client
+
+            client = stack.enter_context(local_client(own, tenant or OPEN_TENANT))
+        yield client
+
+
+@contextmanager
+def connect_without_trace(url: str | None, api_key: str | None, *, local: bool) -> Iterator[Client]:
+    """A client of the service that the options ask for; with ``--local`` its store ends with the context."""
+    with ExitStack() as stack:
+        store = None
+        if local:
+            store = f"sqlite:{stack.enter_context(tempfile.TemporaryDirectory(prefix='handful-'))}/handful.db"
+        yield stack.enter_context(connect(url, api_key, local=local, store=store, announce=False))

@@ -1,0 +1,249 @@
+"""``handful evaluate``."""
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from handful.cli.output import stderr, stdout, waiting
+from service.settings import granted_threads, load_settings, prepare_threads
+
+if TYPE_CHECKING:
+    from metalearn.evaluate import Observer
+    from metalearn.report import Figures, Report
+    from metatrain.sweeps import Episodes, Evaluation, Sweep
+
+_ALL = "all"
+_COLUMNS = ("accuracy, %", "95 % interval", "macro-F1, %", "ECE, %", "majority, %", "Spearman", "adapt, ms", "episodes")
+_LISTED = 10
+"""So many omissions are named on the screen; the JSON has all of them."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Registers the command."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    checkpoint: Annotated[
+        str | None, typer.Option(help="A folder, or the name of a shipped one. [env: HANDFUL_CHECKPOINT]")
+    ] = None,
+    tasks: Annotated[
+        list[Path] | None, typer.Option(help="Folder of task files to draw episodes from; may be given again.")
+    ] = None,
+    episodes_dir: Annotated[
+        Path | None, typer.Option(help="Fixed episodes instead: folders of train_I_K.jsonl and eval.jsonl.")
+    ] = None,
+    ways: Annotated[str | None, typer.Option(help="Classes per episode, or all. [default: 5]")] = None,
+    shots: Annotated[
+        list[str] | None,
+        typer.Option(help="Support examples per class, such as 1,5; of fixed episodes, which. [default: 5, or all]"),
+    ] = None,
+    queries: Annotated[str | None, typer.Option(help="Most queries per class, or all. [default: 15]")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Episodes per task and number of shots. [default: 20, or all fixed ones]")
+    ] = None,
+    max_queries: Annotated[
+        int | None, typer.Option(min=1, help="Of fixed episodes: so many queries per task, drawn by the seed.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives every checkpoint the same episodes.")] = 0,
+    learner: Annotated[
+        str | None, typer.Option(help="Another learner, not meta-trained, on the checkpoint's encoder.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="Inner steps; else the checkpoint's own.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Inner learning rate; else the checkpoint's own.")
+    ] = None,
+    label_text: Annotated[bool, typer.Option(help="Use the words of label names as a prior.")] = True,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="steps=0,5,10 or learning_rate=… or shots=…: that setting at each value; may be given again."
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. [env: HANDFUL_DEVICE]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=0, help="CPU threads; 0 takes what the machine grants. [env: HANDFUL_THREADS]")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="Write a picture of them here, as PNG.")] = None,
+) -> None:
+    """Measure few-shot accuracy, macro-F1 and calibration, per task and on average, with 95 % intervals."""
+    if bool(tasks) == bool(episodes_dir):
+        raise typer.BadParameter("give either --tasks or --episodes-dir")
+    if episodes_dir and (ways or queries):
+        raise typer.BadParameter("fixed episodes have the ways and queries that they have: see --max-queries")
+    if tasks and max_queries:
+        raise typer.BadParameter("--max-queries is for fixed episodes: see --queries")
+    _check_outputs(json_file, plot_file)
+    settings = load_settings(checkpoint=checkpoint, device=device, threads=threads)
+    prepare_threads(settings)
+    numbers = sorted({_number(part, "shots") for text in shots or [] for part in text.split(",")})
+    drawn = (_number_or_all(ways or "5", "ways", least=2), _number_or_all(queries or "15", "queries"))
+
+    with waiting("loading the checkpoint and reading the tasks"):
+        import torch
+
+        torch.set_num_threads(settings.threads or granted_threads())
+        from metalearn.devices import select_device
+        from metalearn.evaluate import AdaptSettings, EpisodePlan
+        from metalearn.tasks.fixed import read_fixed_tasks
+        from metalearn.tasks.labelled import read_tasks
+        from metatrain.sweeps import FixedEpisodes, RandomEpisodes, evaluate_all, make_evaluator
+        from model_store.checkpoint import Checkpoint, resolve_checkpoint
+
+        sweeps = _sweeps(sweep or [])
+        source: Episodes
+        if episodes_dir:
+            source = FixedEpisodes(
+                read_fixed_tasks(episodes_dir, episodes=episodes, max_queries=max_queries, seed=seed)
+            )
+        else:
+            plan = EpisodePlan(drawn[0], tuple(numbers) or (5,), drawn[1], episodes or 20, seed)
+            source = RandomEpisodes(read_tasks(tasks or []), plan)
+        loaded = Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
+        evaluator = make_evaluator(loaded, learner)
+        own = loaded.manifest.hyperparameters
+        adapting = AdaptSettings(
+            steps=own.steps if steps is None else steps,
+            learning_rate=learning_rate,
+            use_label_text=label_text,
+        )
+    with _progress() as (set_total, observe):
+        found = evaluate_all(
+            evaluator, source, adapting, tuple(numbers) or source.shots, sweeps, set_total=set_total, observe=observe
+        )
+    given = {
+        "tasks": [str(folder) for folder in tasks or []],
+        "episodes_dir": str(episodes_dir) if episodes_dir else None,
+        **source.settings(),
+        "max_queries": max_queries,
+        "seed": seed,
+        "learner": evaluator.model.learner.name,
+        "steps": adapting.steps,
+        "learning_rate": adapting.learning_rate,
+        "label_text": adapting.use_label_text,
+        "device": str(loaded.encoder.device),
+        "threads": torch.get_num_threads(),
+    }
+    named = {"name": loaded.manifest.name, "fingerprint": loaded.fingerprint}
+    _write(found, {"checkpoint": named, "settings": given}, json_file, plot_file)
+    if stdout.is_terminal or not json_file:
+        _show(found)
+    _tell_omissions(found.report)
+
+
+def _write(found: "Evaluation", facts: dict[str, Any], json_file: Path | None, plot_file: Path | None) -> None:
+    if json_file:
+        text = json.dumps({**found.to_json(), **facts}, indent=1, ensure_ascii=False, allow_nan=False)
+        json_file.write_text(text + "\n", encoding="utf-8")
+    if plot_file:
+        from metatrain.sweeps import plot
+
+        plot_file.write_bytes(plot(facts["checkpoint"]["name"], found))
+
+
+def _show(found: "Evaluation") -> None:
+    table = Table("task", "shots", *_COLUMNS)
+    for task, by_shots in found.report.tasks.items():
+        for shots, figures in by_shots.items():
+            table.add_row(escape(task), str(shots), *_cells(figures))
+    table.add_section()
+    for shots, figures in found.report.mean.items():
+        table.add_row("mean", str(shots), *_cells(figures))
+    stdout.print(table)
+    for result in found.sweeps:
+        table = Table(result.sweep.parameter.replace("_", " "), "shots", *_COLUMNS)
+        for value, report in zip(result.sweep.values, result.reports, strict=True):
+            for shots, figures in report.mean.items():
+                table.add_row(f"{value:g}", str(shots), *_cells(figures))
+        stdout.print(table)
+
+
+def _cells(figures: "Figures") -> list[str]:
+    low, high = figures.interval or (None, None)
+    interval = "-" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
+    shares = [figures.macro_f1, figures.ece, figures.majority]
+    return [
+        _percent(figures.accuracy),
+        interval,
+        *map(_percent, shares),
+        "-" if figures.spearman is None else f"{figures.spearman:.3f}",
+        "-" if figures.adapt_ms is None else f"{figures.adapt_ms:.0f}",
+        f"{figures.n_episodes}" + (f", {figures.failed} failed" if figures.failed else ""),
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _tell_omissions(report: "Report") -> None:
+    failures = [
+        f"{score.task}, {shots} shots, episode {score.index} failed: {score.failure}"
+        for by_shots in report.scores.values()
+        for shots, scores in by_shots.items()
+        for score in scores
+        if score.failure
+    ]
+    omissions = [f"left out: {left_out.task}: {left_out.reason}" for left_out in report.left_out]
+    told = omissions + failures
+    for line in told[:_LISTED]:
+        stderr.print(line, highlight=False, markup=False, soft_wrap=True)
+    if len(told) > _LISTED:
+        stderr.print(f"… and {len(told) - _LISTED} more, all of them in the file of --json", highlight=False)
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[int], None], "Observer"]]:
+    """A bar on a terminal."""
+    columns = (
+        TextColumn("episodes"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        bar = progress.add_task("", total=None)
+        yield (
+            lambda total: progress.update(bar, total=total),
+            lambda score: progress.update(bar, advance=1, description=escape(score.task)),
+        )
+
+
+def _sweeps(texts: Sequence[str]) -> "list[Sweep]":
+    from metatrain.sweeps import Sweep
+
+    try:
+        return [Sweep.parse(text) for text in texts]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--sweep") from None
+
+
+def _number_or_all(text: str, name: str, least: int = 1) -> int | None:
+    return None if text == _ALL else _number(text, name, least, f" or {_ALL}")
+
+
+def _number(text: str, name: str, least: int = 1, otherwise: str = "") -> int:
+    if not text.strip().isdecimal() or int(text) < least:
+        raise typer.BadParameter(f"{text!r} is not a whole number from {least}{otherwise}", param_hint=f"--{name}")
+    return int(text)
+
+
+def _check_outputs(json_file: Path | None, plot_file: Path | None) -> None:
+    """What can be seen to fail is refused before anything is computed."""
+    for file in (json_file, plot_file):
+        folder = file.absolute().parent if file else None
+        if file and folder and (file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK)):
+            raise typer.BadParameter(f"cannot write {file}: name a file in a folder that is there")
+    if plot_file and importlib.util.find_spec("matplotlib") is None:
+        raise typer.BadParameter("--plot needs the package matplotlib: pip install matplotlib")

@@ -1,0 +1,89 @@
+"""Support sets and queries of commands, from the files that their options name."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from handful.cli.output import note
+from handful.cli.places import Places, Rows
+from handful.client import Query
+from handful.files import ReadFile, ReadOptions, Row, read_descriptions, read_queries, read_support
+
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class SupportFiles:
+    """What to adapt on, as files have it.
+
+    Attributes:
+        examples: The support set as a request has it.
+        labels: Descriptions of labels; None where there are none.
+        places: Where they stand.
+    """
+
+    examples: list[dict[str, Any]]
+    labels: dict[str, str] | None
+    places: Places
+
+
+def read_support_files(support: str | None, labels: str | None, options: ReadOptions) -> SupportFiles:
+    """What to adapt on; says on standard error what was found.
+
+    Raises:
+        FileInvalid: A file cannot be read.
+        typer.BadParameter: No file is given, or both come from standard input.
+    """
+    if support is None and labels is None:
+        raise typer.BadParameter("give --support FILE, --labels FILE, or both")
+    if support == labels == STANDARD_INPUT:
+        raise typer.BadParameter("--support and --labels cannot both come from stdin")
+    examples = ReadFile((), "") if support is None else read_support(support, options)
+    if support is not None:
+        note_found(examples)
+    descriptions = dict(examples.descriptions)
+    if labels is not None:
+        descriptions |= read_descriptions(labels)
+    rows = Rows.of(examples)
+    return SupportFiles(
+        [example_of(row) for row in rows.rows],
+        descriptions or (None if labels is None else {}),
+        Places(support=None if support is None else rows, labels=_label_source(examples, labels)),
+    )
+
+
+def _label_source(examples: ReadFile, labels: str | None) -> str:
+    if labels is None:
+        return examples.source
+    return "standard input" if labels == STANDARD_INPUT else labels
+
+
+def note_found(file: ReadFile) -> None:
+    """Says what the reader found."""
+    note(f"{file.source}: {file.found}")
+
+
+def read_query_rows(source: str, options: ReadOptions) -> Rows:
+    """The rows to classify; says on standard error what was found.
+
+    Raises:
+        FileInvalid: The file cannot be read.
+    """
+    if source == STANDARD_INPUT and sys.stdin is not None and sys.stdin.isatty():
+        note("reading texts from the terminal, one a line; Ctrl-D ends them")
+    file = read_queries(source, options)
+    note_found(file)
+    return Rows.of(file)
+
+
+def query_of(row: Row) -> Query:
+    """A row as the server reads a query."""
+    return row.text if row.text_pair is None else {"text": row.text, "text_pair": row.text_pair}
+
+
+def example_of(row: Row) -> dict[str, Any]:
+    """A row as the server reads an example."""
+    fields = {name: getattr(row, name) for name in ("text", "label", "text_pair", "id", "weight")}
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,81 @@
+"""The command line. Light at import: torch is loaded by the commands that compute."""
+
+import re
+import sys
+from typing import Annotated
+
+import typer
+
+from handful.cli import checkpoint, doctor, evaluate, keys, metatrain, serve, store, tasks, texts, trial
+from handful.cli.output import complain
+from handful.client import HandfulError
+from handful.files import FileInvalid
+from model_store.errors import ModelStoreError
+from service.settings import SettingsInvalid
+
+app = typer.Typer(
+    name="handful",
+    help="A handful of labelled examples in, a classifier out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"handful {version('handful')}")
+        raise typer.Exit
+
+
+@app.callback()
+def handful(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A handful of labelled examples in, a classifier out."""
+
+
+serve.add_to(app)
+texts.add_to(app)
+trial.add_to(app)
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(keys.app, name="keys")
+app.add_typer(store.app, name="store")
+app.add_typer(checkpoint.app, name="checkpoint")
+doctor.add_to(app)
+metatrain.add_to(app)
+evaluate.add_to(app)
+
+
+def main() -> None:
+    """Runs a command; what can go wrong is one line on standard error and status 1."""
+    try:
+        app()
+    except HandfulError as error:
+        complain(*_parts(error))
+    except (FileInvalid, SettingsInvalid, ModelStoreError, OSError) as error:
+        complain(str(error))
+    except Exception as error:
+        # The learning core's errors; imported here, since the core is slow to import and most commands do without it
+        from metalearn.errors import MetalearnError
+
+        if not isinstance(error, MetalearnError):
+            raise
+        complain(str(error))
+    sys.exit(1)
+
+
+def _parts(error: HandfulError) -> list[str]:
+    """The lines of an error, each thing once: a server's detail repeats the first of its parts at fault."""
+    message = str(error)
+    lines = [f"{part['pointer']}: {part['detail']}" for part in error.errors]
+    more = re.search(r" \((\d+) more not shown\)$", message)
+    if more:
+        lines.append(f"{more[1]} more not shown")
+        message = message[: more.start()]
+    return lines if message in lines else [message, *(line for line in lines if line.partition(": ")[2] not in message)]

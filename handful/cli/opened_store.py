@@ -1,0 +1,73 @@
+"""How commands open a store: by its absolute place, and never making one that nobody asked for."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from handful.cli.output import note, waiting
+from model_store.store import TaskStore
+from service.settings import Settings, load_settings, prepare_threads
+
+if TYPE_CHECKING:
+    from service.local import LocalService
+
+
+@contextmanager
+def opened_store(settings: Settings, *, create: bool) -> Iterator[TaskStore]:
+    """The store that the settings name; says where it is where it has just been made.
+
+    Raises:
+        StoreAbsent: There is none, and none is to be made.
+        StoreUnavailable: It cannot be opened.
+    """
+    from service.store_access import open_store, store_name
+
+    store = open_store(settings, create=create)
+    try:
+        if getattr(store, "is_new", False):
+            path = settings.sqlite_path and settings.sqlite_path.absolute()
+            note(f"made a new store at {path}: start the server with HANDFUL_STORE={store_name(settings)}")
+        yield store
+    finally:
+        store.close()
+
+
+def prepare_store(settings: Settings, *, create: bool, announce: bool = True) -> None:
+    """Makes the store that a command with ``--local`` will use, or refuses where there is none.
+
+    Args:
+        settings: Name the store.
+        create: Whether to make it where there is none.
+        announce: Whether to say where it is.
+
+    Raises:
+        StoreAbsent: There is none, and none is to be made.
+        StoreUnavailable: It cannot be opened.
+    """
+    from service.store_access import open_store, store_name
+
+    if settings.sqlite_path is None or not announce:
+        open_store(settings, create=create).close()
+        return
+    with opened_store(settings, create=create) as store:
+        if not getattr(store, "is_new", False):
+            note(f"in the store {store_name(settings)}")
+
+
+@contextmanager
+def opened_service(store: str | None) -> Iterator["LocalService"]:
+    """The service inside this process on a store that has to exist, for any tenant of it.
+
+    Raises:
+        StoreAbsent: There is no such store.
+        StoreUnavailable: It cannot be opened.
+    """
+    settings = load_settings(store=store, log_level="error")
+    prepare_store(settings, create=False)
+    prepare_threads(settings)
+    with ExitStack() as stack:
+        with waiting("loading the checkpoint"):
+            from service.local import local_service
+
+            service = stack.enter_context(local_service(settings))
+        yield service

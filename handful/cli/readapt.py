@@ -1,0 +1,230 @@
+"""``handful tasks readapt``: one task, or all that were made from another checkpoint than the loaded one."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import typer
+from pydantic import BaseModel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
+from handful.cli.opened_store import opened_service
+from handful.cli.output import complain, note, show, stderr, waiting
+from handful.client import Client, HandfulError
+from model_store.records import StoredTask
+
+_AT_ONCE = 8
+"""Tasks that are adapted at once, so that their texts share batches."""
+_LINE_EVERY_S = 5.0
+_MOST_NAMED = 20
+_CLOSED = frozenset(
+    {"unauthorized", "store_unavailable", "store_full", "store_emptied", "server_stopping", "not_found"}
+)
+"""What would refuse every further task, too."""
+
+Outcome = Literal["readapted", "not_needed", "support_not_kept", "failed"]
+
+
+class ReadaptSummary(BaseModel):
+    """What ``readapt --all`` came to, in tasks."""
+
+    tasks: int
+    readapted: int
+    not_needed: int
+    support_not_kept: int
+    failed: int
+
+
+class PlannedReadapt(BaseModel):
+    """What ``readapt --all --dry-run`` would do with a task."""
+
+    tenant: str | None
+    task: str
+    checkpoint: str | None
+    action: Literal["readapt", "support_not_kept"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Which tasks of a server or of a store are stale.
+
+    Attributes:
+        total: How many tasks there are.
+        stale: Those to adapt again.
+        client: Of the tenant of a task.
+    """
+
+    total: int
+    stale: list[StoredTask]
+    client: Callable[[str], Client]
+
+
+def readapt(
+    task: Annotated[str | None, typer.Argument(help="The task's name; or give --all.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All tasks that were made from another checkpoint than the loaded one.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --all: say what would be done.")] = False,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Take this version's support set; the newest version's where missing.")
+    ] = None,
+    tenant: Annotated[
+        str | None,
+        typer.Option(help="With --local: this tenant's. Else `default`, and with --all those of all tenants."),
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    local: Local = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Adapt again on the stored support set, from the checkpoint that is loaded now.
+
+    Against a server, --all means the tasks of the API key's tenant; with --local those of all tenants of the store.
+    """
+    if (task is None) != every:
+        raise typer.BadParameter("give the name of a task, or --all")
+    if tenant is not None and not local:
+        raise typer.BadParameter("--tenant goes with --local; a server knows the tenant by the API key")
+    if task is not None:
+        if dry_run:
+            raise typer.BadParameter("--dry-run goes with --all")
+        options = {} if version is None else {"version": version}
+        with connect(url, api_key, local=local, store=store, existing=True, tenant=tenant) as client:
+            answer = client.readapt(task, **options)
+        columns = ("task", "version", "classes", "examples", "bytes", "checkpoint")
+        row = (task, answer.version, len(answer.labels), answer.n_support, answer.bytes, answer.checkpoint[:12])
+        show(columns, [row], [answer], as_json=as_json)
+        return
+    if version is not None:
+        raise typer.BadParameter("--version goes with the name of a task")
+    with _plan(url, api_key, local=local, store=store, tenant=tenant) as plan:
+        if dry_run:
+            _show_plan(plan, as_json=as_json)
+            return
+        summary = _readapt_all(plan)
+    show(("outcome", "tasks"), summary.model_dump().items(), [summary], as_json=as_json)
+    raise typer.Exit(1 if summary.failed else 0)
+
+
+@contextmanager
+def _plan(
+    url: str | None, api_key: str | None, *, local: bool, store: str | None, tenant: str | None
+) -> Iterator[_Plan]:
+    if not local:
+        with connect(url, api_key, local=False) as client:
+            with waiting("looking for stale tasks"):
+                fingerprint = client.checkpoint().fingerprint
+                found = [StoredTask("", t.task, t.checkpoint, t.support_kept) for t in client.tasks()]
+            yield _Plan(len(found), [t for t in found if t.checkpoint != fingerprint], lambda _: client)
+        return
+    from service.stale_tasks import is_stale, walk_tasks
+
+    with opened_service(store) as service:
+        with waiting("looking for stale tasks"):
+            # By name, since Redis may name a task twice
+            by_name = {(t.tenant, t.task): t for t in walk_tasks(service.store) if tenant in {None, t.tenant}}
+        stale = [by_name[name] for name in sorted(by_name) if is_stale(by_name[name], service.fingerprint)]
+        yield _Plan(len(by_name), stale, service.client)
+
+
+def _show_plan(plan: _Plan, *, as_json: bool) -> None:
+    planned = [
+        PlannedReadapt(
+            tenant=t.tenant or None,
+            task=t.task,
+            checkpoint=t.checkpoint,
+            action="readapt" if t.support_kept else "support_not_kept",
+        )
+        for t in plan.stale
+    ]
+    rows = [(p.tenant or "", p.task, (p.checkpoint or "")[:12], p.action) for p in planned]
+    show(("tenant", "task", "checkpoint", "action"), rows, planned, as_json=as_json)
+    kept = sum(t.support_kept for t in plan.stale)
+    note(
+        f"{len(plan.stale):,} of {plan.total:,} tasks were made from another checkpoint: {kept:,} would be adapted "
+        f"again, of {len(plan.stale) - kept:,} no support set is kept"
+    )
+
+
+def _readapt_all(plan: _Plan) -> ReadaptSummary:
+    """Adapts all stale tasks again, several at once.
+
+    Raises:
+        HandfulError: The server or the store is away, or refuses all; what was done stays done.
+    """
+    counts: dict[Outcome, int] = dict.fromkeys(("readapted", "not_needed", "support_not_kept", "failed"), 0)
+    counts["not_needed"] = plan.total - len(plan.stale)
+    without = [t for t in plan.stale if not t.support_kept]
+    counts["support_not_kept"] = len(without)
+    work = [t for t in plan.stale if t.support_kept]
+    with _progress(len(work)) as advance, ThreadPoolExecutor(_AT_ONCE) as threads:
+        running = {threads.submit(_readapt_one, plan, t): t for t in work}
+        for done in as_completed(running):
+            stored = running.pop(done)
+            try:
+                counts[done.result()] += 1
+            except HandfulError as error:
+                if error.status == 0 or error.code in _CLOSED:
+                    threads.shutdown(wait=False, cancel_futures=True)
+                    note(f"{counts['readapted']:,} of {len(work):,} tasks are done; run the command again for the rest")
+                    raise
+                counts["failed"] += 1
+                complain(f"{_name(stored)}: {error}")
+            advance()
+    if without:
+        named = ", ".join(map(_name, without[:_MOST_NAMED])) + ("…" if len(without) > _MOST_NAMED else "")
+        note(f"no support set is kept of {len(without):,} tasks, adapt them again with their examples: {named}")
+    return ReadaptSummary(tasks=plan.total, **counts)
+
+
+def _readapt_one(plan: _Plan, stored: StoredTask) -> Outcome:
+    with plan.client(stored.tenant) if stored.tenant else _kept_open(plan.client("")) as client:
+        try:
+            client.readapt(stored.task)
+        except HandfulError as error:
+            if error.code == "task_not_found":  # deleted or expired meanwhile
+                return "not_needed"
+            if error.code == "support_not_kept":  # adapted anew meanwhile, and not kept
+                return "support_not_kept"
+            if error.code != "version_conflict":
+                raise
+            # Adapted anew meanwhile; that may have been by a server that still has the old checkpoint
+            if client.task(stored.task).checkpoint != stored.checkpoint:
+                return "not_needed"
+            client.readapt(stored.task)
+    return "readapted"
+
+
+@contextmanager
+def _kept_open(client: Client) -> Iterator[Client]:
+    yield client
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, else a line now and then, on standard error; what it gives is called after each task."""
+    if stderr.is_terminal:
+        columns = (TextColumn("adapting again"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=stderr, transient=True) as bar:
+            shown = bar.add_task("", total=total)
+            yield lambda: bar.advance(shown)
+        return
+    done, said_at = 0, time.monotonic()
+
+    def advance() -> None:
+        nonlocal done, said_at
+        done += 1
+        if time.monotonic() - said_at > _LINE_EVERY_S:
+            said_at = time.monotonic()
+            note(f"{done:,} of {total:,} tasks adapted again")
+
+    yield advance
+
+
+def _name(stored: StoredTask) -> str:
+    return f"{stored.tenant}/{stored.task}" if stored.tenant else stored.task

@@ -1,0 +1,104 @@
+"""``handful tasks``."""
+
+from typing import Annotated
+
+import typer
+
+from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
+from handful.cli.output import show
+from handful.cli.readapt import readapt
+from handful.cli.text_options import Task
+from handful.wire import DeleteResponse, VersionResponse
+
+app = typer.Typer(help="List, show, roll back, adapt again and delete tasks.", no_args_is_help=True)
+app.command(name="readapt")(readapt)
+
+_COLUMNS = ("task", "version", "classes", "examples", "bytes", "checkpoint", "source", "created")
+
+
+@app.command(name="list")
+def list_tasks(
+    url: Url = None, api_key: ApiKey = None, local: Local = False, store: StoreUrl = None, as_json: AsJson = False
+) -> None:
+    """All tasks, by name."""
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
+        tasks = list(client.tasks())
+    show(_COLUMNS, map(_row, tasks), tasks, as_json=as_json)
+
+
+@app.command(name="show")
+def show_task(
+    task: Task,
+    url: Url = None,
+    api_key: ApiKey = None,
+    local: Local = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """One task."""
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
+        record = client.task(task)
+    show(("field", "value"), record.model_dump().items(), [record], as_json=as_json)
+
+
+@app.command()
+def versions(
+    task: Task,
+    url: Url = None,
+    api_key: ApiKey = None,
+    local: Local = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """A task's versions, newest first."""
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
+        records = list(client.versions(task))
+    show(_COLUMNS, map(_row, records), records, as_json=as_json)
+
+
+@app.command()
+def rollback(
+    task: Task,
+    version: Annotated[int, typer.Argument(min=1, help="The version to bring back.")],
+    url: Url = None,
+    api_key: ApiKey = None,
+    local: Local = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring an earlier version back, under a new number."""
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
+        record = client.rollback(task, version)
+    show(_COLUMNS, [_row(record)], [record], as_json=as_json)
+
+
+@app.command()
+def delete(
+    task: Task,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    local: Local = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a task with all its versions and texts."""
+    if not yes:
+        typer.confirm(f"Remove {task} with all its versions and texts?", abort=True, err=True)
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
+        client.delete(task)
+    show(("task", "deleted"), [(task, True)], [DeleteResponse(task=task)], as_json=as_json)
+
+
+def _row(version: VersionResponse) -> tuple[object, ...]:
+    source = version.source if version.copied_from is None else f"{version.source} to {version.copied_from}"
+    return (
+        version.task,
+        version.version,
+        len(version.labels),
+        version.n_support,
+        version.bytes,
+        version.checkpoint[:12],
+        source,
+        f"{version.created_at:%Y-%m-%d %H:%M:%S}",
+    )

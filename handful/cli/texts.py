@@ -1,0 +1,191 @@
+"""``handful adapt``, ``handful predict`` and ``handful classify``."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+from rich.progress import track
+
+from handful.cli.answers import AnswerSheet, Fault, answer_rows, show_warnings
+from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect, connect_without_trace
+from handful.cli.inputs import STANDARD_INPUT, query_of, read_query_rows, read_support_files
+from handful.cli.output import note, print_json, stderr, stdout, waiting
+from handful.cli.places import Places, Rows
+from handful.cli.text_options import (
+    Abstain,
+    AbstainBelow,
+    Delimiter,
+    Encoding,
+    LabelColumn,
+    Labels,
+    LearningRate,
+    Queries,
+    Steps,
+    Support,
+    Task,
+    TextColumn,
+    ThresholdCommand,
+    TopK,
+    UseLabelText,
+    given,
+    threshold_of,
+)
+from handful.client import Client, HandfulError
+from handful.files import ReadOptions, Row
+from handful.wire import AdaptResponse, Prediction
+
+_QUERIES_PER_PREDICT = 100
+_QUERIES_PER_CLASSIFY = 1000
+
+
+def add_to(app: typer.Typer) -> None:
+    """Registers the commands."""
+    app.command()(adapt)
+    app.command(cls=ThresholdCommand)(predict)
+    app.command(cls=ThresholdCommand)(classify)
+
+
+def adapt(
+    task: Task,
+    support: Support = None,
+    labels: Labels = None,
+    steps: Steps = None,
+    learning_rate: LearningRate = None,
+    use_label_text: UseLabelText = True,
+    keep_support: Annotated[bool, typer.Option(help="Keep the texts beside the weights.")] = True,
+    ttl_seconds: Annotated[int | None, typer.Option(help="The task ends after this time.")] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    local: Local = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Adapt a task on exactly the labelled examples in a file, or on what its labels mean, or on both."""
+    files = read_support_files(support, labels, ReadOptions(text_column, label_column, delimiter, encoding))
+    options = given(steps=steps, learning_rate=learning_rate, ttl_seconds=ttl_seconds, labels=files.labels)
+    with connect(url, api_key, local=local, store=store) as client:
+        with waiting(f"adapting on {len(files.examples)} examples"), files.places.named():
+            answer = client.adapt(
+                task, files.examples, use_label_text=use_label_text, keep_support=keep_support, **options
+            )
+        show_warnings(answer.warnings, files.places, set())
+    if as_json or not stdout.is_terminal:
+        print_json(answer)
+        return
+    stdout.print(
+        f"{task} version {answer.version}: {answer.n_support} examples, {len(answer.labels)} classes, "
+        f"{accuracy_of(answer)}{answer.bytes} bytes, {answer.elapsed_ms:.0f} ms",
+        soft_wrap=True,
+    )
+
+
+def predict(
+    task: Task,
+    queries: Queries = STANDARD_INPUT,
+    top_k: TopK = 3,
+    version: Annotated[int | None, typer.Option(help="The newest version where missing.")] = None,
+    abstain: Abstain = False,
+    abstain_below: AbstainBelow = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    local: Local = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Classify texts. Each answer has the line and the text that it answers."""
+    file = read_query_rows(queries, ReadOptions(text_column, label_column, delimiter, encoding))
+    options = given(top_k=top_k, version=version, abstain=threshold_of(abstain, abstain_below))
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
+
+        def ask(rows: Sequence[Row]) -> list[Prediction]:
+            return client.predict(task, map(query_of, rows), **options).predictions
+
+        _answer_file(file, ask, client, Places(), size=_QUERIES_PER_PREDICT, as_json=as_json)
+
+
+def classify(
+    queries: Queries = STANDARD_INPUT,
+    support: Support = None,
+    labels: Labels = None,
+    top_k: TopK = 3,
+    abstain: Abstain = False,
+    abstain_below: AbstainBelow = None,
+    steps: Steps = None,
+    learning_rate: LearningRate = None,
+    use_label_text: UseLabelText = True,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    local: Local = False,
+    as_json: AsJson = False,
+) -> None:
+    """Adapt on one file and classify another at once; nothing is stored."""
+    if STANDARD_INPUT in {support, labels} and queries == STANDARD_INPUT:
+        raise typer.BadParameter("two files cannot both come from stdin: give --queries FILE")
+    read_as = ReadOptions(text_column, label_column, delimiter, encoding)
+    files = read_support_files(support, labels, read_as)
+    file = read_query_rows(queries, replace(read_as, label_column=None))
+    options = given(
+        top_k=top_k,
+        abstain=threshold_of(abstain, abstain_below),
+        steps=steps,
+        learning_rate=learning_rate,
+        labels=files.labels,
+    )
+    seen: set[str] = set()
+    with connect_without_trace(url, api_key, local=local) as client:
+
+        def ask(rows: Sequence[Row]) -> list[Prediction]:
+            answer = client.classify(files.examples, map(query_of, rows), use_label_text=use_label_text, **options)
+            show_warnings(answer.warnings, files.places, seen)
+            return answer.predictions
+
+        _answer_file(file, ask, client, files.places, size=_QUERIES_PER_CLASSIFY, as_json=as_json)
+
+
+def accuracy_of(answer: AdaptResponse) -> str:
+    """The most telling accuracy that an answer has, in words."""
+    if answer.leave_one_out_accuracy is not None:
+        return f"leave-one-out accuracy {answer.leave_one_out_accuracy:.3f}, "
+    return "" if answer.support_accuracy is None else f"support accuracy {answer.support_accuracy:.3f}, "
+
+
+def _answer_file(
+    file: Rows,
+    ask: Callable[[Sequence[Row]], list[Prediction]],
+    client: Client,
+    places: Places,
+    *,
+    size: int,
+    as_json: bool,
+) -> None:
+    """Shows the answer to each row of a file; status 1 where a row has none."""
+    starts = range(0, len(file.rows), size)
+    quiet = len(starts) < 2 or stdout.is_terminal == as_json
+    with AnswerSheet(file, as_json=as_json, client=client) as sheet:
+        try:
+            for start in track(starts, "classifying", console=stderr, disable=quiet, transient=True):
+                for answer in answer_rows(file.only(file.rows[start : start + size]), ask, places):
+                    if isinstance(answer, Fault):
+                        sheet.fault(answer)
+                    else:
+                        sheet.add(*answer)
+        except (HandfulError, KeyboardInterrupt):
+            left = len(file.rows) - sheet.answered - len(sheet.faulty)
+            if sheet.answered and left:
+                note(f"{sheet.answered} of {len(file.rows)} texts were answered; {left} were not asked")
+            raise
+    if sheet.faulty:
+        raise typer.Exit(1)

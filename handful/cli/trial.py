@@ -1,0 +1,155 @@
+"""``handful try``: from a file of examples to predictions in one command, keeping nothing."""
+
+import contextlib
+import os
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from handful.cli.answers import answer_record, reading_limit, show_warnings
+from handful.cli.connection import ApiKey, AsJson, Local, Url, connect_without_trace
+from handful.cli.inputs import SupportFiles, read_support_files
+from handful.cli.output import complain, print_json, printable, stderr, stdout, waiting
+from handful.cli.text_options import Delimiter, Encoding, LabelColumn, Labels, TextColumn, given
+from handful.client import Client, HandfulError
+from handful.files import ReadOptions, Row
+from handful.wire import AdaptResponse, Prediction
+from service.settings import PREFIX
+
+_TTL_S = 86_400
+_SHOWN_CLASSES = 12
+_SHOWN_SCORES = 3
+_END = ":q"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Registers the command."""
+    app.command(name="try")(try_file)
+
+
+def try_file(
+    file: Annotated[
+        str, typer.Argument(help="Labelled examples: JSON, JSON lines, CSV or another tool's export; - for stdin.")
+    ],
+    labels: Labels = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    local: Local = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read a file of examples, adapt on it, and classify the texts that you type. Nothing is kept.
+
+    Computes in this process, or on a server that --url or HANDFUL_URL names. Where standard input is no terminal, each
+    of its lines is classified.
+    """
+    files = read_support_files(file, labels, ReadOptions(text_column, label_column, delimiter, encoding))
+    local = local or (url is None and not os.environ.get(f"{PREFIX}URL"))
+    with connect_without_trace(url, api_key, local=local) as client, _adapted(client, files) as (task, answer):
+        _report(answer, files)
+        show_warnings(answer.warnings, files.places, set())
+        if sys.stdin is not None and sys.stdin.isatty():
+            _converse(client, task, as_json=as_json)
+        elif not _answer_lines(client, task, as_json=as_json):
+            raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _adapted(client: Client, files: SupportFiles) -> Iterator[tuple[str, AdaptResponse]]:
+    """A task of a name that nobody has, removed in the end."""
+    task = f"try-{uuid.uuid4().hex[:12]}"
+    options = given(labels=files.labels)
+    with waiting(f"adapting on {len(files.examples)} examples"), files.places.named():
+        answer = client.adapt(task, files.examples, keep_support=False, ttl_seconds=_TTL_S, **options)
+    try:
+        yield task, answer
+    finally:
+        with contextlib.suppress(HandfulError):  # it ends by itself
+            client.delete(task)
+
+
+def _report(answer: AdaptResponse, files: SupportFiles) -> None:
+    """What the examples came to; on standard error where the answers go to a pipe."""
+    counts = Counter(example["label"] for example in files.examples)
+    shown = [f"{label} {count}" for label, count in counts.most_common(_SHOWN_CLASSES)]
+    if len(counts) > _SHOWN_CLASSES:
+        shown.append(f"and {len(counts) - _SHOWN_CLASSES} more")
+    console = stdout if stdout.is_terminal else stderr
+    lines = [f"{answer.n_support} examples of {len(answer.labels)} classes: {', '.join(shown)}"]
+    if answer.leave_one_out_accuracy is not None:
+        lines.append(f"accuracy on examples that were left out, one at a time: {answer.leave_one_out_accuracy:.1%}")
+    for line in lines:
+        console.print(escape(printable(line)), highlight=False, soft_wrap=True)
+
+
+def _converse(client: Client, task: str, *, as_json: bool) -> None:
+    """Answers what is typed, until an empty line, ``:q`` or Ctrl-D."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 - input() then edits lines and remembers them
+    stderr.print("[dim]Type a text to classify it; an empty line or Ctrl-D ends.[/]", highlight=False)
+    number = 0
+    while True:
+        try:
+            text = input("> ").strip()
+        except EOFError:
+            stderr.print()
+            return
+        except UnicodeDecodeError:
+            complain("this line is not in the encoding of the terminal")
+            continue
+        if text in {"", _END}:
+            return
+        number += 1
+        _answer(client, task, Row(number, text), as_json=as_json)
+
+
+def _answer_lines(client: Client, task: str, *, as_json: bool) -> bool:
+    """Answers each line of standard input as it comes; whether all could be answered."""
+    well = True
+    for number, data in enumerate([] if sys.stdin is None else sys.stdin.buffer, 1):
+        try:
+            text = data.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError:
+            complain(f"standard input, line {number}: not UTF-8")
+            well = False
+            continue
+        if text:
+            well &= _answer(client, task, Row(number, text), as_json=as_json or not stdout.is_terminal)
+    return well
+
+
+def _answer(client: Client, task: str, row: Row, *, as_json: bool) -> bool:
+    """Prints the answer to one text; whether there is one."""
+    try:
+        (prediction,) = client.predict(task, row.text, top_k=_SHOWN_SCORES).predictions
+    except HandfulError as error:
+        details = [part["detail"] for part in error.errors] or [str(error)]
+        complain(f"line {row.line}: {'; '.join(details)}")
+        return False
+    if as_json:
+        print_json(answer_record(row, prediction))
+    else:
+        stdout.print(_words(prediction, client), highlight=False, soft_wrap=True)
+    return True
+
+
+def _words(prediction: Prediction, client: Client) -> str:
+    """A prediction in one line: the label with its confidence, and the next ones."""
+    scores = sorted(prediction.scores.items(), key=lambda item: -item[1])
+    shown = [f"{escape(printable(label))} {score:.2f}" for label, score in scores]
+    first, others = shown[0], shown[1:]
+    words = f"  [bold]{first}[/]" if prediction.label is not None else f"  [bold](abstained)[/]   {first}"
+    words += "".join(f"   [dim]{other}[/]" for other in others)
+    if prediction.unreadable:
+        words += "   [yellow](in words that the encoder hardly knows)[/]"
+    if prediction.truncated:
+        words += f"   [yellow](cut: longer than {escape(reading_limit(client))})[/]"
+    return words

@@ -1,0 +1,6 @@
+"""Files that people have: one reader for support sets, queries and descriptions."""
+
+from handful.files.reading import read_descriptions, read_queries, read_support
+from handful.files.rows import FileInvalid, ReadFile, ReadOptions, Row
+
+__all__ = ["FileInvalid", "ReadFile", "ReadOptions", "Row", "read_descriptions", "read_queries", "read_support"]

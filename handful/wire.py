@@ -1,0 +1,303 @@
+"""The requests and answers of the HTTP API. The client and the service share them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
+
+TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+TASK_NAME_RULE = (
+    "a task's name has letters (a to z, A to Z), digits, '.', '_' and '-', starts with a letter or digit, and is at "
+    "most 128 characters long"
+)
+"""``TASK_PATTERN`` in words."""
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LabelledText(_Request):
+    """One example of a support set."""
+
+    text: str = Field(description="The text.", examples=["I have not received my card yet"])
+    label: str = Field(
+        description="Its class. White space and invisible characters at its ends do not count.",
+        examples=["card_arrival"],
+    )
+    text_pair: str | None = Field(None, description="Second text, where pairs are classified.")
+    id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$",
+        description="Your name for the example, unique in the support set; made from its content where it is missing.",
+    )
+
+
+class TextPair(_Request):
+    """A query that is a pair of texts."""
+
+    text: str = Field(description="The text.")
+    text_pair: str | None = Field(None, description="Second text.")
+
+
+def _query_branch(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "<text>"
+    return "<pair>" if isinstance(value, dict | TextPair) else None
+
+
+Query = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[TextPair, Tag("<pair>")],
+    Discriminator(
+        _query_branch,
+        custom_error_type="query_type",
+        custom_error_message='a query is a string, or an object {"text", "text_pair"}',
+    ),
+]
+
+
+def _abstain_branch(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "<flag>"
+    return "<threshold>" if isinstance(value, int | float) else None
+
+
+Abstain = Annotated[
+    Annotated[bool, Tag("<flag>")] | Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Tag("<threshold>")],
+    Discriminator(
+        _abstain_branch,
+        custom_error_type="abstain_type",
+        custom_error_message="abstain is true, false, or a threshold between 0 and 1",
+    ),
+]
+
+
+class AdaptationFields(_Request):
+    """What ``adapt`` and ``classify`` share."""
+
+    support: Annotated[list[LabelledText], FailFast()] = Field(
+        default_factory=list,
+        description="The labelled examples: at least one per class, two classes. A class that `labels` describes needs "
+        "none; where it describes two or more, the list may be empty or missing.",
+    )
+    steps: int | None = Field(
+        None,
+        ge=0,
+        description="Inner steps; the checkpoint's own number where it is missing. A learner that only reads its "
+        "support set takes none, and the answer says 0.",
+    )
+    learning_rate: float | None = Field(
+        None, gt=0, le=1000, allow_inf_nan=False, description="Inner learning rate; else the checkpoint's own."
+    )
+    learner: str | None = Field(
+        None,
+        description="Learner; else the checkpoint's own. Another one has a head alone on the checkpoint's encoder, and "
+        "nothing of it is meta-trained.",
+    )
+    labels: dict[str, str] | None = Field(
+        None,
+        description="What labels mean, in words: a prior for their classes. A label that stands only here is a class "
+        "that starts from its description alone.",
+        examples=[{"refund": "asks for money back"}],
+    )
+    use_label_text: bool = Field(True, description="Use the words of label names and descriptions as a prior.")
+    seed: int = Field(0, ge=0, lt=2**63, description="For update rules that draw random numbers.")
+
+
+class AdaptRequest(AdaptationFields):
+    """Adapt a task on exactly this support set."""
+
+    keep_support: bool = Field(True, description="Keep the texts beside the weights.")
+    ttl_seconds: int | None = Field(
+        None, ge=1, le=10 * 366 * 86400, description="The task ends after this time; never where it is missing."
+    )
+
+
+class PredictionFields(_Request):
+    """What ``predict`` and ``classify`` share."""
+
+    queries: Annotated[list[Query], FailFast()] = Field(description="Texts to classify.")
+    top_k: int | None = Field(None, ge=1, description="How many labels to score in the answer; all where missing.")
+    abstain: Abstain | None = Field(
+        None,
+        description="true: answer null instead of a label where confidence is under the checkpoint's threshold; a "
+        "number is a threshold of your own; false: always answer a label, also for a text that cannot be read.",
+    )
+
+
+class PredictRequest(PredictionFields):
+    """Classify texts with a stored task."""
+
+    version: int | None = Field(None, ge=1, lt=2**63, description="The newest version where it is missing.")
+
+
+class ClassifyRequest(AdaptationFields, PredictionFields):
+    """Adapt and classify at once, storing nothing."""
+
+
+class RollbackRequest(_Request):
+    """Bring an earlier version back."""
+
+    version: int = Field(
+        ge=1, lt=2**63, description="The version to bring back; it becomes the newest under a new number."
+    )
+
+
+class ReadaptRequest(_Request):
+    """Adapt again on a stored support set, from the loaded checkpoint. The body may be empty."""
+
+    version: int | None = Field(
+        None, ge=1, lt=2**63, description="The version whose support set to take; the newest where it is missing."
+    )
+    checkpoint: str | None = Field(
+        None,
+        description="Name or fingerprint of the checkpoint to adapt from, or `auto`; the loaded one where it is "
+        "missing. One that is not loaded is refused.",
+    )
+
+
+class Prediction(BaseModel):
+    """The answer for one query."""
+
+    label: str | None = Field(description="The most probable class; null where the prediction abstains.")
+    confidence: float = Field(description="Probability of the most probable class.")
+    scores: dict[str, float] = Field(description="Probability of each class, the most probable first.")
+    abstained: bool = Field(description="Whether confidence was under the threshold, or the text could not be read.")
+    truncated: bool = Field(False, description="Whether the text was longer than the encoder reads and was cut.")
+    unreadable: bool = Field(
+        False, description="Whether the encoder knows half of the text's tokens or fewer, so that scores say little."
+    )
+
+
+class SupportWarning(BaseModel):
+    """A support set was adapted on, and something in it is worth a look."""
+
+    code: str = Field(description="Stable, machine-readable reason.", examples=["labels_look_alike"])
+    detail: str = Field(description="What was found, and what to do.")
+    pointers: list[str] = Field(
+        description="JSON pointers to the first places in the request, such as #/support/3/text."
+    )
+
+
+_LEAVE_ONE_OUT = (
+    "Share of the examples that are classified correctly without themselves: an estimate of the accuracy on new texts, "
+    "rough where there are few. Examples that are the only one of their class do not count; null where none is left."
+)
+
+
+class AdaptResponse(BaseModel):
+    """A version that was made."""
+
+    task: str
+    version: int
+    labels: list[str]
+    n_support: int
+    steps: int
+    losses: list[float] = Field(description="Support loss before the first step and after each step.")
+    support_accuracy: float | None
+    leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
+    checkpoint: str = Field(description="Fingerprint of the checkpoint that the version was made from.")
+    bytes: int = Field(description="Size of the stored adapter.")
+    elapsed_ms: float
+    truncated: int = Field(description="How many texts were longer than the encoder reads and were cut.")
+    warnings: list[SupportWarning] = Field(
+        default_factory=list, description="What is worth a look in the support set, at most one of each code."
+    )
+
+
+class PredictResponse(BaseModel):
+    """Predictions, in the order of the queries."""
+
+    task: str
+    version: int
+    predictions: list[Prediction]
+    truncated: int = Field(description="How many queries were longer than the encoder reads and were cut.")
+
+
+class ClassifyResponse(BaseModel):
+    """Predictions of an adapter that is already forgotten."""
+
+    labels: list[str]
+    predictions: list[Prediction]
+    losses: list[float]
+    support_accuracy: float | None
+    leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
+    truncated: int
+    warnings: list[SupportWarning] = Field(
+        default_factory=list, description="What is worth a look in the support set, at most one of each code."
+    )
+
+
+class VersionResponse(BaseModel):
+    """One version."""
+
+    task: str
+    version: int
+    labels: list[str]
+    n_support: int
+    learner: str
+    steps: int
+    learning_rate: float | None
+    use_label_text: bool
+    checkpoint: str
+    support_accuracy: float | None
+    leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
+    support_kept: bool
+    bytes: int
+    source: Literal["adapt", "rollback", "readapt"]
+    copied_from: int | None
+    created_at: datetime
+
+
+class TaskResponse(VersionResponse):
+    """A task: its newest version, and when it began and ends."""
+
+    task_created_at: datetime
+    expires_at: datetime | None
+
+
+class TaskList(BaseModel):
+    """A page of tasks, by name."""
+
+    tasks: list[TaskResponse]
+    next: str | None = Field(description="Give it as `after` for the next page; null on the last.")
+
+
+class VersionList(BaseModel):
+    """A page of versions, newest first."""
+
+    versions: list[VersionResponse]
+    next: int | None = Field(description="Give it as `before` for the next page; null on the last.")
+
+
+class DeleteResponse(BaseModel):
+    """A task that is gone."""
+
+    task: str
+    deleted: Literal[True] = True
+
+
+class CheckpointResponse(BaseModel):
+    """What the server answers with."""
+
+    name: str
+    fingerprint: str
+    learner: str
+    placement: str = Field(description="Where fast weights live: head, modulations, low_rank or everything.")
+    fast_layers: int = Field(description="How many of the encoder's top layers have fast weights.")
+    steps: int
+    encoder: dict[str, Any]
+    device: str
+    runtime: str
+    limits: dict[str, int]
+
+
+class Problem(BaseModel):
+    """Every answer that is not a success (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[dict[str, str]] | None = None

@@ -1,6 +1,0 @@
-"""Files that people have: one reader for support sets, queries and descriptions."""
-
-from service.files.reading import read_descriptions, read_queries, read_support
-from service.files.rows import FileInvalid, ReadFile, ReadOptions, Row
-
-__all__ = ["FileInvalid", "ReadFile", "ReadOptions", "Row", "read_descriptions", "read_queries", "read_support"]
