@@ -146,6 +146,23 @@ def tiny_checkpoint(make_checkpoint: MakeCheckpoint) -> Path:
 
 
 @pytest.fixture(scope="session")
+def other_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder on the tiny encoder with another fingerprint than ``tiny_checkpoint``."""
+    folder = tmp_path_factory.mktemp("other-checkpoint") / "other"
+    write_checkpoint(
+        folder,
+        name="other",
+        spec=ModelSpec(),
+        hyperparameters=UNTRAINED,
+        encoder_source=str(tiny_encoder),
+        encoder_licence="none",
+        card="# other\n",
+        settings=EncoderSettings(max_tokens=32),
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
 def loaded_checkpoint(tiny_checkpoint: Path) -> Checkpoint:
     """The tiny checkpoint, loaded on the CPU."""
     return Checkpoint(tiny_checkpoint, torch.device("cpu"))

@@ -8,9 +8,6 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from metalearn.encoder import EncoderSettings
-from metalearn.model_spec import ModelSpec
-from model_store.checkpoint import UNTRAINED, write_checkpoint
 from model_store.store import TaskStore
 from service.auth import new_key
 from service.routes.request import Parts
@@ -78,23 +75,6 @@ def shared_service(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFacto
     settings = Settings(checkpoint=str(tiny_checkpoint), store=store, device="cpu", threads=1, store_timeout_s=5)
     with running_service(settings) as client:
         yield client
-
-
-@pytest.fixture(scope="session")
-def other_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder on the tiny encoder with another fingerprint than ``tiny_checkpoint``."""
-    folder = tmp_path_factory.mktemp("other-checkpoint") / "other"
-    write_checkpoint(
-        folder,
-        name="other",
-        spec=ModelSpec(),
-        hyperparameters=UNTRAINED,
-        encoder_source=str(tiny_encoder),
-        encoder_licence="none",
-        card="# other\n",
-        settings=EncoderSettings(max_tokens=32),
-    )
-    return folder
 
 
 @pytest.fixture
