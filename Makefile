@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What `make serve` needs is installed first; what tests and benchmarks need only when they are asked for
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve install install-dev test test-busy test-slow test-very-slow check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint clean
+.PHONY: help serve install install-dev test test-shapes test-busy test-slow test-very-slow check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ serve: install ## Start the server on 127.0.0.1:8000
 # One thread for each process: two that share cores wait for each other at every barrier
 test: install-dev ## Run the tests, one process per core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+
+test-shapes: install-dev ## Run the learning core's tests with the shapes and types of annotations checked
+	CHECK_SHAPES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto tests/metalearn
 
 BUSY_S ?= 3600
 test-busy: install-dev ## Run the tests beside a loop that keeps every core busy
@@ -66,7 +69,7 @@ deploy-lint: install-dev ## Check Dockerfile, compose file and what they mount
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/yamllint --strict --config-file deploy/yamllint.yaml docker-compose.yml deploy
 
-check: format-check lint typecheck imports deploy-lint test test-slow ## All of the above but format
+check: format-check lint typecheck imports deploy-lint test test-shapes test-slow ## All of the above but format
 
 PEERS := build/peers
 peer = $(if $(wildcard $(PEERS)/$(1)),--$(1)-python $(PEERS)/$(1)/bin/python)

@@ -8,8 +8,9 @@ os.environ.pop("LINES", None)
 
 from jaxtyping import install_import_hook
 
-# Shapes and types in annotations are checked at run time; has to come before the package is imported
-install_import_hook("metalearn", "beartype.beartype")
+# Checks shapes and types of annotations at run time: before the package is imported, and at twice the tests' time
+if os.environ.get("CHECK_SHAPES"):
+    install_import_hook("metalearn", "beartype.beartype")
 
 import functools  # noqa: E402
 import json  # noqa: E402
