@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from metalearn.errors import AdaptationDiverged, InvalidSupportSet, UnknownLearner, UnsupportedObjective
 from model_store.errors import AdapterCorrupt, StaleAdapter, StoreEmptied, StoreFull, StoreUnavailable, VersionConflict
+from service.auth import Unauthorized
 from service.validation_messages import validation_message
 
 log = logging.getLogger("handful")
@@ -152,6 +153,10 @@ def to_api_error(error: Exception, request_id: str = "") -> ApiError:  # noqa: P
                 errors=[FieldError("method", detail)],
                 headers=dict(error.headers or {}),
             )
+        case Unauthorized():
+            pointer = FieldError("header/Authorization", str(error))
+            headers = {"WWW-Authenticate": "Bearer"}
+            return ApiError(401, "unauthorized", str(error), errors=[pointer], headers=headers)
         case InvalidSupportSet():
             return invalid_content([FieldError(body_pointer(*error.location), str(error))], error.code)
         case UnknownLearner():
@@ -238,6 +243,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     for kind in (
         ApiError,
+        Unauthorized,
         RequestValidationError,
         InvalidSupportSet,
         UnknownLearner,

@@ -13,9 +13,9 @@ from service.conversion import CheckedSupport
 from service.engine.adapters import task_not_found, version_not_found
 from service.errors import ApiError, FieldError, body_pointer, invalid_content
 from service.idempotency import IdempotentRequest
-from service.request_context import Timings
 from service.routes.adapt import adapt_and_commit
 from service.routes.request import Parts
+from service.timings import Timings
 
 _AUTO = "auto"
 _MIN_FINGERPRINT_CHARS = 12

@@ -16,7 +16,6 @@ from service.conversion import Abstention, CheckedSupport, to_predictions, to_qu
 from service.engine.adaptation import Adaptation, AdaptOptions
 from service.engine.engine import Predictions
 from service.idempotency import IdempotentRequest, replayed
-from service.request_context import Timings
 from service.routes.request import (
     PROBLEMS,
     AppParts,
@@ -30,6 +29,7 @@ from service.routes.request import (
     unless_disconnected,
 )
 from service.support_warnings import count_truncated, support_warnings
+from service.timings import Timings
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS)
 

@@ -18,10 +18,10 @@ from service.engine.engine import Engine
 from service.errors import ClientGone, field_errors, invalid_content
 from service.metrics import Metrics
 from service.path_prefix import route_path
-from service.request_context import Timings
 from service.routes.body import bounded_body, check_media_type, check_utf8
 from service.settings import Settings
 from service.store_access import StoreAccess
+from service.timings import Timings
 
 Body = TypeVar("Body", bound=BaseModel)
 Result = TypeVar("Result")
