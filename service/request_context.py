@@ -8,7 +8,7 @@ import time
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ServerBusy, ServerStopping, problem_response, to_api_error
+from service.errors import problem_response, server_busy, server_stopping, to_api_error
 from service.metrics import Metrics
 from service.path_prefix import with_prefix
 from service.request_log import log_request
@@ -86,7 +86,7 @@ class Answers:
         self._inflight += counted
         try:
             if counted and self._inflight > self._max_inflight:
-                raise ServerBusy(
+                raise server_busy(
                     f"{self._max_inflight} requests are being served, and no more at once: try again after the time in "
                     "Retry-After (HANDFUL_MAX_INFLIGHT_REQUESTS is the limit)"
                 )
@@ -94,7 +94,8 @@ class Answers:
         except asyncio.CancelledError:
             if scope["state"]["status"] or not scope["app"].state.draining:
                 raise
-            await problem_response(ServerStopping())(scope, receive, send)  # the time for draining is over
+            refusal = server_stopping("The server is stopping. Retry on another replica.")
+            await problem_response(refusal)(scope, receive, send)  # the time for draining is over
         except Exception as error:
             if scope["state"]["status"]:  # half an answer is out: only the connection can tell the client
                 raise
