@@ -1,7 +1,8 @@
 """The requests and answers of the HTTP API. The client and the service share them."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
@@ -11,6 +12,11 @@ TASK_NAME_RULE = (
     "most 128 characters long"
 )
 """``TASK_PATTERN`` in words."""
+
+
+def body_pointer(*path: str | int) -> str:
+    """JSON pointer, as a URI fragment, to a place in the body. Source: RFC 6901, sections 3 and 6."""
+    return "#" + "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
 
 
 class _Request(BaseModel):
@@ -177,6 +183,11 @@ class SupportWarning(BaseModel):
     pointers: list[str] = Field(
         description="JSON pointers to the first places in the request, such as #/support/3/text."
     )
+
+    @classmethod
+    def at(cls, places: Sequence[Sequence[str | int]], *, code: str, detail: str) -> Self:
+        """A warning about parts of the request, each given by its path."""
+        return cls(code=code, detail=detail, pointers=[body_pointer(*place) for place in places])
 
 
 _LEAVE_ONE_OUT = (

@@ -12,24 +12,20 @@ Keys, all of a tenant's with one hash tag, so that they share a slot of a cluste
 * ``handful:store``, the store's marker.
 """
 
-import json
 import re
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, cast
+from typing import cast
 
 import redis
 from redis.backoff import ConstantBackoff
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from model_store.errors import IdempotencyReplay, StoreFull, StoreUnavailable, VersionConflict
-from model_store.failures import failing_as
+from model_store.errors import IdempotencyReplay, StoreUnavailable, VersionConflict
 from model_store.records import (
     NAME_PATTERN,
-    ApiKeyRecord,
     CurrentVersion,
     IdempotentAnswer,
     NewVersion,
@@ -39,23 +35,16 @@ from model_store.records import (
     TaskRecord,
     Version,
 )
+from model_store.redis_api_keys import RedisApiKeys
+from model_store.redis_failures import bounded, unavailable
 from model_store.redis_marker import accept_loss, read_marker, write_first_marker
 from model_store.redis_scripts import COMMIT, DELETE, FORGET_EXPIRED
 from model_store.store import TaskName, VersionName
 
-_KEYS = "handful:keys"
-_KEYS_NEEDED = "{handful:keys}:needed"
 _TASK_KEY = re.compile(rf"handful:\{{({NAME_PATTERN})\}}:task:({NAME_PATTERN})")
 
 
-def _translate(_: object, error: Exception) -> StoreUnavailable:
-    return (StoreFull if isinstance(error, OutOfMemoryError) else StoreUnavailable)(f"Redis: {error}")
-
-
-_bounded = failing_as(_translate, RedisError, OSError)
-
-
-class RedisStore:
+class RedisStore(RedisApiKeys):
     """A ``TaskStore`` in a Redis server, shared by any number of service processes.
 
     Durability is the server's: with ``appendfsync everysec`` a crash of the server may lose the last second, with
@@ -89,12 +78,12 @@ class RedisStore:
             )
         except ValueError as error:
             raise StoreUnavailable(f"Redis: {error}") from error
-        self._redis: Any = redis.Redis(connection_pool=pool)
+        super().__init__(redis.Redis(connection_pool=pool))
         self._commit = self._redis.register_script(COMMIT)
         self._delete = self._redis.register_script(DELETE)
         self._forget_expired = self._redis.register_script(FORGET_EXPIRED)
 
-    @_bounded
+    @bounded
     def commit(
         self,
         new: NewVersion,
@@ -136,7 +125,7 @@ class RedisStore:
         if outcome == b"replay":
             raise IdempotencyReplay(detail)
 
-    @_bounded
+    @bounded
     def current(self, tenant: str, task: str) -> CurrentVersion | None:
         """See ``TaskStore.current``."""
         (found,) = self.currents([(tenant, task)])
@@ -144,7 +133,7 @@ class RedisStore:
             raise found
         return found
 
-    @_bounded
+    @bounded
     def currents(self, tasks: Sequence[TaskName]) -> Sequence[CurrentVersion | StoreUnavailable | None]:
         """See ``TaskStore.currents``."""
         pipeline = self._redis.pipeline(transaction=False)
@@ -152,32 +141,32 @@ class RedisStore:
             pipeline.hmget(_task_key(tenant, task), "current", "adapter_id")
         return [_current_version(reply) for reply in pipeline.execute(raise_on_error=False)]
 
-    @_bounded
+    @bounded
     def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
         """See ``TaskStore.load_adapter``."""
         return self._field(tenant, task, f"adapter:{version}")
 
-    @_bounded
+    @bounded
     def load_adapters(self, versions: Sequence[VersionName]) -> Sequence[bytes | StoreUnavailable | None]:
         """See ``TaskStore.load_adapters``."""
         pipeline = self._redis.pipeline(transaction=False)
         for tenant, task, version in versions:
             pipeline.hget(_task_key(tenant, task), f"adapter:{version}")
         replies: list[bytes | RedisError | None] = pipeline.execute(raise_on_error=False)
-        return [_translate(self, reply) if isinstance(reply, RedisError) else reply for reply in replies]
+        return [unavailable(reply) if isinstance(reply, RedisError) else reply for reply in replies]
 
-    @_bounded
+    @bounded
     def load_support(self, tenant: str, task: str, version: int) -> bytes | None:
         """See ``TaskStore.load_support``."""
         return self._field(tenant, task, f"support:{version}")
 
-    @_bounded
+    @bounded
     def task(self, tenant: str, task: str) -> TaskRecord | None:
         """See ``TaskStore.task``."""
         (record,) = self._records(tenant, [task])
         return record
 
-    @_bounded
+    @bounded
     def tasks(self, tenant: str, *, after: str = "", limit: int = 100) -> Sequence[TaskRecord]:
         """See ``TaskStore.tasks``."""
         found: list[TaskRecord] = []
@@ -195,7 +184,7 @@ class RedisStore:
             after = names[-1].decode()
         return found
 
-    @_bounded
+    @bounded
     def all_tasks(self, *, after: str = "", limit: int = 100) -> StoredTasks:
         """See ``TaskStore.all_tasks``."""
         cursor, keys = self._redis.scan(int(after or 0), match=_task_key("*", "*"), count=limit)
@@ -215,13 +204,13 @@ class RedisStore:
         ]
         return StoredTasks(found, str(cursor) if cursor else None)
 
-    @_bounded
+    @bounded
     def version(self, tenant: str, task: str, version: int) -> Version | None:
         """See ``TaskStore.version``."""
         record = self._field(tenant, task, f"record:{version}")
         return Version.from_json(record) if record else None
 
-    @_bounded
+    @bounded
     def versions(self, tenant: str, task: str, *, before: int | None = None, limit: int = 100) -> Sequence[Version]:
         """See ``TaskStore.versions``."""
         current = self._redis.hget(_task_key(tenant, task), "current")
@@ -232,7 +221,7 @@ class RedisStore:
         records = self._redis.hmget(_task_key(tenant, task), [f"record:{number}" for number in numbers])
         return [Version.from_json(record) for record in records if record is not None]
 
-    @_bounded
+    @bounded
     def delete(self, tenant: str, task: str) -> bool:
         """See ``TaskStore.delete``."""
         keys = [
@@ -243,67 +232,22 @@ class RedisStore:
         ]
         return bool(self._delete(keys=keys, args=[task]))
 
-    @_bounded
+    @bounded
     def idempotent_answer(self, tenant: str, key: str) -> bytes | None:
         """See ``TaskStore.idempotent_answer``."""
         return cast("bytes | None", self._redis.get(_once_key(tenant, key)))
 
-    @_bounded
-    def add_key(self, key: ApiKeyRecord) -> None:
-        """See ``TaskStore.add_key``."""
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.set(_KEYS_NEEDED, "1")
-        pipeline.hsetnx(_KEYS, key.digest, json.dumps(asdict(key)))
-        pipeline.execute()
-
-    @_bounded
-    def tenants_of_keys(self, digests: Sequence[str]) -> Sequence[str | StoreUnavailable | None]:
-        """See ``TaskStore.tenants_of_keys``."""
-        records = self._redis.hmget(_KEYS, list(digests))
-        return [None if record is None else _tenant_of(record) for record in records]
-
-    @_bounded
-    def keys(self) -> Sequence[ApiKeyRecord]:
-        """See ``TaskStore.keys``."""
-        records = [ApiKeyRecord(**json.loads(record)) for record in self._redis.hvals(_KEYS)]
-        return sorted(records, key=lambda record: (record.created_at, record.digest))
-
-    @_bounded
-    def has_keys(self) -> bool:
-        """See ``TaskStore.has_keys``."""
-        return bool(self._redis.exists(_KEYS))
-
-    @_bounded
-    def remove_key(self, digest: str) -> bool:
-        """See ``TaskStore.remove_key``."""
-        if self._redis.exists(_KEYS):  # the last one may have been added by an older program, which did not note it
-            self._redis.set(_KEYS_NEEDED, "1")
-        return bool(self._redis.hdel(_KEYS, digest))
-
-    @_bounded
-    def needs_keys(self) -> bool:
-        """See ``TaskStore.needs_keys``."""
-        return bool(self._redis.exists(_KEYS, _KEYS_NEEDED))
-
-    @_bounded
-    def set_needs_keys(self, needed: bool) -> None:
-        """See ``TaskStore.set_needs_keys``."""
-        if needed:
-            self._redis.set(_KEYS_NEEDED, "1")
-        else:
-            self._redis.delete(_KEYS_NEEDED)
-
-    @_bounded
+    @bounded
     def marker(self) -> StoreMarker | None:
         """See ``TaskStore.marker``."""
         return read_marker(self._redis)
 
-    @_bounded
+    @bounded
     def mark(self) -> StoreMarker:
         """See ``TaskStore.mark``."""
         return write_first_marker(self._redis)
 
-    @_bounded
+    @bounded
     def accept(self, lost_id: str) -> StoreMarker:
         """See ``TaskStore.accept``."""
         return accept_loss(self._redis, lost_id)
@@ -311,12 +255,12 @@ class RedisStore:
     def purge_expired(self) -> None:
         """See ``TaskStore.purge_expired``; Redis does so by itself."""
 
-    @_bounded
+    @bounded
     def ping(self) -> None:
         """See ``TaskStore.ping``."""
         self._redis.ping()
 
-    @_bounded
+    @bounded
     def warnings(self) -> Sequence[str]:
         """See ``TaskStore.warnings``."""
         found = []
@@ -368,7 +312,7 @@ class RedisStore:
 
 def _current_version(reply: tuple[bytes | None, bytes | None] | RedisError) -> CurrentVersion | StoreUnavailable | None:
     if isinstance(reply, RedisError):
-        return _translate(None, reply)
+        return unavailable(reply)
     version, adapter_id = reply
     if version is None or adapter_id is None:
         return None
@@ -376,13 +320,6 @@ def _current_version(reply: tuple[bytes | None, bytes | None] | RedisError) -> C
         return CurrentVersion(int(version), adapter_id.decode())
     except ValueError:
         return StoreUnavailable("Redis: a task's newest version is no number")
-
-
-def _tenant_of(record: bytes) -> str | StoreUnavailable:
-    try:
-        return cast(str, json.loads(record)["tenant"])
-    except (ValueError, KeyError, TypeError):
-        return StoreUnavailable("Redis: what is kept of a key cannot be read")
 
 
 def _task_key(tenant: str, task: str) -> str:

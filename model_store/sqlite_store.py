@@ -2,14 +2,11 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
 
-from model_store.errors import IdempotencyReplay, StoreFull, StoreUnavailable, VersionConflict
-from model_store.failures import failing_as
+from model_store.errors import IdempotencyReplay, StoreUnavailable, VersionConflict
 from model_store.records import (
-    ApiKeyRecord,
     CurrentVersion,
     IdempotentAnswer,
     NewVersion,
@@ -19,31 +16,20 @@ from model_store.records import (
     TaskRecord,
     Version,
 )
-from model_store.sqlite_connections import SqliteConnections
-from model_store.sqlite_facts import keys_are_needed, note_keys_needed, read_marker, write_marker
-from model_store.sqlite_path import check_place, why_not_writable
+from model_store.sqlite_api_keys import SqliteApiKeys
+from model_store.sqlite_facts import read_marker, write_marker
+from model_store.sqlite_path import check_place
+from model_store.sqlite_queries import bounded
 from model_store.sqlite_schema import make_tables
 from model_store.store import TaskName, VersionName
 
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
 _ALIVE = "(t.expires_at IS NULL OR t.expires_at > :now)"
 
 
-def _translate(store: "SqliteStore", error: Exception) -> StoreUnavailable:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    why = why_not_writable(store.path) if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY} else ""
-    return (StoreFull if code == sqlite3.SQLITE_FULL else StoreUnavailable)(f"SQLite at {store.path}: {error}{why}")
-
-
-_bounded = failing_as(_translate, sqlite3.Error)
-
-
-class SqliteStore:
+class SqliteStore(SqliteApiKeys):
     """A ``TaskStore`` in one file, with a write-ahead log and an fsync before a commit is acknowledged.
 
     Attributes:
-        path: The file, as an absolute path.
         is_new: Whether opening it has made it.
     """
 
@@ -62,12 +48,11 @@ class SqliteStore:
             StoreUnavailable: The file cannot be opened, is no database or another program's, or was written by a newer
                 program.
         """
-        self.path = path.absolute()
-        check_place(self.path, create=create)
-        self._connections = SqliteConnections(self.path, timeout_s=timeout_s)
+        check_place(path.absolute(), create=create)
+        super().__init__(path.absolute(), timeout_s=timeout_s)
         self.is_new = self._prepare(create=create)
 
-    @_bounded
+    @bounded
     def commit(
         self,
         new: NewVersion,
@@ -109,37 +94,37 @@ class SqliteStore:
                     (tenant, idempotent.key, task, idempotent.answer, now + idempotent.ttl_s),
                 )
 
-    @_bounded
+    @bounded
     def current(self, tenant: str, task: str) -> CurrentVersion | None:
         """See ``TaskStore.current``."""
         return self._current(tenant, task)
 
-    @_bounded
+    @bounded
     def current_at_once(self, tenant: str, task: str) -> CurrentVersion | None:
         """See ``TellsAtOnce``: a row in memory, as a rule, which no writer keeps from being read."""
         return self._current(tenant, task, self._connections.impatient())
 
-    @_bounded
+    @bounded
     def currents(self, tasks: Sequence[TaskName]) -> Sequence[CurrentVersion | StoreUnavailable | None]:
         """See ``TaskStore.currents``."""
         return [self._own_damage(self._current, *name) for name in tasks]
 
-    @_bounded
+    @bounded
     def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
         """See ``TaskStore.load_adapter``."""
         return self._column("adapter", tenant, task, version)
 
-    @_bounded
+    @bounded
     def load_adapters(self, versions: Sequence[VersionName]) -> Sequence[bytes | StoreUnavailable | None]:
         """See ``TaskStore.load_adapters``."""
         return [self._own_damage(self._column, "adapter", *version) for version in versions]
 
-    @_bounded
+    @bounded
     def load_support(self, tenant: str, task: str, version: int) -> bytes | None:
         """See ``TaskStore.load_support``."""
         return self._column("support", tenant, task, version)
 
-    @_bounded
+    @bounded
     def task(self, tenant: str, task: str) -> TaskRecord | None:
         """See ``TaskStore.task``."""
         row = self._one(
@@ -150,7 +135,7 @@ class SqliteStore:
         )
         return TaskRecord(Version.from_json(row[0]), row[1], row[2]) if row else None
 
-    @_bounded
+    @bounded
     def tasks(self, tenant: str, *, after: str = "", limit: int = 100) -> Sequence[TaskRecord]:
         """See ``TaskStore.tasks``."""
         rows = self._all(
@@ -162,7 +147,7 @@ class SqliteStore:
         )
         return [TaskRecord(Version.from_json(record), created, expires) for record, created, expires in rows]
 
-    @_bounded
+    @bounded
     def all_tasks(self, *, after: str = "", limit: int = 100) -> StoredTasks:
         """See ``TaskStore.all_tasks``."""
         tenant, _, task = after.partition("/")
@@ -181,13 +166,13 @@ class SqliteStore:
         ]
         return StoredTasks(found, "/".join(rows[-1][:2]) if len(rows) == limit else None)
 
-    @_bounded
+    @bounded
     def version(self, tenant: str, task: str, version: int) -> Version | None:
         """See ``TaskStore.version``."""
         record = self._column("record", tenant, task, version)
         return Version.from_json(record) if record else None
 
-    @_bounded
+    @bounded
     def versions(self, tenant: str, task: str, *, before: int | None = None, limit: int = 100) -> Sequence[Version]:
         """See ``TaskStore.versions``."""
         rows = self._all(
@@ -201,7 +186,7 @@ class SqliteStore:
         )
         return [Version.from_json(record) for (record,) in rows]
 
-    @_bounded
+    @bounded
     def delete(self, tenant: str, task: str) -> bool:
         """See ``TaskStore.delete``."""
         with self._connections.writing() as db:
@@ -212,7 +197,7 @@ class SqliteStore:
             self._connections.log_has_erased_texts |= found
         return found
 
-    @_bounded
+    @bounded
     def idempotent_answer(self, tenant: str, key: str) -> bytes | None:
         """See ``TaskStore.idempotent_answer``."""
         row = self._one(
@@ -222,63 +207,12 @@ class SqliteStore:
         )
         return row[0] if row else None
 
-    @_bounded
-    def add_key(self, key: ApiKeyRecord) -> None:
-        """See ``TaskStore.add_key``."""
-        with self._connections.writing() as db:
-            db.execute(
-                "INSERT INTO api_keys VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (key.digest, key.tenant, key.hint, key.created_at),
-            )
-            note_keys_needed(db, needed=True)
-
-    @_bounded
-    def tenants_of_keys(self, digests: Sequence[str]) -> Sequence[str | StoreUnavailable | None]:
-        """See ``TaskStore.tenants_of_keys``."""
-        return [self._own_damage(self._tenant_of_key, digest) for digest in digests]
-
-    @_bounded
-    def tenant_of_key_at_once(self, digest: str) -> str | None:
-        """See ``TellsAtOnce``."""
-        return self._tenant_of_key(digest, self._connections.impatient())
-
-    @_bounded
-    def keys(self) -> Sequence[ApiKeyRecord]:
-        """See ``TaskStore.keys``."""
-        rows = self._all("SELECT digest, tenant, hint, created_at FROM api_keys ORDER BY created_at, digest")
-        return [ApiKeyRecord(*row) for row in rows]
-
-    @_bounded
-    def has_keys(self) -> bool:
-        """See ``TaskStore.has_keys``."""
-        return self._one("SELECT 1 FROM api_keys LIMIT 1") is not None
-
-    @_bounded
-    def remove_key(self, digest: str) -> bool:
-        """See ``TaskStore.remove_key``."""
-        with self._connections.writing() as db:
-            removed = db.execute("DELETE FROM api_keys WHERE digest = ?", (digest,)).rowcount > 0
-            if removed:  # the last one may have been added by an older program, which did not note it
-                note_keys_needed(db, needed=True)
-        return removed
-
-    @_bounded
-    def needs_keys(self) -> bool:
-        """See ``TaskStore.needs_keys``."""
-        return keys_are_needed(self._connections.own())
-
-    @_bounded
-    def set_needs_keys(self, needed: bool) -> None:
-        """See ``TaskStore.set_needs_keys``."""
-        with self._connections.writing() as db:
-            note_keys_needed(db, needed=needed)
-
-    @_bounded
+    @bounded
     def marker(self) -> StoreMarker | None:
         """See ``TaskStore.marker``; a file that was removed has lost its data, though it can still be read."""
         return read_marker(self._connections.own()) if self._connections.follow_file() else None
 
-    @_bounded
+    @bounded
     def mark(self) -> StoreMarker:
         """See ``TaskStore.mark``."""
         with self._connections.writing() as db:
@@ -288,7 +222,7 @@ class SqliteStore:
                 write_marker(db, marker)
         return marker
 
-    @_bounded
+    @bounded
     def accept(self, lost_id: str) -> StoreMarker:
         """See ``TaskStore.accept``."""
         with self._connections.writing() as db:
@@ -296,13 +230,13 @@ class SqliteStore:
             write_marker(db, marker)
         return marker
 
-    @_bounded
+    @bounded
     def purge_expired(self) -> None:
         """See ``TaskStore.purge_expired``."""
         with self._connections.writing() as db:
             self._purge_expired(db, time.time())
 
-    @_bounded
+    @bounded
     def ping(self) -> None:
         """See ``TaskStore.ping``."""
         self._one("SELECT 1 FROM tasks LIMIT 1")
@@ -315,34 +249,11 @@ class SqliteStore:
         """See ``TaskStore.close``."""
         self._connections.close()
 
-    @_bounded
+    @bounded
     def _prepare(self, *, create: bool) -> bool:
         is_new = make_tables(self._connections, self.path, create=create)
         self._connections.follow_file()
         return is_new
-
-    # ---- queries -----------------------------------------------------------------------------------------------
-
-    def _one(self, query: str, connection: sqlite3.Connection | None = None, **parameters: object) -> Any:
-        return (connection or self._connections.own()).execute(query, {"now": time.time(), **parameters}).fetchone()
-
-    def _all(self, query: str, **parameters: object) -> list[Any]:
-        return self._connections.own().execute(query, {"now": time.time(), **parameters}).fetchall()
-
-    def _own_damage(
-        self, read: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
-    ) -> _Result | StoreUnavailable:
-        """What a read gives, or the damage that it met, which is not its neighbours' trouble."""
-        try:
-            return read(*args, **kwargs)
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
-                raise  # the file is locked, closed, or cannot be read at all
-            return _translate(self, error)
-
-    def _tenant_of_key(self, digest: str, connection: sqlite3.Connection | None = None) -> str | None:
-        row = self._one("SELECT tenant FROM api_keys WHERE digest = :digest", connection, digest=digest)
-        return row[0] if row else None
 
     def _current(self, tenant: str, task: str, connection: sqlite3.Connection | None = None) -> CurrentVersion | None:
         row = self._one(

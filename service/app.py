@@ -20,18 +20,17 @@ from model_store.errors import StoreUnavailable
 from model_store.learner_models import modulated_norms
 from service.auth import OPEN_TENANT, Authenticator
 from service.engine.adapter_cache import AdapterCache
-from service.engine.adapters import Adapters
 from service.engine.engine import Engine
 from service.engine.runtime import start_runtime
 from service.errors import install_error_handlers
 from service.metrics import Metrics
 from service.request_context import Answers, RequestContext
-from service.routes import adapt, health, pages, predict, readapt, tasks, unmatched
-from service.routes.request import Parts
-from service.routes.shortcut import PredictShortcut
+from service.routes import adapt, classify, health, pages, predict, readapt, unmatched, versions
 from service.settings import Settings, granted_threads
 from service.stale_tasks import watch_stale_tasks
 from service.store_access import StoreAccess, open_store, store_name
+from service.tasks.adapters import Adapters
+from service.tasks.app_parts import Parts
 
 log = logging.getLogger("handful")
 
@@ -52,8 +51,8 @@ def create_app(settings: Settings, *, checkpoint: Checkpoint | None = None, trus
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        parts = _start(settings, metrics, checkpoint or load_checkpoint(settings), trusted=trusted)
-        app.state.parts = parts
+        parts, authenticator = _start(settings, metrics, checkpoint or load_checkpoint(settings), trusted=trusted)
+        app.state.parts, app.state.authenticator = parts, authenticator
         background = [asyncio.create_task(_purge_expired(parts.access)), asyncio.create_task(parts.access.watch())]
         if not trusted:  # not for the moment that a command takes
             watching = watch_stale_tasks(parts.access, metrics.stale_tasks, parts.engine.checkpoint.fingerprint)
@@ -77,11 +76,11 @@ def create_app(settings: Settings, *, checkpoint: Checkpoint | None = None, trus
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.draining = False
-    for module in (adapt, predict, tasks, readapt, health, pages):
+    predict.add_to(app)
+    for module in (adapt, classify, versions, readapt, health, pages):
         app.include_router(module.router)
     install_error_handlers(app)
     unmatched.add_to(app)
-    app.add_middleware(PredictShortcut)
     app.add_middleware(Answers, max_inflight_requests=settings.max_inflight_requests)
     if settings.allowed_origins:
         app.add_middleware(
@@ -110,7 +109,9 @@ def load_checkpoint(settings: Settings) -> Checkpoint:
     return checkpoint
 
 
-def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trusted: bool) -> Parts:
+def _start(
+    settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trusted: bool
+) -> tuple[Parts, Authenticator]:
     access = StoreAccess(open_store(settings), metrics, store_id=settings.store_id or None)
     try:
         for warning in access.store.warnings():
@@ -149,14 +150,8 @@ def _start(settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trus
     )
     for forget in (adapters.forget_all, authenticator.store_replaced):
         access.state.when_replaced(forget)
-    return Parts(
-        settings=settings,
-        metrics=metrics,
-        engine=engine,
-        adapters=adapters,
-        access=access,
-        authenticator=authenticator,
-    )
+    parts = Parts(settings=settings, metrics=metrics, engine=engine, adapters=adapters, access=access)
+    return parts, authenticator
 
 
 def _entrance(has_keys: bool | None, *, may_be_open: bool) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from model_store.errors import StoreUnavailable
 from model_store.records import ApiKeyRecord
-from service.errors import ApiError, FieldError
 from service.store_access import StoreAccess
 
 log = logging.getLogger("handful")
@@ -34,24 +33,21 @@ def key_digest(key: str) -> str:
 
 
 _MOST_KNOWN = 20_000
-"""Keys that are remembered; some 8 MB of them. Others are looked up again."""
-_MOST_AT_ONCE = 256
-_STALE, _FRESH = 0.75, 0.25
-"""Of ``cache_s``. A request with a key that was found longer ago than the first share has all keys looked up again that
-were found longer ago than the second: few round trips do for all, and nobody waits for them."""
+"""Most keys that are remembered, some 8 MB. Others are looked up again."""
 _LOOK_FOR_KEYS_EVERY_S = 1.0
 """At most, for the sake of those who are refused."""
-_FORGOTTEN_AFTER = 4
-"""Times ``cache_s`` without a request, after which a key is not looked up until it is asked for."""
 
 
-@dataclass(slots=True)
+class Unauthorized(Exception):
+    """A key that is missing or unknown; the message tells the caller what to send."""
+
+
+@dataclass(frozen=True, slots=True)
 class _KnownKey:
-    """What the store said of a key, when it was looked up, and when a request last came with it."""
+    """The tenant of a key, and when the store was asked for it."""
 
     tenant: str
     found_at: float
-    asked_at: float
 
 
 class Authenticator:
@@ -87,11 +83,8 @@ class Authenticator:
         self._cache_s = cache_s
         self._stale_if_error_s = stale_if_error_s
         self._how_to_make_a_key = how_to_make_a_key
-        self._known: dict[str, _KnownKey] = {}  # the one found first stands first
-        self._idle: dict[
-            str, _KnownKey
-        ] = {}  # of those that no request came with for long: of use while the store is away
-        self._renewing: asyncio.Task[None] | None = None
+        # The key found first stands first. Keys stay here beyond ``cache_s``: they are of use while the store is away
+        self._known: dict[str, _KnownKey] = {}
         self._found_open_at = -math.inf
         self._saw_keys = False
         self._noting: asyncio.Task[None] | None = None
@@ -102,7 +95,7 @@ class Authenticator:
         """The tenant that an Authorization header speaks for.
 
         Raises:
-            ApiError: 401, the key is missing or unknown.
+            Unauthorized: The key is missing or unknown.
             StoreUnavailable: The store does not answer.
         """
         now = time.monotonic()
@@ -117,16 +110,11 @@ class Authenticator:
         digest = key_digest(key)
         known = self._known.get(digest)
         if known is not None and now < known.found_at + self._cache_s:
-            known.asked_at = now
-            if now > known.found_at + _STALE * self._cache_s and self._renewing is None:
-                # In a context of its own: what it does is not this request's
-                self._renewing = asyncio.get_running_loop().create_task(self._renew(), context=Context())
             return known.tenant
-        stale = known or self._idle.get(digest)
+        stale = known
         if not self._stale_if_error_s or stale is None or now > stale.found_at + self._stale_if_error_s:
             stale = None
         if stale is not None and self._access.state.trouble is not None:
-            stale.asked_at = now
             return stale.tenant
         try:
             found = await self._access.tenant_of_key(digest)
@@ -135,12 +123,11 @@ class Authenticator:
                 raise
             return stale.tenant
         self._known.pop(digest, None)
-        self._idle.pop(digest, None)
         if found is None:
             detail = "the API key is unknown: `handful keys create TENANT` makes one"
             raise await self._refusal(now, detail, is_open=is_open)
         self._may_be_open, self._saw_keys = False, True
-        self._known[digest] = _KnownKey(found, now, now)
+        self._known[digest] = _KnownKey(found, now)
         if len(self._known) > _MOST_KNOWN:
             del self._known[next(iter(self._known))]
         return found
@@ -148,7 +135,6 @@ class Authenticator:
     def store_replaced(self) -> None:
         """Forgets what another store said. If callers needed a key, they do so with the new store, too."""
         self._known.clear()
-        self._idle.clear()
         self._found_open_at = self._looked_for_keys_at = -math.inf
         if self._saw_keys:
             self._noting = asyncio.get_running_loop().create_task(self._note_keys_needed(), context=Context())
@@ -158,45 +144,6 @@ class Authenticator:
             await self._access.call(self._access.store.set_needs_keys, True)
         except StoreUnavailable as error:
             log.error("store: it could not be noted that callers need a key: %s", error)
-
-    async def _renew(self) -> None:
-        """Looks up all keys that are in use and were not found just now; where that fails they lapse in time."""
-        try:
-            found_before = time.monotonic() - _FRESH * self._cache_s
-            while due := self._due(found_before):
-                now = time.monotonic()
-                tenants = await self._access.tenants_of_keys(list(due))
-                for (digest, known), tenant in zip(due.items(), tenants, strict=True):
-                    if self._known.get(digest) is not known:
-                        continue  # a request has looked it up meanwhile
-                    del self._known[digest]
-                    if isinstance(tenant, str):
-                        known.tenant, known.found_at = tenant, now
-                        self._known[digest] = known
-        except StoreUnavailable:
-            pass
-        finally:
-            self._renewing = None
-
-    def _due(self, found_before: float) -> dict[str, _KnownKey]:
-        """Some of the keys to be looked up; forgets those that no request came with for long."""
-        asked_after = time.monotonic() - _FORGOTTEN_AFTER * self._cache_s
-        due: dict[str, _KnownKey] = {}
-        forgotten: list[str] = []
-        for digest, known in self._known.items():
-            if known.found_at > found_before or len(due) == _MOST_AT_ONCE:
-                break
-            if known.asked_at > asked_after:
-                due[digest] = known
-            else:
-                forgotten.append(digest)
-        for digest in forgotten:
-            known = self._known.pop(digest)
-            if self._stale_if_error_s:
-                self._idle[digest] = known
-                if len(self._idle) > _MOST_KNOWN:
-                    del self._idle[next(iter(self._idle))]
-        return due
 
     async def _is_open(self, now: float) -> bool:
         if self._trusted or not self._may_be_open:
@@ -227,12 +174,12 @@ class Authenticator:
             )
             self._may_be_open, self._saw_keys = False, True
 
-    async def _refusal(self, now: float, detail: str, *, is_open: bool = False) -> ApiError:
-        """A 401; it says what to do where no key can be sent, since there is none."""
+    async def _refusal(self, now: float, detail: str, *, is_open: bool = False) -> Unauthorized:
+        """The refusal of a caller; where no key exists, it tells how to make one."""
         if is_open:
-            return _unauthorized(f"{detail}; this server answers without a key, too: leave the header out")
+            return Unauthorized(f"{detail}; this server answers without a key, too: leave the header out")
         if self._how_to_make_a_key is None:
-            return _unauthorized(detail)
+            return Unauthorized(detail)
         looked = now < self._looked_for_keys_at + max(self._cache_s, _LOOK_FOR_KEYS_EVERY_S)
         if not looked and self._access.state.trouble is None:
             self._looked_for_keys_at = now
@@ -240,14 +187,4 @@ class Authenticator:
                 self._no_key = not await self._access.call(self._access.store.has_keys)
         if self._no_key:
             detail = f"there is no API key, and this server needs one: `{self._how_to_make_a_key}` makes one"
-        return _unauthorized(detail)
-
-
-def _unauthorized(detail: str) -> ApiError:
-    return ApiError(
-        401,
-        "unauthorized",
-        detail,
-        errors=[FieldError("header/Authorization", detail)],
-        headers={"WWW-Authenticate": "Bearer"},
-    )
+        return Unauthorized(detail)

@@ -2,9 +2,10 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,8 +13,12 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from handful.wire import body_pointer
 from metalearn.errors import AdaptationDiverged, InvalidSupportSet, UnknownLearner, UnsupportedObjective
 from model_store.errors import AdapterCorrupt, StaleAdapter, StoreEmptied, StoreFull, StoreUnavailable, VersionConflict
+from service.auth import Unauthorized
+from service.engine.errors import ComputeStopped, QueueFull, SupportTooLarge, TextEmpty
+from service.tasks.errors import IdempotencyKeyReused, InvalidContent, SupportNotKept, TaskNotFound, VersionNotFound
 from service.validation_messages import validation_message
 
 log = logging.getLogger("handful")
@@ -23,7 +28,9 @@ _MAX_MESSAGE_CHARS = 500
 _MAX_LISTED_ERRORS = 1000
 _UNIONS = ("queries", "abstain")
 _RETRY_SOON_S = "1"
-_RETRY_LATER_S = "30"
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+"""The header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +75,6 @@ class ApiError(Exception):
         self.headers = headers or {}
 
 
-class ServerStopping(ApiError):
-    """The compute thread has ended, or is about to."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            503,
-            "server_stopping",
-            "this server computes no more: try again, elsewhere if you can",
-            headers={"Retry-After": _RETRY_SOON_S},
-        )
-
-
 class ClientGone(ApiError):
     """Nobody will read the answer."""
 
@@ -87,21 +82,14 @@ class ClientGone(ApiError):
         super().__init__(499, "client_closed_request", "the client went away")
 
 
-class ServerBusy(ApiError):
-    """The queue is full, or as many requests are being served as may be."""
-
-    def __init__(self, detail: str = "the server's queue is full: try again after the time in Retry-After") -> None:
-        super().__init__(
-            503,
-            "server_busy",
-            detail,
-            headers={"Retry-After": _RETRY_SOON_S},
-        )
+def server_busy(detail: str) -> ApiError:
+    """The answer where the server has no room for a request."""
+    return ApiError(503, "server_busy", detail, headers={"Retry-After": _RETRY_SOON_S})
 
 
-def body_pointer(*path: str | int) -> str:
-    """JSON pointer, as a URI fragment, to a place in the body. Source: RFC 6901, sections 3 and 6."""
-    return "#" + "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+def server_stopping(detail: str) -> ApiError:
+    """The answer where the server computes nothing any more."""
+    return ApiError(503, "server_stopping", detail, headers={"Retry-After": _RETRY_SOON_S})
 
 
 def invalid_content(errors: Sequence[FieldError], code: str = "invalid_request") -> ApiError:
@@ -126,77 +114,116 @@ def field_errors(error: ValidationError) -> list[FieldError]:
     return [FieldError(pointer, message) for pointer, message in found.items()]
 
 
-def to_api_error(error: Exception, request_id: str = "") -> ApiError:  # noqa: PLR0911, PLR0912 - a table reads best as one
+def _at_fault(status: int, code: str, detail: str, pointer: str, headers: dict[str, str] | None = None) -> ApiError:
+    """An answer that names the one part of the request that is at fault."""
+    return ApiError(status, code, detail, errors=[FieldError(pointer, detail)], headers=headers)
+
+
+def _invalid(error: Exception, code: str, *paths: Sequence[str | int]) -> ApiError:
+    """The 422 whose message is the error's, for each place in the body."""
+    return invalid_content([FieldError(body_pointer(*path), str(error)) for path in paths], code)
+
+
+def _empty_text(error: TextEmpty) -> ApiError:
+    after = ("text",) if error.field == "support" else ()
+    return _invalid(error, "empty_text", *((error.field, i, *after) for i in error.indices))
+
+
+def _request_invalid(error: RequestValidationError) -> ApiError:
+    faults = [(e["loc"], validation_message(e["type"], e["loc"], e["msg"])) for e in error.errors()]
+    return invalid_content([FieldError("/".join(map(str, path)), message) for path, message in faults])
+
+
+def _http_error(error: HTTPException) -> ApiError:
+    if error.status_code == 404:
+        detail = "there is no such route: see /docs"
+        return ApiError(404, "not_found", detail, errors=[FieldError("path", "no such route")])
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    return _at_fault(error.status_code, code, f"{error.detail}: see /docs", "method", dict(error.headers or {}))
+
+
+def _stale_adapter(error: StaleAdapter) -> ApiError:
+    return ApiError(
+        409,
+        "stale_adapter",
+        f'{error}: POST /v1/tasks/{error.task}/readapt with {{"version": {error.version}}} makes a new version '
+        "from the support set that is stored with it; where none was kept, call adapt again",
+    )
+
+
+def _store_away(code: str, detail: str, retry_after_s: str) -> ApiError:
+    return ApiError(503, code, detail, headers={"Retry-After": retry_after_s})
+
+
+_ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
+    ApiError: lambda e: e,
+    # The framework's
+    RequestValidationError: _request_invalid,
+    HTTPException: _http_error,
+    # The caller's key
+    Unauthorized: lambda e: _at_fault(
+        401, "unauthorized", str(e), "header/Authorization", {"WWW-Authenticate": "Bearer"}
+    ),
+    # The use cases'
+    TaskNotFound: lambda e: ApiError(404, "task_not_found", str(e)),
+    VersionNotFound: lambda e: ApiError(404, "version_not_found", str(e)),
+    SupportNotKept: lambda e: ApiError(409, "support_not_kept", str(e)),
+    IdempotencyKeyReused: lambda e: _at_fault(422, "idempotency_key_reused", str(e), f"header/{IDEMPOTENCY_KEY}"),
+    InvalidContent: lambda e: invalid_content(
+        [FieldError(body_pointer(*fault.path), fault.message) for fault in e.faults], e.code
+    ),
+    # The engine's
+    QueueFull: lambda _: server_busy("the server's queue is full: try again after the time in Retry-After"),
+    ComputeStopped: lambda _: server_stopping(
+        "The compute thread has stopped. Retry on another replica; this one computes nothing until it is restarted."
+    ),
+    TextEmpty: _empty_text,
+    SupportTooLarge: lambda e: _invalid(e, e.code, ("support",)),
+    # The learning core's
+    InvalidSupportSet: lambda e: _invalid(e, e.code, e.location),
+    UnknownLearner: lambda e: _invalid(e, "unknown_learner", ("learner",)),
+    UnsupportedObjective: lambda e: _invalid(e, "unsupported_objective", ("learner",)),
+    AdaptationDiverged: lambda e: _invalid(e, "adaptation_diverged", ("learning_rate",)),
+    # The store's
+    StaleAdapter: _stale_adapter,
+    VersionConflict: lambda e: ApiError(409, "version_conflict", f"{e}: look at it and try again"),
+    AdapterCorrupt: lambda _: ApiError(
+        500, "adapter_corrupt", "the stored version is damaged: roll back, or call adapt again"
+    ),
+    StoreFull: lambda _: _store_away("store_full", "the store has no room left; nothing was changed", "60"),
+    StoreEmptied: lambda _: _store_away(
+        "store_emptied",
+        "the store has lost its data, or is another one than before; nothing was changed: the operator of this"
+        " server finds in its log what to do",
+        "30",
+    ),
+    StoreUnavailable: lambda _: _store_away(
+        "store_unavailable",
+        "the store does not answer; nothing was changed as far as is known: try again",
+        _RETRY_SOON_S,
+    ),
+}
+"""The answer for each type of exception; for a type that is not here, its nearest base's."""
+
+_LOGGED: dict[type[Exception], str] = {StoreUnavailable: "store", AdapterCorrupt: "corrupt adapter"}
+"""Errors that the operator has to know, and what the log calls them."""
+
+
+def to_api_error(error: Exception, request_id: str = "") -> ApiError:
     """The answer for an exception; 500 without details for one that nobody foresaw.
 
     Args:
         error: What went wrong.
         request_id: For the log, where the server is at fault.
     """
-    match error:
-        case ApiError():
-            return error
-        case RequestValidationError():
-            faults = [(e["loc"], validation_message(e["type"], e["loc"], e["msg"])) for e in error.errors()]
-            return invalid_content([FieldError("/".join(map(str, path)), message) for path, message in faults])
-        case HTTPException(status_code=404):
-            return ApiError(
-                404, "not_found", "there is no such route: see /docs", errors=[FieldError("path", "no such route")]
-            )
-        case HTTPException():
-            detail = f"{error.detail}: see /docs"
-            return ApiError(
-                error.status_code,
-                HTTPStatus(error.status_code).phrase.lower().replace(" ", "_"),
-                detail,
-                errors=[FieldError("method", detail)],
-                headers=dict(error.headers or {}),
-            )
-        case InvalidSupportSet():
-            return invalid_content([FieldError(body_pointer(*error.location), str(error))], error.code)
-        case UnknownLearner():
-            return invalid_content([FieldError(body_pointer("learner"), str(error))], "unknown_learner")
-        case UnsupportedObjective():
-            return invalid_content([FieldError(body_pointer("learner"), str(error))], "unsupported_objective")
-        case AdaptationDiverged():
-            return invalid_content([FieldError(body_pointer("learning_rate"), str(error))], "adaptation_diverged")
-        case StaleAdapter():
-            return ApiError(
-                409,
-                "stale_adapter",
-                f'{error}: POST /v1/tasks/{error.task}/readapt with {{"version": {error.version}}} makes a new version '
-                "from the support set that is stored with it; where none was kept, call adapt again",
-            )
-        case VersionConflict():
-            return ApiError(409, "version_conflict", f"{error}: look at it and try again")
-        case StoreFull():
-            log.error("request %s: store: %s", request_id, error)
-            return ApiError(
-                503, "store_full", "the store has no room left; nothing was changed", headers={"Retry-After": "60"}
-            )
-        case StoreEmptied():
-            log.error("request %s: store: %s", request_id, error)
-            return ApiError(
-                503,
-                "store_emptied",
-                "the store has lost its data, or is another one than before; nothing was changed: the operator of this"
-                " server finds in its log what to do",
-                headers={"Retry-After": _RETRY_LATER_S},
-            )
-        case StoreUnavailable():
-            log.error("request %s: store: %s", request_id, error)
-            return ApiError(
-                503,
-                "store_unavailable",
-                "the store does not answer; nothing was changed as far as is known: try again",
-                headers={"Retry-After": _RETRY_SOON_S},
-            )
-        case AdapterCorrupt():
-            log.error("request %s: corrupt adapter: %s", request_id, error)
-            return ApiError(500, "adapter_corrupt", "the stored version is damaged: roll back, or call adapt again")
-        case _:
-            log.error("request %s: unexpected error", request_id, exc_info=error)
-            return ApiError(500, "internal_error", "an unexpected error; the server's log has it under X-Request-Id")
+    for kind, name in _LOGGED.items():
+        if isinstance(error, kind):
+            log.error("request %s: %s: %s", request_id, name, error)
+    answer = next((_ANSWERS[kind] for kind in type(error).__mro__ if kind in _ANSWERS), None)
+    if answer is not None:
+        return answer(error)
+    log.error("request %s: unexpected error", request_id, exc_info=error)
+    return ApiError(500, "internal_error", "an unexpected error; the server's log has it under X-Request-Id")
 
 
 def problem_response(error: ApiError) -> Response:
@@ -231,21 +258,9 @@ def _title(status: int) -> str:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Makes every foreseen exception a problem; the middleware takes the rest."""
+    """Takes from the framework the exception that it would answer by itself; the middleware answers the others."""
 
     async def handle(request: Request, error: Exception) -> Response:
         return problem_response(to_api_error(error, request.state.request_id))
 
-    for kind in (
-        ApiError,
-        RequestValidationError,
-        InvalidSupportSet,
-        UnknownLearner,
-        UnsupportedObjective,
-        AdaptationDiverged,
-        StaleAdapter,
-        VersionConflict,
-        StoreUnavailable,
-        AdapterCorrupt,
-    ):
-        app.add_exception_handler(kind, handle)
+    app.add_exception_handler(RequestValidationError, handle)

@@ -1,6 +1,5 @@
 """The service inside this process: the same app, reached without a socket. For ``--local``."""
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,8 +11,8 @@ from handful.client import Client
 from model_store.store import TaskStore
 from service.app import create_app
 from service.auth import OPEN_TENANT, Authenticator
-from service.routes.request import Parts
 from service.settings import Settings
+from service.tasks.app_parts import Parts
 
 
 class InProcessTransport(httpx.BaseTransport):
@@ -80,8 +79,7 @@ def local_service(settings: Settings) -> Iterator[LocalService]:
     """
     app = create_app(settings, trusted=True)
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
-        parts: Parts = app.state.parts
-        app.state.parts = dataclasses.replace(parts, authenticator=_TenantByName())
+        app.state.authenticator = _TenantByName()
         yield LocalService(portal, app)
 
 

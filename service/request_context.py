@@ -4,43 +4,17 @@ import asyncio
 import re
 import secrets
 import time
-from contextvars import ContextVar
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ServerBusy, ServerStopping, problem_response, to_api_error
+from service.errors import problem_response, server_busy, server_stopping, to_api_error
 from service.metrics import Metrics
 from service.path_prefix import with_prefix
 from service.request_log import log_request
+from service.timings import start_timings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-_PHASES = ("queue", "encode", "adapt", "store")
-
-
-_current: ContextVar["Timings"] = ContextVar("handful_timings")
-
-
-def add_to_current(phase: str, seconds: float) -> None:
-    """Adds to a phase of the request that is being served, if one is."""
-    timings = _current.get(None)
-    if timings is not None:
-        timings.add(phase, seconds)
-
-
-class Timings:
-    """Seconds that a request spent in each phase, for ``Server-Timing``."""
-
-    def __init__(self) -> None:
-        self._seconds = dict.fromkeys(_PHASES, 0.0)
-
-    def add(self, phase: str, seconds: float) -> None:
-        """Adds to a phase."""
-        self._seconds[phase] += seconds
-
-    def header(self) -> str:
-        """The header's value, in milliseconds. Source: W3C Server Timing, section 3."""
-        return ", ".join(f"{phase};dur={seconds * 1000:.3f}" for phase, seconds in self._seconds.items())
 
 
 class RequestContext:
@@ -57,8 +31,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        timings = Timings()
-        _current.set(timings)
+        timings = start_timings()
         request_id = _request_id(scope)
         method: str = scope["method"]
         state = scope.setdefault("state", {})
@@ -113,7 +86,7 @@ class Answers:
         self._inflight += counted
         try:
             if counted and self._inflight > self._max_inflight:
-                raise ServerBusy(
+                raise server_busy(
                     f"{self._max_inflight} requests are being served, and no more at once: try again after the time in "
                     "Retry-After (HANDFUL_MAX_INFLIGHT_REQUESTS is the limit)"
                 )
@@ -121,7 +94,8 @@ class Answers:
         except asyncio.CancelledError:
             if scope["state"]["status"] or not scope["app"].state.draining:
                 raise
-            await problem_response(ServerStopping())(scope, receive, send)  # the time for draining is over
+            refusal = server_stopping("The server is stopping. Retry on another replica.")
+            await problem_response(refusal)(scope, receive, send)  # the time for draining is over
         except Exception as error:
             if scope["state"]["status"]:  # half an answer is out: only the connection can tell the client
                 raise

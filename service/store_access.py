@@ -17,9 +17,9 @@ from model_store.sqlite_store import SqliteStore
 from model_store.store import TaskName, TaskStore, TellsAtOnce, VersionName
 from service.coalescing import Coalescer
 from service.metrics import Metrics
-from service.request_context import add_to_current
 from service.settings import Settings
 from service.store_state import StoreState
+from service.timings import add_to_current
 
 log = logging.getLogger("handful")
 
@@ -155,14 +155,6 @@ class StoreAccess:
     def _timed(self, op: str) -> AbstractContextManager[object]:
         """Of a question that is asked on the loop: handing it to a thread would take many times as long."""
         return self._metrics.store_duration.labels(self.store.kind, op).time()
-
-    async def tenants_of_keys(self, digests: Sequence[str]) -> Sequence[str | StoreUnavailable | None]:
-        """``TaskStore.tenants_of_keys``, which no request waits for."""
-        self.state.raise_if_emptied()
-        found = await self._call_for_all(self.store.tenants_of_keys, digests)
-        if None in found:
-            await self.confirm()
-        return found
 
     async def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
         """``TaskStore.load_adapter``; who asks at the same time shares a round trip."""

@@ -127,8 +127,8 @@ class DrainingServer(uvicorn.Server):
 
     async def _reported(self) -> bool:
         """Reports once whether the server is ready; returns it."""
-        from service.routes.health import readiness
         from service.store_access import store_name
+        from service.tasks.status import readiness
 
         checks = await readiness(self._app.state.parts, draining=False)
         store = f"the store {store_name(self._settings)}"

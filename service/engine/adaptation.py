@@ -1,8 +1,9 @@
 """From a support set to an adapter, slice by slice, on the compute thread."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -21,9 +22,9 @@ from metalearn.leave_one_out import leave_one_out_accuracy
 from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint
 from model_store.learner_models import LoadedModel
+from service.engine.errors import TextEmpty
 from service.engine.support_batches import SupportBatches
 from service.engine.threads import shared_if_worth_it
-from service.errors import FieldError, body_pointer, invalid_content
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +80,19 @@ class Adaptation:
     label_text_ignored: bool
 
 
-def refuse_empty(texts: Sequence[TokenizedText], path: Callable[[int], tuple[str | int, ...]]) -> None:
+def refuse_empty(texts: Sequence[TokenizedText], field: Literal["support", "queries"]) -> None:
     """Refuses texts that hold nothing for the encoder to read, such as control characters alone.
 
     Args:
         texts: The texts.
-        path: Index of a text -> where it stands in the request's body.
+        field: The list of the request that they are from.
 
     Raises:
-        ApiError: 422, with every such text.
+        TextEmpty: With every such text.
     """
-    detail = "the text is empty: no character of it is one that the encoder reads"
-    errors = [FieldError(body_pointer(*path(i)), detail) for i, text in enumerate(texts) if text.empty]
-    if errors:
-        raise invalid_content(errors, "empty_text")
+    indices = [i for i, text in enumerate(texts) if text.empty]
+    if indices:
+        raise TextEmpty(field, indices)
 
 
 def readable(
@@ -101,10 +101,10 @@ def readable(
     """The plan and its texts without label texts that hold nothing to read.
 
     Raises:
-        ApiError: 422, an example holds nothing.
+        TextEmpty: An example holds nothing.
         InvalidSupportSet: A class has no example, and nothing to read in its description either.
     """
-    refuse_empty(texts[: plan.n_examples], lambda i: ("support", i, "text"))
+    refuse_empty(texts[: plan.n_examples], "support")
     kept = [i for i, text in enumerate(texts) if not text.empty]
     for index in sorted(set(plan.targets) - {plan.targets[i] for i in kept}):
         label = support.labels[index]

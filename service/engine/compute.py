@@ -7,9 +7,9 @@ from collections import deque
 from typing import Any
 
 from model_store.learner_models import Models
+from service.engine.errors import ComputeStopped, QueueFull
 from service.engine.forward import class_probabilities
 from service.engine.work import PredictWork, SlicedWork, Work
-from service.errors import ServerBusy, ServerStopping
 from service.metrics import Metrics
 
 log = logging.getLogger("handful")
@@ -52,16 +52,16 @@ class ComputeThread:
         """Queues work, or refuses it at once.
 
         Raises:
-            ServerBusy: The queue has no room for it. No work counts for more than half of the queue, so that a large
+            QueueFull: The queue has no room for it. No work counts for more than half of the queue, so that a large
                 request can get in, and leaves room for others when it is.
-            ServerStopping: The thread has ended.
+            ComputeStopped: The thread has ended.
         """
         with self._changed:
             if not self.alive:
-                raise ServerStopping
+                raise ComputeStopped
             work.charge = min(work.tokens, max(1, self._max_queue_tokens // 2))
             if self._queued_tokens and self._queued_tokens + work.charge > self._max_queue_tokens:
-                raise ServerBusy
+                raise QueueFull
             self._count(work.charge)
             if isinstance(work, PredictWork):
                 self._predictions.append(work)
@@ -99,7 +99,7 @@ class ComputeThread:
                 self._sliced.clear()
             for work in abandoned:
                 self._done(work)
-                work.fail(ServerStopping())
+                work.fail(ComputeStopped())
 
     # ---- predictions -------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Adapt and predict as a route sees them: awaitable, bounded, timed."""
+"""Adapt and predict as a use case sees them: awaitable, bounded, timed."""
 
 import asyncio
 import dataclasses
@@ -15,10 +15,10 @@ from model_store.checkpoint import Checkpoint
 from model_store.learner_models import LoadedModel, Models
 from service.engine.adaptation import Adaptation, AdaptOptions, adapt_slices, readable, refuse_empty
 from service.engine.compute import ComputeThread
+from service.engine.errors import SupportTooLarge
 from service.engine.feature_cache import FeatureCache
 from service.engine.support_batches import SupportBatches
 from service.engine.work import PredictWork, SlicedWork
-from service.errors import FieldError, body_pointer, invalid_content
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -80,12 +80,14 @@ class Engine:
         """Adapts on a tenant's support set.
 
         Raises:
-            ApiError: 422, an example holds nothing to read, or there are too many for the learner.
+            TextEmpty: An example holds nothing to read.
+            SupportTooLarge: There are too many texts or tokens for the learner.
             InvalidSupportSet: A class has neither an example nor a usable description.
             UnknownLearner: There is no such learner.
             UnsupportedObjective: The learner does not classify.
             AdaptationDiverged: The inner loop left the finite numbers.
-            ServerBusy: The queue is full.
+            QueueFull: The queue has no room.
+            ComputeStopped: The compute thread has ended.
         """
         loaded = self.models.of(options.learner)
         plan = plan_support(support, use_label_text=options.use_label_text)
@@ -115,7 +117,7 @@ class Engine:
         where it reaches below the head, and with the square of its texts where all are compared with all.
 
         Raises:
-            ApiError: 422.
+            SupportTooLarge: There are too many texts or tokens.
         """
         tokens, most_tokens = sum(len(text.ids) for text in texts), self._settings.max_deep_tokens
         if loaded.is_deep and tokens > most_tokens:
@@ -123,7 +125,7 @@ class Engine:
                 f"{tokens} tokens; at most {most_tokens} are allowed where fast weights live below the head: give "
                 "fewer or shorter texts (HANDFUL_MAX_DEEP_TOKENS on the server raises this limit)"
             )
-            raise invalid_content([FieldError(body_pointer("support"), detail)], "too_many_tokens")
+            raise SupportTooLarge("too_many_tokens", detail)
         most_texts = self._settings.max_kept_texts
         if loaded.shapes.grow_with_texts and len(texts) > most_texts:
             name = loaded.model.learner.name
@@ -131,7 +133,7 @@ class Engine:
                 f"{len(texts)} texts, label texts included; the learner {name} takes at most {most_texts} "
                 "(HANDFUL_MAX_KEPT_TEXTS on the server raises this limit)"
             )
-            raise invalid_content([FieldError(body_pointer("support"), detail)], "too_many_examples")
+            raise SupportTooLarge("too_many_examples", detail)
 
     async def predict(self, tenant: str, adapter: Adapter, queries: Awaitable[list[TokenizedText]]) -> Predictions:
         """Classifies queries.
@@ -142,11 +144,12 @@ class Engine:
             queries: What ``tokenize`` returned for them.
 
         Raises:
-            ApiError: 422, a query holds nothing to read.
-            ServerBusy: The queue is full.
+            TextEmpty: A query holds nothing to read.
+            QueueFull: The queue has no room.
+            ComputeStopped: The compute thread has ended.
         """
         texts = await queries
-        refuse_empty(texts, lambda i: ("queries", i))
+        refuse_empty(texts, "queries")
         work = PredictWork(tenant, adapter, texts)
         began = time.perf_counter()
         self._compute.submit(work)

@@ -7,9 +7,8 @@ from prometheus_client.exposition import choose_encoder
 from starlette.responses import Response
 
 from handful.wire import CheckpointResponse
-from model_store.errors import StoreEmptied, StoreUnavailable
-from service.conversion import limits_of
-from service.routes.request import PROBLEMS, AppParts, Parts, Tenant, json_response
+from service.routes.request import PROBLEMS, AppParts, Tenant, json_response
+from service.tasks.status import loaded_checkpoint, readiness
 
 router = APIRouter(tags=["operations"])
 
@@ -27,23 +26,6 @@ async def readyz(request: Request, parts: AppParts) -> Response:
     return _status(await readiness(parts, draining=request.app.state.draining, without_store=without_store))
 
 
-async def readiness(parts: Parts, *, draining: bool, without_store: bool = False) -> dict[str, bool]:
-    """What has to hold for requests to be served, and whether it does."""
-    checks = {"compute": parts.engine.alive, "not_draining": not draining}
-    if without_store:
-        return checks
-    store, emptied = True, False
-    try:
-        await parts.access.call(parts.access.store.ping)
-        await parts.access.confirm()
-    except StoreEmptied:
-        emptied = True
-    except StoreUnavailable:
-        store = False
-    checks["store"] = store
-    return checks | ({"store_not_emptied": False} if emptied else {})
-
-
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request, parts: AppParts) -> Response:
     """For Prometheus, in the format that it asks for."""
@@ -54,27 +36,7 @@ async def metrics(request: Request, parts: AppParts) -> Response:
 @router.get("/v1/checkpoint", response_model=CheckpointResponse, responses=PROBLEMS)
 async def show_checkpoint(_: Tenant, parts: AppParts) -> Response:
     """What answers, and what it accepts."""
-    loaded = parts.engine.checkpoint
-    manifest = loaded.manifest
-    return json_response(
-        CheckpointResponse(
-            name=manifest.name,
-            fingerprint=manifest.fingerprint,
-            learner=manifest.learner,
-            placement=manifest.adaptation.placement,
-            fast_layers=manifest.adaptation.fast_layers,
-            steps=manifest.hyperparameters.steps if loaded.learner.descends else 0,
-            encoder={
-                "source": manifest.encoder.source,
-                "dim": loaded.encoder.dim,
-                "max_tokens": manifest.encoder.max_tokens,
-                "licence": manifest.encoder.licence,
-            },
-            device=str(loaded.encoder.device),
-            runtime=loaded.encoder.runtime_name,
-            limits=dict(limits_of(parts.settings)),
-        )
-    )
+    return json_response(loaded_checkpoint(parts))
 
 
 def _status(checks: dict[str, bool]) -> Response:

@@ -1,73 +1,73 @@
-"""``predict``: answers a tenant's queries; changes nothing."""
+"""``predict``: answers a tenant's queries; changes nothing.
 
+Most requests are predictions. A plain route serves them, since the framework's dependencies take longer than all else
+that a prediction does on the event loop (docs/log.md has the figures).
+"""
+
+import re
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
-from handful.wire import PredictRequest, PredictResponse
-from service.conversion import Abstention, to_predictions, to_queries
+from handful.wire import TASK_NAME_RULE, TASK_PATTERN, PredictRequest, PredictResponse
+from service.errors import FieldError, invalid_content
+from service.routes.disconnecting import unless_disconnected
 from service.routes.request import (
     PROBLEMS,
     AppParts,
-    Parts,
     TaskName,
     Tenant,
     json_body,
     json_response,
+    parts_of,
     request_body,
-    timings_of,
-    unless_disconnected,
+    tenant_of,
 )
+from service.tasks.predict import predict
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["predict"])
 
-SEND_IN_PARTS = "send the queries in several requests"
+_TASK = re.compile(TASK_PATTERN.strip("^$"))
+_read = json_body(PredictRequest, too_large="send the queries in several requests")
 
 
-@router.post("/tasks/{task}/predict", response_model=PredictResponse, openapi_extra=request_body(PredictRequest))
-async def predict(
-    task: TaskName,
-    tenant: Tenant,
-    parts: AppParts,
-    request: Request,
-    body: Annotated[PredictRequest, Depends(json_body(PredictRequest, too_large=SEND_IN_PARTS))],
+@router.post(
+    "/tasks/{task}/predict", response_model=PredictResponse, openapi_extra=request_body(PredictRequest), name="predict"
+)
+async def predict_texts(
+    task: TaskName, tenant: Tenant, parts: AppParts, request: Request, body: Annotated[PredictRequest, Depends(_read)]
 ) -> Response:
     """Classifies texts with the task's newest version, or with the one that is asked for."""
-    return await answered(request, parts, tenant, task, body)
+    answered = await unless_disconnected(request, predict(parts, tenant, task, body))
+    degraded = answered.degraded
+    if degraded is None:
+        return json_response(answered.response)
+    # Source: RFC 9651, an item with a parameter
+    headers = {"Handful-Degraded": f"{degraded.reason};age={round(degraded.age_s)}"}
+    return json_response(answered.response, headers)
 
 
-async def answered(request: Request, parts: Parts, tenant: str, task: str, body: PredictRequest) -> Response:
-    """The answer to a checked request; raises what the error handlers make answers of."""
-    timings = timings_of(request)
-    queries = to_queries(body, parts.settings)
-    default = parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold
-    tokenized = parts.engine.tokenize(queries.inputs)  # while the store tells the version
-    try:
-        async with parts.adapters.lease(tenant, task, body.version) as leased:
-            key, adapter = leased.key, leased.adapter
-            queries.check_pairs(adapter.pairs)
-            result = await unless_disconnected(request, parts.engine.predict(tenant, adapter, tokenized))
-    finally:
-        tokenized.cancel()
-    timings.add("queue", result.queue_s)
-    timings.add("encode", result.encode_s)
-    predictions = to_predictions(
-        adapter.labels,
-        result.probabilities,
-        queries,
-        tokenized.result(),
-        top_k=body.top_k,
-        abstention=Abstention.asked(body.abstain, default),
-    )
-    answer = PredictResponse(
-        task=task,
-        version=key.version,
-        predictions=predictions,
-        truncated=sum(prediction.truncated for prediction in predictions),
-    )
-    parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in predictions))
-    if leased.degraded is None:
-        return json_response(answer)
-    parts.metrics.degraded_answers.inc()
-    return json_response(answer, leased.degraded.header())
+def add_to(app: FastAPI) -> None:
+    """Adds the plain route, which serves, and behind it the router, which documents."""
+    app.router.routes.insert(0, _PlainRoute(f"{router.prefix}/tasks/{{task}}/predict", _serve, methods=["POST"]))
+    app.include_router(router)
+
+
+class _PlainRoute(Route):
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        if match is not Match.NONE:
+            child_scope["route"] = self  # for the metrics; FastAPI's own routes do the same
+        return match, child_scope
+
+
+async def _serve(request: Request) -> Response:
+    tenant = await tenant_of(request)
+    body = await _read(request)
+    task = request.path_params["task"]
+    if not _TASK.fullmatch(task):
+        raise invalid_content([FieldError("path/task", TASK_NAME_RULE)])
+    return await predict_texts(task, tenant, parts_of(request), request, body)

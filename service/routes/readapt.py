@@ -6,17 +6,17 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from handful.wire import AdaptResponse, ReadaptRequest
-from service.idempotency import IdempotentRequest, replayed
-from service.readapt import readapt
 from service.routes.request import (
     PROBLEMS,
     AppParts,
-    RequestTimings,
     TaskName,
     Tenant,
+    committed_response,
+    idempotent_request,
     json_body,
     request_body,
 )
+from service.tasks.readapt import readapt
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["tasks"])
 
@@ -40,7 +40,6 @@ async def readapt_task(
     task: TaskName,
     tenant: Tenant,
     parts: AppParts,
-    timings: RequestTimings,
     request: Request,
     body: Annotated[ReadaptRequest, Depends(_body)],
 ) -> Response:
@@ -48,8 +47,4 @@ async def readapt_task(
 
     The new version is made from the loaded checkpoint; the task's time to live goes on.
     """
-    idempotent = IdempotentRequest.of(request, body)
-    former = await replayed(parts.access, tenant, idempotent)
-    if former is not None:
-        return former
-    return await readapt(parts, tenant, task, body, timings=timings, idempotent=idempotent)
+    return committed_response(await readapt(parts, tenant, task, body, idempotent_request(request, body)))

@@ -1,9 +1,7 @@
-"""What routes take from a request: its parts of the app, its tenant, its checked body."""
+"""The parts of a request that routes take: tenant, checked body, idempotency key; and the answers that they give."""
 
-import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Request
@@ -13,21 +11,19 @@ from starlette.responses import Response
 
 from handful.wire import TASK_PATTERN
 from service.auth import Authenticator
-from service.engine.adapters import Adapters
-from service.engine.engine import Engine
-from service.errors import ClientGone, field_errors, invalid_content
-from service.metrics import Metrics
+from service.errors import IDEMPOTENCY_KEY, ApiError, FieldError, field_errors, invalid_content
 from service.path_prefix import route_path
-from service.request_context import Timings
 from service.routes.body import bounded_body, check_media_type, check_utf8
-from service.settings import Settings
-from service.store_access import StoreAccess
+from service.tasks.app_parts import Parts
+from service.tasks.idempotency import Committed, IdempotentRequest
 
 Body = TypeVar("Body", bound=BaseModel)
-Result = TypeVar("Result")
 
-_UNWATCHED_S = 0.02
-"""For how long a request is worked on before anybody looks whether its client is still there."""
+_MAX_KEY_CHARS = 255
+
+SEND_FEWER_EXAMPLES = (
+    "adapt needs the whole support set in one request: send fewer examples, or raise HANDFUL_MAX_BODY_BYTES"
+)
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {
@@ -49,37 +45,15 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 """Answers that any route may give."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What ``create_app`` has put together, for the routes."""
-
-    settings: Settings
-    metrics: Metrics
-    engine: Engine
-    adapters: Adapters
-    access: StoreAccess
-    authenticator: Authenticator
-
-
 def parts_of(request: Request) -> Parts:
     """The parts of the app that a request came to."""
     parts: Parts = request.app.state.parts
     return parts
 
 
-def timings_of(request: Request) -> Timings:
-    """The phases of a request."""
-    timings: Timings = request.state.timings
-    return timings
-
-
 # Coroutines, since FastAPI sends a plain function to a thread, which takes longer than all that these do
 async def _parts(request: Request) -> Parts:
     return parts_of(request)
-
-
-async def _timings(request: Request) -> Timings:
-    return timings_of(request)
 
 
 _documented = HTTPBearer(auto_error=False, description="Needed once an API key exists.")
@@ -89,10 +63,11 @@ async def tenant_of(request: Request) -> str:
     """The tenant that a request speaks for, noted for the log.
 
     Raises:
-        ApiError: 401, the key is missing or unknown.
+        Unauthorized: The key is missing or unknown.
         StoreUnavailable: The store does not answer.
     """
-    tenant = await parts_of(request).authenticator.tenant(request.headers.get("authorization"))
+    authenticator: Authenticator = request.app.state.authenticator
+    tenant = await authenticator.tenant(request.headers.get("authorization"))
     request.state.tenant = tenant
     return tenant
 
@@ -102,7 +77,6 @@ async def _tenant(request: Request, _: Annotated[object, Depends(_documented)]) 
 
 
 AppParts = Annotated[Parts, Depends(_parts)]
-RequestTimings = Annotated[Timings, Depends(_timings)]
 Tenant = Annotated[str, Depends(_tenant)]
 TaskName = Annotated[str, Path(pattern=TASK_PATTERN, description="A task's name.", examples=["support-tickets"])]
 
@@ -141,11 +115,11 @@ def request_body(model: type[BaseModel], *, idempotent: bool = False) -> dict[st
     if idempotent:
         described["parameters"] = [
             {
-                "name": "Idempotency-Key",
+                "name": IDEMPOTENCY_KEY,
                 "in": "header",
                 "required": False,
                 "description": "For 24 hours the same key and body give the same answer and make no second version.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                "schema": {"type": "string", "minLength": 1, "maxLength": _MAX_KEY_CHARS},
             }
         ]
     return described
@@ -156,50 +130,24 @@ def json_response(model: BaseModel, headers: dict[str, str] | None = None) -> Re
     return Response(model.model_dump_json(), media_type="application/json", headers=headers)
 
 
-async def unless_disconnected(request: Request, work: Awaitable[Result]) -> Result:
-    """Awaits ``work``, and cancels it when the client goes away: nobody would read the answer.
+def committed_response(committed: Committed) -> Response:
+    """The answer to a request that made a version, or made one before."""
+    headers = {"Idempotent-Replayed": "true"} if committed.replayed else None
+    return Response(committed.json, media_type="application/json", headers=headers)
 
-    Most answers are there before it would pay to look whether the client is.
+
+def idempotent_request(request: Request, body: BaseModel) -> IdempotentRequest | None:
+    """The key and the digest of a request that may be repeated; None where the client sent no key.
 
     Raises:
-        ClientGone: The client went away first.
+        ApiError: 422, the key is empty or too long.
     """
-    loop, serving = asyncio.get_running_loop(), asyncio.current_task()
-    watching: asyncio.Task[None] | None = None
-    gone = answered = False
-
-    def watch() -> None:
-        nonlocal watching
-        watching = loop.create_task(_disconnect(request))
-        watching.add_done_callback(cancel)
-
-    def cancel(watched: "asyncio.Task[None]") -> None:
-        nonlocal gone
-        if not answered and not watched.cancelled() and serving is not None:
-            gone = True
-            serving.cancel()
-
-    unwatched = loop.call_later(_UNWATCHED_S, watch)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if not gone or serving is None:
-            raise
-        serving.uncancel()
-        raise ClientGone from None
-    finally:
-        answered = True
-        unwatched.cancel()
-        if watching is not None:
-            watching.cancel()
-
-
-async def _disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def request_digest(request: Request, body: BaseModel) -> str:
-    """What tells one request under an idempotency key from another."""
+    key = request.headers.get(IDEMPOTENCY_KEY)
+    if key is None:
+        return None
+    if not 0 < len(key) <= _MAX_KEY_CHARS:
+        detail = f"an idempotency key has 1 to {_MAX_KEY_CHARS} characters"
+        error = FieldError(f"header/{IDEMPOTENCY_KEY}", detail)
+        raise ApiError(422, "invalid_idempotency_key", detail, errors=[error])
     content = f"{request.method} {route_path(request.scope)}\n{body.model_dump_json()}"
-    return hashlib.sha256(content.encode()).hexdigest()
+    return IdempotentRequest(hashlib.sha256(key.encode()).hexdigest(), hashlib.sha256(content.encode()).hexdigest())

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from model_store.errors import StoreUnavailable
-from service.routes.request import Parts
+from service.tasks.app_parts import Parts
 from tests.model_store.conftest import EVERY_CALL
 from tests.waiting import until
 

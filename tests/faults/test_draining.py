@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from handful.cli import serve
-from service.routes.request import Parts
+from service.tasks.app_parts import Parts
 from tests.conftest import SUPPORT
 from tests.faults.conftest import ADAPT, PREDICT, TEXTS
 from tests.socket_server import answers_in, exchange, request, socket_server
@@ -112,7 +112,7 @@ def test_a_request_that_outlasts_the_drain_is_told(
 
     store = f"sqlite:{tmp_path / 'a.db'}"
     with socket_server(tiny_checkpoint, store, drain_timeout_s=1) as server:
-        monkeypatch.setattr(server.app.state.parts.authenticator, "tenant", endless)
+        monkeypatch.setattr(server.app.state.authenticator, "tenant", endless)
         answers: list[httpx.Response] = []
         asking = threading.Thread(target=lambda: answers.append(httpx.get(f"{server.url}/v1/tasks", timeout=60)))
         asking.start()
@@ -134,7 +134,7 @@ def test_a_server_without_its_store_is_not_called_ready(tiny_checkpoint: Path, m
         async def ready(parts: Parts, *, draining: bool) -> dict[str, bool]:
             return {"store": True}
 
-        monkeypatch.setattr("service.routes.health.readiness", ready)
+        monkeypatch.setattr("service.tasks.status.readiness", ready)
         until(lambda: len(server.reports) > 1)
         assert server.reports[1:] == [""]
 

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from model_store.store import TaskStore
 from service.auth import new_key
-from service.routes.request import Parts
 from service.settings import Settings
+from service.tasks.app_parts import Parts
 from tests.conftest import SUPPORT, StartService, running_service
 
 TEXTS = [example["text"] for example in SUPPORT]

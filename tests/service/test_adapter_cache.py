@@ -29,8 +29,8 @@ from model_store.learner_models import Models
 from model_store.records import CurrentVersion
 from model_store.store import VersionName
 from service.engine.adapter_cache import AdapterCache
-from service.engine.adapters import Adapters
 from service.metrics import Metrics
+from service.tasks.adapters import Adapters
 from tests.conftest import StartService
 from tests.service.conftest import OTHER_SUPPORT, adapt, parts_of, predict, store_of
 from tests.waiting import LIMIT_S

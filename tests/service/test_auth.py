@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +10,7 @@ import httpx
 import pytest
 
 from model_store.errors import StoreUnavailable
-from service.auth import Authenticator, key_digest
-from service.errors import ApiError
+from service.auth import Authenticator, Unauthorized, key_digest
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import adapt, bearer, make_key, predict, store_of
 
@@ -215,31 +213,19 @@ def test_two_keys_are_never_the_same(service: httpx.Client) -> None:
 
 
 class _Keys:
-    """Some keys in place of a store; notes what requests looked up, and how many the authenticator did by itself."""
+    """Some keys in place of a store; notes which ones were looked up."""
 
     def __init__(self, keys: str) -> None:
         self.tenants = {key_digest(key): f"tenant {key}" for key in keys}
         self.asked: list[str] = []
-        self.renewed: list[int] = []
         self.away = False
-        self.raises = True
         self.state = SimpleNamespace(trouble=None)
-        self.answering = asyncio.Event()
-        self.answering.set()
 
     async def tenant_of_key(self, digest: str) -> str | None:
         self.asked.append(digest)
-        if self.away and self.raises:
-            raise StoreUnavailable("away")
-        return self.tenants.get(digest)
-
-    async def tenants_of_keys(self, digests: Sequence[str]) -> list[str | StoreUnavailable | None]:
-        self.renewed.append(len(digests))
         if self.away:
             raise StoreUnavailable("away")
-        found: list[str | StoreUnavailable | None] = [self.tenants.get(digest) for digest in digests]
-        await self.answering.wait()
-        return found
+        return self.tenants.get(digest)
 
 
 class _Clock:
@@ -261,8 +247,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
 async def _ask(authenticator: Authenticator, keys: str) -> None:
     for key in keys:
         assert await authenticator.tenant(f"Bearer {key}") == f"tenant {key}"
-    for _ in range(20):
-        await asyncio.sleep(0)  # lets it look up keys by itself
 
 
 def _authenticator(keys: _Keys, cache_s: float, stale_if_error_s: float = 0) -> Authenticator:
@@ -275,78 +259,25 @@ def _authenticator(keys: _Keys, cache_s: float, stale_if_error_s: float = 0) -> 
     )
 
 
-def test_keys_in_use_are_looked_up_together_and_nobody_waits(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.auth._MOST_AT_ONCE", 2)
-
-    async def walk() -> None:
-        keys = _Keys("abcd")
-        authenticator = _authenticator(keys, cache_s=8)
-        await _ask(authenticator, "abc")
-        clock.now += 5
-        await _ask(authenticator, "abcd")
-        assert (len(keys.asked), keys.renewed) == (4, []), "all of them were found not long ago"
-        clock.now += 2
-        await _ask(authenticator, "d")
-        assert keys.renewed == [], "this one was found two seconds ago"
-        await _ask(authenticator, "a")
-        assert keys.renewed == [2, 2], "of the others one is due, so that all are"
-        for _ in range(40):
-            clock.now += 1.5
-            await _ask(authenticator, "abcd")
-        assert len(keys.asked) == 4
-        assert len(keys.renewed) < 40 / 2, "two for all of them, every fourth time or so"
-
-    asyncio.run(walk())
-
-
-def test_a_key_that_was_removed_is_dropped_when_others_are_looked_up(clock: _Clock) -> None:
-    async def walk() -> None:
-        keys = _Keys("ab")
-        authenticator = _authenticator(keys, cache_s=8)
-        await _ask(authenticator, "ab")
-        del keys.tenants[key_digest("b")]
-        clock.now += 7
-        await _ask(authenticator, "a")
-        assert keys.renewed == [2]
-        with pytest.raises(ApiError):
-            await authenticator.tenant("Bearer b")
-        await _ask(authenticator, "a")
-
-    asyncio.run(walk())
-
-
-def test_an_older_answer_does_not_let_a_removed_key_in_again(clock: _Clock) -> None:
+def test_a_key_is_looked_up_again_after_a_while(clock: _Clock) -> None:
     async def walk() -> None:
         keys = _Keys("ab")
         authenticator = _authenticator(keys, cache_s=8)
         await _ask(authenticator, "ab")
         clock.now += 7
-        keys.answering.clear()
-        await _ask(authenticator, "a")  # both are looked up; the answer is on its way
-        del keys.tenants[key_digest("b")]
-        clock.now += 2
-        for _ in range(2):
-            with pytest.raises(ApiError):
-                await authenticator.tenant("Bearer b")
-            keys.answering.set()
-            await _ask(authenticator, "a")
-
-    asyncio.run(walk())
-
-
-def test_keys_lapse_while_the_store_is_away(clock: _Clock) -> None:
-    async def walk() -> None:
-        keys = _Keys("a")
-        authenticator = _authenticator(keys, cache_s=8)
-        await _ask(authenticator, "a")
-        keys.away, keys.raises = True, False
-        for _ in range(3):
-            clock.now += 2.5
-            await _ask(authenticator, "a")
-        assert (len(keys.asked), keys.renewed) == (1, [1])
+        await _ask(authenticator, "ab")
+        assert len(keys.asked) == 2, "both are remembered"
         clock.now += 1
         await _ask(authenticator, "a")
-        assert len(keys.asked) == 2, "a request had to look it up"
+        assert len(keys.asked) == 3
+        del keys.tenants[key_digest("b")]
+        for _ in range(2):
+            with pytest.raises(Unauthorized):
+                await authenticator.tenant("Bearer b")
+        keys.away = True
+        clock.now += 8
+        with pytest.raises(StoreUnavailable):
+            await authenticator.tenant("Bearer a")
 
     asyncio.run(walk())
 
@@ -356,7 +287,7 @@ def test_keys_that_were_found_not_too_long_ago_work_while_the_store_is_away(cloc
         keys = _Keys("ab")
         authenticator = _authenticator(keys, cache_s=8, stale_if_error_s=100)
         await _ask(authenticator, "ab")
-        for _ in range(8):  # long enough that b is not looked up any more
+        for _ in range(8):
             clock.now += 7
             await _ask(authenticator, "a")
         del keys.tenants[key_digest("a")]
@@ -374,25 +305,11 @@ def test_keys_that_were_found_not_too_long_ago_work_while_the_store_is_away(cloc
             await authenticator.tenant("Bearer a")
         keys.away = False
         await _ask(authenticator, "b")
-        with pytest.raises(ApiError):
+        with pytest.raises(Unauthorized):
             await authenticator.tenant("Bearer a")
         keys.away = True
         with pytest.raises(StoreUnavailable):
             await authenticator.tenant("Bearer a")
-
-    asyncio.run(walk())
-
-
-def test_keys_that_no_request_comes_with_are_forgotten(clock: _Clock) -> None:
-    async def walk() -> None:
-        keys = _Keys("ab")
-        authenticator = _authenticator(keys, cache_s=8)
-        await _ask(authenticator, "ab")
-        for _ in range(20):
-            clock.now += 7
-            await _ask(authenticator, "a")
-        assert keys.renewed == [2] * 4 + [1] * 16
-        assert len(keys.asked) == 2
 
     asyncio.run(walk())
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from service.coalescing import Coalescer
-from service.request_context import Timings, _current
+from service.timings import Timings, _current
 
 
 class Calls:

@@ -19,8 +19,8 @@ from model_store.checkpoint import Checkpoint
 from model_store.learner_models import Models
 from service.engine import compute
 from service.engine.compute import ComputeThread
+from service.engine.errors import ComputeStopped, QueueFull
 from service.engine.work import PredictWork, SlicedWork
-from service.errors import ServerBusy, ServerStopping
 from service.metrics import Metrics
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, parts_of, predict
@@ -213,7 +213,7 @@ def test_what_the_queue_has_no_room_for_is_refused_at_once(
             admitted.append(work)
         assert queued(metrics) == size * len(admitted)
         for _ in range(3):
-            with pytest.raises(ServerBusy):
+            with pytest.raises(QueueFull):
                 thread.submit(PredictWork("b", head(2, 1), texts))
         assert queued(metrics) == size * len(admitted)
         gate.open()
@@ -554,8 +554,8 @@ def test_a_closed_thread_fails_what_waits_and_refuses_the_rest(
         gate.open()
         results = await asyncio.gather(*(work.result() for work in works), return_exceptions=True)
         await closing
-        assert all(isinstance(result, ServerStopping) for result in results), results
-        with pytest.raises(ServerStopping):
+        assert all(isinstance(result, ComputeStopped) for result in results), results
+        with pytest.raises(ComputeStopped):
             thread.submit(PredictWork("a", head(2, 0), tokenize(sentences(1))))
         assert queued(metrics) == 0
 

@@ -4,8 +4,8 @@ import pytest
 
 from model_store.codec import AdapterKey
 from model_store.records import CurrentVersion
-from service.engine import confirmations
-from service.engine.confirmations import Confirmations
+from service.tasks import confirmations
+from service.tasks.confirmations import Confirmations
 
 TASK = ("acme", "bank")
 

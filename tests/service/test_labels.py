@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.labels import is_blank, look_alike_key, look_alikes, misspellings, normalised
+from service.tasks.labels import is_blank, look_alike_key, look_alikes, misspellings, normalised
 
 WRITTEN = st.text(
     st.sampled_from("aAbé\u0301e\u0131 İß\uff5212 _-\u2013.+\t\u00a0\u200b\u200d\ufeff\u00ad"), max_size=8

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import httpx
 import pytest
 
-import service.engine.adapters
+import service.tasks.adapters
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.learners.interface import LearnerOptions
 from metalearn.model_spec import ModelSpec
@@ -122,16 +122,16 @@ def test_large_adapters_are_written_and_read_off_the_event_loop(
     start_service: StartService, make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = ModelSpec("maml", "everything", 2)
-    monkeypatch.setattr("service.engine.adapters._LARGE_BYTES", 50_000)
+    monkeypatch.setattr("service.tasks.adapters._LARGE_BYTES", 50_000)
     threads = []
     for name in ("encode_adapter", "decode_adapter"):
-        real = getattr(service.engine.adapters, name)
+        real = getattr(service.tasks.adapters, name)
 
         def noted(*given: Any, real: Callable[..., Any] = real, **more: Any) -> Any:
             threads.append(threading.current_thread().name)
             return real(*given, **more)
 
-        monkeypatch.setattr(f"service.engine.adapters.{name}", noted)
+        monkeypatch.setattr(f"service.tasks.adapters.{name}", noted)
     first, second = (start_service(checkpoint=str(make_checkpoint(spec))) for _ in range(2))
     adapt(first, "large", steps=1)
     assert_close(scores(predict(second, "large")), scores(predict(first, "large")))

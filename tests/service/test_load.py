@@ -10,8 +10,8 @@ import pytest
 
 from handful.wire import LabelledText
 from metalearn.types import Example, TextInput
-from service.conversion import with_ids
 from service.engine.support_batches import SupportTexts
+from service.tasks.support_set import with_ids
 from tests.conftest import SUPPORT
 from tests.waiting import until
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metalearn.encoder import TokenizedText
 from metalearn.types import TextInput
 from model_store.codec import decode_support
-from service.conversion import without_middle
+from service.tasks.checks import without_middle
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import adapt, parts_of, predict, store_of
 

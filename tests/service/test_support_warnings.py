@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from metalearn.adaptation import SupportPlan
 from metalearn.encoder import TokenizedText
 from metalearn.types import Adapter, Example, SupportSet, TextInput
-from service.conversion import CheckedSupport
 from service.engine.adaptation import Adaptation
-from service.support_warnings import support_warnings
+from service.tasks.support_set import CheckedSupport
+from service.tasks.support_warnings import support_warnings
 from tests.conftest import SUPPORT
 from tests.service.conftest import adapt
 

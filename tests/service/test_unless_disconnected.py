@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from service.errors import ClientGone
-from service.routes import request as routes_request
-from service.routes.request import unless_disconnected
+from service.routes import disconnecting
+from service.routes.disconnecting import unless_disconnected
 
 
 class Client:
@@ -31,7 +31,7 @@ class Client:
 @pytest.fixture(params=[0.0, 0.02], ids=["watched at once", "watched later"], autouse=True)
 def unwatched_s(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
     """For how long nobody looks."""
-    monkeypatch.setattr(routes_request, "_UNWATCHED_S", request.param)
+    monkeypatch.setattr(disconnecting, "_UNWATCHED_S", request.param)
     return float(request.param)
 
 

@@ -1,69 +1,60 @@
-"""A task is adapted again on its stored support set, from the checkpoint that is loaded now."""
+"""Readapt: a new version from a stored support set, made by the checkpoint that is loaded now."""
 
 import asyncio
 import time
 
-from starlette.responses import Response
-
 from handful.wire import AdaptRequest, ReadaptRequest
 from model_store.codec import decode_support
 from model_store.errors import AdapterCorrupt, VersionConflict
-from service.commit import remaining_ttl_s
-from service.conversion import CheckedSupport
-from service.engine.adapters import task_not_found, version_not_found
-from service.errors import ApiError, FieldError, body_pointer, invalid_content
-from service.idempotency import IdempotentRequest
-from service.request_context import Timings
-from service.routes.adapt import adapt_and_commit
-from service.routes.request import Parts
+from service.tasks.adapt import adapt_and_commit
+from service.tasks.app_parts import Parts
+from service.tasks.commit import remaining_ttl_s
+from service.tasks.errors import Fault, InvalidContent, SupportNotKept, TaskNotFound, VersionNotFound
+from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
+from service.tasks.support_set import CheckedSupport
 
 _AUTO = "auto"
 _MIN_FINGERPRINT_CHARS = 12
 
 
 async def readapt(
-    parts: Parts,
-    tenant: str,
-    task: str,
-    body: ReadaptRequest,
-    *,
-    timings: Timings,
-    idempotent: IdempotentRequest | None,
-) -> Response:
-    """Commits a new version, made from a version's stored support set as that version was asked for.
+    parts: Parts, tenant: str, task: str, asked: ReadaptRequest, idempotent: IdempotentRequest | None
+) -> Committed:
+    """Commits a new version, made from a version's stored support set with the options of that version.
 
     Args:
         parts: The app's parts.
         tenant: Whose task.
         task: Which task.
-        body: Which version, and from which checkpoint.
-        timings: Of the request.
-        idempotent: Whether the answer is kept for a repeated request.
+        asked: Which version, and from which checkpoint.
+        idempotent: Set for a request that may be repeated.
 
     Raises:
-        ApiError: 404, the task or the version is absent; 409, its support set was not kept; 422, the checkpoint is not
-            the loaded one.
+        IdempotencyKeyReused: The key came with another request.
+        InvalidContent: The checkpoint is not the loaded one.
+        TaskNotFound: The task is absent.
+        VersionNotFound: The task does not have the version.
+        SupportNotKept: The version's support set was not kept.
         VersionConflict: Another commit, or a deletion, came first.
         AdapterCorrupt: The stored support set is damaged.
         StoreUnavailable: The store does not answer.
     """
+    former = await former_answer(parts.access, tenant, idempotent)
+    if former is not None:
+        return former
     began = time.perf_counter()
-    _check_checkpoint(parts, body.checkpoint)
+    _check_checkpoint(parts, asked.checkpoint)
     store, call = parts.access.store, parts.access.call
     record = await call(store.task, tenant, task)
     if record is None:
-        raise task_not_found()
+        raise TaskNotFound
     newest = record.current
-    source = newest if body.version is None else await call(store.version, tenant, task, body.version)
+    source = newest if asked.version is None else await call(store.version, tenant, task, asked.version)
     if source is None:
-        raise version_not_found(task, body.version or 0, newest.version)
+        raise VersionNotFound(task, asked.version or 0, newest.version)
     kept = await call(store.load_support, tenant, task, source.version)
     if kept is None and not source.support_kept:
-        raise ApiError(
-            409,
-            "support_not_kept",
-            f"the support set of version {source.version} of task {task!r} was not kept: call adapt with the examples",
-        )
+        raise SupportNotKept(task, source.version)
     if kept is None:
         if await call(store.version, tenant, task, source.version) == source:
             raise AdapterCorrupt(f"the support set of version {source.version} is missing")
@@ -71,7 +62,7 @@ async def readapt(
     # Megabytes take long enough to be felt by others
     support = await asyncio.to_thread(decode_support, kept)
     checked = CheckedSupport(support, frozenset(), {label: label for label in support.descriptions})
-    asked = AdaptRequest(
+    options = AdaptRequest(
         support=[],
         steps=source.steps_asked,
         learning_rate=source.learning_rate,
@@ -83,9 +74,8 @@ async def readapt(
         parts,
         tenant,
         task,
-        asked,
+        options,
         checked,
-        timings=timings,
         began=began,
         ttl_s=remaining_ttl_s(record),
         idempotent=idempotent,
@@ -102,4 +92,4 @@ def _check_checkpoint(parts: Parts, asked: str | None) -> None:
     if asked is not None and len(asked) >= _MIN_FINGERPRINT_CHARS and manifest.fingerprint.startswith(asked):
         return
     detail = f"the checkpoint is not loaded; loaded is {manifest.name!r} ({manifest.fingerprint[:12]})"
-    raise invalid_content([FieldError(body_pointer("checkpoint"), detail)], "unknown_checkpoint")
+    raise InvalidContent("unknown_checkpoint", [Fault(("checkpoint",), detail)])

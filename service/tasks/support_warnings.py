@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from handful.wire import SupportWarning
 from metalearn.tokenizing import TokenizedText, nfkc
 from metalearn.types import SupportSet, TextInput
-from service.conversion import CheckedSupport
 from service.engine.adaptation import Adaptation
-from service.errors import body_pointer
-from service.labels import look_alikes, misspellings
+from service.tasks.labels import look_alikes, misspellings
+from service.tasks.support_set import CheckedSupport
 
 ENOUGH_EXAMPLES = 5
 """Examples of a class below which more of them pay most."""
 
-_MAX_POINTERS = 20
+Place = tuple[str | int, ...]
+"""The path to a part of the request."""
+
+_MAX_PLACES = 20
 _MAX_NAMED = 5
 _MAX_NAME_CHARS = 60
 
@@ -51,7 +53,7 @@ def count_truncated(checked: CheckedSupport, adaptation: Adaptation) -> int:
     return adaptation.truncated + sum(not adaptation.texts[i].truncated for i in checked.shortened)
 
 
-def _look_alike(checked: CheckedSupport, places: Mapping[str, str]) -> SupportWarning | None:
+def _look_alike(checked: CheckedSupport, places: Mapping[str, Place]) -> SupportWarning | None:
     labels = checked.support.labels
     groups = look_alikes(labels)
     # A description makes a class of its own where its key is no example's label, so a slip in the key goes unseen
@@ -82,7 +84,7 @@ def _contradicting(support: SupportSet) -> SupportWarning | None:
         f"{_counted(len(groups), 'text stands', 'texts stand')} under more than one label, such as under "
         f"{' and '.join(map(_shown, labels[:_MAX_NAMED]))}, in {sum(map(len, groups))} examples. "
         "Keep the right label of each.",
-        [body_pointer("support", i) for group in groups for i in group],
+        [("support", i) for group in groups for i in group],
     )
 
 
@@ -101,11 +103,11 @@ def _duplicate(support: SupportSet) -> SupportWarning | None:
         "duplicate_examples",
         f"{_counted(len(repeats), 'example repeats', 'examples repeat')} the text and the label of an earlier one, "
         "which then counts more than others. Remove the copies, unless that is meant.",
-        [body_pointer("support", i) for i in sorted(repeats)],
+        [("support", i) for i in sorted(repeats)],
     )
 
 
-def _few_examples(support: SupportSet, places: Mapping[str, str]) -> SupportWarning | None:
+def _few_examples(support: SupportSet, places: Mapping[str, Place]) -> SupportWarning | None:
     labels = support.labels
     counts = Counter(example.label for example in support.examples)
     few = sorted((label for label in labels if counts[label] < ENOUGH_EXAMPLES), key=lambda label: counts[label])
@@ -121,26 +123,26 @@ def _few_examples(support: SupportSet, places: Mapping[str, str]) -> SupportWarn
     )
 
 
-def _truncated(pointers: Sequence[str], max_tokens: int, max_chars: int) -> SupportWarning | None:
-    if not pointers:
+def _truncated(found: Sequence[Place], max_tokens: int, max_chars: int) -> SupportWarning | None:
+    if not found:
         return None
     return _warning(
         "truncated_text",
-        f"{_counted(len(pointers), 'text is', 'texts are')} longer than {max_tokens} tokens (or {max_chars} "
-        f"characters) and {'was' if len(pointers) == 1 else 'were'} cut. "
+        f"{_counted(len(found), 'text is', 'texts are')} longer than {max_tokens} tokens (or {max_chars} "
+        f"characters) and {'was' if len(found) == 1 else 'were'} cut. "
         "Shorten such a text to the part that its label is about.",
-        pointers,
+        found,
     )
 
 
-def _unreadable(pointers: Sequence[str]) -> SupportWarning | None:
-    if not pointers:
+def _unreadable(found: Sequence[Place]) -> SupportWarning | None:
+    if not found:
         return None
     return _warning(
         "unreadable_text",
-        f"{_counted(len(pointers), 'text', 'texts')} cannot be read: half or more of the tokens are unknown to this "
+        f"{_counted(len(found), 'text', 'texts')} cannot be read: half or more of the tokens are unknown to this "
         "checkpoint's encoder. Use a checkpoint for the language of the texts, or write them in words that it knows.",
-        pointers,
+        found,
     )
 
 
@@ -149,7 +151,7 @@ def _label_text_ignored(checked: CheckedSupport) -> SupportWarning:
         "label_text_ignored",
         "the words of the labels (names and descriptions) classify the examples worse than chance, as where two labels "
         "are swapped, and were given no weight. Check the labels of the examples, or send use_label_text: false.",
-        [body_pointer("labels", key) for key in checked.description_keys.values()],
+        [("labels", key) for key in checked.description_keys.values()],
     )
 
 
@@ -158,18 +160,18 @@ def _places(
     adaptation: Adaptation,
     found: Callable[[TokenizedText], bool],
     also: Iterable[int] = (),
-) -> list[str]:
-    """Pointers to the examples and the descriptions of which something is found; the words of a name have no place."""
+) -> list[Place]:
+    """Places of the examples and the descriptions of which something is found; the words of a name have no place."""
     plan, also = adaptation.plan, set(also)
-    pointers = []
+    places: list[Place] = []
     for i, text in enumerate(adaptation.texts):
         if i < plan.n_examples:
             if found(text) or i in also:
-                pointers.append(body_pointer("support", i, "text"))
+                places.append(("support", i, "text"))
         elif found(text):
             key = checked.description_keys.get(checked.support.labels[plan.targets[i]])
-            pointers += [] if key is None else [body_pointer("labels", key)]
-    return pointers
+            places += [] if key is None else [("labels", key)]
+    return places
 
 
 def _same_texts(support: SupportSet) -> list[list[int]]:
@@ -192,11 +194,11 @@ def _folded(text: str) -> str:
     return " ".join(nfkc(text.casefold()).casefold().split())
 
 
-def _places_of_labels(checked: CheckedSupport) -> dict[str, str]:
-    """Label -> a pointer to its first example, or to its description where it has no example."""
-    places = {label: body_pointer("labels", key) for label, key in checked.description_keys.items()}
+def _places_of_labels(checked: CheckedSupport) -> dict[str, Place]:
+    """Label -> the place of its first example, or of its description where it has no example."""
+    places: dict[str, Place] = {label: ("labels", key) for label, key in checked.description_keys.items()}
     examples = list(enumerate(checked.support.examples))
-    return places | {example.label: body_pointer("support", i, "label") for i, example in reversed(examples)}
+    return places | {example.label: ("support", i, "label") for i, example in reversed(examples)}
 
 
 def _shown(label: str) -> str:
@@ -212,7 +214,7 @@ def _counted(count: int, one: str, more: str) -> str:
     return f"{count} {one if count == 1 else more}"
 
 
-def _warning(code: str, detail: str, pointers: Sequence[str]) -> SupportWarning:
-    if len(pointers) > _MAX_POINTERS:
-        detail += f" The first {_MAX_POINTERS} of {len(pointers)} places are given."
-    return SupportWarning(code=code, detail=detail, pointers=list(pointers[:_MAX_POINTERS]))
+def _warning(code: str, detail: str, found: Sequence[Place]) -> SupportWarning:
+    if len(found) > _MAX_PLACES:
+        detail += f" The first {_MAX_PLACES} of {len(found)} places are given."
+    return SupportWarning.at(found[:_MAX_PLACES], code=code, detail=detail)

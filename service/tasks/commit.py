@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from pydantic import BaseModel
-from starlette.responses import Response
 
 from metalearn.types import Adapter
 from model_store.codec import AdapterKey
 from model_store.errors import IdempotencyReplay, VersionConflict
 from model_store.records import NewVersion, TaskRecord, Version
-from service.idempotency import IdempotentRequest
-from service.routes.request import Parts, json_response
+from service.tasks.app_parts import Parts
+from service.tasks.idempotency import Committed, IdempotentRequest
 
 _ATTEMPTS = 20
 
@@ -55,7 +54,7 @@ async def commit_next(
     answer: Callable[[Version], BaseModel],
     idempotent: IdempotentRequest | None,
     builds_on: Version | None = None,
-) -> Response:
+) -> Committed:
     """Commits an adapter as the task's newest version and answers.
 
     A version that does not build on the one before it loses nothing when another commit comes first: it takes the
@@ -70,7 +69,7 @@ async def commit_next(
         support: The encoded support set, where it is kept.
         ttl_s: The task ends after this time.
         answer: Makes the answer of the record.
-        idempotent: Whether the answer is kept for a repeated request.
+        idempotent: Set for a request that may be repeated.
         builds_on: The newest version, where this one is only right on top of it; None where it builds on nothing.
 
     Raises:
@@ -103,7 +102,7 @@ async def commit_next(
                     expected_version=expected,
                     expected_adapter_id=builds_on.adapter_id if builds_on else None,
                     ttl_s=ttl_s,
-                    idempotent=idempotent.answer(body) if idempotent else None,
+                    idempotent=idempotent.kept(body) if idempotent else None,
                 )
         except VersionConflict as conflict:
             if builds_on is not None or attempt == _ATTEMPTS - 1:
@@ -117,4 +116,4 @@ async def commit_next(
         else:
             break
     parts.adapters.keep(key, adapter, write)
-    return json_response(body)
+    return Committed(body.model_dump_json())

@@ -12,9 +12,9 @@ from model_store.errors import AdapterCorrupt, StoreEmptied, StoreUnavailable
 from model_store.learner_models import Models
 from model_store.records import CurrentVersion
 from service.engine.adapter_cache import AdapterCache
-from service.engine.confirmations import Confirmations, Write
-from service.errors import ApiError
 from service.store_access import StoreAccess
+from service.tasks.confirmations import Confirmations, Write
+from service.tasks.errors import TaskNotFound, VersionNotFound
 
 _LARGE_BYTES = 2**20
 """A larger adapter takes tens of milliseconds to write or to check: not on the event loop, where all would feel it."""
@@ -32,10 +32,6 @@ class Degraded:
     reason: str
     age_s: float
 
-    def header(self) -> dict[str, str]:
-        """For the answer. Source: RFC 9651, an item with a parameter."""
-        return {"Handful-Degraded": f"{self.reason};age={round(self.age_s)}"}
-
 
 @dataclass(frozen=True, slots=True)
 class LeasedAdapter:
@@ -50,16 +46,6 @@ class LeasedAdapter:
     key: AdapterKey
     adapter: Adapter
     degraded: Degraded | None = None
-
-
-def task_not_found() -> ApiError:
-    """The answer for a task that is absent, expired or another tenant's; nobody can tell which."""
-    return ApiError(404, "task_not_found", "there is no such task, or its ttl_seconds is over")
-
-
-def version_not_found(task: str, version: int, newest: int) -> ApiError:
-    """The answer for a version that a task of the tenant's own does not have."""
-    return ApiError(404, "version_not_found", f"task {task!r} has no version {version}; its newest is {newest}")
 
 
 class Adapters:
@@ -104,7 +90,8 @@ class Adapters:
         While the store is away, a cached version that it confirmed not too long ago is taken, and marked as degraded.
 
         Raises:
-            ApiError: 404 where task or version is absent.
+            TaskNotFound: The task is absent.
+            VersionNotFound: The task does not have the version.
             StaleAdapter: Made from another checkpoint.
             AdapterCorrupt: The stored bytes are damaged.
             StoreUnavailable: The store does not answer.
@@ -216,18 +203,18 @@ class Adapters:
             if adapter is not None:
                 return key, adapter
             self._believed.pop((tenant, task), None)
-        raise task_not_found()
+        raise TaskNotFound
 
     async def _key(self, tenant: str, task: str, version: int | None) -> AdapterKey:
         current = await self._current(tenant, task)
         if current is None:
-            raise task_not_found()
+            raise TaskNotFound
         if version is None or version == current.version:
             return AdapterKey(tenant, task, current.version, current.adapter_id)
         asked_at, changes = time.monotonic(), self._changes
         record = await self._store.call(self._store.store.version, tenant, task, version)
         if record is None:
-            raise version_not_found(task, version, current.version)
+            raise VersionNotFound(task, version, current.version)
         key = AdapterKey(tenant, task, version, record.adapter_id)
         if changes == self._changes:
             self._confirmed.note_version(key, asked_at)

@@ -1,0 +1,88 @@
+"""The life of tasks: list, show, versions, rollback, delete."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response
+
+from handful.wire import (
+    TASK_PATTERN,
+    DeleteResponse,
+    RollbackRequest,
+    TaskList,
+    TaskResponse,
+    VersionList,
+    VersionResponse,
+)
+from service.routes.request import (
+    PROBLEMS,
+    AppParts,
+    TaskName,
+    Tenant,
+    committed_response,
+    idempotent_request,
+    json_body,
+    json_response,
+    request_body,
+)
+from service.tasks import versions
+
+router = APIRouter(prefix="/v1/tasks", responses=PROBLEMS, tags=["tasks"])
+
+_MAX_PAGE = 1000
+
+PageLimit = Annotated[int, Query(ge=1, le=_MAX_PAGE, description="How many at most.")]
+
+
+@router.get("", response_model=TaskList)
+async def list_tasks(
+    tenant: Tenant,
+    parts: AppParts,
+    limit: PageLimit = 100,
+    after: Annotated[str | None, Query(pattern=TASK_PATTERN, description="`next` of the page before.")] = None,
+) -> Response:
+    """The tenant's tasks, by name."""
+    return json_response(await versions.list_tasks(parts, tenant, after=after, limit=limit))
+
+
+@router.get("/{task}", response_model=TaskResponse)
+async def show_task(task: TaskName, tenant: Tenant, parts: AppParts) -> Response:
+    """One task, as it stands."""
+    return json_response(await versions.show_task(parts, tenant, task))
+
+
+@router.delete("/{task}", response_model=DeleteResponse)
+async def delete_task(task: TaskName, tenant: Tenant, parts: AppParts) -> Response:
+    """Removes a task with all its versions and texts."""
+    return json_response(await versions.delete_task(parts, tenant, task))
+
+
+@router.get("/{task}/versions", response_model=VersionList)
+async def list_versions(
+    task: TaskName,
+    tenant: Tenant,
+    parts: AppParts,
+    limit: PageLimit = 100,
+    before: Annotated[int | None, Query(ge=1, lt=2**63, description="`next` of the page before.")] = None,
+) -> Response:
+    """A task's versions, newest first."""
+    return json_response(await versions.list_versions(parts, tenant, task, before=before, limit=limit))
+
+
+@router.post(
+    "/{task}/rollback",
+    response_model=VersionResponse,
+    openapi_extra=request_body(RollbackRequest, idempotent=True),
+)
+async def rollback(
+    task: TaskName,
+    tenant: Tenant,
+    parts: AppParts,
+    request: Request,
+    body: Annotated[RollbackRequest, Depends(json_body(RollbackRequest))],
+) -> Response:
+    """Brings an earlier version back: its weights and support set become the newest version, under a new number.
+
+    History stays as it was, so a rollback can itself be rolled back.
+    """
+    return committed_response(await versions.rollback(parts, tenant, task, body, idempotent_request(request, body)))

@@ -1,0 +1,20 @@
+"""The parts of the service that use cases work with."""
+
+from dataclasses import dataclass
+
+from service.engine.engine import Engine
+from service.metrics import Metrics
+from service.settings import Settings
+from service.store_access import StoreAccess
+from service.tasks.adapters import Adapters
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What ``create_app`` has put together."""
+
+    settings: Settings
+    metrics: Metrics
+    engine: Engine
+    adapters: Adapters
+    access: StoreAccess

@@ -1,0 +1,38 @@
+"""Classify: adapts on a support set and answers queries at once; stores nothing."""
+
+from handful.wire import ClassifyRequest, ClassifyResponse
+from service.tasks.adapt import adapted, warnings_of
+from service.tasks.app_parts import Parts
+from service.tasks.predict import answered
+from service.tasks.queries import to_queries
+from service.tasks.support_set import to_support_set
+from service.tasks.support_warnings import count_truncated
+
+
+async def classify(parts: Parts, tenant: str, asked: ClassifyRequest) -> ClassifyResponse:
+    """Classifies texts with an adapter that is made for them and forgotten.
+
+    Args:
+        parts: The app's parts.
+        tenant: Who asks.
+        asked: The support set and the queries.
+
+    Raises:
+        InvalidContent: A limit is passed, or a text or label is unusable.
+    """
+    checked = to_support_set(asked, parts.settings)
+    support, queries = checked.support, to_queries(asked, parts.settings)
+    queries.check_pairs(support.pairs)
+    adaptation = await adapted(parts, tenant, checked, asked)
+    tokenized = parts.engine.tokenize(queries.inputs)
+    result = await parts.engine.predict(tenant, adaptation.adapter, tokenized)
+    predictions = answered(parts, support.labels, result, queries, tokenized.result(), asked)
+    return ClassifyResponse(
+        labels=list(support.labels),
+        predictions=predictions,
+        losses=adaptation.losses,
+        support_accuracy=adaptation.support_accuracy,
+        leave_one_out_accuracy=adaptation.leave_one_out_accuracy,
+        truncated=count_truncated(checked, adaptation) + sum(prediction.truncated for prediction in predictions),
+        warnings=await warnings_of(parts, checked, adaptation),
+    )

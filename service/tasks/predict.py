@@ -1,0 +1,85 @@
+"""Predict: answers a tenant's queries; changes nothing."""
+
+from dataclasses import dataclass
+
+from handful.wire import Prediction, PredictionFields, PredictRequest, PredictResponse
+from metalearn.encoder import TokenizedText
+from service.engine.engine import Predictions
+from service.tasks.adapters import Degraded
+from service.tasks.app_parts import Parts
+from service.tasks.queries import Abstention, CheckedQueries, to_predictions, to_queries
+from service.timings import add_to_current
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Predictions, and how far they may lag behind the store.
+
+    Attributes:
+        response: The predictions.
+        degraded: Set where the store could not be asked.
+    """
+
+    response: PredictResponse
+    degraded: Degraded | None
+
+
+async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -> Answered:
+    """Classifies texts with the task's newest version, or with the given one.
+
+    Args:
+        parts: The app's parts.
+        tenant: Whose task.
+        task: Which task.
+        asked: The queries.
+
+    Raises:
+        InvalidContent: A query is unusable.
+        TaskNotFound: The task is absent.
+        VersionNotFound: The task does not have the version.
+        StaleAdapter: The version was made from another checkpoint.
+        StoreUnavailable: The store does not answer.
+    """
+    queries = to_queries(asked, parts.settings)
+    tokenized = parts.engine.tokenize(queries.inputs)  # while the store is asked for the version
+    try:
+        async with parts.adapters.lease(tenant, task, asked.version) as leased:
+            adapter = leased.adapter
+            queries.check_pairs(adapter.pairs)
+            result = await parts.engine.predict(tenant, adapter, tokenized)
+    finally:
+        tokenized.cancel()
+    predictions = answered(parts, adapter.labels, result, queries, tokenized.result(), asked)
+    response = PredictResponse(
+        task=task,
+        version=leased.key.version,
+        predictions=predictions,
+        truncated=sum(prediction.truncated for prediction in predictions),
+    )
+    if leased.degraded is not None:
+        parts.metrics.degraded_answers.inc()
+    return Answered(response, leased.degraded)
+
+
+def answered(
+    parts: Parts,
+    labels: tuple[str, ...],
+    result: Predictions,
+    queries: CheckedQueries,
+    texts: list[TokenizedText],
+    asked: PredictionFields,
+) -> list[Prediction]:
+    """Predictions as the request asks for them; their time is noted for the request, and abstentions are counted."""
+    add_to_current("queue", result.queue_s)
+    add_to_current("encode", result.encode_s)
+    default = parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold
+    predictions = to_predictions(
+        labels,
+        result.probabilities,
+        queries,
+        texts,
+        top_k=asked.top_k,
+        abstention=Abstention.asked(asked.abstain, default),
+    )
+    parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in predictions))
+    return predictions

@@ -1,0 +1,129 @@
+"""From the queries of a request to texts, and from class probabilities to predictions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from handful.wire import Prediction, PredictionFields
+from metalearn.encoder import TokenizedText
+from metalearn.types import TextInput
+from service.settings import Settings
+from service.tasks.checks import LimitChecker, shortened_inputs
+from service.tasks.errors import Fault, InvalidContent
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedQueries:
+    """A request's queries.
+
+    Attributes:
+        inputs: The queries.
+        shortened: Indices of those that had more characters than are kept.
+    """
+
+    inputs: list[TextInput]
+    shortened: frozenset[int]
+
+    def check_pairs(self, pairs: bool | None) -> None:
+        """Compares the queries with the texts that the task was adapted on.
+
+        Args:
+            pairs: Whether the task's texts are pairs; None where that is not known, and then anything goes.
+
+        Raises:
+            InvalidContent: The task has pairs and a query is a single text, or the other way round.
+        """
+        if pairs is None:
+            return
+        odd = [i for i, each in enumerate(self.inputs) if (each.text_pair is not None) != pairs]
+        if not odd:
+            return
+        if pairs:
+            code, detail = "text_pair_missing", 'the task was adapted on pairs: give {"text": …, "text_pair": …}'
+        else:
+            code, detail = "text_pair_unexpected", "the task was adapted on single texts: leave text_pair out"
+        raise InvalidContent(code, [Fault(("queries", i), detail) for i in odd])
+
+
+def to_queries(request: PredictionFields, settings: Settings) -> CheckedQueries:
+    """The checked queries of a request.
+
+    Raises:
+        InvalidContent: There is none, there are too many, or one is empty.
+    """
+    check = LimitChecker(settings)
+    if not request.queries:
+        check.fault("no_queries", "there is no query: give at least one text", "queries")
+    check.limit("too_many_queries", len(request.queries), "max_queries", "queries", "queries")
+    check.raise_faults()
+    inputs = []
+    for i, query in enumerate(request.queries):
+        if isinstance(query, str):
+            check.text(query, "queries", i)
+            inputs.append(TextInput(query))
+        else:
+            check.input(query.text, query.text_pair, "queries", i)
+            inputs.append(TextInput(query.text, query.text_pair))
+    check.raise_faults()
+    return CheckedQueries(*shortened_inputs(inputs, settings.max_text_chars))
+
+
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """When a prediction abstains.
+
+    Attributes:
+        threshold: Where its confidence is lower; 0 never does.
+        unreadable: Whether it does so where the encoder cannot read the text.
+    """
+
+    threshold: float
+    unreadable: bool = True
+
+    @classmethod
+    def asked(cls, abstain: bool | float | None, default: float) -> "Abstention":
+        """What a request asks for.
+
+        Args:
+            abstain: The request's field.
+            default: The checkpoint's threshold.
+        """
+        if abstain is None or abstain is False:
+            return cls(0.0, unreadable=abstain is None)
+        return cls(default if abstain is True else abstain)
+
+
+def to_predictions(
+    labels: Sequence[str],
+    probabilities: Sequence[Sequence[float]],
+    queries: CheckedQueries,
+    texts: Sequence[TokenizedText],
+    *,
+    top_k: int | None,
+    abstention: Abstention,
+) -> list[Prediction]:
+    """Wire predictions of rows of class probabilities.
+
+    Args:
+        labels: The classes.
+        probabilities: One row per query.
+        queries: As the request has them.
+        texts: As the encoder reads them.
+        top_k: How many scores to show.
+        abstention: When a prediction abstains.
+    """
+    predictions = []
+    for query, (row, text) in enumerate(zip(probabilities, texts, strict=True)):
+        order = sorted(range(len(labels)), key=lambda i: -row[i])
+        confidence = row[order[0]]
+        abstained = confidence < abstention.threshold or (text.unreadable and abstention.unreadable)
+        predictions.append(
+            Prediction.model_construct(
+                label=None if abstained else labels[order[0]],
+                confidence=confidence,
+                scores={labels[i]: row[i] for i in order[:top_k]},
+                abstained=abstained,
+                truncated=text.truncated or query in queries.shortened,
+                unreadable=text.unreadable,
+            )
+        )
+    return predictions

@@ -1,0 +1,156 @@
+"""Tasks and their versions: list, show, roll back, delete."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from handful.wire import DeleteResponse, RollbackRequest, TaskList, TaskResponse, VersionList, VersionResponse
+from model_store.codec import AdapterKey
+from model_store.errors import AdapterCorrupt
+from model_store.records import TaskRecord, Version
+from service.tasks.app_parts import Parts
+from service.tasks.commit import VersionDraft, commit_next, remaining_ttl_s
+from service.tasks.errors import TaskNotFound, VersionNotFound
+from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
+
+
+async def list_tasks(parts: Parts, tenant: str, *, after: str | None, limit: int) -> TaskList:
+    """A page of the tenant's tasks, by name; those whose name sorts behind ``after``, at most ``limit``."""
+    # One more than asked for shows whether there is a next page
+    records = await parts.access.call(parts.access.store.tasks, tenant, after=after or "", limit=limit + 1)
+    page = [_task_response(record) for record in records[:limit]]
+    return TaskList(tasks=page, next=page[-1].task if len(records) > limit else None)
+
+
+async def show_task(parts: Parts, tenant: str, task: str) -> TaskResponse:
+    """One task, as it stands.
+
+    Raises:
+        TaskNotFound: The task is absent.
+    """
+    record = await parts.access.call(parts.access.store.task, tenant, task)
+    if record is None:
+        raise TaskNotFound
+    return _task_response(record)
+
+
+async def delete_task(parts: Parts, tenant: str, task: str) -> DeleteResponse:
+    """Removes a task with all its versions and texts.
+
+    Raises:
+        TaskNotFound: The task is absent.
+    """
+    with parts.adapters.writing(tenant, task):
+        deleted = await parts.access.call(parts.access.store.delete, tenant, task)
+    parts.adapters.forget(tenant, task)
+    if not deleted:
+        raise TaskNotFound
+    return DeleteResponse(task=task)
+
+
+async def list_versions(parts: Parts, tenant: str, task: str, *, before: int | None, limit: int) -> VersionList:
+    """A page of a task's versions, newest first; those with a number below ``before``, at most ``limit``.
+
+    Raises:
+        TaskNotFound: The task is absent.
+    """
+    if await parts.access.current(tenant, task) is None:
+        raise TaskNotFound
+    versions = await parts.access.call(parts.access.store.versions, tenant, task, before=before, limit=limit + 1)
+    page = [_version_response(version) for version in versions[:limit]]
+    return VersionList(versions=page, next=page[-1].version if len(versions) > limit else None)
+
+
+async def rollback(
+    parts: Parts, tenant: str, task: str, asked: RollbackRequest, idempotent: IdempotentRequest | None
+) -> Committed:
+    """Makes the weights and the support set of an earlier version the newest version, under a new number.
+
+    Args:
+        parts: The app's parts.
+        tenant: Whose task.
+        task: Which task.
+        asked: Which version.
+        idempotent: Set for a request that may be repeated.
+
+    Raises:
+        IdempotencyKeyReused: The key came with another request.
+        TaskNotFound: The task is absent.
+        VersionNotFound: The task does not have the version.
+        StaleAdapter: The version was made from another checkpoint.
+        AdapterCorrupt: The stored version is damaged.
+        VersionConflict: Another commit, or a deletion, came first.
+        StoreUnavailable: The store does not answer.
+    """
+    former = await former_answer(parts.access, tenant, idempotent)
+    if former is not None:
+        return former
+    store = parts.access.store
+    record = await parts.access.call(store.task, tenant, task)
+    source = await parts.access.call(store.version, tenant, task, asked.version)
+    data = await parts.access.call(store.load_adapter, tenant, task, asked.version)
+    support = await parts.access.call(store.load_support, tenant, task, asked.version)
+    if record is None:
+        raise TaskNotFound
+    if source is None or data is None:
+        raise VersionNotFound(task, asked.version, record.current.version)
+    try:
+        adapter = await parts.adapters.decode(data, AdapterKey(tenant, task, source.version, source.adapter_id))
+    except AdapterCorrupt:
+        # Deleted and made anew between the reads, the task has another adapter under the same number
+        again = await parts.access.call(store.version, tenant, task, asked.version)
+        if again is not None and again.adapter_id == source.adapter_id:
+            raise
+        raise TaskNotFound from None
+    return await commit_next(
+        parts,
+        tenant,
+        task,
+        adapter=adapter,
+        draft=VersionDraft(
+            labels=source.labels,
+            n_support=source.n_support,
+            learner=source.learner,
+            steps=source.steps,
+            learning_rate=source.learning_rate,
+            use_label_text=source.use_label_text,
+            support_accuracy=source.support_accuracy,
+            source="rollback",
+            copied_from=source.version,
+            leave_one_out_accuracy=source.leave_one_out_accuracy,
+            steps_asked=source.steps_asked,
+            learner_asked=source.learner_asked,
+            seed=source.seed,
+        ),
+        support=support,
+        ttl_s=remaining_ttl_s(record),
+        answer=_version_response,
+        idempotent=idempotent,
+        # A task that is deleted meanwhile must not come back
+        builds_on=record.current,
+    )
+
+
+def _version_response(version: Version) -> VersionResponse:
+    return VersionResponse(**_version_fields(version))
+
+
+def _task_response(record: TaskRecord) -> TaskResponse:
+    return TaskResponse(
+        **_version_fields(record.current),
+        task_created_at=_moment(record.created_at),
+        expires_at=None if record.expires_at is None else _moment(record.expires_at),
+    )
+
+
+def _version_fields(version: Version) -> dict[str, Any]:
+    names = set(VersionResponse.model_fields) - {"bytes", "created_at", "labels"}
+    return {
+        **{name: getattr(version, name) for name in names},
+        "labels": list(version.labels),
+        "bytes": version.size_bytes,
+        "created_at": _moment(version.created_at),
+    }
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
