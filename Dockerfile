@@ -20,7 +20,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         pip --python /opt/handful/bin/python install --constraint constraints.txt \
             --no-deps --index-url "${TORCH_INDEX}" torch; \
     fi \
-    && python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+    && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["server"], sep="\n")' \
         > /tmp/requirements.txt \
     && pip --python /opt/handful/bin/python install --constraint constraints.txt --requirement /tmp/requirements.txt
 COPY README.md LICENSE ./

@@ -1,17 +1,20 @@
 """Handful: a handful of labelled examples in, a classifier out."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from handful.client import Client, HandfulError
+    from handful.async_client import AsyncClient
+    from handful.client import Client
+    from handful.errors import HandfulError
 
-__all__ = ["Client", "HandfulError"]
+__all__ = ["AsyncClient", "Client", "HandfulError"]
+
+_MODULES = {"AsyncClient": "async_client", "Client": "client", "HandfulError": "errors"}
 
 
 def __getattr__(name: str) -> Any:
     """The client's names, loaded when first used: a server that reads ``handful.wire`` does without httpx."""
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from handful import client
-
-    return getattr(client, name)
+    return getattr(import_module(f"handful.{_MODULES[name]}"), name)

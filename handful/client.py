@@ -1,72 +1,24 @@
 """A typed client: ``from handful import Client``."""
 
-import json
-import re
 import time
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import httpx
-from pydantic import BaseModel, ValidationError
 
-from handful.network import (
-    AddressInvalid,
-    http_client,
-    https_address,
-    is_permanent,
-    masked,
-    proxy_of,
-    reason_of,
-    server_address,
-    speaks_https,
-)
+from handful import calls
+from handful.calls import Answer, Call, Example, Page, Query
+from handful.server import DEFAULT_URL, Server
 from handful.wire import (
-    TASK_NAME_RULE,
-    TASK_PATTERN,
     AdaptResponse,
     CheckpointResponse,
     ClassifyResponse,
-    DeleteResponse,
     PredictResponse,
-    TaskList,
     TaskResponse,
-    VersionList,
     VersionResponse,
 )
-
-_RETRIES = 2
-_BACKOFF_S = 0.5
-_MAX_RETRY_AFTER_S = 60.0
-
-Answer = TypeVar("Answer", bound=BaseModel)
-
-Example = Mapping[str, Any] | tuple[str, str]
-"""``{"text", "label"}`` with ``text_pair`` and ``id`` where wanted, or a pair ``(text, label)``."""
-
-Query = str | Mapping[str, Any]
-"""A text, or ``{"text", "text_pair"}``."""
-
-
-class HandfulError(Exception):
-    """The server refused, or could not be reached.
-
-    Attributes:
-        status: HTTP status; 0 where there was no answer.
-        code: Stable reason, such as ``task_not_found``.
-        errors: Parts of the request at fault: pointer and detail of each.
-        request_id: Finds the request in the server's log.
-    """
-
-    def __init__(
-        self, detail: str, *, status: int, code: str, errors: Sequence[Mapping[str, str]] = (), request_id: str = ""
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.errors = errors
-        self.request_id = request_id
 
 
 class Client:
@@ -79,7 +31,7 @@ class Client:
 
     def __init__(
         self,
-        url: str = "http://127.0.0.1:8000",
+        url: str = DEFAULT_URL,
         *,
         api_key: str | None = None,
         timeout_s: float = 120.0,
@@ -96,22 +48,8 @@ class Client:
         Raises:
             HandfulError: The address, the key, or a proxy or certificate setting cannot be used.
         """
-        key = (api_key or "").strip()
-        if not (key.isascii() and key.isprintable()):
-            raise HandfulError("an API key has letters, digits, '-' and '_' only", status=0, code="invalid_api_key")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._proxy = None
-        try:
-            self._url = server_address(url)
-            if key and self._url.userinfo:
-                raise AddressInvalid("give an API key, or a user name in the server's address, not both")
-            if transport is None:
-                self._proxy = proxy_of(self._url)
-                self._http = http_client(self._url, self._proxy, headers=headers, timeout_s=timeout_s)
-            else:
-                self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout_s, transport=transport)
-        except AddressInvalid as error:
-            raise HandfulError(str(error), status=0, code="invalid_address") from None
+        self._server = Server.at(url, api_key, by_network=transport is None)
+        self._http = self._server.http(httpx.Client, timeout_s=timeout_s, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -138,8 +76,7 @@ class Client:
             HandfulError: The server refused or is away.
             TypeError: The support set has another form.
         """
-        body = {"support": _support(support), **options}
-        return self._call(AdaptResponse, "POST", _path(task, "/adapt"), body, write=True)
+        return self._answer(calls.adapt(task, support, options))
 
     def predict(self, task: str, queries: Query | Iterable[Query], **options: Any) -> PredictResponse:
         """Classifies texts.
@@ -156,7 +93,7 @@ class Client:
             HandfulError: The server refused or is away.
             TypeError: The queries have another form.
         """
-        return self._call(PredictResponse, "POST", _path(task, "/predict"), {"queries": _queries(queries), **options})
+        return self._answer(calls.predict(task, queries, options))
 
     def classify(
         self, support: Iterable[Example], queries: Query | Iterable[Query], **options: Any
@@ -172,8 +109,7 @@ class Client:
             HandfulError: The server refused or is away.
             TypeError: The support set or the queries have another form.
         """
-        body = {"support": _support(support), "queries": _queries(queries), **options}
-        return self._call(ClassifyResponse, "POST", "/v1/classify", body)
+        return self._answer(calls.classify(support, queries, options))
 
     def tasks(self) -> Iterator[TaskResponse]:
         """All tasks, by name, a page at a time.
@@ -181,13 +117,8 @@ class Client:
         Raises:
             HandfulError: The server refused or is away.
         """
-        after: str | None = None
-        while True:
-            page = self._call(TaskList, "GET", "/v1/tasks", query={"after": after})
+        for page in self._pages(calls.tasks):
             yield from page.tasks
-            after = page.next
-            if after is None:
-                return
 
     def task(self, task: str) -> TaskResponse:
         """One task.
@@ -195,7 +126,7 @@ class Client:
         Raises:
             HandfulError: There is none, or the server is away.
         """
-        return self._call(TaskResponse, "GET", _path(task))
+        return self._answer(calls.task(task))
 
     def versions(self, task: str) -> Iterator[VersionResponse]:
         """All versions, newest first, a page at a time.
@@ -203,13 +134,8 @@ class Client:
         Raises:
             HandfulError: There is no such task, or the server is away.
         """
-        before: int | None = None
-        while True:
-            page = self._call(VersionList, "GET", _path(task, "/versions"), query={"before": before})
+        for page in self._pages(partial(calls.versions, task)):
             yield from page.versions
-            before = page.next
-            if before is None:
-                return
 
     def rollback(self, task: str, version: int) -> VersionResponse:
         """Brings a version back under a new number.
@@ -217,7 +143,7 @@ class Client:
         Raises:
             HandfulError: There is no such version, or the server is away.
         """
-        return self._call(VersionResponse, "POST", _path(task, "/rollback"), {"version": version}, write=True)
+        return self._answer(calls.rollback(task, version))
 
     def readapt(self, task: str, **options: Any) -> AdaptResponse:
         """Adapts a task again on its stored support set, from the checkpoint that the server has loaded.
@@ -229,7 +155,7 @@ class Client:
         Raises:
             HandfulError: There is no such task, its support set was not kept, or the server is away.
         """
-        return self._call(AdaptResponse, "POST", _path(task, "/readapt"), options, write=True)
+        return self._answer(calls.readapt(task, options))
 
     def delete(self, task: str) -> None:
         """Removes a task with all it has.
@@ -237,7 +163,7 @@ class Client:
         Raises:
             HandfulError: There is none, or the server is away.
         """
-        self._call(DeleteResponse, "DELETE", _path(task))
+        self._answer(calls.delete(task))
 
     def checkpoint(self) -> CheckpointResponse:
         """What the server answers with.
@@ -245,129 +171,29 @@ class Client:
         Raises:
             HandfulError: The server refused or is away.
         """
-        return self._call(CheckpointResponse, "GET", "/v1/checkpoint")
+        return self._answer(calls.checkpoint())
 
-    def _call(
-        self,
-        answer: type[Answer],
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        query: Mapping[str, Any] | None = None,
-        write: bool = False,
-    ) -> Answer:
-        headers = {"Idempotency-Key": uuid.uuid4().hex} if write else {}
-        # ASCII: what no encoding can express reaches the server all the same, which says where it is
-        content = None if body is None else json.dumps(body).encode()
-        if content is not None:
-            headers["Content-Type"] = "application/json"
-        parameters = {name: value for name, value in (query or {}).items() if value is not None}
-        for attempt in range(_RETRIES + 1):
-            last = attempt == _RETRIES
+    def _pages(self, page_from: Callable[[Any], Call[Page]]) -> Iterator[Page]:
+        place = None
+        while True:
+            page = self._answer(page_from(place))
+            yield page
+            place = page.next
+            if place is None:
+                return
+
+    def _answer(self, call: Call[Answer]) -> Answer:
+        attempt = 0
+        while True:
+            attempt += 1
             try:
-                response = self._http.request(method, path, content=content, params=parameters, headers=headers)
+                response = self._http.request(call.method, call.path, content=call.content, headers=call.headers)
             except httpx.TransportError as error:
-                # A DELETE that was carried out but not answered would find nothing the second time
-                if last or method == "DELETE" or is_permanent(error):
-                    reason = reason_of(error, self._url, self._proxy)
-                    raise HandfulError(reason, status=0, code="unreachable") from error
-                time.sleep(_BACKOFF_S * 2**attempt)
-                continue
-            if response.status_code == httpx.codes.SERVICE_UNAVAILABLE and not last:
-                time.sleep(_retry_after_s(response))
-                continue
-            if not response.is_success:
-                raise self._refusal(response)
-            try:
-                return answer.model_validate_json(response.content)
-            except ValidationError:
-                raise self._unexpected(response) from None
-        raise AssertionError("unreachable")  # the last attempt returns or raises
-
-    def _refusal(self, response: httpx.Response) -> HandfulError:
-        """The server's problem as an error."""
-        try:
-            problem = response.json()
-            detail, code, errors = problem["detail"], problem["code"], problem.get("errors", ())
-        except (ValueError, KeyError, TypeError):  # a proxy's page, not the server's answer
-            return self._unexpected(response)
-        if code == "not_found":  # no such route
-            path = self._url.path.rstrip("/")
-            hint = f"is the path {path} of its address right?" if path else "is its version older than this client's?"
-            detail, errors = f"{masked(self._url)} does not know {response.url.path}: {hint}", ()
-        return HandfulError(
-            detail,
-            status=response.status_code,
-            code=code,
-            errors=errors,
-            request_id=response.headers.get("X-Request-Id", ""),
-        )
-
-    def _unexpected(self, response: httpx.Response) -> HandfulError:
-        """What is not an answer of Handful: another server, a proxy, or a page of either."""
-        shown = masked(self._url)
-        if self._url.scheme == "http" and speaks_https(response):
-            detail = f"{shown} speaks HTTPS: use {https_address(self._url)}"
-        else:
-            detail = f"HTTP {response.status_code} from {shown}, but not Handful's answer: {response.text[:200]!r}"
-            if self._proxy is not None:
-                detail += f"; it came through the proxy from {self._proxy.source}"
-        return HandfulError(
-            detail,
-            status=response.status_code,
-            code="unexpected_answer",
-            request_id=response.headers.get("X-Request-Id", ""),
-        )
-
-
-def _support(support: Iterable[Example]) -> list[dict[str, Any]]:
-    """The examples as the server reads them."""
-    form = 'a support set is a list of {"text": …, "label": …} or of pairs (text, label)'
-    if isinstance(support, str | bytes | Mapping) or not isinstance(support, Iterable):
-        raise TypeError(f"{form}, not a {type(support).__name__}")
-    examples = []
-    for i, example in enumerate(support):
-        if isinstance(example, Mapping):
-            examples.append(dict(example))
-        elif isinstance(example, tuple) and len(example) == 2 and all(isinstance(part, str) for part in example):
-            examples.append({"text": example[0], "label": example[1]})
-        else:
-            raise TypeError(f"{form}: support[{i}] is a {type(example).__name__}")
-    return examples
-
-
-def _queries(queries: Query | Iterable[Query]) -> list[str | dict[str, Any]]:
-    """The queries as the server reads them; one text is a list of one."""
-    form = 'queries are a text, or a list of texts or of {"text": …, "text_pair": …}'
-    if isinstance(queries, str | Mapping):
-        queries = [queries]
-    if isinstance(queries, bytes) or not isinstance(queries, Iterable):
-        raise TypeError(f"{form}, not a {type(queries).__name__}")
-    texts: list[str | dict[str, Any]] = []
-    for i, query in enumerate(queries):
-        if not isinstance(query, str | Mapping):
-            raise TypeError(f"{form}: queries[{i}] is a {type(query).__name__}")
-        texts.append(query if isinstance(query, str) else dict(query))
-    return texts
-
-
-def _path(task: str, rest: str = "") -> str:
-    """The path of a task; refused here, since a name with a slash or a dot would make the path of something else."""
-    if not isinstance(task, str) or not re.fullmatch(TASK_PATTERN, task):
-        raise HandfulError(
-            f"{task!r} cannot be the name of a task: {TASK_NAME_RULE}",
-            status=422,
-            code="invalid_request",
-            errors=[{"pointer": "path/task", "detail": TASK_NAME_RULE}],
-        )
-    return f"/v1/tasks/{task}{rest}"
-
-
-def _retry_after_s(response: httpx.Response) -> float:
-    """The server's wish where it is a number of seconds; bounded, whatever it is."""
-    try:
-        wish = float(response.headers.get("Retry-After", _BACKOFF_S))
-    except ValueError:  # a date, from a proxy
-        return _BACKOFF_S
-    return min(wish, _MAX_RETRY_AFTER_S) if wish >= 0 else _BACKOFF_S
+                pause_s = call.pause_after_error_s(error, attempt)
+                if pause_s is None:
+                    raise self._server.no_response(error) from error
+            else:
+                pause_s = call.pause_after_response_s(response, attempt)
+                if pause_s is None:
+                    return self._server.answer(call, response)
+            time.sleep(pause_s)

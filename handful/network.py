@@ -8,6 +8,7 @@ import ssl
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 
@@ -18,6 +19,8 @@ _HOST = re.compile(r"(?!.{254})[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _SCHEMES = {"http", "https"}
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _TLS_FOUND_PLAIN_HTTP = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING"}
+
+Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 
 
 class AddressInvalid(ValueError):
@@ -115,23 +118,33 @@ def proxy_of(url: httpx.URL) -> Proxy | None:
     return Proxy(address if "://" in address else f"http://{address}", source)
 
 
-def http_client(url: httpx.URL, proxy: Proxy | None, *, headers: dict[str, str], timeout_s: float) -> httpx.Client:
-    """An HTTP client that goes through this proxy, or through none.
+def http_client(
+    kind: type[Http],
+    url: httpx.URL,
+    proxy: Proxy | None,
+    *,
+    headers: dict[str, str],
+    timeout_s: float,
+    transport: Any = None,
+) -> Http:
+    """An HTTP client that goes through this proxy, or through none, or through a transport in place of the network.
 
     Raises:
         AddressInvalid: The proxy or the certificates cannot be used.
     """
     # Without the environment: its proxies would be asked for this machine too. Plain HTTP needs no certificates, and
     # to load them takes time; an empty context trusts nobody.
-    context = _trusted() if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    needs_certificates = url.scheme == "https" and transport is None
+    context = _trusted() if needs_certificates else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        return httpx.Client(
+        return kind(
             base_url=url,
             headers=headers,
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S)),
             verify=context,
             proxy=None if proxy is None else proxy.url,
             trust_env=False,
+            transport=transport,
         )
     except ImportError:
         source = "" if proxy is None else proxy.source

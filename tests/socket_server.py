@@ -12,8 +12,8 @@ from pathlib import Path
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from handful.cli.serve import DrainingServer
 from service.app import create_app
+from service.draining_server import DrainingServer
 from service.listening import bind
 from service.settings import Settings
 

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from handful.cli.output import complain, print_json, show_lines, stdout, warn
 from handful.cli.places import Places, Rows
-from handful.client import Client, HandfulError
+from handful.client import Client
+from handful.errors import HandfulError
 from handful.files import Row
 from handful.wire import Prediction, SupportWarning
 

@@ -9,7 +9,6 @@ import typer
 from rich.progress import track
 
 from handful.cli.output import print_json, stderr, waiting
-from service.settings import granted_threads
 
 
 class Placement(Enum):
@@ -89,6 +88,7 @@ def calibrate(
         from metalearn.tasks.labelled import read_tasks
         from metatrain.calibrate import judged_episodes, write_calibrated
         from model_store.checkpoint import Checkpoint, check_free, resolve_checkpoint
+        from service.settings import granted_threads
 
         check_free(out.absolute())
         torch.set_num_threads(granted_threads())

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from handful import environment
 from handful.cli.opened_store import prepare_store
 from handful.cli.output import waiting, warn
+from handful.cli.server_part import load_settings
 from handful.client import Client
 from handful.network import absent_certificates
-from service.settings import ClientSettings, load_settings, prepare_threads
+from handful.server import DEFAULT_URL
 
 Url = Annotated[str | None, typer.Option("--url", help="The server's address. [env: HANDFUL_URL]")]
 ApiKey = Annotated[str | None, typer.Option("--api-key", help="API key. [env: HANDFUL_API_KEY]")]
@@ -49,16 +51,17 @@ def connect(
     if store is not None and not local:
         raise typer.BadParameter("--store needs --local: a server has its own store")
     if not local:
-        given = {name: value for name, value in (("url", url), ("api_key", api_key)) if value is not None}
-        settings = ClientSettings(**given)  # type: ignore[arg-type]
-        key = settings.api_key.get_secret_value() if settings.api_key else None
+        address = environment.value_of(environment.URL) if url is None else url
+        key = environment.value_of(environment.API_KEY) if api_key is None else api_key
         absent = absent_certificates()
-        with Client(settings.url, api_key=key) as client:
+        with Client(DEFAULT_URL if address is None else address, api_key=key) as client:
             if absent is not None:
                 warn(f"{absent}: there is no such file or folder; plain HTTP does without, HTTPS would not")
             yield client
         return
     own = load_settings(store=store, log_level="error")
+    from service.settings import prepare_threads
+
     prepare_store(own, create=not existing, announce=announce)
     prepare_threads(own)
     with ExitStack() as stack:

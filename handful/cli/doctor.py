@@ -3,14 +3,17 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from handful.cli.output import stdout, waiting
+from handful.cli.server_part import load_settings
 from model_store.errors import ModelStoreError, StoreAbsent
-from service.settings import Settings, granted_threads, load_settings
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 _LOW_DISK_BYTES = 2**30
 
@@ -50,7 +53,7 @@ def doctor(
     raise typer.Exit(1 if failed else 0)
 
 
-def _store(settings: Settings) -> Iterator[Finding]:
+def _store(settings: "Settings") -> Iterator[Finding]:
     from service.store_access import open_store, store_name
 
     name = store_name(settings)
@@ -73,7 +76,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
         yield "warning", "store", warning
 
 
-def _absent_store(settings: Settings, error: StoreAbsent) -> Iterator[Finding]:
+def _absent_store(settings: "Settings", error: StoreAbsent) -> Iterator[Finding]:
     """Before a server's first start it is right that there is no file; that there is no place for one is not."""
     from model_store.sqlite_path import why_not_writable
 
@@ -92,7 +95,7 @@ def _absent_store(settings: Settings, error: StoreAbsent) -> Iterator[Finding]:
     )
 
 
-def _tasks(settings: Settings) -> Iterator[Finding]:
+def _tasks(settings: "Settings") -> Iterator[Finding]:
     from model_store.checkpoint import resolve_checkpoint
     from model_store.manifest import read_manifest
     from service.stale_tasks import HOW_TO_READAPT, count_tasks
@@ -113,7 +116,7 @@ def _tasks(settings: Settings) -> Iterator[Finding]:
         yield "ok", "tasks", str(count)
 
 
-def _checkpoint(settings: Settings) -> Iterator[Finding]:
+def _checkpoint(settings: "Settings") -> Iterator[Finding]:
     import torch
 
     from model_store.checkpoint import Checkpoint, resolve_checkpoint
@@ -126,7 +129,7 @@ def _checkpoint(settings: Settings) -> Iterator[Finding]:
     yield "ok", "checkpoint", f"{loaded.manifest.name} ({loaded.fingerprint[:12]}), every file as it was made"
 
 
-def _device(settings: Settings) -> Iterator[Finding]:
+def _device(settings: "Settings") -> Iterator[Finding]:
     from metalearn.devices import select_device
     from metalearn.errors import DeviceUnavailable
 
@@ -136,7 +139,9 @@ def _device(settings: Settings) -> Iterator[Finding]:
         yield "error", "device", str(error)
 
 
-def _threads(settings: Settings) -> Iterator[Finding]:
+def _threads(settings: "Settings") -> Iterator[Finding]:
+    from service.settings import granted_threads
+
     granted = granted_threads()
     used = settings.threads or granted
     if used > granted:
@@ -145,7 +150,7 @@ def _threads(settings: Settings) -> Iterator[Finding]:
         yield "ok", "threads", f"{used} of {granted} granted, {os.cpu_count()} in the machine"
 
 
-def _disk(settings: Settings) -> Iterator[Finding]:
+def _disk(settings: "Settings") -> Iterator[Finding]:
     if settings.sqlite_path is None:
         return
     folder = settings.sqlite_path.absolute().parent
@@ -155,6 +160,6 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     yield "ok" if free > _LOW_DISK_BYTES else "warning", "disk", f"{free / 2**30:.1f} GiB free in {folder}"
 
 
-def _exposure(settings: Settings) -> Iterator[Finding]:
+def _exposure(settings: "Settings") -> Iterator[Finding]:
     if settings.allow_open and not settings.is_loopback:
         yield "warning", "exposure", f"allow_open on {settings.host}: until a key exists, whoever reaches it may use it"

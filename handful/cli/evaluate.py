@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from handful.cli.output import stderr, stdout, waiting
-from service.settings import granted_threads, load_settings, prepare_threads
+from handful.cli.server_part import load_settings
 
 if TYPE_CHECKING:
     from metalearn.evaluate import Observer
@@ -85,6 +85,8 @@ def evaluate(
         raise typer.BadParameter("--max-queries is for fixed episodes: see --queries")
     _check_outputs(json_file, plot_file)
     settings = load_settings(checkpoint=checkpoint, device=device, threads=threads)
+    from service.settings import granted_threads, prepare_threads
+
     prepare_threads(settings)
     numbers = sorted({_number(part, "shots") for text in shots or [] for part in text.split(",")})
     drawn = (_number_or_all(ways or "5", "ways", least=2), _number_or_all(queries or "15", "queries"))

@@ -6,9 +6,9 @@ from typing import Any
 
 import typer
 
+from handful.calls import Query
 from handful.cli.output import note
 from handful.cli.places import Places, Rows
-from handful.client import Query
 from handful.files import ReadFile, ReadOptions, Row, read_descriptions, read_queries, read_support
 
 STANDARD_INPUT = "-"

@@ -1,13 +1,16 @@
 """``handful keys``: works on the store itself, so it needs the server's own settings."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from handful.cli.opened_store import opened_store
 from handful.cli.output import note, print_json
+from handful.cli.server_part import load_settings
 from model_store.records import is_name
-from service.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 app = typer.Typer(help="Make, list and revoke API keys in the server's store.", no_args_is_help=True)
 
@@ -86,7 +89,7 @@ def open_again(store: Store = None) -> None:
     )
 
 
-def _place(settings: Settings) -> str:
+def _place(settings: "Settings") -> str:
     from service.store_access import store_name
 
     return store_name(settings)

@@ -1,4 +1,4 @@
-"""The command line. Light at import: torch is loaded by the commands that compute."""
+"""The command line. Light at import: a command loads the server's part, torch with it, when it runs."""
 
 import re
 import sys
@@ -8,10 +8,11 @@ import typer
 
 from handful.cli import checkpoint, doctor, evaluate, keys, metatrain, serve, store, tasks, texts, trial
 from handful.cli.output import complain
-from handful.client import HandfulError
+from handful.cli.server_part import advice_on
+from handful.errors import HandfulError
 from handful.files import FileInvalid
+from metalearn.errors import MetalearnError
 from model_store.errors import ModelStoreError
-from service.settings import SettingsInvalid
 
 app = typer.Typer(
     name="handful",
@@ -58,13 +59,17 @@ def main() -> None:
         app()
     except HandfulError as error:
         complain(*_parts(error))
-    except (FileInvalid, SettingsInvalid, ModelStoreError, OSError) as error:
+    except (FileInvalid, ModelStoreError, MetalearnError, OSError) as error:
         complain(str(error))
+    except ModuleNotFoundError as error:
+        advice = advice_on(error)
+        if advice is None:
+            raise
+        complain(advice)
     except Exception as error:
-        # The learning core's errors; imported here, since the core is slow to import and most commands do without it
-        from metalearn.errors import MetalearnError
-
-        if not isinstance(error, MetalearnError):
+        # Looked up, not imported: the settings need packages that the client does without
+        settings = sys.modules.get("service.settings")
+        if settings is None or not isinstance(error, settings.SettingsInvalid):
             raise
         complain(str(error))
     sys.exit(1)

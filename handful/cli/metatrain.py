@@ -15,7 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from handful.cli.model_options import with_options_of
 from handful.cli.output import print_json, stderr
 from metatrain.options import TrainingOptions
-from service.settings import granted_threads
 
 if TYPE_CHECKING:
     from metalearn.collective import Collective
@@ -103,6 +102,7 @@ def _processes(threads: int) -> Iterator[tuple["Collective", int]]:
     import torch
 
     from metalearn.collective import Alone, torch_processes
+    from service.settings import granted_threads
 
     if not torch.distributed.is_torchelastic_launched():
         torch.set_num_threads(threads or granted_threads())

@@ -5,15 +5,16 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from handful.cli.output import note, waiting
-from model_store.store import TaskStore
-from service.settings import Settings, load_settings, prepare_threads
+from handful.cli.server_part import load_settings
 
 if TYPE_CHECKING:
+    from model_store.store import TaskStore
     from service.local import LocalService
+    from service.settings import Settings
 
 
 @contextmanager
-def opened_store(settings: Settings, *, create: bool) -> Iterator[TaskStore]:
+def opened_store(settings: "Settings", *, create: bool) -> Iterator["TaskStore"]:
     """The store that the settings name; says where it is where it has just been made.
 
     Raises:
@@ -32,7 +33,7 @@ def opened_store(settings: Settings, *, create: bool) -> Iterator[TaskStore]:
         store.close()
 
 
-def prepare_store(settings: Settings, *, create: bool, announce: bool = True) -> None:
+def prepare_store(settings: "Settings", *, create: bool, announce: bool = True) -> None:
     """Makes the store that a command with ``--local`` will use, or refuses where there is none.
 
     Args:
@@ -63,6 +64,8 @@ def opened_service(store: str | None) -> Iterator["LocalService"]:
         StoreUnavailable: It cannot be opened.
     """
     settings = load_settings(store=store, log_level="error")
+    from service.settings import prepare_threads
+
     prepare_store(settings, create=False)
     prepare_threads(settings)
     with ExitStack() as stack:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from handful.cli.output import number_list
-from handful.client import HandfulError
+from handful.errors import HandfulError
 from handful.files import ReadFile, Row
 
 _OPTIONS = {"steps", "learning_rate", "ttl_seconds", "top_k", "version", "abstain"}

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
 from handful.cli.opened_store import opened_service
 from handful.cli.output import complain, note, show, stderr, waiting
-from handful.client import Client, HandfulError
+from handful.client import Client
+from handful.errors import HandfulError
 from model_store.records import StoredTask
 
 _AT_ONCE = 8

@@ -8,7 +8,7 @@ import typer
 from handful.cli.keys import Store
 from handful.cli.opened_store import opened_store
 from handful.cli.output import note, print_json
-from service.settings import load_settings
+from handful.cli.server_part import load_settings
 
 app = typer.Typer(help="Show the server's store, and go on after it has lost its data.", no_args_is_help=True)
 

@@ -31,7 +31,8 @@ from handful.cli.text_options import (
     given,
     threshold_of,
 )
-from handful.client import Client, HandfulError
+from handful.client import Client
+from handful.errors import HandfulError
 from handful.files import ReadOptions, Row
 from handful.wire import AdaptResponse, Prediction
 

@@ -1,7 +1,6 @@
 """``handful try``: from a file of examples to predictions in one command, keeping nothing."""
 
 import contextlib
-import os
 import sys
 import uuid
 from collections import Counter
@@ -11,15 +10,16 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from handful import environment
 from handful.cli.answers import answer_record, reading_limit, show_warnings
 from handful.cli.connection import ApiKey, AsJson, Local, Url, connect_without_trace
 from handful.cli.inputs import SupportFiles, read_support_files
 from handful.cli.output import complain, print_json, printable, stderr, stdout, waiting
 from handful.cli.text_options import Delimiter, Encoding, LabelColumn, Labels, TextColumn, given
-from handful.client import Client, HandfulError
+from handful.client import Client
+from handful.errors import HandfulError
 from handful.files import ReadOptions, Row
 from handful.wire import AdaptResponse, Prediction
-from service.settings import PREFIX
 
 _TTL_S = 86_400
 _SHOWN_CLASSES = 12
@@ -52,7 +52,7 @@ def try_file(
     of its lines is classified.
     """
     files = read_support_files(file, labels, ReadOptions(text_column, label_column, delimiter, encoding))
-    local = local or (url is None and not os.environ.get(f"{PREFIX}URL"))
+    local = local or (url is None and not environment.value_of(environment.URL))
     with connect_without_trace(url, api_key, local=local) as client, _adapted(client, files) as (task, answer):
         _report(answer, files)
         show_warnings(answer.warnings, files.places, set())

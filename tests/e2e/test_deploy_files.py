@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
+from handful import environment
 from service.metrics import Metrics
 from service.routes import adapt, health, predict
-from service.settings import PREFIX, ClientSettings, Settings
+from service.settings import PREFIX, Settings
 from tests.waiting import LIMIT_S
 
 ROOT = Path(__file__).parents[2]
@@ -105,7 +106,7 @@ def alerts() -> list[Tree]:
 
 @pytest.mark.parametrize("path", NAMES_SETTINGS)
 def test_every_setting_that_is_named_is_one(path: str) -> None:
-    known = {PREFIX + name.upper() for name in (*Settings.model_fields, *ClientSettings.model_fields)}
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | set(environment.VARIABLES)
     named = set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", (ROOT / path).read_text()))
     assert named <= known
     assert named

@@ -125,7 +125,7 @@ def test_a_request_that_outlasts_the_drain_is_told(
 
 
 def test_a_server_without_its_store_is_not_called_ready(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("service.draining_server._LOOK_EVERY_S", 0.05)
     with socket_server(tiny_checkpoint, "redis://:hunter2@127.0.0.1:1/0", store_timeout_s=0.1) as server:
         assert server.reports == ["the store redis://127.0.0.1:1/0 does not answer"]
         answers, _ = exchange(server.port, request("GET", "/readyz", b"", "Connection: close"))
@@ -134,7 +134,7 @@ def test_a_server_without_its_store_is_not_called_ready(tiny_checkpoint: Path, m
         async def ready(parts: Parts, *, draining: bool) -> dict[str, bool]:
             return {"store": True}
 
-        monkeypatch.setattr("service.tasks.status.readiness", ready)
+        monkeypatch.setattr("service.draining_server.readiness", ready)
         until(lambda: len(server.reports) > 1)
         assert server.reports[1:] == [""]
 

@@ -1,14 +1,16 @@
-"""The typed client: what it tries again, what it gives up on, and what it says then."""
+"""The typed clients: what they try again, what they give up on, and what they say then."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from handful import client as client_module
-from handful.client import Client, HandfulError
+from handful.async_client import AsyncClient
+from handful.client import Client
+from handful.errors import HandfulError
 from service.local import InProcessTransport
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt
@@ -20,13 +22,62 @@ DELETED = {"task": "bank", "deleted": True}
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long the client would have slept; it does not."""
+    """How long a client would have slept; it does not."""
     slept: list[float] = []
-    monkeypatch.setattr(client_module.time, "sleep", slept.append)
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("handful.client.time.sleep", slept.append)
+    monkeypatch.setattr("handful.async_client.anyio.sleep", sleep)
     return slept
 
 
-class Script(httpx.BaseTransport):
+class Blocking:
+    """An ``AsyncClient`` that is called as a ``Client`` is, so that the same tests hold both."""
+
+    def __init__(self, portal: BlockingPortal, client: AsyncClient) -> None:
+        self._portal = portal
+        self._client = client
+
+    def __enter__(self) -> "Blocking":
+        self._portal.call(self._client.__aenter__)
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._portal.call(self._client.__aexit__, *raised)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def call(arguments: Any, options: Any) -> Any:
+            given = getattr(self._client, name)(*arguments, **options)
+            return [item async for item in given] if isinstance(given, AsyncIterator) else await given
+
+        return lambda *arguments, **options: self._portal.call(call, arguments, options)
+
+
+Open = Callable[..., Client]
+
+
+@pytest.fixture(scope="module")
+def portal() -> Iterator[BlockingPortal]:
+    """An event loop for asynchronous clients."""
+    with start_blocking_portal() as opened:
+        yield opened
+
+
+@pytest.fixture(params=["sync", "async"])
+def open_client(request: pytest.FixtureRequest, portal: BlockingPortal) -> Open:
+    """Makes clients of either kind in turn."""
+
+    def make(*arguments: Any, portal: BlockingPortal = portal, **options: Any) -> Any:
+        if request.param == "sync":
+            return Client(*arguments, **options)
+        return Blocking(portal, AsyncClient(*arguments, **options))
+
+    return make
+
+
+class Script(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Answers with one thing after another; the last one for ever."""
 
     def __init__(self, *answers: httpx.Response | Exception) -> None:
@@ -39,13 +90,26 @@ class Script(httpx.BaseTransport):
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        # Anew: an answer that was read by one kind of client is not read by the other
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Gives the next answer."""
+        return self.handle_request(request)
 
 
-def scripted(*answers: httpx.Response | Exception) -> tuple[Client, Script]:
-    """A client that gets these answers."""
-    script = Script(*answers)
-    return Client("http://handful", transport=script), script
+Scripted = Callable[..., tuple[Client, Script]]
+
+
+@pytest.fixture
+def scripted(open_client: Open) -> Scripted:
+    """Makes a client that gets these answers."""
+
+    def make(*answers: httpx.Response | Exception) -> tuple[Client, Script]:
+        script = Script(*answers)
+        return open_client("http://handful", transport=script), script
+
+    return make
 
 
 def busy(**headers: str) -> httpx.Response:
@@ -53,7 +117,7 @@ def busy(**headers: str) -> httpx.Response:
     return httpx.Response(503, json=BUSY, headers={"X-Request-Id": "r-1", **headers})
 
 
-def test_a_busy_server_is_asked_again_after_the_time_it_says(pauses: list[float]) -> None:
+def test_a_busy_server_is_asked_again_after_the_time_it_says(pauses: list[float], scripted: Scripted) -> None:
     client, script = scripted(
         busy(**{"Retry-After": "3"}), busy(**{"Retry-After": "2"}), httpx.Response(200, json=LIST)
     )
@@ -62,7 +126,7 @@ def test_a_busy_server_is_asked_again_after_the_time_it_says(pauses: list[float]
     assert len(script.requests) == 3
 
 
-def test_a_server_that_stays_busy_is_given_up_on(pauses: list[float]) -> None:
+def test_a_server_that_stays_busy_is_given_up_on(pauses: list[float], scripted: Scripted) -> None:
     client, script = scripted(busy(**{"Retry-After": "1"}))
     with pytest.raises(HandfulError) as caught:
         list(client.tasks())
@@ -73,7 +137,9 @@ def test_a_server_that_stays_busy_is_given_up_on(pauses: list[float]) -> None:
 
 
 @pytest.mark.parametrize("retry_after", ["Wed, 21 Oct 2026 07:28:00 GMT", "soon", "", "-5", "nan"])
-def test_a_retry_after_of_another_form_does_not_break_the_client(pauses: list[float], retry_after: str) -> None:
+def test_a_retry_after_of_another_form_does_not_break_the_client(
+    pauses: list[float], retry_after: str, scripted: Scripted
+) -> None:
     # A date is as good a Retry-After as seconds (RFC 9110, section 10.2.3), and a proxy may send anything
     client, script = scripted(busy(**{"Retry-After": retry_after}), httpx.Response(200, json=LIST))
     assert list(client.tasks()) == []
@@ -81,7 +147,7 @@ def test_a_retry_after_of_another_form_does_not_break_the_client(pauses: list[fl
     assert all(0 <= pause < 3600 for pause in pauses)
 
 
-def test_a_repeated_write_carries_one_idempotency_key(pauses: list[float]) -> None:
+def test_a_repeated_write_carries_one_idempotency_key(pauses: list[float], scripted: Scripted) -> None:
     client, script = scripted(busy(), httpx.ReadTimeout("lost"), busy())
     with pytest.raises(HandfulError):
         client.adapt("bank", SUPPORT)
@@ -93,7 +159,7 @@ def test_a_repeated_write_carries_one_idempotency_key(pauses: list[float]) -> No
     assert [request.url.path.rsplit("/", 1)[1] for request in script.requests] == ["adapt"] * 3 + ["rollback"] * 3
 
 
-def test_a_read_carries_no_idempotency_key(pauses: list[float]) -> None:
+def test_a_read_carries_no_idempotency_key(pauses: list[float], scripted: Scripted) -> None:
     client, script = scripted(httpx.Response(200, json=LIST))
     list(client.tasks())
     assert "idempotency-key" not in script.requests[0].headers
@@ -101,7 +167,7 @@ def test_a_read_carries_no_idempotency_key(pauses: list[float]) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 413, 422, 500, 502])
-def test_other_refusals_are_not_tried_again(pauses: list[float], status: int) -> None:
+def test_other_refusals_are_not_tried_again(pauses: list[float], status: int, scripted: Scripted) -> None:
     errors = [{"pointer": "#/support", "detail": "empty"}]
     answer = {**BUSY, "status": status, "code": "some_code", "errors": errors}
     client, script = scripted(httpx.Response(status, json=answer, headers={"X-Request-Id": "r-2"}))
@@ -113,14 +179,14 @@ def test_other_refusals_are_not_tried_again(pauses: list[float], status: int) ->
     assert pauses == []
 
 
-def test_a_lost_connection_is_tried_again(pauses: list[float]) -> None:
+def test_a_lost_connection_is_tried_again(pauses: list[float], scripted: Scripted) -> None:
     client, script = scripted(httpx.ConnectError("refused"), httpx.Response(200, json=LIST))
     assert list(client.tasks()) == []
     assert len(script.requests) == 2
     assert len(pauses) == 1
 
 
-def test_a_delete_whose_answer_was_lost_is_not_sent_twice(pauses: list[float]) -> None:
+def test_a_delete_whose_answer_was_lost_is_not_sent_twice(pauses: list[float], scripted: Scripted) -> None:
     client, script = scripted(httpx.ReadError("lost"), httpx.Response(200, json=DELETED))
     with pytest.raises(HandfulError) as caught:
         client.delete("bank")
@@ -129,8 +195,8 @@ def test_a_delete_whose_answer_was_lost_is_not_sent_twice(pauses: list[float]) -
     assert pauses == []
 
 
-def test_an_unreachable_server_is_named(pauses: list[float]) -> None:
-    with Client("http://127.0.0.1:9", timeout_s=2) as client, pytest.raises(HandfulError) as caught:
+def test_an_unreachable_server_is_named(pauses: list[float], open_client: Open) -> None:
+    with open_client("http://127.0.0.1:9", timeout_s=2) as client, pytest.raises(HandfulError) as caught:
         client.checkpoint()
     assert (caught.value.status, caught.value.code) == (0, "unreachable")
     assert "http://127.0.0.1:9" in str(caught.value)
@@ -152,7 +218,9 @@ def test_an_unreachable_server_is_named(pauses: list[float]) -> None:
     ],
     ids=["page", "other-json", "list", "empty", "redirect", "gateway", "error-list", "error-other"],
 )
-def test_an_answer_that_is_not_the_servers_is_a_handful_error(pauses: list[float], answer: httpx.Response) -> None:
+def test_an_answer_that_is_not_the_servers_is_a_handful_error(
+    pauses: list[float], answer: httpx.Response, scripted: Scripted
+) -> None:
     client, _ = scripted(answer)
     with pytest.raises(HandfulError) as caught:
         client.checkpoint()
@@ -160,9 +228,9 @@ def test_an_answer_that_is_not_the_servers_is_a_handful_error(pauses: list[float
     assert len(str(caught.value)) < 1000
 
 
-def test_the_key_is_sent_and_not_shown(pauses: list[float]) -> None:
+def test_the_key_is_sent_and_not_shown(pauses: list[float], open_client: Open) -> None:
     script = Script(httpx.Response(401, json={**BUSY, "status": 401}))
-    with Client("http://handful", api_key="handful_secret", transport=script) as client:
+    with open_client("http://handful", api_key="handful_secret", transport=script) as client:
         with pytest.raises(HandfulError) as caught:
             client.checkpoint()
         assert script.requests[0].headers["authorization"] == "Bearer handful_secret"
@@ -170,12 +238,15 @@ def test_the_key_is_sent_and_not_shown(pauses: list[float]) -> None:
 
 
 @pytest.fixture
-def connected(start_service: StartService) -> Iterator[tuple[Client, httpx.Client]]:
+def connected(start_service: StartService, open_client: Open) -> Iterator[tuple[Client, httpx.Client]]:
     """A client of a real service, and the service itself."""
     service = start_service()
-    transport = service._transport
+    transport: Any = service._transport
     assert isinstance(transport, InProcessTransport)
-    yield Client("http://handful", transport=transport), service
+    if open_client("http://handful").__class__ is Blocking:
+        transport = httpx.ASGITransport(service.app)  # type: ignore[attr-defined]
+    with open_client("http://handful", transport=transport, portal=service.portal) as client:  # type: ignore[attr-defined]
+        yield client, service
 
 
 Connected = tuple[Client, httpx.Client]
@@ -200,14 +271,29 @@ def test_every_call_works_against_the_service(connected: Connected) -> None:
     assert caught.value.request_id
 
 
-def test_lists_are_read_page_by_page(connected: Connected) -> None:
-    client, service = connected
+def test_lists_of_a_service_are_read_page_by_page(start_service: StartService) -> None:
+    service = start_service()
+    client = Client("http://handful", transport=service._transport)
     for i in range(3):
         adapt(service, f"task-{i}", steps=0)
     for _ in range(102):
         adapt(service, "many", OTHER_SUPPORT, steps=0)
     assert [version.version for version in client.versions("many")] == list(range(102, 0, -1))
     assert [task.task for task in client.tasks()] == ["many", "task-0", "task-1", "task-2"]
+
+
+def test_a_page_begins_where_the_one_before_ends(pauses: list[float], scripted: Scripted) -> None:
+    pages = [
+        {"task": "bank", "versions": [], "next": 7},
+        {"task": "bank", "versions": [], "next": 3},
+        {"task": "bank", "versions": [], "next": None},
+    ]
+    client, script = scripted(*(httpx.Response(200, json=page) for page in pages))
+    assert list(client.versions("bank")) == []
+    assert [dict(request.url.params) for request in script.requests] == [{}, {"before": "7"}, {"before": "3"}]
+    client, script = scripted(httpx.Response(200, json={**LIST, "next": "a.b"}), httpx.Response(200, json=LIST))
+    assert list(client.tasks()) == []
+    assert [dict(request.url.params) for request in script.requests] == [{}, {"after": "a.b"}]
 
 
 CALLS: dict[str, Callable[[Client, str], Any]] = {
@@ -243,7 +329,7 @@ def test_an_error_of_the_service_says_where(connected: Connected) -> None:
     assert json.dumps(list(caught.value.errors))
 
 
-def test_a_server_that_recovers_is_waited_for(pauses: list[float]) -> None:
+def test_a_server_that_recovers_is_waited_for(pauses: list[float], scripted: Scripted) -> None:
     client, script = scripted(busy(**{"Retry-After": "0.2"}), httpx.Response(200, json=LIST))
     assert list(client.tasks()) == []
     assert len(pauses) == 1
@@ -259,7 +345,7 @@ def test_one_text_is_one_query(connected: Connected) -> None:
     assert len(client.classify(SUPPORT, "where is my card").predictions) == 1
 
 
-def test_one_pair_is_one_query(pauses: list[float]) -> None:
+def test_one_pair_is_one_query(pauses: list[float], scripted: Scripted) -> None:
     client, script = scripted(httpx.Response(200, json={"task": "t", "version": 1, "predictions": [], "truncated": 0}))
     client.predict("t", {"text": "a", "text_pair": "b"})
     assert json.loads(script.requests[0].content)["queries"] == [{"text": "a", "text_pair": "b"}]
@@ -290,7 +376,9 @@ def test_examples_may_be_pairs_of_text_and_label(connected: Connected) -> None:
     ],
     ids=str,
 )
-def test_a_support_set_of_another_form_is_a_type_error_that_names_the_form(pauses: list[float], support: Any) -> None:
+def test_a_support_set_of_another_form_is_a_type_error_that_names_the_form(
+    pauses: list[float], support: Any, scripted: Scripted
+) -> None:
     client, script = scripted(httpx.Response(200, json={}))
     for call in (lambda: client.adapt("t", support), lambda: client.classify(support, "a")):
         with pytest.raises(TypeError, match="a support set is a list of"):
@@ -299,7 +387,9 @@ def test_a_support_set_of_another_form_is_a_type_error_that_names_the_form(pause
 
 
 @pytest.mark.parametrize("queries", [None, 5, b"bytes", [1], [None], [["a"]], [("a", "b")]], ids=str)
-def test_queries_of_another_form_are_a_type_error_that_names_the_form(pauses: list[float], queries: Any) -> None:
+def test_queries_of_another_form_are_a_type_error_that_names_the_form(
+    pauses: list[float], queries: Any, scripted: Scripted
+) -> None:
     client, script = scripted(httpx.Response(200, json={}))
     for call in (lambda: client.predict("t", queries), lambda: client.classify([("a", "b")], queries)):
         with pytest.raises(TypeError, match="queries are a text, or a list of texts"):
@@ -307,26 +397,26 @@ def test_queries_of_another_form_are_a_type_error_that_names_the_form(pauses: li
     assert script.requests == []
 
 
-def test_a_server_at_another_path_is_said_with_the_path(pauses: list[float]) -> None:
+def test_a_server_at_another_path_is_said_with_the_path(pauses: list[float], open_client: Open) -> None:
     answer = {**BUSY, "status": 404, "code": "not_found", "detail": "there is no such route"}
     script = Script(httpx.Response(404, json=answer))
-    with Client("http://handful/few-shot", transport=script) as client, pytest.raises(HandfulError) as caught:
+    with open_client("http://handful/few-shot", transport=script) as client, pytest.raises(HandfulError) as caught:
         client.checkpoint()
     assert "is the path /few-shot of its address right?" in str(caught.value)
     assert caught.value.status == 404
 
 
-def test_an_address_may_end_in_the_version_of_the_api(pauses: list[float]) -> None:
+def test_an_address_may_end_in_the_version_of_the_api(pauses: list[float], open_client: Open) -> None:
     for address in ("http://handful/v1", "http://handful/v1/", "http://handful", "http://handful/"):
         script = Script(httpx.Response(200, json=LIST))
-        with Client(address, transport=script) as client:
+        with open_client(address, transport=script) as client:
             list(client.tasks())
         assert str(script.requests[0].url) == "http://handful/v1/tasks"
 
 
 @pytest.mark.parametrize("key", ["schl\u00fcssel", "two\nlines", "\x00"])
-def test_a_key_that_no_header_can_carry_is_refused_and_not_repeated(key: str) -> None:
+def test_a_key_that_no_header_can_carry_is_refused_and_not_repeated(key: str, open_client: Open) -> None:
     with pytest.raises(HandfulError) as caught:
-        Client("http://handful", api_key=key)
+        open_client("http://handful", api_key=key)
     assert caught.value.code == "invalid_api_key"
     assert key not in str(caught.value)

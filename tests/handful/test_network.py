@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handful import client as client_module
-from handful.client import Client, HandfulError
+from handful.client import Client
+from handful.errors import HandfulError
 from handful.network import AddressInvalid, is_this_machine, masked, proxy_of, server_address
 
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -38,7 +38,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*PROXY_VARIABLES, "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    monkeypatch.setattr(client_module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("handful.client.time.sleep", lambda seconds: None)
 
 
 def served(server: HTTPServer) -> Iterator[int]:

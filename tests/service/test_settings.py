@@ -9,10 +9,10 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
+from handful import environment
 from handful.cli.main import app as cli
 from service.settings import (
     PREFIX,
-    ClientSettings,
     Settings,
     SettingsInvalid,
     granted_threads,
@@ -64,8 +64,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_the_client_reads_is_known_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ClientSettings.model_fields:
-        monkeypatch.setenv(PREFIX + name.upper(), "http://127.0.0.1:1")
+    for name in environment.VARIABLES:
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
     load_settings()
 
 
@@ -119,10 +119,9 @@ def test_settings_never_change() -> None:
 
 
 def test_every_setting_is_described() -> None:
-    for fields in (Settings.model_fields, ClientSettings.model_fields):
-        for name, field in fields.items():
-            assert field.description, name
-            assert field.description.endswith("."), name
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
 
 
 def test_help_of_serve_shows_every_setting_with_its_variable() -> None:

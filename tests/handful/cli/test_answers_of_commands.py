@@ -18,7 +18,8 @@ from handful.cli import connection
 from handful.cli.answers import AnswerSheet, Fault, answer_rows, show_warnings
 from handful.cli.output import number_list, printable
 from handful.cli.places import Places, Rows
-from handful.client import Client, HandfulError
+from handful.client import Client
+from handful.errors import HandfulError
 from handful.files import ReadFile, Row
 from handful.wire import Prediction, SupportWarning
 from service.local import InProcessTransport

@@ -1,0 +1,136 @@
+"""A typed client for programs with an event loop: ``from handful import AsyncClient``."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from handful import calls
+from handful.calls import Answer, Call, Example, Page, Query
+from handful.server import DEFAULT_URL, Server
+from handful.wire import (
+    AdaptResponse,
+    CheckpointResponse,
+    ClassifyResponse,
+    PredictResponse,
+    TaskResponse,
+    VersionResponse,
+)
+
+
+class AsyncClient:
+    """Talks to a Handful server as ``Client`` does, without blocking; an asynchronous context manager.
+
+    Arguments, answers, errors, further attempts and proxies are those of ``Client``. One client may serve many calls
+    at once.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Prepares a client; connects with the first call.
+
+        Args:
+            url: The server's address.
+            api_key: Needed once the server has any key.
+            timeout_s: For each attempt.
+            transport: In place of the network.
+
+        Raises:
+            HandfulError: The address, the key, or a proxy or certificate setting cannot be used.
+        """
+        self._server = Server.at(url, api_key, by_network=transport is None)
+        self._http = self._server.http(httpx.AsyncClient, timeout_s=timeout_s, transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def adapt(self, task: str, support: Iterable[Example], **options: Any) -> AdaptResponse:
+        """Adapts a task on exactly this support set; see ``Client.adapt``."""
+        return await self._answer(calls.adapt(task, support, options))
+
+    async def predict(self, task: str, queries: Query | Iterable[Query], **options: Any) -> PredictResponse:
+        """Classifies texts; see ``Client.predict``."""
+        return await self._answer(calls.predict(task, queries, options))
+
+    async def classify(
+        self, support: Iterable[Example], queries: Query | Iterable[Query], **options: Any
+    ) -> ClassifyResponse:
+        """Adapts and classifies at once; see ``Client.classify``."""
+        return await self._answer(calls.classify(support, queries, options))
+
+    async def tasks(self) -> AsyncIterator[TaskResponse]:
+        """All tasks, by name, a page at a time."""
+        async for page in self._pages(calls.tasks):
+            for task in page.tasks:
+                yield task
+
+    async def task(self, task: str) -> TaskResponse:
+        """One task."""
+        return await self._answer(calls.task(task))
+
+    async def versions(self, task: str) -> AsyncIterator[VersionResponse]:
+        """All versions, newest first, a page at a time."""
+        async for page in self._pages(partial(calls.versions, task)):
+            for version in page.versions:
+                yield version
+
+    async def rollback(self, task: str, version: int) -> VersionResponse:
+        """Brings a version back under a new number."""
+        return await self._answer(calls.rollback(task, version))
+
+    async def readapt(self, task: str, **options: Any) -> AdaptResponse:
+        """Adapts a task again on its stored support set; see ``Client.readapt``."""
+        return await self._answer(calls.readapt(task, options))
+
+    async def delete(self, task: str) -> None:
+        """Removes a task with all it has."""
+        await self._answer(calls.delete(task))
+
+    async def checkpoint(self) -> CheckpointResponse:
+        """What the server answers with."""
+        return await self._answer(calls.checkpoint())
+
+    async def _pages(self, page_from: Callable[[Any], Call[Page]]) -> AsyncIterator[Page]:
+        place = None
+        while True:
+            page = await self._answer(page_from(place))
+            yield page
+            place = page.next
+            if place is None:
+                return
+
+    async def _answer(self, call: Call[Answer]) -> Answer:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                response = await self._http.request(call.method, call.path, content=call.content, headers=call.headers)
+            except httpx.TransportError as error:
+                pause_s = call.pause_after_error_s(error, attempt)
+                if pause_s is None:
+                    # In a thread, since it may try the connection
+                    raise await anyio.to_thread.run_sync(self._server.no_response, error) from error
+            else:
+                pause_s = call.pause_after_response_s(response, attempt)
+                if pause_s is None:
+                    return self._server.answer(call, response)
+            await anyio.sleep(pause_s)

@@ -1,0 +1,199 @@
+"""The calls of the API as requests: what both clients send, and when they send it again."""
+
+import json
+import re
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import httpx
+from pydantic import BaseModel
+
+from handful.errors import HandfulError
+from handful.network import is_permanent
+from handful.wire import (
+    TASK_NAME_RULE,
+    TASK_PATTERN,
+    AdaptResponse,
+    CheckpointResponse,
+    ClassifyResponse,
+    DeleteResponse,
+    PredictResponse,
+    TaskList,
+    TaskResponse,
+    VersionList,
+    VersionResponse,
+)
+
+_ATTEMPTS = 3
+_BACKOFF_S = 0.5
+_MAX_RETRY_AFTER_S = 60.0
+
+Answer = TypeVar("Answer", bound=BaseModel)
+Page = TypeVar("Page", TaskList, VersionList)
+
+Example = Mapping[str, Any] | tuple[str, str]
+"""``{"text", "label"}`` with ``text_pair`` and ``id`` where wanted, or a pair ``(text, label)``."""
+
+Query = str | Mapping[str, Any]
+"""A text, or ``{"text", "text_pair"}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Answer]):
+    """A request of the API.
+
+    Attributes:
+        answer: The type of its answer.
+        method: HTTP method.
+        path: Path after the server's address, with the query.
+        headers: Headers of its own. A write has an idempotency key, so that a repeated write counts once.
+        content: Body.
+    """
+
+    answer: type[Answer]
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    content: bytes | None
+
+    def pause_after_error_s(self, error: httpx.TransportError, attempt: int) -> float | None:
+        """The pause before the call is sent again after no answer came; None where it is not.
+
+        Args:
+            error: Why no answer came.
+            attempt: How many attempts there have been.
+        """
+        # A DELETE that was carried out but not answered would find nothing the second time
+        if attempt >= _ATTEMPTS or self.method == "DELETE" or is_permanent(error):
+            return None
+        return _BACKOFF_S * 2.0 ** (attempt - 1)
+
+    def pause_after_response_s(self, response: httpx.Response, attempt: int) -> float | None:
+        """The pause before the call is sent again to a busy server; None where the response counts.
+
+        Args:
+            response: What came.
+            attempt: How many attempts there have been.
+        """
+        if attempt >= _ATTEMPTS or response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            return None
+        try:
+            wish_s = float(response.headers.get("Retry-After", _BACKOFF_S))
+        except ValueError:  # a date, from a proxy
+            return _BACKOFF_S
+        return min(wish_s, _MAX_RETRY_AFTER_S) if wish_s >= 0 else _BACKOFF_S
+
+
+def adapt(task: str, support: Iterable[Example], options: Mapping[str, Any]) -> Call[AdaptResponse]:
+    """The call that adapts a task."""
+    return _write(AdaptResponse, _path(task, "/adapt"), {"support": _support(support), **options})
+
+
+def predict(task: str, queries: Query | Iterable[Query], options: Mapping[str, Any]) -> Call[PredictResponse]:
+    """The call that classifies texts."""
+    return _post(PredictResponse, _path(task, "/predict"), {"queries": _queries(queries), **options})
+
+
+def classify(
+    support: Iterable[Example], queries: Query | Iterable[Query], options: Mapping[str, Any]
+) -> Call[ClassifyResponse]:
+    """The call that adapts and classifies at once."""
+    body = {"support": _support(support), "queries": _queries(queries), **options}
+    return _post(ClassifyResponse, "/v1/classify", body)
+
+
+def tasks(after: str | None) -> Call[TaskList]:
+    """The call for a page of tasks, those after a name."""
+    return _get(TaskList, "/v1/tasks", after=after)
+
+
+def task(name: str) -> Call[TaskResponse]:
+    """The call for one task."""
+    return _get(TaskResponse, _path(name))
+
+
+def versions(task: str, before: int | None) -> Call[VersionList]:
+    """The call for a page of versions, those before a number."""
+    return _get(VersionList, _path(task, "/versions"), before=before)
+
+
+def rollback(task: str, version: int) -> Call[VersionResponse]:
+    """The call that brings a version back."""
+    return _write(VersionResponse, _path(task, "/rollback"), {"version": version})
+
+
+def readapt(task: str, options: Mapping[str, Any]) -> Call[AdaptResponse]:
+    """The call that adapts a task again."""
+    return _write(AdaptResponse, _path(task, "/readapt"), options)
+
+
+def delete(task: str) -> Call[DeleteResponse]:
+    """The call that removes a task."""
+    return Call(DeleteResponse, "DELETE", _path(task), {}, None)
+
+
+def checkpoint() -> Call[CheckpointResponse]:
+    """The call for the server's checkpoint."""
+    return _get(CheckpointResponse, "/v1/checkpoint")
+
+
+def _get(answer: type[Answer], path: str, **query: str | int | None) -> Call[Answer]:
+    given = httpx.QueryParams({name: value for name, value in query.items() if value is not None})
+    return Call(answer, "GET", f"{path}?{given}" if given else path, {}, None)
+
+
+def _write(answer: type[Answer], path: str, body: Mapping[str, Any]) -> Call[Answer]:
+    return _post(answer, path, body, {"Idempotency-Key": uuid.uuid4().hex})
+
+
+def _post(
+    answer: type[Answer], path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> Call[Answer]:
+    # ASCII: what no encoding can express reaches the server all the same, which says where it is
+    content = json.dumps(body).encode()
+    return Call(answer, "POST", path, {"Content-Type": "application/json", **(headers or {})}, content)
+
+
+def _support(support: Iterable[Example]) -> list[dict[str, Any]]:
+    """The examples as the server reads them."""
+    form = 'a support set is a list of {"text": …, "label": …} or of pairs (text, label)'
+    if isinstance(support, str | bytes | Mapping) or not isinstance(support, Iterable):
+        raise TypeError(f"{form}, not a {type(support).__name__}")
+    examples = []
+    for i, example in enumerate(support):
+        if isinstance(example, Mapping):
+            examples.append(dict(example))
+        elif isinstance(example, tuple) and len(example) == 2 and all(isinstance(part, str) for part in example):
+            examples.append({"text": example[0], "label": example[1]})
+        else:
+            raise TypeError(f"{form}: support[{i}] is a {type(example).__name__}")
+    return examples
+
+
+def _queries(queries: Query | Iterable[Query]) -> list[str | dict[str, Any]]:
+    """The queries as the server reads them; one text is a list of one."""
+    form = 'queries are a text, or a list of texts or of {"text": …, "text_pair": …}'
+    if isinstance(queries, str | Mapping):
+        queries = [queries]
+    if isinstance(queries, bytes) or not isinstance(queries, Iterable):
+        raise TypeError(f"{form}, not a {type(queries).__name__}")
+    texts: list[str | dict[str, Any]] = []
+    for i, query in enumerate(queries):
+        if not isinstance(query, str | Mapping):
+            raise TypeError(f"{form}: queries[{i}] is a {type(query).__name__}")
+        texts.append(query if isinstance(query, str) else dict(query))
+    return texts
+
+
+def _path(task: str, rest: str = "") -> str:
+    """The path of a task; refused here, since a name with a slash or a dot would make the path of something else."""
+    if not isinstance(task, str) or not re.fullmatch(TASK_PATTERN, task):
+        raise HandfulError(
+            f"{task!r} cannot be the name of a task: {TASK_NAME_RULE}",
+            status=422,
+            code="invalid_request",
+            errors=[{"pointer": "path/task", "detail": TASK_NAME_RULE}],
+        )
+    return f"/v1/tasks/{task}{rest}"

@@ -1,0 +1,30 @@
+"""The server's part of the package, which is optional. Commands load it late, and report its absence in one line."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+_OWN_PACKAGES = {"handful", "metalearn", "metatrain", "model_store", "service"}
+
+
+def load_settings(**options: object) -> "Settings":
+    """The server's settings, from the environment and from options that are not None.
+
+    Raises:
+        SettingsInvalid: A ``HANDFUL_`` variable is unknown, or a value is not acceptable.
+    """
+    from service import settings
+
+    return settings.load_settings(**options)
+
+
+def advice_on(error: ModuleNotFoundError) -> str | None:
+    """What to install so that a module is found; None where the module is one of ours, which is a mistake of ours."""
+    package = (error.name or "").partition(".")[0]
+    if not package or package in _OWN_PACKAGES:
+        return None
+    return (
+        f"this needs the server part of Handful, and the package {package} is missing: pip install 'handful[server]'. "
+        "Commands with --url use a running server without it."
+    )

@@ -1,0 +1,137 @@
+"""A server as the clients know it: how it is reached, and what its responses mean."""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import httpx
+from pydantic import ValidationError
+
+from handful.calls import Answer, Call
+from handful.errors import HandfulError
+from handful.network import (
+    AddressInvalid,
+    Http,
+    Proxy,
+    http_client,
+    https_address,
+    masked,
+    proxy_of,
+    reason_of,
+    server_address,
+    speaks_https,
+)
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server's address, the key for it, and the proxy on the way.
+
+    Attributes:
+        url: Its address.
+        key: API key; empty for none.
+        proxy: None where it is reached directly.
+    """
+
+    url: httpx.URL
+    key: str = field(repr=False)
+    proxy: Proxy | None
+
+    @classmethod
+    def at(cls, url: str, api_key: str | None, *, by_network: bool) -> Self:
+        """The server at an address.
+
+        Args:
+            url: Its address.
+            api_key: Needed once the server has any key.
+            by_network: Whether a proxy of the environment counts.
+
+        Raises:
+            HandfulError: The address or the key cannot be used.
+        """
+        key = (api_key or "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise HandfulError("an API key has letters, digits, '-' and '_' only", status=0, code="invalid_api_key")
+        try:
+            address = server_address(url)
+            if key and address.userinfo:
+                raise AddressInvalid("give an API key, or a user name in the server's address, not both")
+        except AddressInvalid as error:
+            raise _invalid_address(error) from None
+        return cls(address, key, proxy_of(address) if by_network else None)
+
+    def http(
+        self, kind: type[Http], *, timeout_s: float, transport: httpx.BaseTransport | httpx.AsyncBaseTransport | None
+    ) -> Http:
+        """An HTTP client for this server.
+
+        Args:
+            kind: ``httpx.Client`` or ``httpx.AsyncClient``.
+            timeout_s: For each attempt.
+            transport: In place of the network.
+
+        Raises:
+            HandfulError: The proxy or the certificates cannot be used.
+        """
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        try:
+            return http_client(kind, self.url, self.proxy, headers=headers, timeout_s=timeout_s, transport=transport)
+        except AddressInvalid as error:
+            raise _invalid_address(error) from None
+
+    def no_response(self, error: httpx.TransportError) -> HandfulError:
+        """The error for a call that no response came to. May try the connection for a moment, to name the cause."""
+        return HandfulError(reason_of(error, self.url, self.proxy), status=0, code="unreachable")
+
+    def answer(self, call: Call[Answer], response: httpx.Response) -> Answer:
+        """The answer in a response.
+
+        Raises:
+            HandfulError: The server refused, or the response is not Handful's.
+        """
+        if not response.is_success:
+            raise self._refusal(response)
+        try:
+            return call.answer.model_validate_json(response.content)
+        except ValidationError:
+            raise self._unexpected(response) from None
+
+    def _refusal(self, response: httpx.Response) -> HandfulError:
+        """The server's problem as an error."""
+        try:
+            problem = response.json()
+            detail, code, errors = problem["detail"], problem["code"], problem.get("errors", ())
+        except (ValueError, KeyError, TypeError):  # a proxy's page, not the server's answer
+            return self._unexpected(response)
+        if code == "not_found":  # no such route
+            path = self.url.path.rstrip("/")
+            hint = f"is the path {path} of its address right?" if path else "is its version older than this client's?"
+            detail, errors = f"{masked(self.url)} does not know {response.url.path}: {hint}", ()
+        return HandfulError(
+            detail,
+            status=response.status_code,
+            code=code,
+            errors=errors,
+            request_id=response.headers.get("X-Request-Id", ""),
+        )
+
+    def _unexpected(self, response: httpx.Response) -> HandfulError:
+        """What is not an answer of Handful: another server, a proxy, or a page of either."""
+        shown = masked(self.url)
+        if self.url.scheme == "http" and speaks_https(response):
+            detail = f"{shown} speaks HTTPS: use {https_address(self.url)}"
+        else:
+            detail = f"HTTP {response.status_code} from {shown}, but not Handful's answer: {response.text[:200]!r}"
+            if self.proxy is not None:
+                detail += f"; it came through the proxy from {self.proxy.source}"
+        return HandfulError(
+            detail,
+            status=response.status_code,
+            code="unexpected_answer",
+            request_id=response.headers.get("X-Request-Id", ""),
+        )
+
+
+def _invalid_address(error: AddressInvalid) -> HandfulError:
+    return HandfulError(str(error), status=0, code="invalid_address")
