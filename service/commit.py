@@ -3,8 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict
 
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -12,30 +11,11 @@ from starlette.responses import Response
 from metalearn.types import Adapter
 from model_store.codec import AdapterKey
 from model_store.errors import IdempotencyReplay, VersionConflict
-from model_store.records import NewVersion, TaskRecord, Version
+from model_store.records import NewVersion, TaskRecord, Version, VersionDraft
 from service.idempotency import IdempotentRequest
 from service.routes.request import Parts, json_response
 
 _ATTEMPTS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class VersionDraft:
-    """What is known of a version before it has its number; see ``model_store.records.Version``."""
-
-    labels: tuple[str, ...]
-    n_support: int
-    learner: str
-    steps: int
-    learning_rate: float | None
-    use_label_text: bool
-    support_accuracy: float | None
-    source: Literal["adapt", "rollback", "readapt"]
-    copied_from: int | None = None
-    leave_one_out_accuracy: float | None = None
-    steps_asked: int | None = None
-    learner_asked: str | None = None
-    seed: int = 0
 
 
 def remaining_ttl_s(record: TaskRecord) -> int | None:
@@ -86,9 +66,8 @@ async def commit_next(
     for attempt in range(_ATTEMPTS):
         key = AdapterKey(tenant, task, expected + 1, uuid.uuid4().hex)
         data = await parts.adapters.encode(adapter, key)
-        version = Version(
+        version = draft.committed(
             **asdict(key),
-            **asdict(draft),
             checkpoint=adapter.checkpoint,
             size_bytes=len(data),
             support_kept=support is not None,

@@ -5,7 +5,7 @@ import time
 
 from starlette.responses import Response
 
-from handful.wire import AdaptRequest, ReadaptRequest
+from handful.wire import ReadaptRequest
 from model_store.codec import decode_support
 from model_store.errors import AdapterCorrupt, VersionConflict
 from service.commit import remaining_ttl_s
@@ -71,20 +71,13 @@ async def readapt(
     # Megabytes take long enough to be felt by others
     support = await asyncio.to_thread(decode_support, kept)
     checked = CheckedSupport(support, frozenset(), {label: label for label in support.descriptions})
-    asked = AdaptRequest(
-        support=[],
-        steps=source.steps_asked,
-        learning_rate=source.learning_rate,
-        learner=source.learner_asked,
-        use_label_text=source.use_label_text,
-        seed=source.seed,
-    )
     return await adapt_and_commit(
         parts,
         tenant,
         task,
-        asked,
+        source.options,
         checked,
+        keep_support=True,
         timings=timings,
         began=began,
         ttl_s=remaining_ttl_s(record),

@@ -1,5 +1,6 @@
 """Stored records as the answers of the HTTP API."""
 
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,9 +23,13 @@ def task_response(record: TaskRecord) -> TaskResponse:
 
 
 def _version_fields(version: Version) -> dict[str, Any]:
-    names = set(VersionResponse.model_fields) - {"bytes", "created_at", "labels"}
+    names = {field.name for field in fields(Version)} & set(VersionResponse.model_fields) - {"created_at"}
+    asked = asdict(version.options)
     return {
+        # An answer's steps and learner are those of the version, and what was asked for stands under asked
+        **{name: value for name, value in asked.items() if name in VersionResponse.model_fields},
         **{name: getattr(version, name) for name in names},
+        "asked": asked,
         "labels": list(version.labels),
         "bytes": version.size_bytes,
         "created_at": _moment(version.created_at),

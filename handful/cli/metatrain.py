@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from handful.cli.model_options import with_options_of
+from handful.cli.model_options import validated, with_options_of
 from handful.cli.output import print_json, stderr
 from metatrain.options import TrainingOptions
 from service.settings import granted_threads
@@ -79,11 +78,7 @@ def _options(run: "TrainingRun", resume: bool, given: dict[str, Any]) -> Trainin
             raise typer.BadParameter(
                 f"the run was begun with {name}={begun[name]!r}; leave the option out to go on with it"
             )
-    try:
-        return TrainingOptions(**{**begun, **given})
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors(include_input=False)]
-        raise typer.BadParameter("; ".join(lines)) from None
+    return validated(TrainingOptions, {**begun, **given})
 
 
 def _absolute(name: str, value: Any) -> Any:

@@ -7,13 +7,21 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from handful.wire import AdaptRequest, AdaptResponse, ClassifyRequest, ClassifyResponse, SupportWarning
+from handful.wire import (
+    AdaptOptionFields,
+    AdaptRequest,
+    AdaptResponse,
+    ClassifyRequest,
+    ClassifyResponse,
+    SupportWarning,
+)
 from metalearn.encoder import TokenizedText
-from model_store.codec import encode_support
-from model_store.records import Version
-from service.commit import VersionDraft, commit_next
+from metalearn.options import AdaptOptions
+from model_store.codec import encode_support, support_digests
+from model_store.records import Version, VersionDraft
+from service.commit import commit_next
 from service.conversion import Abstention, CheckedSupport, to_predictions, to_queries, to_support_set
-from service.engine.adaptation import Adaptation, AdaptOptions
+from service.engine.adaptation import Adaptation
 from service.engine.engine import Predictions
 from service.idempotency import IdempotentRequest, replayed
 from service.request_context import Timings
@@ -62,8 +70,9 @@ async def adapt(
         parts,
         tenant,
         task,
-        body,
+        _options(body),
         to_support_set(body, parts.settings),
+        keep_support=body.keep_support,
         timings=timings,
         began=began,
         ttl_s=body.ttl_seconds,
@@ -75,9 +84,10 @@ async def adapt_and_commit(
     parts: Parts,
     tenant: str,
     task: str,
-    body: AdaptRequest,
+    options: AdaptOptions,
     checked: CheckedSupport,
     *,
+    keep_support: bool,
     timings: Timings,
     began: float,
     ttl_s: int | None,
@@ -91,8 +101,9 @@ async def adapt_and_commit(
         parts: The app's parts.
         tenant: Whose task.
         task: Which task.
-        body: How to adapt.
+        options: How to adapt.
         checked: The support set.
+        keep_support: Whether the texts are stored beside the weights.
         timings: Of the request.
         began: When the request began, by ``time.perf_counter``.
         ttl_s: The task ends after this time.
@@ -101,7 +112,7 @@ async def adapt_and_commit(
         builds_on: The newest version, where the new one is only right on top of it.
     """
     support = checked.support
-    adaptation = await parts.engine.adapt(tenant, support, _options(body))
+    adaptation = await parts.engine.adapt(tenant, support, options)
     _note(timings, adaptation)
     warnings = await _warnings(parts, checked, adaptation)
     draft = VersionDraft(
@@ -109,14 +120,12 @@ async def adapt_and_commit(
         n_support=len(support.examples),
         learner=adaptation.adapter.learner,
         steps=adaptation.steps,
-        learning_rate=body.learning_rate,
-        use_label_text=body.use_label_text,
+        options=options,
+        support_digests=await asyncio.to_thread(support_digests, support),
         support_accuracy=adaptation.support_accuracy,
-        source=source,
         leave_one_out_accuracy=adaptation.leave_one_out_accuracy,
-        steps_asked=body.steps,
-        learner_asked=body.learner,
-        seed=body.seed,
+        source=source,
+        copied_from=None,
     )
 
     def answer(version: Version) -> AdaptResponse:
@@ -143,7 +152,7 @@ async def adapt_and_commit(
         adapter=adaptation.adapter,
         draft=draft,
         # Compressing megabytes takes long enough to be felt by others
-        support=await asyncio.to_thread(encode_support, support) if body.keep_support else None,
+        support=await asyncio.to_thread(encode_support, support) if keep_support else None,
         ttl_s=ttl_s,
         answer=answer,
         idempotent=idempotent,
@@ -197,8 +206,8 @@ async def classify(
     return json_response(answer)
 
 
-def _options(body: AdaptRequest | ClassifyRequest) -> AdaptOptions:
-    return AdaptOptions(body.steps, body.learning_rate, body.learner, body.use_label_text, body.seed)
+def _options(body: AdaptOptionFields) -> AdaptOptions:
+    return AdaptOptions(**{name: getattr(body, name) for name in AdaptOptionFields.model_fields})
 
 
 async def _warnings(parts: Parts, checked: CheckedSupport, adaptation: Adaptation) -> list[SupportWarning]:

@@ -16,7 +16,7 @@ from handful.wire import (
 )
 from model_store.codec import AdapterKey
 from model_store.errors import AdapterCorrupt
-from service.commit import VersionDraft, commit_next, remaining_ttl_s
+from service.commit import commit_next, remaining_ttl_s
 from service.engine.adapters import task_not_found, version_not_found
 from service.idempotency import IdempotentRequest, replayed
 from service.routes.request import (
@@ -129,21 +129,7 @@ async def rollback(
         tenant,
         task,
         adapter=adapter,
-        draft=VersionDraft(
-            labels=source.labels,
-            n_support=source.n_support,
-            learner=source.learner,
-            steps=source.steps,
-            learning_rate=source.learning_rate,
-            use_label_text=source.use_label_text,
-            support_accuracy=source.support_accuracy,
-            source="rollback",
-            copied_from=source.version,
-            leave_one_out_accuracy=source.leave_one_out_accuracy,
-            steps_asked=source.steps_asked,
-            learner_asked=source.learner_asked,
-            seed=source.seed,
-        ),
+        draft=source.copied(),
         support=support,
         ttl_s=remaining_ttl_s(record),
         answer=version_response,
