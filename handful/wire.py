@@ -296,7 +296,7 @@ class CheckpointResponse(BaseModel):
     name: str
     fingerprint: str
     learner: str
-    placement: str = Field(description="Where fast weights live: head, modulations, low_rank or everything.")
+    placement: str = Field(description="Where fast weights live: head, modulations, low_rank or full.")
     fast_layers: int = Field(description="How many of the encoder's top layers have fast weights.")
     steps: int
     encoder: dict[str, Any]

