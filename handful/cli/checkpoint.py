@@ -1,6 +1,6 @@
 """``handful checkpoint``."""
 
-import math
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,108 +74,36 @@ def calibrate(
 
 
 @app.command()
-def reweigh(
-    checkpoint: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the copy.")],
-    stock_share: Annotated[
-        float, typer.Option(min=0, max=1, help="What features of the stock layers count; trained ones count the rest.")
-    ],
-    stock_mix: Annotated[
-        str | None,
-        typer.Option(help="What states count that stock features are a mix of, the last layer's first: 1,0.5,0.5."),
+def derive(
+    base: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the new checkpoint.")],
+    features: Annotated[
+        Path | None, typer.Option(help="JSON object with the features that change, by the names of the base's own.")
     ] = None,
-    trained_mix: Annotated[
-        str | None,
-        typer.Option(help="The same of trained features: 1,0.2,0.2; else as it is."),
-    ] = None,
-    stock_lean: Annotated[
-        float,
-        typer.Option(
-            min=0, help="How far a task's share moves, for each standard deviation by which its examples say so."
-        ),
-    ] = 0.0,
-    token_similarity: Annotated[
-        float, typer.Option(min=0, help="What the similarity of a pair's tokens counts beside features; 0 for without.")
-    ] = 0.0,
-    within_class: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="How soon a task counts less what texts of one class differ in: after about so many examples for each "
-            "column; 0 for never.",
-        ),
-    ] = 0.0,
-    words_only: Annotated[
-        bool, typer.Option("--words-only", help="Leave the tokens that frame a text out of the means over its tokens.")
-    ] = False,
     label_text_count: Annotated[
-        float | None,
-        typer.Option(min=1e-3, max=1e3, help="What a label's text counts where an example counts 1; else as trained."),
+        float | None, typer.Option(min=1e-3, max=1e3, help="Weight of a label's text where an example has 1.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=0, help="Inner steps of a task; else as trained.")] = None,
-    name: Annotated[str | None, typer.Option(help="The copy's name; else the folder's.")] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="Inner steps of a task.")] = None,
+    name: Annotated[str | None, typer.Option(help="The new checkpoint's name; else the folder's.")] = None,
 ) -> None:
-    """Copy a checkpoint with other weights of its features' parts, without more training; calibrate it afterwards."""
-    mixes = [None if mix is None else _numbers(mix) for mix in (stock_mix, trained_mix)]
-    with waiting("reading the checkpoint"):
-        from dataclasses import replace
+    """Derive a checkpoint from another one, without training. What is not given is as the base has it.
 
+    Calibrate the new checkpoint afterwards.
+    """
+    changes = {} if features is None else _json_object(features)
+    with waiting("reading the checkpoint"):
         import torch
 
-        from metalearn.errors import InvalidModel
-        from metalearn.halves import Halves
-        from metatrain.copies import write_copy
-        from model_store.checkpoint import Checkpoint, read_slow_weights, resolve_checkpoint
+        from metatrain.derive import derive as write_derived
+        from model_store.checkpoint import Checkpoint, resolve_checkpoint
 
-        loaded = Checkpoint(resolve_checkpoint(checkpoint), torch.device("cpu"))
-        spec = loaded.manifest.spec
-        if not spec.stock_view:
-            raise InvalidModel("this checkpoint has no stock features beside its trained ones")
-        if any(mix is not None and len(mix) > spec.trained_layers + 1 for mix in mixes):
-            raise InvalidModel(f"with {spec.trained_layers} trained layers there are {spec.trained_layers + 1} states")
-        before = loaded.encoder.settings.halves
-        stock, trained = mixes[0] or before.stock_mix, mixes[1] or before.trained_mix
-        halves = Halves(stock, stock_share, stock_lean, token_similarity, trained, within_class, words_only)
-        settings = replace(loaded.encoder.settings, halves=halves)
-        note = (
-            f"After training its stock features were given a share of {stock_share:g}, and are a mix of the states "
-            f"after the last layers as {_proportion(stock)}, the last one first."
-        )
-        if len(trained) > 1:
-            note += f" Its trained features are such a mix as {_proportion(trained)}."
-        if stock_lean:
-            note += (
-                f" A task's own share leans from there by {stock_lean:g} for each standard deviation by which its "
-                "support set, each example left out in turn, is told apart better by one half than by the other."
-            )
-        if token_similarity:
-            note += (
-                f" How similar the tokens of a pair's two texts are counts {token_similarity:g} beside features of "
-                "unit length, from nothing to twice that, as a task's support set says."
-            )
-        if within_class:
-            note += (
-                " Features are divided by the root of a task's own covariance within classes, in which "
-                f"{within_class:g} examples for each column stand for a sphere."
-            )
-        if words_only:
-            note += " The tokens that frame a text are left out of the means over its tokens."
-        slow_weights = dict(read_slow_weights(loaded.folder))
-        if label_text_count is not None:
-            slow_weights["prior.log_weight"] = torch.tensor(math.log(label_text_count))
-            note += f" A label's text counts {label_text_count:g} beside examples that count 1."
-        hyperparameters = loaded.manifest.hyperparameters
-        if steps is not None:
-            hyperparameters = hyperparameters.model_copy(update={"steps": steps})
-            note += f" A task takes {steps} inner step{'s' * (steps != 1)}."
-        manifest = write_copy(
-            loaded,
+        manifest = write_derived(
+            Checkpoint(resolve_checkpoint(base), torch.device("cpu")),
             out,
             name=name or out.absolute().name,
-            note=note,
-            slow_weights=slow_weights,
-            hyperparameters=hyperparameters,
-            settings=settings,
+            features=changes,
+            label_text_count=label_text_count,
+            steps=steps,
         )
     print_json(manifest)
 
@@ -194,41 +122,22 @@ def average(
     with waiting("reading the checkpoints"):
         import torch
 
-        from metalearn.errors import InvalidModel
-        from metatrain.copies import write_copy
-        from model_store.checkpoint import Checkpoint, read_slow_weights, resolve_checkpoint
+        from metatrain.derive import average as write_average
+        from model_store.checkpoint import Checkpoint, resolve_checkpoint
 
         first, second = (Checkpoint(resolve_checkpoint(each), torch.device("cpu")) for each in (checkpoint, other))
-        makes = [(each.manifest.spec, each.manifest.encoder.files) for each in (first, second)]
-        if makes[0] != makes[1] or not makes[0][0].trained_layers:
-            raise InvalidModel("two checkpoints of one encoder, with the same layers meta-trained, can be averaged")
-        slow_weights, others = read_slow_weights(first.folder), read_slow_weights(second.folder)
-        layers = {n: torch.lerp(w, others[n], share) for n, w in slow_weights.items() if n.startswith("body.")}
-        tasks = {task.name: task for each in (second, first) for task in each.manifest.trained_on}
-        parts = [
-            f"{of:g} of those of `{each.manifest.name}` ({each.fingerprint[:12]})"
-            for of, each in ((1 - share, first), (share, second))
-        ]
-        manifest = write_copy(
-            first,
-            out,
-            name=name or out.absolute().name,
-            note=f"Its meta-trained layers are {' and '.join(parts)}.",
-            slow_weights={**slow_weights, **layers},
-            trained_on=[*tasks.values()],
-        )
+        manifest = write_average(first, second, out, name=name or out.absolute().name, share=share)
     print_json(manifest)
 
 
-def _numbers(text: str) -> tuple[float, ...]:
+def _json_object(file: Path) -> dict[str, Any]:
     try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 1,0.5,0.5") from error
-
-
-def _proportion(mix: tuple[float, ...]) -> str:
-    return " : ".join(f"{each:g}" for each in mix)
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"cannot read {file}: {error}") from None
+    if not isinstance(content, dict):
+        raise typer.BadParameter(f"{file} holds no JSON object")
+    return content
 
 
 @app.command()
