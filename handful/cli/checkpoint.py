@@ -1,8 +1,9 @@
 """``handful checkpoint``."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import track
@@ -12,6 +13,9 @@ from handful.cli.output import print_json, stderr, waiting
 from metatrain.options import ModelOptions
 from service.settings import granted_threads
 
+if TYPE_CHECKING:
+    from model_store.manifest import Manifest
+
 app = typer.Typer(help="Make and show checkpoints.", no_args_is_help=True)
 
 
@@ -19,27 +23,32 @@ def create(out: Annotated[Path, typer.Argument(help="The new folder.")], **given
     """Make a checkpoint of a stock encoder and any learner, without meta-training."""
     options = validated(ModelOptions, {name: value for name, value in given.items() if value is not None})
     with waiting("reading the encoder"):
-        from metalearn.encoder import EncoderSettings
-        from metalearn.learners.interface import LearnerOptions
-        from metalearn.model_spec import ModelSpec
-        from model_store.checkpoint import UNTRAINED, untrained_card, write_checkpoint
-
-        name = options.name or out.absolute().name
-        spec = options.part(ModelSpec, fast_layers=options.fast_layers_used, options=LearnerOptions())
-        manifest = write_checkpoint(
-            out,
-            name=name,
-            spec=spec,
-            hyperparameters=UNTRAINED,
-            encoder_source=options.encoder,
-            encoder_licence=options.encoder_licence,
-            card=untrained_card(name, spec, options.encoder, options.encoder_licence),
-            settings=EncoderSettings(max_tokens=options.max_tokens),
-        )
+        manifest = created(options, out)
     print_json(manifest)
 
 
 app.command()(with_options_of(ModelOptions, create))
+
+
+def created(options: ModelOptions, out: Path) -> "Manifest":
+    """Writes a checkpoint that was not meta-trained."""
+    from metalearn.encoder import EncoderSettings
+    from metalearn.learners.interface import LearnerOptions
+    from metalearn.model_spec import ModelSpec
+    from model_store.checkpoint import UNTRAINED, untrained_card, write_checkpoint
+
+    name = options.name or out.absolute().name
+    spec = options.part(ModelSpec, fast_layers=options.fast_layers_used, options=LearnerOptions())
+    return write_checkpoint(
+        out,
+        name=name,
+        spec=spec,
+        hyperparameters=UNTRAINED,
+        encoder_source=options.encoder,
+        encoder_licence=options.encoder_licence,
+        card=untrained_card(name, spec, options.encoder, options.encoder_licence),
+        settings=EncoderSettings(max_tokens=options.max_tokens),
+    )
 
 
 @app.command()
@@ -54,23 +63,31 @@ def calibrate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
 ) -> None:
     """Copy a checkpoint with confidences fitted on tasks: a temperature by shots and ways, a threshold to abstain."""
-    with waiting("reading checkpoint and tasks"):
-        import torch
+    import torch
 
+    torch.set_num_threads(granted_threads())
+    name = name or out.absolute().name
+    print_json(calibrated(checkpoint, out, tasks, name=name, episodes=episodes, half=half, seed=seed, device=device))
+
+
+def calibrated(
+    checkpoint: str, out: Path, tasks: Sequence[Path], *, name: str, episodes: int, half: bool, seed: int, device: str
+) -> "Manifest":
+    """Writes a checkpoint with fitted confidences."""
+    with waiting("reading checkpoint and tasks"):
         from metalearn.devices import select_device
         from metalearn.tasks.labelled import read_tasks
         from metatrain.calibrate import judged_episodes, write_calibrated
         from model_store.checkpoint import Checkpoint, check_free, resolve_checkpoint
 
         check_free(out.absolute())
-        torch.set_num_threads(granted_threads())
         found = read_tasks(tasks).tasks
         loaded = Checkpoint(resolve_checkpoint(checkpoint), select_device(device))
     judged = list(
         track(judged_episodes(loaded, found, episodes, seed), "judging episodes", total=episodes, console=stderr)
     )
     names = [task.name for task in found if task.objective == "classification"]
-    print_json(write_calibrated(loaded, judged, names, out, name=name or out.absolute().name, half=half))
+    return write_calibrated(loaded, judged, names, out, name=name, half=half)
 
 
 @app.command()
@@ -92,13 +109,8 @@ def derive(
     """
     changes = {} if features is None else _json_object(features)
     with waiting("reading the checkpoint"):
-        import torch
-
-        from metatrain.derive import derive as write_derived
-        from model_store.checkpoint import Checkpoint, resolve_checkpoint
-
-        manifest = write_derived(
-            Checkpoint(resolve_checkpoint(base), torch.device("cpu")),
+        manifest = derived(
+            base,
             out,
             name=name or out.absolute().name,
             features=changes,
@@ -106,6 +118,16 @@ def derive(
             steps=steps,
         )
     print_json(manifest)
+
+
+def derived(base: str, out: Path, *, name: str, **changes: Any) -> "Manifest":
+    """Writes a checkpoint that is derived from another one; see ``metatrain.derive.derive``."""
+    import torch
+
+    from metatrain.derive import derive as write_derived
+    from model_store.checkpoint import Checkpoint, resolve_checkpoint
+
+    return write_derived(Checkpoint(resolve_checkpoint(base), torch.device("cpu")), out, name=name, **changes)
 
 
 @app.command()
@@ -120,14 +142,19 @@ def average(
 ) -> None:
     """Copy a checkpoint with its meta-trained layers averaged with another's; calibrate it afterwards."""
     with waiting("reading the checkpoints"):
-        import torch
-
-        from metatrain.derive import average as write_average
-        from model_store.checkpoint import Checkpoint, resolve_checkpoint
-
-        first, second = (Checkpoint(resolve_checkpoint(each), torch.device("cpu")) for each in (checkpoint, other))
-        manifest = write_average(first, second, out, name=name or out.absolute().name, share=share)
+        manifest = averaged(checkpoint, other, out, name=name or out.absolute().name, share=share)
     print_json(manifest)
+
+
+def averaged(checkpoint: str, other: str, out: Path, *, name: str, share: float) -> "Manifest":
+    """Writes a checkpoint with averaged layers; see ``metatrain.derive.average``."""
+    import torch
+
+    from metatrain.derive import average as write_average
+    from model_store.checkpoint import Checkpoint, resolve_checkpoint
+
+    first, second = (Checkpoint(resolve_checkpoint(each), torch.device("cpu")) for each in (checkpoint, other))
+    return write_average(first, second, out, name=name, share=share)
 
 
 def _json_object(file: Path) -> dict[str, Any]:
