@@ -10,11 +10,13 @@ stopped and gone on with; with --only some runs can be made beside others.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,7 +25,7 @@ from benchmarks.comparison import Outcome, run
 from benchmarks.episodes import Episode
 from benchmarks.methods import FrozenFeatures, FrozenRegression, Handful, handful_server
 from benchmarks.suites import SUITES, Choice
-from model_store.checkpoint import DEFAULT_CHECKPOINT, read_manifest, resolve_checkpoint
+from model_store.checkpoint import DEFAULT_CHECKPOINT
 
 RECIPE, SHIPPED = "short recipe", "shipped"
 _PAIRS = ("--tasks", "train-pairs", "--leave-out", "et_ritter_twitter", "--pairs-share", "0.3")
@@ -47,19 +49,20 @@ _RECIPE_WITHOUT: dict[str, tuple[str, ...]] = {"many ways": ("--ways", "2-8"), "
 """What stands in the place of a part that is left out."""
 
 _FRAMING = "leaving framing tokens out"
-_WEIGHED_WITHOUT = {
-    "trained features": {"--stock-share": "1", "--stock-lean": "0"},
-    "stock features": {"--stock-share": "0", "--stock-lean": "0"},
-    "a share of the task's own": {"--stock-lean": "0"},
-    "states of lower layers": {"--stock-mix": "1", "--trained-mix": "1"},
-    "tokens of pairs": {"--token-similarity": "0"},
-    "covariance within classes": {"--within-class": "0"},
-    _FRAMING: {},
-    "inner steps": {"--steps": "0"},
+_DERIVED_WITHOUT: dict[str, dict[str, Any]] = {
+    "trained features": {"share": 1, "lean": 0},
+    "stock features": {"share": 0, "lean": 0},
+    "a share of the task's own": {"lean": 0},
+    "states of lower layers": {"stock_mix": [1], "trained_mix": [1]},
+    "tokens of pairs": {"token_similarity": 0},
+    "covariance within classes": {"within_class": 0},
+    "leaving framing tokens out": {"words_only": False},
+    "inner steps": {},
 }
+"""Features of the shipped checkpoint that differ where a part is left out."""
 
 GROUPS = {
-    SHIPPED: (SHIPPED, *(f"{SHIPPED}, without {part}" for part in _WEIGHED_WITHOUT)),
+    SHIPPED: (SHIPPED, *(f"{SHIPPED}, without {part}" for part in _DERIVED_WITHOUT)),
     RECIPE: (RECIPE, *(f"{RECIPE}, without {part}" for part in _RECIPE_PARTS)),
 }
 """The whole, and it without each of its parts."""
@@ -72,30 +75,16 @@ def made(name: str, data: Path, out: Path, steps: int) -> Path:
     if (folder / "manifest.json").exists():
         return folder
     print(f"making: {name}", file=sys.stderr, flush=True)
-    command = _weighed(left_out, folder) if whole == SHIPPED else _trained(left_out, data, folder, steps)
+    command = _derived(left_out, folder) if whole == SHIPPED else _trained(left_out, data, folder, steps)
     subprocess.run([sys.executable, "-m", "handful", *command], check=True, stdout=subprocess.DEVNULL)
     return folder
 
 
-def _weighed(left_out: str, folder: Path) -> list[str]:
-    halves = read_manifest(resolve_checkpoint(DEFAULT_CHECKPOINT)).encoder.settings.halves
-    weights = {
-        "--stock-share": str(halves.share),
-        "--stock-lean": str(halves.lean),
-        "--stock-mix": ",".join(map(str, halves.stock_mix)),
-        "--trained-mix": ",".join(map(str, halves.trained_mix)),
-        "--token-similarity": str(halves.token_similarity),
-        "--within-class": str(halves.within_class),
-    } | _WEIGHED_WITHOUT.get(left_out, {})
-    words_only = halves.words_only and left_out != _FRAMING
-    return [
-        "checkpoint",
-        "reweigh",
-        DEFAULT_CHECKPOINT,
-        str(folder),
-        *(word for pair in weights.items() for word in pair),
-        *["--words-only"] * words_only,
-    ]
+def _derived(left_out: str, folder: Path) -> list[str]:
+    changes = folder.with_suffix(".json")
+    changes.write_text(json.dumps(_DERIVED_WITHOUT.get(left_out, {})), encoding="utf-8")
+    steps = ["--steps", "0"] if left_out == "inner steps" else []
+    return ["checkpoint", "derive", DEFAULT_CHECKPOINT, str(folder), "--features", str(changes), *steps]
 
 
 def _trained(left_out: str, data: Path, folder: Path, steps: int) -> list[str]:

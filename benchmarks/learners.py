@@ -50,7 +50,7 @@ SHARED = [
 """Alike for all: half of the encoder trained, 4 episodes per outer step, no schedule, since time ends the run."""
 
 ONE_LAYER = [
-    *("--placement", "everything", "--fast-layers", "1", "--trained-layers", "1"),
+    *("--placement", "full", "--fast-layers", "1", "--trained-layers", "1"),
     *("--inner-steps", "3", "--body-rate", "0.02"),
 ]
 """Weights below the head are adapted, in one layer: each inner step runs forward and backward through it, so that a

@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.func import vmap
 
 from metalearn.body import Body, MlpBody
-from metalearn.inner_loop import Order
 from metalearn.learners import Learner, LearnerOptions, make_learner
 from metalearn.meta_model import MetaModel
-from metalearn.placement import Everything
+from metalearn.options import Order
+from metalearn.placement import Full
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
 from metalearn.update_rules import UpdateRule
@@ -185,7 +185,7 @@ def model_of(recipe: Recipe) -> MetaModel:
     """A network of two hidden layers of 40 units, all of it fast."""
     rate = recipe.inner_rate or _ANY_RATE
     learner = make_learner(recipe.learner, LearnerOptions(head_rate=rate, body_rate=rate))
-    return MetaModel(MlpBody((1, 40, 40)), Everything(2), learner)
+    return MetaModel(MlpBody((1, 40, 40)), Full(2), learner)
 
 
 def train(recipe: Recipe, seed: int) -> dict[str, Tensor]:

@@ -78,7 +78,33 @@ Abstain = Annotated[
 ]
 
 
-class AdaptationFields(_Request):
+class AdaptOptionFields(BaseModel):
+    """The options of an adaptation. Flags, stored versions and the documents' table of options are made from these."""
+
+    steps: int | None = Field(
+        None,
+        ge=0,
+        description="Inner steps; the checkpoint's own number where it is missing. 0 answers from the learner's start. "
+        "A learner that only reads its support set takes none.",
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Inner learning rate of the head; the checkpoint's own where it is missing. Rates below the head "
+        "keep their proportion to it.",
+    )
+    learner: str | None = Field(
+        None,
+        description="Learner; the checkpoint's own where it is missing. Another one has a head alone on the "
+        "checkpoint's encoder, and nothing of it is meta-trained.",
+    )
+    use_label_text: bool = Field(True, description="Use the words of label names and descriptions as a prior.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of update rules that draw random numbers.")
+
+
+class AdaptationFields(AdaptOptionFields, _Request):
     """What ``adapt`` and ``classify`` share."""
 
     support: Annotated[list[LabelledText], FailFast()] = Field(
@@ -86,28 +112,12 @@ class AdaptationFields(_Request):
         description="The labelled examples: at least one per class, two classes. A class that `labels` describes needs "
         "none; where it describes two or more, the list may be empty or missing.",
     )
-    steps: int | None = Field(
-        None,
-        ge=0,
-        description="Inner steps; the checkpoint's own number where it is missing. A learner that only reads its "
-        "support set takes none, and the answer says 0.",
-    )
-    learning_rate: float | None = Field(
-        None, gt=0, le=1000, allow_inf_nan=False, description="Inner learning rate; else the checkpoint's own."
-    )
-    learner: str | None = Field(
-        None,
-        description="Learner; else the checkpoint's own. Another one has a head alone on the checkpoint's encoder, and "
-        "nothing of it is meta-trained.",
-    )
     labels: dict[str, str] | None = Field(
         None,
         description="What labels mean, in words: a prior for their classes. A label that stands only here is a class "
         "that starts from its description alone.",
         examples=[{"refund": "asks for money back"}],
     )
-    use_label_text: bool = Field(True, description="Use the words of label names and descriptions as a prior.")
-    seed: int = Field(0, ge=0, lt=2**63, description="For update rules that draw random numbers.")
 
 
 class AdaptRequest(AdaptationFields):
@@ -250,6 +260,9 @@ class VersionResponse(BaseModel):
     steps: int
     learning_rate: float | None
     use_label_text: bool
+    asked: AdaptOptionFields | None = Field(
+        None, description="The options that the version was asked for with; servers before 0.2.0 leave it out."
+    )
     checkpoint: str
     support_accuracy: float | None
     leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
@@ -294,7 +307,7 @@ class CheckpointResponse(BaseModel):
     name: str
     fingerprint: str
     learner: str
-    placement: str = Field(description="Where fast weights live: head, modulations, low_rank or everything.")
+    placement: str = Field(description="Where fast weights live: head, modulations, low_rank or full.")
     fast_layers: int = Field(description="How many of the encoder's top layers have fast weights.")
     steps: int
     encoder: dict[str, Any]

@@ -4,7 +4,7 @@ A figure is of what serving does: the same support set meets the same texts, the
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from metalearn.body import TextBody
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, UnsupportedObjective
 from metalearn.inner_loop import collect
 from metalearn.meta_model import MetaModel
+from metalearn.options import AdaptOptions
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.report import NotEvaluated, Report
 from metalearn.scores import EpisodeScores, judge
@@ -24,7 +25,6 @@ from metalearn.tasks.task import Task
 from metalearn.types import Episode, FastWeights, SlowWeights, TextInput
 
 __all__ = [
-    "AdaptSettings",
     "EpisodePlan",
     "Evaluator",
     "adapted",
@@ -41,23 +41,6 @@ Observer = Callable[[EpisodeScores], None]
 """Told of each episode when it is done."""
 
 
-@dataclass(frozen=True, slots=True)
-class AdaptSettings:
-    """How support sets are adapted on.
-
-    Attributes:
-        steps: Inner steps.
-        learning_rate: Takes the place of the meta-learned inner rate.
-        use_label_text: Whether the words of labels are used.
-        seed: Decides the mini-batches of update rules that work on such.
-    """
-
-    steps: int
-    learning_rate: float | None = None
-    use_label_text: bool = False
-    seed: int = 0
-
-
 class Evaluator:
     """Evaluates episodes of texts under fixed slow weights.
 
@@ -70,6 +53,7 @@ class Evaluator:
         model: MetaModel,
         slow: SlowWeights,
         *,
+        steps: int = 0,
         clock: Callable[[], float] | None = None,
         max_cached_texts: int = 2**17,
     ) -> None:
@@ -78,6 +62,7 @@ class Evaluator:
         Args:
             model: Reads texts.
             slow: Its slow weights; they do not change while the evaluator lives.
+            steps: Inner steps where the options name none.
             clock: Seconds that only grow; without one adaptations are not timed.
             max_cached_texts: How many texts' features are kept.
 
@@ -87,6 +72,7 @@ class Evaluator:
         if not isinstance(model.body, TextBody):
             raise InvalidModel("episodes of texts need a model that reads texts")
         self.model = model
+        self.steps = steps
         self._body = model.body
         self._slow = slow
         self._clock = clock
@@ -94,7 +80,7 @@ class Evaluator:
         self._warm = False
         self._features: dict[TextInput, Float[Tensor, " dim"]] = {}
 
-    def evaluate_episode(self, episode: Episode | FixedEpisode, settings: AdaptSettings) -> EpisodeScores:
+    def evaluate_episode(self, episode: Episode | FixedEpisode, settings: AdaptOptions) -> EpisodeScores:
         """Figures of one episode; an adaptation that fails is one of them.
 
         Raises:
@@ -118,7 +104,7 @@ class Evaluator:
         return replace(scores, adapt_ms=adapt_ms, unseen=unseen)
 
     @torch.no_grad()
-    def _adapted(self, episode: Episode, settings: AdaptSettings) -> tuple[FastWeights, float | None]:
+    def _adapted(self, episode: Episode, settings: AdaptOptions) -> tuple[FastWeights, float | None]:
         """Fast weights, and the milliseconds from the support set's texts to them."""
         began = self._clock() if self._clock else 0.0
         support = prepare_episode_support(self._body, episode, use_label_text=settings.use_label_text)
@@ -126,7 +112,7 @@ class Evaluator:
             self.model,
             self._slow,
             support,
-            steps=settings.steps,
+            steps=self.steps if settings.steps is None else settings.steps,
             learning_rate=settings.learning_rate,
             seed=settings.seed,
         )
@@ -220,7 +206,7 @@ def evaluate_tasks(
     evaluator: Evaluator,
     tasks: Sequence[Task],
     plan: EpisodePlan,
-    settings: AdaptSettings,
+    settings: AdaptOptions,
     *,
     observe: Observer = lambda _: None,
 ) -> Report:
@@ -252,7 +238,7 @@ def evaluate_tasks(
 def evaluate_fixed(
     evaluator: Evaluator,
     tasks: Sequence[FixedTask],
-    settings: AdaptSettings,
+    settings: AdaptOptions,
     *,
     observe: Observer = lambda _: None,
 ) -> Report:
@@ -284,7 +270,7 @@ def evaluate_fixed(
 def _evaluated(
     evaluator: Evaluator,
     episodes: Iterable[tuple[int, Episode | FixedEpisode]],
-    settings: AdaptSettings,
+    settings: AdaptOptions,
     observe: Observer,
 ) -> tuple[EpisodeScores, ...]:
     scores = []

@@ -1,7 +1,7 @@
 """The one adaptation loop: serving and meta-training both call it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -9,16 +9,9 @@ from torch import Tensor
 
 from metalearn.errors import AdaptationDiverged
 from metalearn.fast_weights import is_finite
+from metalearn.options import Order
 from metalearn.types import FastWeights
 from metalearn.update_rules import UpdateRule
-
-Order = Literal["detached", "first", "second"]
-"""How far meta-gradients see into the inner loop.
-
-``detached``: not at all; the states are cut off from their start. ``first``: the start and the rates, with the inner
-gradients taken as constants (first-order MAML). ``second``: the inner gradients as well.
-"""
-
 
 Gradients = Callable[[FastWeights], tuple[Float[Tensor, ""], Mapping[str, Tensor]]]
 """Fast weights -> their support loss and its gradients, neither with a graph."""

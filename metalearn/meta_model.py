@@ -14,9 +14,10 @@ from metalearn import calibration
 from metalearn.body import Body, MlpBody
 from metalearn.errors import UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
-from metalearn.inner_loop import InnerState, Order, inner_steps
+from metalearn.inner_loop import InnerState, inner_steps
 from metalearn.label_text import LabelTextPrior, among_examples, names_mislead
 from metalearn.learners.interface import Learner
+from metalearn.options import Order
 from metalearn.placement import Placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.stock_share import StockShare

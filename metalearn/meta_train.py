@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from metalearn.collective import Alone, Collective
 from metalearn.errors import InvalidEpisode, InvalidModel, MetaTrainingFailed
 from metalearn.losses import objective_loss, supervised_contrastive
 from metalearn.meta_model import EpisodeResult, MetaModel
+from metalearn.options import Optimizer, Schedule
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import OUT_OF_SCOPE
 
@@ -52,9 +53,9 @@ class MetaTrainSettings:
     meta_batch: int = 4
     learning_rate: float = 5e-5
     learner_learning_rate: float = 1e-2
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Optimizer = "adamw"
     weight_decay: float = 0.01
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    schedule: Schedule = "linear"
     warmup_steps: int = 50
     clip_norm: float = 1.0
     contrastive_weight: float = 0.0

@@ -9,7 +9,8 @@ from metalearn.label_text import LabelTextPrior
 from metalearn.learners import make_learner
 from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_model import MetaModel
-from metalearn.placement import PlacementName, make_placement
+from metalearn.options import PlacementName
+from metalearn.placement import make_placement
 from metalearn.stock_share import StockShare
 from metalearn.token_similarity import COLUMNS
 from metalearn.within_class import WithinClass

@@ -3,16 +3,15 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from metalearn.errors import InvalidModel
+from metalearn.options import PlacementName
 from metalearn.types import FastWeights
-
-PlacementName = Literal["head", "modulations", "low_rank", "everything"]
 
 _NORM = re.compile(r"layers\.\d+\.\w*norm\.weight")
 _LAYER = re.compile(r"layers\.(\d+)\.")
@@ -158,7 +157,7 @@ class LowRank:
 
 
 @dataclass(frozen=True, slots=True)
-class Everything:
+class Full:
     """Every weight of the top layers, as in MAML."""
 
     layers: int
@@ -195,7 +194,7 @@ def make_placement(name: PlacementName, *, layers: int, rank: int) -> Placement:
         return Modulations(layers)
     if name == "low_rank" and rank < 1:
         raise InvalidModel(f"low-rank updates need a rank of at least one, not {rank}")
-    return LowRank(layers, rank) if name == "low_rank" else Everything(layers)
+    return LowRank(layers, rank) if name == "low_rank" else Full(layers)
 
 
 def _top_layers(body: Mapping[str, Tensor], layers: int) -> list[str]:

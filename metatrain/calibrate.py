@@ -12,7 +12,7 @@ from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, I
 from metalearn.evaluate import adapted
 from metalearn.tasks.sampler import EpisodeSampler, SamplerSettings
 from metalearn.tasks.task import Task
-from metatrain.copies import write_copy
+from metatrain.derive import write_copy
 from model_store.checkpoint import Checkpoint, read_slow_weights
 from model_store.manifest import Hyperparameters, Manifest
 

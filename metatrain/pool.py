@@ -114,15 +114,7 @@ def make_sampler(pool: Pool, options: TrainingOptions) -> tuple[Sampler, tuple[T
     Raises:
         InvalidTasks: None can.
     """
-    settings = SamplerSettings(
-        ways=bounds(options.ways),
-        shots=bounds(options.shots),
-        queries=options.queries,
-        max_support=options.max_support,
-        max_query=options.max_query,
-        strategy=options.strategy,
-        out_of_scope_share=options.out_of_scope_share,
-    )
+    settings = options.part(SamplerSettings, ways=bounds(options.ways), shots=bounds(options.shots))
     parts = [(tasks, share) for tasks, share in _parts(pool, options) if tasks]
     samplers = [EpisodeSampler(tasks, settings, options.seed) for tasks, _ in parts]
     used = tuple(task for sampler in samplers for task in sampler.tasks)

@@ -104,24 +104,7 @@ class TrainingSession:
             label_text_share=options.label_text_share,
             seed=options.seed,
         )
-        settings = MetaTrainSettings(
-            inner_steps=options.inner_steps_used,
-            outer_steps=options.steps,
-            meta_batch=options.meta_batch,
-            learning_rate=options.learning_rate,
-            learner_learning_rate=options.learner_learning_rate,
-            optimizer=options.optimizer,
-            weight_decay=options.weight_decay,
-            schedule=options.schedule,
-            warmup_steps=options.warmup_steps,
-            clip_norm=options.clip_norm,
-            contrastive_weight=options.contrastive_weight,
-            contrastive_temperature=options.contrastive_temperature,
-            contrastive_episodes=options.contrastive_episodes,
-            splits=options.splits,
-            average=options.average,
-            seed=options.seed,
-        )
+        settings = options.part(MetaTrainSettings, inner_steps=options.inner_steps_used, outer_steps=options.steps)
         slow = model.initial_slow_weights(steps=settings.inner_steps, seed=options.seed)
         if begun_from is not None:
             begun = starting_weights(begun_from, slow, self.spec, encoder_folder)
@@ -339,21 +322,8 @@ Learner `{options.learner}`, fast weights in `{options.placement}`, the top {opt
 
 def model_spec(options: TrainingOptions) -> ModelSpec:
     """What the options say of the model."""
-    return ModelSpec(
-        learner=options.learner,
-        placement=options.placement,
-        fast_layers=options.fast_layers_used,
-        rank=options.rank,
-        trained_layers=options.trained_layers,
-        stock_view=options.stock_view,
-        options=LearnerOptions(
-            rates=options.rates,
-            update_rule=options.update_rule,
-            order=options.order,
-            head_rate=options.head_rate,
-            body_rate=options.body_rate,
-        ),
-    )
+    learner_options = options.part(LearnerOptions)
+    return options.part(ModelSpec, fast_layers=options.fast_layers_used, options=learner_options)
 
 
 def _is_trained(name: str, first_layer: int) -> bool:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
 from metalearn.errors import InvalidTasks
-from metalearn.evaluate import AdaptSettings, EpisodePlan, Evaluator, Observer, evaluate_fixed, evaluate_tasks
+from metalearn.evaluate import EpisodePlan, Evaluator, Observer, evaluate_fixed, evaluate_tasks
+from metalearn.options import AdaptOptions
 from metalearn.report import Figures, NotEvaluated, Report
 from metalearn.tasks.fixed import FixedTask
 from metalearn.tasks.task import TaskPool
@@ -31,9 +32,7 @@ class Episodes(Protocol):
     def count(self, shots: Sequence[int]) -> int:
         """How many episodes there are at most."""
 
-    def report(
-        self, evaluator: Evaluator, settings: AdaptSettings, shots: tuple[int, ...], observe: Observer
-    ) -> Report:
+    def report(self, evaluator: Evaluator, settings: AdaptOptions, shots: tuple[int, ...], observe: Observer) -> Report:
         """Evaluates them."""
 
 
@@ -62,9 +61,7 @@ class RandomEpisodes:
         """As if no task was too small."""
         return len(self.pool.tasks) * len(shots) * self.plan.episodes
 
-    def report(
-        self, evaluator: Evaluator, settings: AdaptSettings, shots: tuple[int, ...], observe: Observer
-    ) -> Report:
+    def report(self, evaluator: Evaluator, settings: AdaptOptions, shots: tuple[int, ...], observe: Observer) -> Report:
         """With what was left out of the files."""
         found = evaluate_tasks(evaluator, self.pool.tasks, replace(self.plan, shots=shots), settings, observe=observe)
         unread = [NotEvaluated(s.file, s.reason, rows=s.rows) for s in self.pool.skipped]
@@ -90,9 +87,7 @@ class FixedEpisodes:
         """Exactly."""
         return sum(episode.shots in shots for task in self.tasks for episode in task.episodes)
 
-    def report(
-        self, evaluator: Evaluator, settings: AdaptSettings, shots: tuple[int, ...], observe: Observer
-    ) -> Report:
+    def report(self, evaluator: Evaluator, settings: AdaptOptions, shots: tuple[int, ...], observe: Observer) -> Report:
         """Of the episodes with these shots."""
         kept = [
             replace(task, episodes=tuple(episode for episode in task.episodes if episode.shots in shots))
@@ -133,9 +128,7 @@ class Sweep:
             raise ValueError(f"{listed!r}: one of these is too small for {name}")
         return cls(name, tuple(dict.fromkeys(values)))  # type: ignore[arg-type]  # one of them: see above
 
-    def at(
-        self, value: float, settings: AdaptSettings, shots: tuple[int, ...]
-    ) -> tuple[AdaptSettings, tuple[int, ...]]:
+    def at(self, value: float, settings: AdaptOptions, shots: tuple[int, ...]) -> tuple[AdaptOptions, tuple[int, ...]]:
         """Settings and shots with the value in place."""
         if self.parameter == "shots":
             return settings, (int(value),)
@@ -188,13 +181,14 @@ def make_evaluator(checkpoint: Checkpoint, learner: str | None) -> Evaluator:
         UnknownLearner: There is no such learner.
     """
     loaded = Models(checkpoint).of(learner)
-    return Evaluator(loaded.model, loaded.slow_weights, clock=time.perf_counter)
+    steps = checkpoint.manifest.hyperparameters.steps
+    return Evaluator(loaded.model, loaded.slow_weights, steps=steps, clock=time.perf_counter)
 
 
 def evaluate_all(
     evaluator: Evaluator,
     source: Episodes,
-    settings: AdaptSettings,
+    settings: AdaptOptions,
     shots: tuple[int, ...],
     sweeps: Sequence[Sweep],
     *,

@@ -6,6 +6,7 @@ for: a store or a connection that hands out somebody else's bytes is found out h
 """
 
 import hashlib
+import json
 import struct
 import zlib
 from collections.abc import Callable
@@ -163,6 +164,16 @@ def encode_support(support: SupportSet) -> bytes:
         descriptions=dict(support.descriptions),
     )
     return zlib.compress(fields.model_dump_json().encode())
+
+
+def support_digests(support: SupportSet) -> tuple[str, ...]:
+    """SHA-256 of each example (text, second text, label), then of each description (label, description).
+
+    Half of each digest is kept, 32 hexadecimal digits: a record holds one for every example.
+    """
+    examples = [(e.input.text, e.input.text_pair, e.label) for e in support.examples]
+    contents = [*examples, *sorted(support.descriptions.items())]
+    return tuple(hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32] for content in contents)
 
 
 def decode_support(data: bytes) -> SupportSet:

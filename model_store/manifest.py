@@ -1,5 +1,6 @@
 """A checkpoint's manifest: what the checkpoint is, in words and numbers, under a fingerprint of its own."""
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import asdict
@@ -10,10 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from metalearn.encoder import EncoderSettings
 from metalearn.halves import Halves
-from metalearn.inner_loop import Order
-from metalearn.learners.interface import LearnerOptions, RateKind
+from metalearn.learners.interface import LearnerOptions
 from metalearn.model_spec import ModelSpec
-from metalearn.placement import PlacementName
+from metalearn.options import Order, PlacementName, RateKind
 from model_store.errors import CheckpointInvalid
 
 MANIFEST, SLOW_WEIGHTS, CARD = "manifest.json", "slow_weights.safetensors", "README.md"
@@ -152,23 +152,17 @@ class AdaptationSection(_Frozen):
             CheckpointInvalid: Something in it is out of range.
         """
         try:
-            return cls(
-                placement=spec.placement,
-                fast_layers=spec.fast_layers,
-                rank=spec.rank,
-                trained_layers=spec.trained_layers,
-                stock_view=spec.stock_view,
-                **asdict(spec.options),
-            )
+            fields = asdict(spec)
+            del fields["learner"]
+            return cls(**fields.pop("options"), **fields)
         except ValidationError as error:
             raise CheckpointInvalid(f"no checkpoint can be made of {spec}: {error}") from error
 
     def spec(self, learner: str) -> ModelSpec:
         """The spec that it was made of."""
-        options = LearnerOptions(self.rates, self.update_rule, self.order, self.head_rate, self.body_rate)
-        return ModelSpec(
-            learner, self.placement, self.fast_layers, self.rank, self.trained_layers, self.stock_view, options
-        )
+        fields = dict(self)
+        options = LearnerOptions(**{field.name: fields.pop(field.name) for field in dataclasses.fields(LearnerOptions)})
+        return ModelSpec(learner, **fields, options=options)
 
 
 class TrainingTask(_Frozen):

@@ -6,8 +6,11 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
+from pydantic import TypeAdapter
+
+from metalearn.options import AdaptOptions
 from model_store.errors import StoreUnavailable
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
@@ -21,8 +24,50 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionDraft:
+    """A version before it has its number: what was asked for, and what came of it.
+
+    The options, the examples that ``support_digests`` names and the checkpoint decide the weights, so a version whose
+    support set is kept can be derived again.
+
+    Attributes:
+        labels: The classes, in the order of the head's rows.
+        n_support: Number of examples adapted on.
+        learner: The learner that made it.
+        steps: Inner steps taken.
+        options: What the request asked for.
+        support_digests: Digest of each example in its order, then of each description of a label; see
+            ``model_store.codec.support_digests``. None in records that are older than the field.
+        support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
+        leave_one_out_accuracy: Share of the examples that are classified correctly without themselves; None where each
+            is the only one of its class, and in records that are older than the field.
+        source: The call that made it.
+        copied_from: The version whose weights a rollback brought back.
+    """
+
+    labels: tuple[str, ...]
+    n_support: int
+    learner: str
+    steps: int
+    options: AdaptOptions
+    support_digests: tuple[str, ...] | None = None
+    support_accuracy: float | None
+    leave_one_out_accuracy: float | None = None
+    source: Literal["adapt", "rollback", "readapt"]
+    copied_from: int | None
+
+    def committed(self, **facts: Any) -> "Version":
+        """The version that the draft becomes.
+
+        Args:
+            facts: The fields of ``Version`` that a draft does not have.
+        """
+        return Version(**{field.name: getattr(self, field.name) for field in fields(VersionDraft)}, **facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version(VersionDraft):
     """One immutable version of a task.
 
     Attributes:
@@ -30,59 +75,50 @@ class Version:
         task: Its task.
         version: 1, 2, 3 ... without gaps.
         adapter_id: Unique to this commit, also where a deleted task's numbers are used anew.
-        labels: The classes, in the order of the head's rows.
-        n_support: Number of examples adapted on.
-        learner: The learner that made it.
-        steps: Inner steps taken.
-        learning_rate: The inner learning rate that the request asked for; None for the checkpoint's own.
-        use_label_text: Whether label names were used as a prior.
         checkpoint: Fingerprint of the checkpoint it was made from.
-        support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
         size_bytes: Bytes of the encoded adapter.
         support_kept: Whether the support set is stored beside it.
-        source: The call that made it.
-        copied_from: The version whose weights a rollback brought back.
         created_at: Seconds since the epoch.
-        leave_one_out_accuracy: Share of the examples that are classified correctly without themselves; None where each
-            is the only one of its class, and in records that are older than the field.
-        steps_asked: The inner steps that the request asked for; None for the checkpoint's own, and in records that
-            were written before this field was.
-        learner_asked: The learner that the request asked for; None as above.
-        seed: The seed that the request asked for.
     """
 
     tenant: str
     task: str
     version: int
     adapter_id: str
-    labels: tuple[str, ...]
-    n_support: int
-    learner: str
-    steps: int
-    learning_rate: float | None
-    use_label_text: bool
     checkpoint: str
-    support_accuracy: float | None
     size_bytes: int
     support_kept: bool
-    source: Literal["adapt", "rollback", "readapt"]
-    copied_from: int | None
     created_at: float
-    leave_one_out_accuracy: float | None = None
-    steps_asked: int | None = None
-    learner_asked: str | None = None
-    seed: int = 0
+
+    def copied(self) -> VersionDraft:
+        """The draft of a rollback to this version."""
+        draft = {field.name: getattr(self, field.name) for field in fields(VersionDraft)}
+        return VersionDraft(**{**draft, "source": "rollback", "copied_from": self.version})
 
     def to_json(self) -> bytes:
-        """As stored."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        """The bytes that are stored: one flat object, which earlier releases read as well."""
+        record = _VERSION.dump_python(self, mode="json")
+        options = record.pop("options")
+        return json.dumps(
+            {**record, **{_stored_name(name): value for name, value in options.items()}}, separators=(",", ":")
+        ).encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> Self:
+    def from_json(cls, data: bytes) -> "Version":
         """The record in stored bytes. Unknown fields are left out: servers of two releases may share a store."""
-        known = {field.name for field in fields(cls)}
-        stored = {name: value for name, value in json.loads(data).items() if name in known}
-        return cls(**{**stored, "labels": tuple(stored["labels"])})
+        stored = json.loads(data)
+        names = {field.name: _stored_name(field.name) for field in fields(AdaptOptions)}
+        options = {name: stored[stored_name] for name, stored_name in names.items() if stored_name in stored}
+        return _VERSION.validate_python({**stored, "options": options})
+
+
+_VERSION = TypeAdapter(Version)
+_FIELDS = frozenset(field.name for field in fields(Version))
+
+
+def _stored_name(option: str) -> str:
+    """The name of an option beside the version's own fields: ``steps`` are those taken, ``steps_asked`` the option."""
+    return f"{option}_asked" if option in _FIELDS else option
 
 
 @dataclass(frozen=True, slots=True)

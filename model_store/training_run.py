@@ -4,6 +4,7 @@ training/config.json         what was asked for; a resumed run has to ask for th
 training/state.safetensors   the newest saved state, replaced atomically
 training/curves.jsonl        one line per outer step, validation and measurement of transfer
 training/curves.png          the same as a picture
+training/finished            once the run has come to its end
 """
 
 import json
@@ -33,6 +34,15 @@ class TrainingRun:
     def exists(self) -> bool:
         """Whether a run was begun here."""
         return (self.folder / "config.json").is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has come to its end, and its checkpoint was written."""
+        return (self.folder / "finished").is_file()
+
+    def finish(self) -> None:
+        """Notes that the run has come to its end."""
+        _replace(self.folder / "finished", b"")
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Starts a run.

@@ -13,8 +13,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from handful.cli.model_options import validated, with_options_of
 from handful.cli.output import stderr, stdout, waiting
 from handful.cli.server_part import load_settings
+from handful.cli.text_options import given
+from handful.wire import AdaptOptionFields
+from metalearn.options import AdaptOptions
 
 if TYPE_CHECKING:
     from metalearn.evaluate import Observer
@@ -29,7 +33,8 @@ _LISTED = 10
 
 def add_to(app: typer.Typer) -> None:
     """Registers the command."""
-    app.command()(evaluate)
+    # --seed is of the episodes, and label texts have a shorter name here
+    app.command()(with_options_of(AdaptOptionFields, evaluate, leave_out={"use_label_text"}))
 
 
 def evaluate(
@@ -58,10 +63,6 @@ def evaluate(
     learner: Annotated[
         str | None, typer.Option(help="Another learner, not meta-trained, on the checkpoint's encoder.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=0, help="Inner steps; else the checkpoint's own.")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(min=0, help="Inner learning rate; else the checkpoint's own.")
-    ] = None,
     label_text: Annotated[bool, typer.Option(help="Use the words of label names as a prior.")] = True,
     sweep: Annotated[
         list[str] | None,
@@ -75,6 +76,7 @@ def evaluate(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Write a picture of them here, as PNG.")] = None,
+    **adapt_options: Any,
 ) -> None:
     """Measure few-shot accuracy, macro-F1 and calibration, per task and on average, with 95 % intervals."""
     if bool(tasks) == bool(episodes_dir):
@@ -84,6 +86,7 @@ def evaluate(
     if tasks and max_queries:
         raise typer.BadParameter("--max-queries is for fixed episodes: see --queries")
     _check_outputs(json_file, plot_file)
+    asked = validated(AdaptOptionFields, {**given(**adapt_options), "use_label_text": label_text})
     settings = load_settings(checkpoint=checkpoint, device=device, threads=threads)
     from service.settings import granted_threads, prepare_threads
 
@@ -96,7 +99,7 @@ def evaluate(
 
         torch.set_num_threads(settings.threads or granted_threads())
         from metalearn.devices import select_device
-        from metalearn.evaluate import AdaptSettings, EpisodePlan
+        from metalearn.evaluate import EpisodePlan
         from metalearn.tasks.fixed import read_fixed_tasks
         from metalearn.tasks.labelled import read_tasks
         from metatrain.sweeps import FixedEpisodes, RandomEpisodes, evaluate_all, make_evaluator
@@ -113,31 +116,26 @@ def evaluate(
             source = RandomEpisodes(read_tasks(tasks or []), plan)
         loaded = Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
         evaluator = make_evaluator(loaded, learner)
-        own = loaded.manifest.hyperparameters
-        adapting = AdaptSettings(
-            steps=own.steps if steps is None else steps,
-            learning_rate=learning_rate,
-            use_label_text=label_text,
-        )
+        options = AdaptOptions(**dict(asked))
     with _progress() as (set_total, observe):
         found = evaluate_all(
-            evaluator, source, adapting, tuple(numbers) or source.shots, sweeps, set_total=set_total, observe=observe
+            evaluator, source, options, tuple(numbers) or source.shots, sweeps, set_total=set_total, observe=observe
         )
-    given = {
+    settled = {
+        **adapt_options,
         "tasks": [str(folder) for folder in tasks or []],
         "episodes_dir": str(episodes_dir) if episodes_dir else None,
         **source.settings(),
         "max_queries": max_queries,
         "seed": seed,
         "learner": evaluator.model.learner.name,
-        "steps": adapting.steps,
-        "learning_rate": adapting.learning_rate,
-        "label_text": adapting.use_label_text,
+        "steps": evaluator.steps if options.steps is None else options.steps,
+        "label_text": label_text,
         "device": str(loaded.encoder.device),
         "threads": torch.get_num_threads(),
     }
     named = {"name": loaded.manifest.name, "fingerprint": loaded.fingerprint}
-    _write(found, {"checkpoint": named, "settings": given}, json_file, plot_file)
+    _write(found, {"checkpoint": named, "settings": settled}, json_file, plot_file)
     if stdout.is_terminal or not json_file:
         _show(found)
     _tell_omissions(found.report)

@@ -1,23 +1,34 @@
 """A command's options from a pydantic model: one per field, with the field's own description."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import wraps
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def with_options_of(model: type[BaseModel], command: Callable[..., None]) -> Callable[..., None]:
+def with_options_of(
+    model: type[BaseModel], command: Callable[..., None], *, leave_out: Collection[str] = ()
+) -> Callable[..., None]:
     """The command with an option per field beside its own parameters.
 
     An option that is not given is None, or an empty list: the command knows what was given, and the model its defaults.
+
+    Args:
+        model: Declares the options.
+        command: Takes them by name.
+        leave_out: Names of fields that get no option. Fields that the command has a parameter for get none either.
     """
     own = list(inspect.signature(command).parameters.values())
-    taken = {parameter.name for parameter in own}
+    taken = {parameter.name for parameter in own} | set(leave_out)
     made = [_parameter(name, model) for name in model.model_fields if name not in taken]
 
+    @wraps(command)
     def wrapper(**options: Any) -> None:
         command(**options)
 
@@ -26,8 +37,20 @@ def with_options_of(model: type[BaseModel], command: Callable[..., None]) -> Cal
         [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     )
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
-    wrapper.__doc__ = command.__doc__
     return wrapper
+
+
+def validated(model: type[Model], given: Mapping[str, Any]) -> Model:
+    """The model of the options that were given.
+
+    Raises:
+        BadParameter: A value is out of bounds, or values do not go together.
+    """
+    try:
+        return model(**given)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors(include_input=False)]
+        raise typer.BadParameter("; ".join(lines)) from None
 
 
 def _parameter(name: str, model: type[BaseModel]) -> inspect.Parameter:

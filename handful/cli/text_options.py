@@ -13,9 +13,6 @@ Labels = Annotated[
     str | None,
     typer.Option(help='JSON {"LABEL": "what it means"}; a label that stands here needs no example. - for stdin.'),
 ]
-Steps = Annotated[int | None, typer.Option(help="Inner steps; else the checkpoint's own.")]
-LearningRate = Annotated[float | None, typer.Option(help="Inner learning rate; else the checkpoint's own.")]
-UseLabelText = Annotated[bool, typer.Option(help="Use the words of label names as a prior.")]
 TopK = Annotated[int | None, typer.Option(min=1, help="How many labels to score.")]
 Abstain = Annotated[
     bool,

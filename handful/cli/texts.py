@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import track
@@ -10,6 +10,7 @@ from rich.progress import track
 from handful.cli.answers import AnswerSheet, Fault, answer_rows, show_warnings
 from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect, connect_without_trace
 from handful.cli.inputs import STANDARD_INPUT, query_of, read_query_rows, read_support_files
+from handful.cli.model_options import with_options_of
 from handful.cli.output import note, print_json, stderr, stdout, waiting
 from handful.cli.places import Places, Rows
 from handful.cli.text_options import (
@@ -19,22 +20,19 @@ from handful.cli.text_options import (
     Encoding,
     LabelColumn,
     Labels,
-    LearningRate,
     Queries,
-    Steps,
     Support,
     Task,
     TextColumn,
     ThresholdCommand,
     TopK,
-    UseLabelText,
     given,
     threshold_of,
 )
 from handful.client import Client
 from handful.errors import HandfulError
 from handful.files import ReadOptions, Row
-from handful.wire import AdaptResponse, Prediction
+from handful.wire import AdaptOptionFields, AdaptResponse, Prediction
 
 _QUERIES_PER_PREDICT = 100
 _QUERIES_PER_CLASSIFY = 1000
@@ -42,18 +40,15 @@ _QUERIES_PER_CLASSIFY = 1000
 
 def add_to(app: typer.Typer) -> None:
     """Registers the commands."""
-    app.command()(adapt)
+    app.command()(with_options_of(AdaptOptionFields, adapt))
     app.command(cls=ThresholdCommand)(predict)
-    app.command(cls=ThresholdCommand)(classify)
+    app.command(cls=ThresholdCommand)(with_options_of(AdaptOptionFields, classify))
 
 
 def adapt(
     task: Task,
     support: Support = None,
     labels: Labels = None,
-    steps: Steps = None,
-    learning_rate: LearningRate = None,
-    use_label_text: UseLabelText = True,
     keep_support: Annotated[bool, typer.Option(help="Keep the texts beside the weights.")] = True,
     ttl_seconds: Annotated[int | None, typer.Option(help="The task ends after this time.")] = None,
     text_column: TextColumn = None,
@@ -65,15 +60,14 @@ def adapt(
     local: Local = False,
     store: StoreUrl = None,
     as_json: AsJson = False,
+    **adapt_options: Any,
 ) -> None:
     """Adapt a task on exactly the labelled examples in a file, or on what its labels mean, or on both."""
     files = read_support_files(support, labels, ReadOptions(text_column, label_column, delimiter, encoding))
-    options = given(steps=steps, learning_rate=learning_rate, ttl_seconds=ttl_seconds, labels=files.labels)
+    options = given(**adapt_options, ttl_seconds=ttl_seconds, labels=files.labels)
     with connect(url, api_key, local=local, store=store) as client:
         with waiting(f"adapting on {len(files.examples)} examples"), files.places.named():
-            answer = client.adapt(
-                task, files.examples, use_label_text=use_label_text, keep_support=keep_support, **options
-            )
+            answer = client.adapt(task, files.examples, keep_support=keep_support, **options)
         show_warnings(answer.warnings, files.places, set())
     if as_json or not stdout.is_terminal:
         print_json(answer)
@@ -120,9 +114,6 @@ def classify(
     top_k: TopK = 3,
     abstain: Abstain = False,
     abstain_below: AbstainBelow = None,
-    steps: Steps = None,
-    learning_rate: LearningRate = None,
-    use_label_text: UseLabelText = True,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     delimiter: Delimiter = None,
@@ -131,6 +122,7 @@ def classify(
     api_key: ApiKey = None,
     local: Local = False,
     as_json: AsJson = False,
+    **adapt_options: Any,
 ) -> None:
     """Adapt on one file and classify another at once; nothing is stored."""
     if STANDARD_INPUT in {support, labels} and queries == STANDARD_INPUT:
@@ -138,18 +130,13 @@ def classify(
     read_as = ReadOptions(text_column, label_column, delimiter, encoding)
     files = read_support_files(support, labels, read_as)
     file = read_query_rows(queries, replace(read_as, label_column=None))
-    options = given(
-        top_k=top_k,
-        abstain=threshold_of(abstain, abstain_below),
-        steps=steps,
-        learning_rate=learning_rate,
-        labels=files.labels,
-    )
+    threshold = threshold_of(abstain, abstain_below)
+    options = given(**adapt_options, top_k=top_k, abstain=threshold, labels=files.labels)
     seen: set[str] = set()
     with connect_without_trace(url, api_key, local=local) as client:
 
         def ask(rows: Sequence[Row]) -> list[Prediction]:
-            answer = client.classify(files.examples, map(query_of, rows), use_label_text=use_label_text, **options)
+            answer = client.classify(files.examples, map(query_of, rows), **options)
             show_warnings(answer.warnings, files.places, seen)
             return answer.predictions
 

@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.inner_loop import Gradients, Order
+from metalearn.inner_loop import Gradients
 from metalearn.losses import objective_loss
+from metalearn.options import Order, RateKind
 from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
 from metalearn.update_rules import UpdateRule, gradient_descent
-
-RateKind = Literal["fixed", "learned", "per_parameter", "per_layer_per_step"]
-"""Inner rates: constants; one learned for the head and one for the body (Li et al. 2017 call that Meta-SGD's simplest
-case); one per parameter (Meta-SGD); one per weight tensor and step (Antoniou et al. 2019, MAML++)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from metalearn.errors import InvalidModel, UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits
-from metalearn.inner_loop import Gradients, Order
-from metalearn.learners.interface import LearnerOptions, Losses, RateKind
+from metalearn.inner_loop import Gradients
+from metalearn.learners.interface import LearnerOptions, Losses
 from metalearn.losses import linear_head_gradients
+from metalearn.options import Order, RateKind
 from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
 from metalearn.update_rules import UpdateRule, make_update_rule
 

@@ -5,16 +5,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from metalearn.errors import InvalidEpisode, InvalidTasks
+from metalearn.options import Strategy
 from metalearn.tasks.difficulty import Difficulty
 from metalearn.tasks.episode import draw_episode, n_groups, usable_classes
 from metalearn.tasks.task import Skipped, Task, check_names
 from metalearn.types import OUT_OF_SCOPE, Episode, LabelledTexts, TextInput
-
-Strategy = Literal["uniform", "sqrt_size", "difficulty"]
-"""What a task's probability goes by: nothing; the root of its number of texts; half that, half its difficulty."""
 
 _OUT_OF_SCOPE_QUERIES = 0.25
 """Share of the queries that is replaced in an episode with out-of-scope queries."""

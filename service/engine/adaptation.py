@@ -19,31 +19,13 @@ from metalearn.fast_weights import rounded_head
 from metalearn.hidden_batch import HiddenBatch
 from metalearn.inner_loop import finished
 from metalearn.leave_one_out import leave_one_out_accuracy
+from metalearn.options import AdaptOptions
 from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint
 from model_store.learner_models import LoadedModel
 from service.engine.errors import TextEmpty
 from service.engine.support_batches import SupportBatches
 from service.engine.threads import shared_if_worth_it
-
-
-@dataclass(frozen=True, slots=True)
-class AdaptOptions:
-    """How to adapt; None leaves a choice to the checkpoint.
-
-    Attributes:
-        steps: Inner steps; a learner that takes none ignores it.
-        learning_rate: Inner learning rate; the same.
-        learner: A learner's registered name.
-        use_label_text: Whether label texts are a prior.
-        seed: For update rules that draw random numbers.
-    """
-
-    steps: int | None = None
-    learning_rate: float | None = None
-    learner: str | None = None
-    use_label_text: bool = True
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

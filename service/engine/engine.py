@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from metalearn.adaptation import plan_support
 from metalearn.batches import batch_tokens
 from metalearn.encoder import TokenizedText
+from metalearn.options import AdaptOptions
 from metalearn.types import Adapter, SupportSet, TextInput
 from model_store.checkpoint import Checkpoint
 from model_store.learner_models import LoadedModel, Models
-from service.engine.adaptation import Adaptation, AdaptOptions, adapt_slices, readable, refuse_empty
+from service.engine.adaptation import Adaptation, adapt_slices, readable, refuse_empty
 from service.engine.compute import ComputeThread
 from service.engine.errors import SupportTooLarge
 from service.engine.feature_cache import FeatureCache

@@ -2,14 +2,16 @@
 
 import asyncio
 import time
+from dataclasses import fields
 from typing import Literal
 
-from handful.wire import AdaptationFields, AdaptRequest, AdaptResponse, SupportWarning
-from model_store.codec import encode_support
-from model_store.records import Version
-from service.engine.adaptation import Adaptation, AdaptOptions
+from handful.wire import AdaptOptionFields, AdaptRequest, AdaptResponse, SupportWarning
+from metalearn.options import AdaptOptions
+from model_store.codec import encode_support, support_digests
+from model_store.records import Version, VersionDraft
+from service.engine.adaptation import Adaptation
 from service.tasks.app_parts import Parts
-from service.tasks.commit import VersionDraft, commit_next
+from service.tasks.commit import commit_next
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
 from service.tasks.support_set import CheckedSupport, to_support_set
 from service.tasks.support_warnings import count_truncated, support_warnings
@@ -39,7 +41,15 @@ async def adapt(
         return former
     checked = to_support_set(asked, parts.settings)
     return await adapt_and_commit(
-        parts, tenant, task, asked, checked, began=began, ttl_s=asked.ttl_seconds, idempotent=idempotent
+        parts,
+        tenant,
+        task,
+        options_of(asked),
+        checked,
+        keep_support=asked.keep_support,
+        began=began,
+        ttl_s=asked.ttl_seconds,
+        idempotent=idempotent,
     )
 
 
@@ -47,9 +57,10 @@ async def adapt_and_commit(
     parts: Parts,
     tenant: str,
     task: str,
-    asked: AdaptRequest,
+    options: AdaptOptions,
     checked: CheckedSupport,
     *,
+    keep_support: bool,
     began: float,
     ttl_s: int | None,
     idempotent: IdempotentRequest | None,
@@ -62,8 +73,9 @@ async def adapt_and_commit(
         parts: The app's parts.
         tenant: Whose task.
         task: Which task.
-        asked: How to adapt.
+        options: How to adapt.
         checked: The support set.
+        keep_support: Whether the texts are stored beside the weights.
         began: When the request began, by ``time.perf_counter``.
         ttl_s: The task ends after this time.
         idempotent: Set for a request that may be repeated.
@@ -71,21 +83,19 @@ async def adapt_and_commit(
         builds_on: The newest version, where the new one is only right on top of it.
     """
     support = checked.support
-    adaptation = await adapted(parts, tenant, checked, asked)
+    adaptation = await adapted(parts, tenant, checked, options)
     warnings = await warnings_of(parts, checked, adaptation)
     draft = VersionDraft(
         labels=support.labels,
         n_support=len(support.examples),
         learner=adaptation.adapter.learner,
         steps=adaptation.steps,
-        learning_rate=asked.learning_rate,
-        use_label_text=asked.use_label_text,
+        options=options,
+        support_digests=await asyncio.to_thread(support_digests, support),
         support_accuracy=adaptation.support_accuracy,
-        source=source,
         leave_one_out_accuracy=adaptation.leave_one_out_accuracy,
-        steps_asked=asked.steps,
-        learner_asked=asked.learner,
-        seed=asked.seed,
+        source=source,
+        copied_from=None,
     )
 
     def answer(version: Version) -> AdaptResponse:
@@ -112,7 +122,7 @@ async def adapt_and_commit(
         adapter=adaptation.adapter,
         draft=draft,
         # Compressing megabytes takes long enough to be felt by others
-        support=await asyncio.to_thread(encode_support, support) if asked.keep_support else None,
+        support=await asyncio.to_thread(encode_support, support) if keep_support else None,
         ttl_s=ttl_s,
         answer=answer,
         idempotent=idempotent,
@@ -120,9 +130,13 @@ async def adapt_and_commit(
     )
 
 
-async def adapted(parts: Parts, tenant: str, checked: CheckedSupport, asked: AdaptationFields) -> Adaptation:
+def options_of(asked: AdaptOptionFields) -> AdaptOptions:
+    """The options of a request, of which the record declares all."""
+    return AdaptOptions(**{field.name: getattr(asked, field.name) for field in fields(AdaptOptions)})
+
+
+async def adapted(parts: Parts, tenant: str, checked: CheckedSupport, options: AdaptOptions) -> Adaptation:
     """The result of an adaptation on the compute thread, its time noted for the request."""
-    options = AdaptOptions(asked.steps, asked.learning_rate, asked.learner, asked.use_label_text, asked.seed)
     adaptation = await parts.engine.adapt(tenant, checked.support, options)
     add_to_current("queue", adaptation.queue_s)
     add_to_current("encode", adaptation.encode_s)

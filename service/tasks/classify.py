@@ -1,7 +1,7 @@
 """Classify: adapts on a support set and answers queries at once; stores nothing."""
 
 from handful.wire import ClassifyRequest, ClassifyResponse
-from service.tasks.adapt import adapted, warnings_of
+from service.tasks.adapt import adapted, options_of, warnings_of
 from service.tasks.app_parts import Parts
 from service.tasks.predict import answered
 from service.tasks.queries import to_queries
@@ -23,7 +23,7 @@ async def classify(parts: Parts, tenant: str, asked: ClassifyRequest) -> Classif
     checked = to_support_set(asked, parts.settings)
     support, queries = checked.support, to_queries(asked, parts.settings)
     queries.check_pairs(support.pairs)
-    adaptation = await adapted(parts, tenant, checked, asked)
+    adaptation = await adapted(parts, tenant, checked, options_of(asked))
     tokenized = parts.engine.tokenize(queries.inputs)
     result = await parts.engine.predict(tenant, adaptation.adapter, tokenized)
     predictions = answered(parts, support.labels, result, queries, tokenized.result(), asked)

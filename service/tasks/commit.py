@@ -3,38 +3,18 @@
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict
 
 from pydantic import BaseModel
 
 from metalearn.types import Adapter
 from model_store.codec import AdapterKey
 from model_store.errors import IdempotencyReplay, VersionConflict
-from model_store.records import NewVersion, TaskRecord, Version
+from model_store.records import NewVersion, TaskRecord, Version, VersionDraft
 from service.tasks.app_parts import Parts
 from service.tasks.idempotency import Committed, IdempotentRequest
 
 _ATTEMPTS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class VersionDraft:
-    """What is known of a version before it has its number; see ``model_store.records.Version``."""
-
-    labels: tuple[str, ...]
-    n_support: int
-    learner: str
-    steps: int
-    learning_rate: float | None
-    use_label_text: bool
-    support_accuracy: float | None
-    source: Literal["adapt", "rollback", "readapt"]
-    copied_from: int | None = None
-    leave_one_out_accuracy: float | None = None
-    steps_asked: int | None = None
-    learner_asked: str | None = None
-    seed: int = 0
 
 
 def remaining_ttl_s(record: TaskRecord) -> int | None:
@@ -85,9 +65,8 @@ async def commit_next(
     for attempt in range(_ATTEMPTS):
         key = AdapterKey(tenant, task, expected + 1, uuid.uuid4().hex)
         data = await parts.adapters.encode(adapter, key)
-        version = Version(
+        version = draft.committed(
             **asdict(key),
-            **asdict(draft),
             checkpoint=adapter.checkpoint,
             size_bytes=len(data),
             support_kept=support is not None,

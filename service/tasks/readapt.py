@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from handful.wire import AdaptRequest, ReadaptRequest
+from handful.wire import ReadaptRequest
 from model_store.codec import decode_support
 from model_store.errors import AdapterCorrupt, VersionConflict
 from service.tasks.adapt import adapt_and_commit
@@ -62,20 +62,13 @@ async def readapt(
     # Megabytes take long enough to be felt by others
     support = await asyncio.to_thread(decode_support, kept)
     checked = CheckedSupport(support, frozenset(), {label: label for label in support.descriptions})
-    options = AdaptRequest(
-        support=[],
-        steps=source.steps_asked,
-        learning_rate=source.learning_rate,
-        learner=source.learner_asked,
-        use_label_text=source.use_label_text,
-        seed=source.seed,
-    )
     return await adapt_and_commit(
         parts,
         tenant,
         task,
-        options,
+        source.options,
         checked,
+        keep_support=True,
         began=began,
         ttl_s=remaining_ttl_s(record),
         idempotent=idempotent,

@@ -1,5 +1,6 @@
 """Tasks and their versions: list, show, roll back, delete."""
 
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +9,7 @@ from model_store.codec import AdapterKey
 from model_store.errors import AdapterCorrupt
 from model_store.records import TaskRecord, Version
 from service.tasks.app_parts import Parts
-from service.tasks.commit import VersionDraft, commit_next, remaining_ttl_s
+from service.tasks.commit import commit_next, remaining_ttl_s
 from service.tasks.errors import TaskNotFound, VersionNotFound
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
 
@@ -106,21 +107,7 @@ async def rollback(
         tenant,
         task,
         adapter=adapter,
-        draft=VersionDraft(
-            labels=source.labels,
-            n_support=source.n_support,
-            learner=source.learner,
-            steps=source.steps,
-            learning_rate=source.learning_rate,
-            use_label_text=source.use_label_text,
-            support_accuracy=source.support_accuracy,
-            source="rollback",
-            copied_from=source.version,
-            leave_one_out_accuracy=source.leave_one_out_accuracy,
-            steps_asked=source.steps_asked,
-            learner_asked=source.learner_asked,
-            seed=source.seed,
-        ),
+        draft=source.copied(),
         support=support,
         ttl_s=remaining_ttl_s(record),
         answer=_version_response,
@@ -143,9 +130,13 @@ def _task_response(record: TaskRecord) -> TaskResponse:
 
 
 def _version_fields(version: Version) -> dict[str, Any]:
-    names = set(VersionResponse.model_fields) - {"bytes", "created_at", "labels"}
+    names = {field.name for field in fields(Version)} & set(VersionResponse.model_fields) - {"created_at"}
+    asked = asdict(version.options)
     return {
+        # Steps and learner of an answer are those of the version; the request's stand under asked
+        **{name: value for name, value in asked.items() if name in VersionResponse.model_fields},
         **{name: getattr(version, name) for name in names},
+        "asked": asked,
         "labels": list(version.labels),
         "bytes": version.size_bytes,
         "created_at": _moment(version.created_at),

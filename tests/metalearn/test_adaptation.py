@@ -71,7 +71,7 @@ def test_a_class_with_neither_example_nor_words_is_refused(
     assert caught.value.location == ("labels", label)
 
 
-SPECS = [ModelSpec(), ModelSpec("maml", "modulations", 1), ModelSpec("maml", "everything", 2)]
+SPECS = [ModelSpec(), ModelSpec("maml", "modulations", 1), ModelSpec("maml", "full", 2)]
 
 
 def _adapt(

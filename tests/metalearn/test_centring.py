@@ -16,7 +16,8 @@ from metalearn.label_text import LabelTextPrior
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
-from metalearn.placement import HeadOnly, PlacementName
+from metalearn.options import PlacementName
+from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.stock_share import StockShare
 from metalearn.within_class import Narrowing, TaskView, WithinClass
@@ -193,7 +194,7 @@ def test_what_is_no_classification_is_left_where_it_is() -> None:
         ("prototypical_cosine", "head", False),
         ("memory", "head", False),
         ("protomaml", "modulations", False),
-        ("maml", "everything", False),
+        ("maml", "full", False),
     ],
 )
 def test_heads_of_text_models_are_centred(

@@ -14,11 +14,12 @@ from metalearn.adaptation import plan_support, prepare_episode, prepare_episode_
 from metalearn.body import HiddenTexts, MlpBody, TextBody
 from metalearn.encoder import Encoder, TokenizedText
 from metalearn.errors import InvalidModel, UnsupportedObjective
-from metalearn.evaluate import AdaptSettings, EpisodePlan, Evaluator, evaluate_fixed, evaluate_tasks, score
+from metalearn.evaluate import EpisodePlan, Evaluator, evaluate_fixed, evaluate_tasks, score
 from metalearn.inner_loop import collect
 from metalearn.learners import make_learner
 from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
+from metalearn.options import AdaptOptions
 from metalearn.placement import HeadOnly
 from metalearn.report import EpisodeScores, Report
 from metalearn.tasks.fixed import read_fixed_tasks
@@ -31,7 +32,7 @@ from tests.metalearn.test_meta_model import episode_of, model_of, slow_of
 TASK = classes_task([9] * 4, name="colours", labels=["blue sky", "green grass", "red rose", "yellow sun"])
 OTHER = classes_task([9] * 3, name="moods")
 PLAN = EpisodePlan(ways=3, shots=(1, 2), queries=4, episodes=3)
-STEPS = AdaptSettings(steps=3)
+STEPS = AdaptOptions(steps=3, use_label_text=False)
 DEEP = ModelSpec("maml", "modulations", fast_layers=1)
 BESIDE = ModelSpec(trained_layers=1, stock_view=True)
 
@@ -109,7 +110,7 @@ def test_an_episode_scores_the_same_from_texts_and_prepared(encoder: Encoder, sp
     for index in range(3):
         given = PLAN.episode(TASK, 2, index)
         prepared = prepare_episode(model.body, given, use_label_text=True)
-        found = Evaluator(model, slow).evaluate_episode(given, AdaptSettings(3, use_label_text=True))
+        found = Evaluator(model, slow).evaluate_episode(given, AdaptOptions(3))
         (wanted,) = score(model, slow, [prepared], steps=3)
         assert found.accuracy == wanted.accuracy
         assert found.macro_f1 == wanted.macro_f1
@@ -120,12 +121,11 @@ def test_an_episode_scores_the_same_from_texts_and_prepared(encoder: Encoder, sp
 def test_settings_reach_the_inner_loop(encoder: Encoder) -> None:
     evaluator = evaluator_of(encoder, ModelSpec("maml"))
     given = PLAN.episode(TASK, 2, 0)
-    still = evaluator.evaluate_episode(given, AdaptSettings(steps=0))
+    still = evaluator.evaluate_episode(given, AdaptOptions(steps=0, use_label_text=False))
     assert still.accuracy == pytest.approx(1 / 3)  # a shared start tells no class from another
-    scores = [
-        evaluator.evaluate_episode(given, settings)
-        for settings in (AdaptSettings(20), AdaptSettings(20, learning_rate=0.01), AdaptSettings(20, None, True))
-    ]
+    plain = AdaptOptions(20, use_label_text=False)
+    several = (plain, replace(plain, learning_rate=0.01), replace(plain, use_label_text=True))
+    scores = [evaluator.evaluate_episode(given, options) for options in several]
     assert len({s.ece for s in scores}) == 3
 
 
@@ -222,7 +222,7 @@ def test_the_first_adaptation_warms_up_before_it_is_timed(encoder: Encoder, monk
 
 
 def test_divergence_is_a_counted_failure(encoder: Encoder) -> None:
-    settings = AdaptSettings(40, learning_rate=1e39)  # more than a float32 holds
+    settings = AdaptOptions(40, learning_rate=1e39, use_label_text=False)  # more than a float32 holds
     found = evaluator_of(encoder).evaluate_episode(episode(), settings)
     assert "learning rate" in found.failure
     assert (found.accuracy, found.n_queries, found.adapt_ms) == (None, 0, None)
@@ -283,7 +283,7 @@ def test_every_model_is_given_the_same_episodes(encoder: Encoder, monkeypatch: p
     seen: dict[str, list[Episode]] = {}
     evaluate_episode = Evaluator.evaluate_episode
 
-    def noted(self: Evaluator, given: Episode, settings: AdaptSettings) -> EpisodeScores:
+    def noted(self: Evaluator, given: Episode, settings: AdaptOptions) -> EpisodeScores:
         seen.setdefault(self.model.learner.name, []).append(given)
         return evaluate_episode(self, given, settings)
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from metalearn.errors import AdaptationDiverged
-from metalearn.inner_loop import InnerState, Order, collect, finished, inner_steps
+from metalearn.inner_loop import InnerState, collect, finished, inner_steps
+from metalearn.options import Order
 from metalearn.types import FastWeights
 from metalearn.update_rules import gradient_descent
 

@@ -18,7 +18,8 @@ from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import collect
 from metalearn.learners import LearnerOptions, make_learner
 from metalearn.meta_model import MetaModel
-from metalearn.placement import PlacementName, make_placement
+from metalearn.options import PlacementName
+from metalearn.placement import make_placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import Objective, TextInput
 from metalearn.update_rules import minibatch_gradient_descent, momentum, nesterov
@@ -153,7 +154,7 @@ def test_second_order_meta_gradients_are_those_of_finite_differences(
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("learner", ["maml", "protomaml", "metasgd"])
 def test_meta_gradients_go_through_every_update_rule(learner: str, rule: str, steps: int) -> None:
-    model = _model(learner, "everything", update_rule=rule, head_rate=0.1, body_rate=0.05)
+    model = _model(learner, "full", update_rule=rule, head_rate=0.1, body_rate=0.05)
     _assert_meta_gradient(model, _slow(model, steps), _telling(learner), steps, by_part=True)
 
 
@@ -192,7 +193,7 @@ def test_between_exclusive_classes_a_shared_start_has_no_slope(learner: str, pla
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_layers_below_the_fast_ones_have_their_meta_gradient(layers: int) -> None:
-    model = _model("protomaml", "everything", layers=layers, body=NormBody((3, 5, 4, 4)))
+    model = _model("protomaml", "full", layers=layers, body=NormBody((3, 5, 4, 4)))
     _assert_meta_gradient(model, _slow(model, 2), EPISODE, 2)
 
 
@@ -200,7 +201,7 @@ def test_layers_below_the_fast_ones_have_their_meta_gradient(layers: int) -> Non
 def test_every_number_of_a_small_networks_meta_gradient(learner: str) -> None:
     # the tests above go along directions; here is every coordinate, on the network of the sinusoids
     name, options = SECOND_ORDER[learner]
-    model = _model(name, "everything", body=MlpBody((3, 4, 2)), **options)
+    model = _model(name, "full", body=MlpBody((3, 4, 2)), **options)
     slow, episode = _slow(model, 2), _telling(learner)
     gradient = _meta_gradient(model, slow, episode, 2)
     h = 1e-6
@@ -250,7 +251,7 @@ def test_a_first_order_meta_gradient_is_the_gradient_at_the_adapted_weights(
     expected["learner.head.row"] = at_adapted.pop(HEAD_WEIGHT).sum(dim=0)  # every class starts from the one row
     expected["learner.head.bias"] = at_adapted.pop(HEAD_BIAS).sum()
     for name, value in at_adapted.items():
-        at = f"body.{name}" if placement == "everything" else f"fast.{name}"
+        at = f"body.{name}" if placement == "full" else f"fast.{name}"
         expected[at] = expected[at] + value
     assert bool(at_adapted) is (placement != "head")
     assert expected.keys() == gradient.keys()
@@ -271,7 +272,7 @@ def _query_gradients(
 
 
 def test_first_order_rates_are_judged_by_the_inner_gradients_they_scale() -> None:
-    model = _model("metasgd", "everything", order="first")
+    model = _model("metasgd", "full", order="first")
     slow = _slow(model, 1)
     gradient = _meta_gradient(model, slow, INDEPENDENT, 1)
     start, _ = model.start(slow, INDEPENDENT.support)
@@ -313,7 +314,7 @@ def test_reptiles_gradient_is_the_way_back_from_the_adapted_weights(placement: P
     expected["learner.head.row"] = way.pop(HEAD_WEIGHT).sum(dim=0)
     expected["learner.head.bias"] = way.pop(HEAD_BIAS).sum()
     for name, value in way.items():
-        expected[f"body.{name}" if placement == "everything" else f"fast.{name}"] = value
+        expected[f"body.{name}" if placement == "full" else f"fast.{name}"] = value
     for name, value in expected.items():
         assert torch.equal(gradient[name], value), name
 
@@ -370,7 +371,7 @@ def _proto_maml_by_hand(
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_an_inner_gradient_below_a_head_of_class_means_is_a_partial_one(steps: int) -> None:
-    model = _model("protomaml", "everything")
+    model = _model("protomaml", "full")
     slow = _slow(model, steps)
     loss, adapted = _proto_maml_by_hand(slow, steps)
     result = model.run_episode(slow, EPISODE, steps=steps)
@@ -463,7 +464,7 @@ def _meta_gradient_by_higher(
 def test_meta_gradients_are_those_of_higher(
     learner: str, fields: dict[str, Any], theirs: dict[str, Any], steps: int, objective: Objective
 ) -> None:
-    model = _model(learner, "everything", body=MlpBody((3, 5, 4)), head_rate=1 / 4, body_rate=1 / 8)
+    model = _model(learner, "full", body=MlpBody((3, 5, 4)), head_rate=1 / 4, body_rate=1 / 8)
     model = replace(model, learner=replace(model.learner, **fields))
     slow, episode = _slow(model, steps), _episode(objective, n_classes=4)
     found = _meta_gradient(model, slow, episode, steps)
@@ -530,6 +531,6 @@ def test_fused_attention_still_has_no_second_derivative(
 ) -> None:
     # the day this fails, the inner loop may keep the fused kernel
     monkeypatch.setattr("metalearn.meta_model._differentiable_attention", lambda _: nullcontext())
-    model = _model("maml", "everything", body=TextBody(exact_encoder, 1), layers=1)
+    model = _model("maml", "full", body=TextBody(exact_encoder, 1), layers=1)
     with pytest.raises(RuntimeError, match="derivative"):
         _meta_gradient(model, _slow(model, 1, by=0.1), _text_episode(model.body, EQUAL, "multi_label"), 1)

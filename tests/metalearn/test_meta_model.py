@@ -15,7 +15,7 @@ from metalearn.body import MlpBody, TextBody
 from metalearn.encoder import Encoder
 from metalearn.errors import AdaptationDiverged, UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
-from metalearn.inner_loop import Gradients, Order, collect
+from metalearn.inner_loop import Gradients, collect
 from metalearn.label_text import LabelTextPrior, among_examples
 from metalearn.learners import LEARNERS as LEARNERS_BY_NAME
 from metalearn.learners import LearnerOptions, make_learner
@@ -23,7 +23,8 @@ from metalearn.learners.interface import ReadingLearner
 from metalearn.learners.optimization import GradientLearner, class_means
 from metalearn.meta_model import MetaModel, _split_rows
 from metalearn.model_spec import ModelSpec, make_text_model
-from metalearn.placement import HeadOnly, PlacementName, make_placement
+from metalearn.options import Order, PlacementName
+from metalearn.placement import HeadOnly, make_placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, Objective, SlowWeights, TextInput
 from metalearn.update_rules import minibatch_gradient_descent
@@ -34,7 +35,7 @@ BODY = NormBody((3, 5, 4, 6))
 
 
 def model_of(
-    learner: str = "protomaml", placement: PlacementName = "everything", layers: int = 2, **options: Any
+    learner: str = "protomaml", placement: PlacementName = "full", layers: int = 2, **options: Any
 ) -> MetaModel:
     """A small smooth model."""
     made = make_learner(learner, LearnerOptions(**{"head_rate": 0.2, "body_rate": 0.1} | options))
@@ -289,9 +290,9 @@ def test_no_steps_leave_the_start() -> None:
 
 
 def test_a_requested_rate_takes_the_place_of_the_heads_and_keeps_the_bodys_in_proportion() -> None:
-    model = model_of("maml", "everything")
+    model = model_of("maml", "full")
     asked = _adapted(model, slow_of(model), points(3, 2, 1), learning_rate=0.04)
-    twin = model_of("maml", "everything", head_rate=0.04, body_rate=0.02)
+    twin = model_of("maml", "full", head_rate=0.04, body_rate=0.02)
     expected = _adapted(twin, slow_of(twin), points(3, 2, 1))
     for name, weight in expected.items():
         torch.testing.assert_close(asked[name], weight, atol=1e-6, rtol=1e-6)
@@ -308,7 +309,7 @@ def test_steps_beyond_the_schedule_take_its_last_rate() -> None:
     assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
-@pytest.mark.parametrize("placement", ["head", "everything"])
+@pytest.mark.parametrize("placement", ["head", "full"])
 def test_mini_batches_follow_the_seed_and_the_step(placement: PlacementName) -> None:
     model = model_of("maml", placement)
     model = replace(model, learner=replace(model.learner, rule=minibatch_gradient_descent(2)))
@@ -324,7 +325,7 @@ def test_mini_batches_follow_the_seed_and_the_step(placement: PlacementName) -> 
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("placement", ["head", "everything"])
+@pytest.mark.parametrize("placement", ["head", "full"])
 def test_features_that_are_not_numbers_are_a_divergence(placement: PlacementName, steps: int) -> None:
     model = model_of("maml", placement)
     slow, support = slow_of(model), points(3, 2, 1)
@@ -334,7 +335,7 @@ def test_features_that_are_not_numbers_are_a_divergence(placement: PlacementName
 
 
 def test_a_rate_that_is_too_large_is_a_divergence() -> None:
-    model = MetaModel(MlpBody((3, 4)), make_placement("everything", layers=1, rank=1), make_learner("maml"))
+    model = MetaModel(MlpBody((3, 4)), make_placement("full", layers=1, rank=1), make_learner("maml"))
     with pytest.raises(AdaptationDiverged, match="lower the learning rate"):
         _adapted(model, slow_of(model), points(2, 3, 1, "regression"), steps=40, learning_rate=1e6)
 
@@ -438,7 +439,7 @@ def test_the_same_seed_gives_the_same_result(learner: str) -> None:
     assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-@pytest.mark.parametrize("placement", ["head", "everything"])
+@pytest.mark.parametrize("placement", ["head", "full"])
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_classes_may_change_places(learner: str, placement: PlacementName) -> None:
     # every class starts alike, so a task whose classes are numbered otherwise is the same task
@@ -540,7 +541,7 @@ def test_label_texts_get_the_priors_weight_at_the_start_and_in_every_step(
     assert support.weights.tolist() == [1.0] * 9, "what was given is left as it is"
 
 
-@pytest.mark.parametrize("placement", ["head", "everything"])
+@pytest.mark.parametrize("placement", ["head", "full"])
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_before_meta_training_a_labels_text_counts_two_examples(learner: str, placement: PlacementName) -> None:
     model, episode = with_prior(learner, placement), episode_of()
@@ -843,9 +844,9 @@ def test_answers_are_under_the_temperature_of_their_shots_and_ways(placement: Pl
 
 
 def test_a_temperature_that_was_not_fitted_changes_nothing() -> None:
-    model = replace(model_of("protomaml", "everything"), calibrated=True)
+    model = replace(model_of("protomaml", "full"), calibrated=True)
     slow, support = model.initial_slow_weights(steps=3), points(3, 2, 1)
-    assert slow.keys() - model_of("protomaml", "everything").initial_slow_weights(steps=3).keys() == {
+    assert slow.keys() - model_of("protomaml", "full").initial_slow_weights(steps=3).keys() == {
         "calibration.log_temperature",
         "calibration.per_log_shot",
         "calibration.per_log_way",

@@ -25,7 +25,7 @@ from metalearn.losses import supervised_contrastive
 from metalearn.meta_model import MetaModel
 from metalearn.meta_train import MetaTrainer, MetaTrainSettings
 from metalearn.model_spec import ModelSpec, make_text_model
-from metalearn.placement import Everything, HeadOnly, Placement
+from metalearn.placement import Full, HeadOnly, Placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import Episode, LabelledTexts, TextInput
 from tests.metalearn.test_placement import moved
@@ -50,7 +50,7 @@ def blobs(index: int, *, ways: int = 3, shots: int = 2, queries: int = 3) -> Pre
 def model(learner: str = "maml", placement: Placement | None = None, **options: object) -> MetaModel:
     """A small perceptron under a learner."""
     made = make_learner(learner, LearnerOptions(head_rate=0.1, body_rate=0.05, **options))  # type: ignore[arg-type]
-    return MetaModel(MlpBody((4, 8, 6)), placement or Everything(2), made)
+    return MetaModel(MlpBody((4, 8, 6)), placement or Full(2), made)
 
 
 def trainer(which: MetaModel | None = None, **changes: object) -> MetaTrainer:
@@ -294,7 +294,7 @@ def test_results_are_no_windows_on_the_average_of_a_state() -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("learner", ["maml", "reptile", "protomaml"])
 def test_a_restored_run_arrives_at_the_same_bits(learner: str, optimizer: str, average: float) -> None:
-    placement = HeadOnly() if learner == "protomaml" else Everything(2)
+    placement = HeadOnly() if learner == "protomaml" else Full(2)
     uninterrupted = trainer(model(learner, placement), optimizer=optimizer, average=average)
     for _ in range(7):
         uninterrupted.step(blobs)

@@ -19,7 +19,7 @@ BESIDE = ModelSpec(trained_layers=1, stock_view=True)
         ModelSpec("ridge", stock_view=True),
         ModelSpec("protomaml", "modulations", 1, stock_view=True),
         ModelSpec("protomaml", "modulations", 1, trained_layers=2, stock_view=True),
-        ModelSpec("maml", "everything", 1, trained_layers=1, stock_view=True),
+        ModelSpec("maml", "full", 1, trained_layers=1, stock_view=True),
         ModelSpec("maml", "low_rank", 2, trained_layers=1, stock_view=True),
     ],
 )
@@ -43,8 +43,8 @@ def test_what_is_served_takes_trained_layers_as_given(encoder: Encoder) -> None:
     assert BESIDE.serving() == ModelSpec()
     assert isinstance(served.body, TextBody)
     assert (served.body.layers, served.body.dim) == (0, 32)
-    deep = ModelSpec("maml", "everything", 1, trained_layers=2)
-    assert deep.serving() == ModelSpec("maml", "everything", 1)
+    deep = ModelSpec("maml", "full", 1, trained_layers=2)
+    assert deep.serving() == ModelSpec("maml", "full", 1)
 
 
 @pytest.mark.parametrize("learner", sorted(LEARNERS))

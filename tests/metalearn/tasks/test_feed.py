@@ -10,8 +10,9 @@ import torch
 from metalearn.body import TextBody
 from metalearn.encoder import Encoder
 from metalearn.meta_train import EpisodeRecord
+from metalearn.options import Strategy
 from metalearn.tasks.feed import EpisodeFeed
-from metalearn.tasks.sampler import EpisodeSampler, SamplerSettings, Strategy
+from metalearn.tasks.sampler import EpisodeSampler, SamplerSettings
 from metalearn.tasks.task import Task
 from metalearn.types import TextInput
 

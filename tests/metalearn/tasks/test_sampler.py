@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metalearn.errors import InvalidEpisode, InvalidTasks
+from metalearn.options import Strategy
 from metalearn.tasks.difficulty import Difficulty, updated
-from metalearn.tasks.sampler import EpisodeSampler, MixedSampler, SamplerSettings, Strategy
+from metalearn.tasks.sampler import EpisodeSampler, MixedSampler, SamplerSettings
 from metalearn.tasks.task import Skipped, Task
 from metalearn.types import OUT_OF_SCOPE, Episode, TextInput
 from tests.metalearn.tasks.making import class_sizes, classes_task, label_of, multi_label_task, scores_task

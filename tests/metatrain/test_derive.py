@@ -1,5 +1,6 @@
-"""``handful checkpoint reweigh``, as a user types it: the same weights, other features."""
+"""``handful checkpoint derive`` and ``average``, as a user types them."""
 
+import json
 import os
 from pathlib import Path
 
@@ -34,15 +35,28 @@ def beside(make_checkpoint: MakeCheckpoint) -> Path:
     return make_checkpoint(ModelSpec(trained_layers=1, stock_view=True))
 
 
+def derive(handful: Handful, base: object, *words: str, out: str = "copy", **features: object) -> None:
+    """Derives a checkpoint; has to succeed."""
+    handful("checkpoint", "derive", str(base), out, *file_of(handful, features), *words)
+
+
+def file_of(handful: Handful, features: object) -> tuple[str, ...]:
+    """The option that names a file of features; none where there are none."""
+    if not features:
+        return ()
+    (handful.folder / "features.json").write_text(json.dumps(features))
+    return "--features", "features.json"
+
+
 def test_a_copy_has_other_features_of_the_same_weights(handful: Handful, beside: Path, tiny_encoder: Path) -> None:
-    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.7", "--stock-mix", "1,0.25")
+    derive(handful, beside, share=0.7, stock_mix=[1, 0.25])
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
     assert after.encoder.settings.halves == Halves((1.0, 0.25), 0.7)
     assert after.fingerprint != before.fingerprint
     assert after.manifest.slow_weights == before.manifest.slow_weights
     assert after.manifest.hyperparameters == before.manifest.hyperparameters
     assert after.manifest.trained_on == before.manifest.trained_on
-    assert "share of 0.7" in (handful.folder / "copy" / CARD).read_text()
+    assert "with share 0.7, stock_mix [1, 0.25]." in (handful.folder / "copy" / CARD).read_text()
     how = EncoderSettings(before.encoder.settings.max_tokens, halves=Halves((1.0, 0.25), 0.7))
     stock = Encoder(tiny_encoder, how, CPU)
     texts = stock.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
@@ -52,120 +66,128 @@ def test_a_copy_has_other_features_of_the_same_weights(handful: Handful, beside:
 
 
 def test_a_copy_whose_trained_half_is_a_mix_too(handful: Handful, beside: Path) -> None:
-    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--trained-mix", "1,0.5")
+    derive(handful, beside, trained_mix=[1, 0.5])
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
     assert after.encoder.settings.halves == Halves(trained_mix=(1.0, 0.5))
     assert after.fingerprint != before.fingerprint
-    assert "trained features are such a mix as 1 : 0.5." in (handful.folder / "copy" / CARD).read_text()
+    assert "with trained_mix [1, 0.5]." in (handful.folder / "copy" / CARD).read_text()
     texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
     assert torch.equal(after.encoder.encode_batch(texts)[:, :32], before.encoder.encode_batch(texts)[:, :32])
     assert not torch.allclose(after.encoder.encode_batch(texts)[:, 32:], before.encoder.encode_batch(texts)[:, 32:])
-    # Once more without saying so: it stays
-    handful("checkpoint", "reweigh", "copy", "again", "--stock-share", "0.5")
-    assert read_manifest(handful.folder / "again").encoder == after.manifest.encoder
+    # What is not given stays as it is
+    derive(handful, "copy", "--steps", "1", out="again", share=0.4)
+    again = read_manifest(handful.folder / "again")
+    assert again.encoder.settings.halves == Halves(share=0.4, trained_mix=(1.0, 0.5))
+    derive(handful, "again", out="same")
+    same = read_manifest(handful.folder / "same")
+    left_out = {"name", "fingerprint"}
+    assert same.model_dump(exclude=left_out) == again.model_dump(exclude=left_out)
 
 
 def test_a_copy_whose_tasks_choose_their_share(handful: Handful, beside: Path) -> None:
-    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--stock-lean", "0.1")
+    derive(handful, beside, lean=0.1)
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
     assert before.model.stock_share is None
     assert after.model.stock_share == StockShare(0.5, 0.1)
     assert after.fingerprint != before.fingerprint
-    assert "leans from there by 0.1" in (handful.folder / "copy" / CARD).read_text()
+    assert "with lean 0.1." in (handful.folder / "copy" / CARD).read_text()
     # Features are what they were: the task's share is in its head
     texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
     assert torch.equal(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
 
 
 def test_a_copy_whose_pairs_are_told_by_their_tokens_too(handful: Handful, beside: Path) -> None:
-    words = ("--stock-share", "0.5", "--stock-lean", "0.1", "--token-similarity", "1.5")
-    handful("checkpoint", "reweigh", str(beside), "copy", *words)
+    derive(handful, beside, lean=0.1, token_similarity=1.5)
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
     assert after.encoder.settings.halves == Halves(lean=0.1, token_similarity=1.5)
     assert after.model.stock_share == StockShare(0.5, 0.1, 2)
     assert after.model.body.dim == before.model.body.dim + 2
-    assert "counts 1.5 beside features" in (handful.folder / "copy" / CARD).read_text()
+    assert "token_similarity 1.5." in (handful.folder / "copy" / CARD).read_text()
     texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
     assert torch.equal(after.encoder.encode_batch(texts)[:, :64], before.encoder.encode_batch(texts))
 
 
 def test_a_copy_whose_tasks_count_less_what_texts_of_a_class_differ_in(handful: Handful, beside: Path) -> None:
-    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--within-class", "5")
+    derive(handful, beside, within_class=5)
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
     assert before.model.within_class is None
     assert after.model.within_class == WithinClass(5.0, (32, 32))
     assert after.fingerprint != before.fingerprint
-    assert "in which 5 examples for each column" in (handful.folder / "copy" / CARD).read_text()
+    assert "with within_class 5." in (handful.folder / "copy" / CARD).read_text()
     # Features are what they were: what counts less is in the task's head
     texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
     assert torch.equal(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
 
 
 def test_a_copy_that_pools_words_alone(handful: Handful, beside: Path) -> None:
-    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--words-only")
+    derive(handful, beside, words_only=True)
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
     assert after.encoder.settings.halves == Halves(words_only=True)
     assert after.fingerprint != before.fingerprint
-    assert "left out of the means" in (handful.folder / "copy" / CARD).read_text()
+    assert "with words_only True." in (handful.folder / "copy" / CARD).read_text()
     texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
     assert not torch.allclose(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
 
 
 def test_a_copy_in_which_label_texts_count_otherwise(handful: Handful, beside: Path) -> None:
-    words = ("--stock-share", "0.5", "--label-text-count", "3")
-    handful("checkpoint", "reweigh", str(beside), "copy", *words)
+    derive(handful, beside, "--label-text-count", "3")
     before, after = Checkpoint(beside, CPU).slow_weights, Checkpoint(handful.folder / "copy", CPU).slow_weights
     assert float(after["prior.log_weight"].exp()) == pytest.approx(3)
     assert all(torch.equal(after[name], weight) for name, weight in before.items() if name != "prior.log_weight")
-    assert "counts 3 beside" in (handful.folder / "copy" / CARD).read_text()
+    assert "with label text count 3." in (handful.folder / "copy" / CARD).read_text()
 
 
 def test_a_copy_whose_tasks_take_fewer_steps(handful: Handful, beside: Path) -> None:
-    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--steps", "1")
+    derive(handful, beside, "--steps", "1")
     before, after = read_manifest(beside), read_manifest(handful.folder / "copy")
     assert before.hyperparameters.steps != 1
     assert after.hyperparameters == before.hyperparameters.model_copy(update={"steps": 1})
-    assert "takes 1 inner step." in (handful.folder / "copy" / CARD).read_text()
+    assert "with steps 1." in (handful.folder / "copy" / CARD).read_text()
 
 
-def test_by_default_the_mix_is_that_of_training(handful: Handful, beside: Path) -> None:
-    handful("checkpoint", "reweigh", str(beside), "same", "--stock-share", "0.5")
-    same = read_manifest(handful.folder / "same")
-    assert same.encoder.stock is None
-    assert same.encoder.settings == read_manifest(beside).encoder.settings
+def test_by_default_a_checkpoint_is_derived_as_it_is(handful: Handful, beside: Path, tiny_checkpoint: Path) -> None:
+    for number, base in enumerate((beside, tiny_checkpoint)):
+        derive(handful, base, out=f"same{number}")
+        before, same = read_manifest(base), read_manifest(handful.folder / f"same{number}")
+        assert same.name == f"same{number}"
+        left_out = {"name", "fingerprint"}
+        assert same.model_dump(exclude=left_out) == before.model_dump(exclude=left_out)
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("features", "reason"),
     [
-        (("--stock-share", "1.5"), "less than or equal to 1"),
-        (("--stock-share", "nan"), "share"),
-        (("--stock-share", "0.5", "--stock-mix", "much"), "'much' is not a list of numbers"),
-        (("--stock-share", "0.5", "--stock-mix", "1,1,1"), "there are 2 states"),
-        (("--stock-share", "0.5", "--stock-mix", "0"), "no state counts"),
-        (("--stock-share", "0.5", "--trained-mix", "1,1,1"), "there are 2 states"),
-        (("--stock-share", "0.5", "--trained-mix", "0,0"), "no state counts"),
-        (("--stock-share", "0.5", "--stock-mix", "1,-1"), "greater than or equal to 0"),
-        (("--stock-share", "0.5", "--stock-mix", "inf"), "finite"),
-        (("--stock-share", "0.5", "--stock-lean", "-1"), "greater than or equal to 0"),
-        (("--stock-share", "0.5", "--token-similarity", "-1"), "greater than or equal to 0"),
-        (("--stock-share", "0.5", "--token-similarity", "nan"), "greater than or equal to 0"),
-        (("--stock-share", "0.5", "--stock-lean", "nan"), "lean"),
-        (("--stock-share", "0", "--stock-lean", "0.1"), "leans nowhere"),
-        (("--stock-share", "0.5", "--label-text-count", "0"), "greater than or equal to 0.001"),
+        ({"share": 1.5}, "less than or equal to 1"),
+        ({"share": "much"}, "valid number"),
+        ({"stock_mix": [1, 1, 1]}, "there are 2 states"),
+        ({"stock_mix": [0]}, "no state counts"),
+        ({"trained_mix": [1, 1, 1]}, "there are 2 states"),
+        ({"trained_mix": [0, 0]}, "no state counts"),
+        ({"stock_mix": [1, -1]}, "greater than or equal to 0"),
+        ({"stock_mix": [float("inf")]}, "finite"),
+        ({"lean": -1}, "greater than or equal to 0"),
+        ({"token_similarity": -1}, "greater than or equal to 0"),
+        ({"token_similarity": float("nan")}, "finite"),
+        ({"lean": float("nan")}, "lean"),
+        ({"share": 0, "lean": 0.1}, "leans nowhere"),
+        ({"shares": 0.5}, "features have no 'shares'; they have: stock_mix, share,"),
+        ([1], "no JSON object"),
     ],
 )
-def test_weights_that_make_no_sense_are_refused(
-    handful: Handful, beside: Path, words: tuple[str, ...], says: str
-) -> None:
-    said = handful.fails("checkpoint", "reweigh", str(beside), "copy", *words, codes=(1, 2))
-    assert says in said.replace("│", " ").replace("  ", " ")
+def test_features_that_make_no_sense_are_refused(handful: Handful, beside: Path, features: object, reason: str) -> None:
+    message = handful.fails("checkpoint", "derive", str(beside), "copy", *file_of(handful, features), codes=(1, 2))
+    assert reason in " ".join(message.replace("│", " ").split())
     assert not (handful.folder / "copy").exists()
 
 
-def test_a_checkpoint_without_stock_features_is_refused(handful: Handful, tiny_checkpoint: Path) -> None:
-    said = handful.fails("checkpoint", "reweigh", str(tiny_checkpoint), "copy", "--stock-share", "0.5")
-    assert "no stock features" in said
+def test_other_values_that_make_no_sense_are_refused(handful: Handful, beside: Path, tiny_checkpoint: Path) -> None:
+    fails = handful.fails
+    refused = fails("checkpoint", "derive", str(beside), "copy", "--label-text-count", "0", codes=(1, 2))
+    assert "0.001" in refused
+    assert "cannot read" in fails("checkpoint", "derive", str(beside), "copy", "--features", "absent", codes=(1, 2))
+    words = file_of(handful, {"share": 0.5})
+    assert "no stock features" in fails("checkpoint", "derive", str(tiny_checkpoint), "copy", *words)
+    assert not (handful.folder / "copy").exists()
 
 
 # ---- handful checkpoint average --------------------------------------------------------------------------------------

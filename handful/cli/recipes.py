@@ -1,0 +1,108 @@
+"""The stages of a recipe, one after another; those that are done already are left as they are."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from handful.cli.checkpoint import averaged, calibrated, created, derived
+from handful.cli.output import note, print_json
+from handful.cli.training import Place, train
+from metatrain.options import ModelOptions, TrainingOptions
+from metatrain.recipe import Average, Calibrate, Create, Derive, Recipe, Select, Stage, Train, read_recipe, select_files
+
+
+def follow(
+    reference: str,
+    data: Path,
+    out: Path,
+    place: Place,
+    *,
+    overrides: Mapping[str, Any],
+    time_is_up: Callable[[], bool],
+    save_every: int,
+) -> None:
+    """Makes the checkpoint of a recipe, from the first stage that is not done.
+
+    Args:
+        reference: The recipe's file, or the name of a shipped one.
+        data: The folder of the task files.
+        out: The folder that gets one for each stage.
+        place: Where the runs are computed.
+        overrides: Training options that take the place of the recipe's.
+        time_is_up: Whether to stop in good order.
+        save_every: Outer steps between the saved states of a run.
+
+    Raises:
+        InvalidRecipe: The recipe cannot be read, or its stages do not go together.
+    """
+    recipe = read_recipe(reference).located(data, out, overrides)
+    if place.chief:
+        _remember(recipe, out)
+    place.wait()
+    for stage in recipe.stages:
+        folder = out / stage.name
+        if isinstance(stage, Train):
+            if not _trained(stage, folder, place, time_is_up=time_is_up, save_every=save_every):
+                if place.chief:
+                    note(f"stopped in stage {stage.name}; the same command goes on from there")
+                return
+        elif place.chief and (isinstance(stage, Select) or not (folder / "manifest.json").exists()):
+            note(f"stage {stage.name}: {stage.make}")
+            _make(stage, folder, str(place.device))
+        place.wait()
+    if place.chief:
+        note(f"the checkpoint of the recipe is {out / recipe.stages[-1].name}")
+
+
+def _trained(stage: Train, folder: Path, place: Place, *, time_is_up: Callable[[], bool], save_every: int) -> bool:
+    """Whether the stage's run has come to its end, now or before."""
+    from model_store.training_run import TrainingRun
+
+    run = TrainingRun(folder)
+    is_finished, resume = run.is_finished, run.exists
+    place.wait()  # every process has looked before one of them writes
+    if is_finished:
+        return True
+    if place.chief:
+        note(f"stage {stage.name}: train")
+    options = TrainingOptions(**stage.options)
+    return train(options, folder, place, resume=resume, time_is_up=time_is_up, save_every=save_every)
+
+
+def _make(stage: Stage, folder: Path, device: str) -> None:
+    if isinstance(stage, Select):
+        select_files(stage, folder)
+    elif isinstance(stage, Create):
+        print_json(created(ModelOptions(**stage.options), folder))
+    elif isinstance(stage, Average):
+        print_json(averaged(stage.first, stage.second, folder, share=stage.share, name=stage.name))
+    elif isinstance(stage, Derive):
+        changes = {"features": stage.features, "label_text_count": stage.label_text_count, "steps": stage.steps}
+        print_json(derived(stage.base, folder, name=stage.name, **changes))
+    elif isinstance(stage, Calibrate):
+        tasks = [Path(folder) for folder in stage.tasks]
+        print_json(
+            calibrated(
+                stage.base,
+                folder,
+                tasks,
+                name=stage.name,
+                episodes=stage.episodes,
+                half=stage.half,
+                seed=stage.seed,
+                device=device,
+            )
+        )
+
+
+def _remember(recipe: Recipe, out: Path) -> None:
+    """Writes what the folder is made by, and refuses to go on with anything else."""
+    file, content = out / "recipe.json", recipe.model_dump(mode="json")
+    if not file.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    elif json.loads(file.read_text(encoding="utf-8")) != content:
+        raise typer.BadParameter(f"{out} was begun with another recipe, other options or other data: see {file}")

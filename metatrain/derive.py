@@ -1,0 +1,171 @@
+"""Checkpoints that are made of others without training: derived with other options, and averaged."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from metalearn.encoder import EncoderSettings
+from metalearn.encoder_source import locate_encoder
+from metalearn.errors import InvalidModel
+from metalearn.halves import Halves
+from model_store.checkpoint import Checkpoint, read_slow_weights, write_checkpoint
+from model_store.manifest import CARD, Hyperparameters, Manifest, TrainingTask
+
+_LABEL_TEXT = "prior.log_weight"
+
+
+def derive(
+    base: Checkpoint,
+    out: Path,
+    *,
+    name: str,
+    features: Mapping[str, Any],
+    label_text_count: float | None = None,
+    steps: int | None = None,
+) -> Manifest:
+    """Writes a checkpoint of the same weights. It differs from its base in what is given, and in nothing else.
+
+    Args:
+        base: The checkpoint that it is derived from.
+        out: Folder of the new checkpoint.
+        name: Its name.
+        features: Fields of ``Halves`` with their new values.
+        label_text_count: Weight of a label's text where an example has 1.
+        steps: Inner steps of a task.
+
+    Raises:
+        CheckpointInvalid: The folder is taken, or a value is out of bounds.
+        InvalidModel: There is no such field, or the checkpoint's model has no such features.
+    """
+    settings, slow_weights = base.encoder.settings, dict(read_slow_weights(base.folder))
+    changes: list[str] = []
+    if features:
+        settings = replace(settings, halves=_changed(base, features))
+        changes += [f"{field} {value}" for field, value in features.items()]
+    if label_text_count is not None:
+        if _LABEL_TEXT not in slow_weights:
+            raise InvalidModel(f"the learner {base.learner.name} reads no label texts")
+        slow_weights[_LABEL_TEXT] = torch.tensor(math.log(label_text_count))
+        changes.append(f"label text count {label_text_count:g}")
+    hyperparameters = base.manifest.hyperparameters
+    if steps is not None:
+        hyperparameters = hyperparameters.model_copy(update={"steps": steps})
+        changes.append(f"steps {steps}")
+    return write_copy(
+        base,
+        out,
+        name=name,
+        note=f"Derived from `{base.manifest.name}` ({base.fingerprint[:12]}), without training, with "
+        f"{', '.join(changes) or 'all that it had'}.",
+        slow_weights=slow_weights,
+        hyperparameters=hyperparameters,
+        settings=settings,
+    )
+
+
+def average(first: Checkpoint, second: Checkpoint, out: Path, *, name: str, share: float) -> Manifest:
+    """Writes the first checkpoint with its meta-trained layers averaged with the second's.
+
+    Args:
+        first: The checkpoint that everything but the layers comes from.
+        second: A checkpoint of the same make.
+        out: Folder of the new checkpoint.
+        name: Its name.
+        share: Weight of the second one's layers, from 0 to 1.
+
+    Raises:
+        CheckpointInvalid: The folder is taken.
+        InvalidModel: The checkpoints are not of one make, or have no meta-trained layers.
+    """
+    makes = [(each.manifest.spec, each.manifest.encoder.files) for each in (first, second)]
+    if makes[0] != makes[1] or not makes[0][0].trained_layers:
+        raise InvalidModel("two checkpoints of one encoder, with the same layers meta-trained, can be averaged")
+    slow_weights, others = read_slow_weights(first.folder), read_slow_weights(second.folder)
+    layers = {n: torch.lerp(w, others[n], share) for n, w in slow_weights.items() if n.startswith("body.")}
+    tasks = {task.name: task for each in (second, first) for task in each.manifest.trained_on}
+    parts = [
+        f"{of:g} of those of `{each.manifest.name}` ({each.fingerprint[:12]})"
+        for of, each in ((1 - share, first), (share, second))
+    ]
+    return write_copy(
+        first,
+        out,
+        name=name,
+        note=f"Its meta-trained layers are {' and '.join(parts)}.",
+        slow_weights={**slow_weights, **layers},
+        trained_on=[*tasks.values()],
+    )
+
+
+def _changed(base: Checkpoint, features: Mapping[str, Any]) -> Halves:
+    spec, fields = base.manifest.spec, asdict(base.encoder.settings.halves)
+    if not spec.stock_view:
+        raise InvalidModel("this checkpoint has no stock features beside its trained ones")
+    unknown = sorted(features.keys() - fields.keys())
+    if unknown:
+        raise InvalidModel(f"features have no {unknown[0]!r}; they have: {', '.join(fields)}")
+    try:
+        halves = TypeAdapter(Halves).validate_python({**fields, **features})
+    except ValidationError as error:
+        raise InvalidModel(f"no features can be made of {dict(features)}: {error}") from error
+    mixes = {"stock_mix": halves.stock_mix, "trained_mix": halves.trained_mix}
+    if any(len(mix) > spec.trained_layers + 1 for field, mix in mixes.items() if field in features):
+        raise InvalidModel(f"with {spec.trained_layers} trained layers there are {spec.trained_layers + 1} states")
+    return halves
+
+
+def write_copy(
+    checkpoint: Checkpoint,
+    out: Path,
+    *,
+    name: str,
+    note: str,
+    slow_weights: Mapping[str, Tensor] | None = None,
+    hyperparameters: Hyperparameters | None = None,
+    settings: EncoderSettings | None = None,
+    trained_on: Sequence[TrainingTask] | None = None,
+) -> Manifest:
+    """Writes the same checkpoint again, but for what is given.
+
+    Args:
+        checkpoint: What is copied; it stays as it is.
+        out: Folder of the new checkpoint.
+        name: Its name.
+        note: What is new about it: a paragraph at the end of its card.
+        slow_weights: As ``write_checkpoint`` takes them.
+        hyperparameters: The checkpoint's choices.
+        settings: How the encoder reads a text.
+        trained_on: Tasks that its weights have seen.
+
+    Raises:
+        CheckpointInvalid: The folder is taken, or what is given does not go together.
+    """
+    manifest, folder = checkpoint.manifest, checkpoint.folder
+    card = (folder / CARD).read_text(encoding="utf-8").rstrip().replace(f"# {manifest.name}\n", f"# {name}\n", 1)
+    return write_checkpoint(
+        out,
+        name=name,
+        spec=manifest.spec,
+        hyperparameters=hyperparameters or manifest.hyperparameters,
+        encoder_source=_source_from(out, manifest.encoder.source, folder),
+        encoder_licence=manifest.encoder.licence,
+        slow_weights=read_slow_weights(folder) if slow_weights is None else slow_weights,
+        card=f"{card}\n\n{note}\n",
+        settings=settings or checkpoint.encoder.settings,
+        trained_on=manifest.trained_on if trained_on is None else trained_on,
+        extra_files={path.name: path.read_bytes() for path in folder.glob("*.png")},
+    )
+
+
+def _source_from(out: Path, source: str, folder: Path) -> str:
+    """The encoder of a checkpoint in ``folder`` as one in ``out`` names it: a relative path is relative to its own."""
+    if source.startswith(("package:", "hub:")) or Path(source).is_absolute():
+        return source
+    return os.path.relpath(locate_encoder(source, folder), out)

@@ -1,0 +1,76 @@
+"""A version is derived again from its record and the support set that is kept with it."""
+
+import httpx
+import torch
+
+from metalearn.learners.interface import LearnerOptions
+from metalearn.model_spec import ModelSpec
+from metalearn.types import Adapter
+from model_store.codec import AdapterKey, decode_adapter, decode_support, support_digests
+from model_store.records import Version
+from tests.conftest import SUPPORT, MakeCheckpoint, StartService
+from tests.service.conftest import OTHER_SUPPORT, adapt, parts_of, store_of
+
+PAIRS = [{**example, "text_pair": "my bank"} for example in SUPPORT]
+VERSIONS = (
+    {},
+    {"steps": 3, "learning_rate": 0.5, "use_label_text": False},
+    {"steps": 4, "seed": 11},
+    {"learner": "ridge", "labels": {"card_arrival": "a card that is late", "refund": "asks for money back"}},
+    {"learner": "matching", "support": OTHER_SUPPORT},
+    {"support": PAIRS, "steps": 2},
+    {"keep_support": False},
+)
+
+
+def derived(client: httpx.Client, version: Version, support: bytes) -> Adapter:
+    """What the engine makes of a version's record and support set."""
+    decoded = decode_support(support)
+    assert support_digests(decoded) == version.support_digests
+    engine = parts_of(client).engine
+    adaptation = client.portal.call(engine.adapt, version.tenant, decoded, version.options)  # type: ignore[attr-defined]
+    found: Adapter = adaptation.adapter
+    return found
+
+
+def test_every_kept_version_is_derived_again_to_the_same_bits(
+    start_service: StartService, make_checkpoint: MakeCheckpoint
+) -> None:
+    folder = make_checkpoint(ModelSpec(options=LearnerOptions(update_rule="minibatch_sgd")))
+    client = start_service(checkpoint=str(folder), feature_cache_max_bytes=0)
+    for fields in VERSIONS:
+        adapt(client, **{"support": SUPPORT, **fields})  # type: ignore[arg-type]
+    for call, body in (("rollback", {"version": 2}), ("readapt", {"version": 4})):
+        assert client.post(f"/v1/tasks/bank/{call}", json=body).status_code == 200
+    store, models = store_of(client), parts_of(client).engine.models
+    kept = 0
+    for version in store.versions("default", "bank"):
+        data = store.load_adapter("default", "bank", version.version)
+        support = store.load_support("default", "bank", version.version)
+        assert data is not None
+        assert version.support_digests is not None
+        assert (support is None) is (not version.support_kept)
+        if support is None:
+            continue
+        kept += 1
+        key = AdapterKey(version.tenant, version.task, version.version, version.adapter_id)
+        stored = decode_adapter(data, key, checkpoint=version.checkpoint, shapes=models.shapes)
+        again = derived(client, version, support)
+        assert (again.labels, again.learner, again.checkpoint) == (stored.labels, stored.learner, version.checkpoint)
+        assert again.fast_weights.keys() == stored.fast_weights.keys()
+        for name, weight in stored.fast_weights.items():
+            assert torch.equal(again.fast_weights[name], weight), f"version {version.version}, {name}"
+    assert kept == len(VERSIONS) + 1
+
+
+def test_a_version_shows_what_was_asked_beside_what_came_of_it(service: httpx.Client) -> None:
+    adapt(service, learner="ridge", steps=3, seed=5)
+    shown = service.get("/v1/tasks/bank").json()
+    assert (shown["learner"], shown["steps"], shown["learning_rate"], shown["use_label_text"]) == (
+        "ridge",
+        0,
+        None,
+        True,
+    )
+    options = {"steps": 3, "learning_rate": None, "learner": "ridge", "use_label_text": True, "seed": 5}
+    assert shown["asked"] == options
