@@ -60,7 +60,7 @@ def _parameter(name: str, model: type[BaseModel]) -> inspect.Parameter:
     told = f" [{'|'.join(choices)}]" if choices else ""
     default = "" if field.default in (None, []) else f" [default: {field.default}]"
     option = typer.Option(
-        *([flag, f"--no{flag[1:]}"] if kind is bool else [flag]),
+        f"{flag}/--no{flag[1:]}" if kind is bool else flag,
         help=f"{field.description}{told}{default}",
         show_default=False,
     )
