@@ -1,4 +1,7 @@
-"""Several server processes behind one socket, for machines with more cores than one process makes use of."""
+"""Several server processes behind one socket, for machines with more cores than one process makes use of.
+
+docs/adr/0008-own-supervisor-of-workers.md says what uvicorn's own supervisor lacks.
+"""
 
 import contextlib
 import logging

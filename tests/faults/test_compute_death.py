@@ -54,4 +54,6 @@ def test_requests_that_a_dead_or_stopping_engine_refuses_may_be_tried_elsewhere(
     service.app.state.parts.engine._compute.close()  # type: ignore[attr-defined]
     answer = service.post(PREDICT, json={"queries": TEXTS})
     assert answer.status_code == 503
+    assert answer.json()["code"] == "server_stopping"
+    assert answer.json()["detail"].startswith("The compute thread has stopped. Retry on another replica")
     assert int(answer.headers["retry-after"]) >= 1
