@@ -23,6 +23,7 @@ from benchmarks.comparison import Outcome, run
 from benchmarks.episodes import Episode
 from benchmarks.methods import FrozenFeatures, FrozenRegression, Handful, handful_server
 from benchmarks.suites import SUITES, Choice
+from metalearn.encoder.stages import views_of
 from model_store.checkpoint import DEFAULT_CHECKPOINT, read_manifest, resolve_checkpoint
 
 RECIPE, SHIPPED = "short recipe", "shipped"
@@ -78,16 +79,16 @@ def made(name: str, data: Path, out: Path, steps: int) -> Path:
 
 
 def _weighed(left_out: str, folder: Path) -> list[str]:
-    halves = read_manifest(resolve_checkpoint(DEFAULT_CHECKPOINT)).encoder.settings.halves
+    views = views_of(read_manifest(resolve_checkpoint(DEFAULT_CHECKPOINT)).encoder.stages)
     weights = {
-        "--stock-share": str(halves.share),
-        "--stock-lean": str(halves.lean),
-        "--stock-mix": ",".join(map(str, halves.stock_mix)),
-        "--trained-mix": ",".join(map(str, halves.trained_mix)),
-        "--token-similarity": str(halves.token_similarity),
-        "--within-class": str(halves.within_class),
+        "--stock-share": str(views.view_weight),
+        "--stock-lean": str(views.lean),
+        "--stock-mix": ",".join(map(str, views.layer_weights)),
+        "--trained-mix": ",".join(map(str, views.tuned_layer_weights)),
+        "--token-similarity": str(views.token_similarity),
+        "--within-class": str(views.within_class),
     } | _WEIGHED_WITHOUT.get(left_out, {})
-    words_only = halves.words_only and left_out != _FRAMING
+    words_only = views.words_only and left_out != _FRAMING
     return [
         "checkpoint",
         "reweigh",

@@ -24,9 +24,9 @@ from statistics import fmean, median
 import torch
 
 from metalearn.adaptation import prepare_episode, prepare_episode_support
-from metalearn.batches import batch_tokens, plan_batches
 from metalearn.body import MlpBody
-from metalearn.encoder import Encoder
+from metalearn.encoder.batches import batch_tokens, plan_batches
+from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluate import adapted, score
 from metalearn.intervals import Difference, paired_difference
@@ -134,7 +134,7 @@ def untrained(trained: Path) -> Path:
             hyperparameters=manifest.hyperparameters,
             encoder_source=options.encoder,
             encoder_licence=options.encoder_licence,
-            settings=Checkpoint(trained, torch.device("cpu")).encoder.settings,
+            stages=read_manifest(trained).encoder.stages,
             card=f"# {out.name}\n",
         )
     return out

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from metalearn.encoder import EncoderSettings
-from metalearn.encoder_source import locate_encoder
+from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.stages import Stages
 from model_store.checkpoint import Checkpoint, read_slow_weights, write_checkpoint
 from model_store.manifest import CARD, Hyperparameters, Manifest, TrainingTask
 
@@ -20,7 +20,7 @@ def write_copy(
     note: str,
     slow_weights: Mapping[str, Tensor] | None = None,
     hyperparameters: Hyperparameters | None = None,
-    settings: EncoderSettings | None = None,
+    stages: Stages | None = None,
     trained_on: Sequence[TrainingTask] | None = None,
 ) -> Manifest:
     """Writes the same checkpoint again, but for what is given.
@@ -32,7 +32,7 @@ def write_copy(
         note: What is new about it: a paragraph at the end of its card.
         slow_weights: As ``write_checkpoint`` takes them.
         hyperparameters: The checkpoint's choices.
-        settings: How the encoder reads a text.
+        stages: How the encoder reads texts and makes features.
         trained_on: Tasks that its weights have seen.
 
     Raises:
@@ -49,7 +49,7 @@ def write_copy(
         encoder_licence=manifest.encoder.licence,
         slow_weights=read_slow_weights(folder) if slow_weights is None else slow_weights,
         card=f"{card}\n\n{note}\n",
-        settings=settings or checkpoint.encoder.settings,
+        stages=stages or checkpoint.encoder.stages,
         trained_on=manifest.trained_on if trained_on is None else trained_on,
         extra_files={path.name: path.read_bytes() for path in folder.glob("*.png")},
     )

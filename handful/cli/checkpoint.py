@@ -49,7 +49,7 @@ def create(
 ) -> None:
     """Make a checkpoint of a stock encoder and any learner, without meta-training."""
     with waiting("reading the encoder"):
-        from metalearn.encoder import EncoderSettings
+        from metalearn.encoder.stages import encoder_stages
         from metalearn.model_spec import ModelSpec
         from model_store.checkpoint import UNTRAINED, untrained_card, write_checkpoint
 
@@ -65,7 +65,7 @@ def create(
             encoder_source=encoder,
             encoder_licence=encoder_licence,
             card=untrained_card(name, spec, encoder, encoder_licence),
-            settings=EncoderSettings(max_tokens=max_tokens),
+            stages=encoder_stages(max_tokens=max_tokens),
         )
     print_json(manifest)
 
@@ -146,25 +146,31 @@ def reweigh(
     """Copy a checkpoint with other weights of its features' parts, without more training; calibrate it afterwards."""
     mixes = [None if mix is None else _numbers(mix) for mix in (stock_mix, trained_mix)]
     with waiting("reading the checkpoint"):
-        from dataclasses import replace
-
         import torch
 
+        from metalearn.encoder.stages import Views
         from metalearn.errors import InvalidModel
-        from metalearn.halves import Halves
         from metatrain.copies import write_copy
         from model_store.checkpoint import Checkpoint, read_slow_weights, resolve_checkpoint
 
         loaded = Checkpoint(resolve_checkpoint(checkpoint), torch.device("cpu"))
         spec = loaded.manifest.spec
-        if not spec.stock_view:
+        if not spec.frozen_view:
             raise InvalidModel("this checkpoint has no stock features beside its trained ones")
-        if any(mix is not None and len(mix) > spec.trained_layers + 1 for mix in mixes):
-            raise InvalidModel(f"with {spec.trained_layers} trained layers there are {spec.trained_layers + 1} states")
-        before = loaded.encoder.settings.halves
-        stock, trained = mixes[0] or before.stock_mix, mixes[1] or before.trained_mix
-        halves = Halves(stock, stock_share, stock_lean, token_similarity, trained, within_class, words_only)
-        settings = replace(loaded.encoder.settings, halves=halves)
+        if any(mix is not None and len(mix) > spec.tuned_layers + 1 for mix in mixes):
+            raise InvalidModel(f"with {spec.tuned_layers} trained layers there are {spec.tuned_layers + 1} states")
+        before = loaded.encoder.views
+        stock, trained = mixes[0] or before.layer_weights, mixes[1] or before.tuned_layer_weights
+        views = Views(
+            view_weight=stock_share,
+            layer_weights=stock,
+            tuned_layer_weights=trained,
+            token_similarity=token_similarity,
+            lean=stock_lean,
+            within_class=within_class,
+            words_only=words_only,
+        )
+        stages = (*(stage for stage in loaded.encoder.stages if not isinstance(stage, Views)), views)
         note = (
             f"After training its stock features were given a share of {stock_share:g}, and are a mix of the states "
             f"after the last layers as {_proportion(stock)}, the last one first."
@@ -203,7 +209,7 @@ def reweigh(
             note=note,
             slow_weights=slow_weights,
             hyperparameters=hyperparameters,
-            settings=settings,
+            stages=stages,
         )
     print_json(manifest)
 
@@ -228,7 +234,7 @@ def average(
 
         first, second = (Checkpoint(resolve_checkpoint(each), torch.device("cpu")) for each in (checkpoint, other))
         makes = [(each.manifest.spec, each.manifest.encoder.files) for each in (first, second)]
-        if makes[0] != makes[1] or not makes[0][0].trained_layers:
+        if makes[0] != makes[1] or not makes[0][0].tuned_layers:
             raise InvalidModel("two checkpoints of one encoder, with the same layers meta-trained, can be averaged")
         slow_weights, others = read_slow_weights(first.folder), read_slow_weights(second.folder)
         layers = {n: torch.lerp(w, others[n], share) for n, w in slow_weights.items() if n.startswith("body.")}

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from handful.wire import AdaptRequest, AdaptResponse, ClassifyRequest, ClassifyResponse, SupportWarning
-from metalearn.encoder import TokenizedText
+from metalearn.encoder.tokenizing import TokenizedText
 from model_store.codec import encode_support
 from model_store.records import Version
 from service.commit import VersionDraft, commit_next
@@ -207,7 +207,7 @@ async def _warnings(parts: Parts, checked: CheckedSupport, adaptation: Adaptatio
         support_warnings,
         checked,
         adaptation,
-        max_tokens=parts.engine.checkpoint.encoder.settings.max_tokens,
+        max_tokens=parts.engine.checkpoint.encoder.max_tokens,
         max_chars=parts.settings.max_text_chars,
     )
 

@@ -71,7 +71,7 @@ async def show_checkpoint(_: Tenant, parts: AppParts) -> Response:
                 "licence": manifest.encoder.licence,
             },
             device=str(loaded.encoder.device),
-            runtime=loaded.encoder.runtime_name,
+            runtime=parts.engine.models.runtime.name,
             limits=dict(limits_of(parts.settings)),
         )
     )

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from metalearn.encoder import Encoder, EncoderSettings
-from metalearn.halves import Halves, side_by_side
+from metalearn.encoder.encoder import build_encoder
+from metalearn.encoder.stages import Views, encoder_stages
+from metalearn.encoder.views import side_by_side
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.stock_share import StockShare
 from metalearn.types import TextInput
@@ -31,30 +32,30 @@ def handful(tmp_path: Path) -> Handful:
 @pytest.fixture
 def beside(make_checkpoint: MakeCheckpoint) -> Path:
     """A checkpoint with stock features beside those of one trained layer."""
-    return make_checkpoint(ModelSpec(trained_layers=1, stock_view=True))
+    return make_checkpoint(ModelSpec(tuned_layers=1, frozen_view=True))
 
 
 def test_a_copy_has_other_features_of_the_same_weights(handful: Handful, beside: Path, tiny_encoder: Path) -> None:
     handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.7", "--stock-mix", "1,0.25")
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert after.encoder.settings.halves == Halves((1.0, 0.25), 0.7)
+    assert after.encoder.views == Views(layer_weights=(1.0, 0.25), view_weight=0.7)
     assert after.fingerprint != before.fingerprint
     assert after.manifest.slow_weights == before.manifest.slow_weights
     assert after.manifest.hyperparameters == before.manifest.hyperparameters
     assert after.manifest.trained_on == before.manifest.trained_on
     assert "share of 0.7" in (handful.folder / "copy" / CARD).read_text()
-    how = EncoderSettings(before.encoder.settings.max_tokens, halves=Halves((1.0, 0.25), 0.7))
-    stock = Encoder(tiny_encoder, how, CPU)
+    how = encoder_stages(max_tokens=before.encoder.max_tokens, views=Views(layer_weights=(1.0, 0.25), view_weight=0.7))
+    stock = build_encoder(tiny_encoder, how, CPU)
     texts = stock.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
     trained = before.encoder.encode_batch(texts)[:, 32:] * 2**0.5
-    expected = side_by_side(stock.stock_features(stock.begin_batch(texts, 1), 1), trained, 0.7)
+    expected = side_by_side(stock.frozen_features(stock.begin_batch(texts, 1), 1), trained, 0.7)
     torch.testing.assert_close(after.encoder.encode_batch(texts), expected, atol=1e-6, rtol=0)
 
 
 def test_a_copy_whose_trained_half_is_a_mix_too(handful: Handful, beside: Path) -> None:
     handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--trained-mix", "1,0.5")
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert after.encoder.settings.halves == Halves(trained_mix=(1.0, 0.5))
+    assert after.encoder.views == Views(tuned_layer_weights=(1.0, 0.5))
     assert after.fingerprint != before.fingerprint
     assert "trained features are such a mix as 1 : 0.5." in (handful.folder / "copy" / CARD).read_text()
     texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
@@ -81,7 +82,7 @@ def test_a_copy_whose_pairs_are_told_by_their_tokens_too(handful: Handful, besid
     words = ("--stock-share", "0.5", "--stock-lean", "0.1", "--token-similarity", "1.5")
     handful("checkpoint", "reweigh", str(beside), "copy", *words)
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert after.encoder.settings.halves == Halves(lean=0.1, token_similarity=1.5)
+    assert after.encoder.views == Views(lean=0.1, token_similarity=1.5)
     assert after.model.stock_share == StockShare(0.5, 0.1, 2)
     assert after.model.body.dim == before.model.body.dim + 2
     assert "counts 1.5 beside features" in (handful.folder / "copy" / CARD).read_text()
@@ -104,7 +105,7 @@ def test_a_copy_whose_tasks_count_less_what_texts_of_a_class_differ_in(handful: 
 def test_a_copy_that_pools_words_alone(handful: Handful, beside: Path) -> None:
     handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--words-only")
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert after.encoder.settings.halves == Halves(words_only=True)
+    assert after.encoder.views == Views(words_only=True)
     assert after.fingerprint != before.fingerprint
     assert "left out of the means" in (handful.folder / "copy" / CARD).read_text()
     texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
@@ -132,7 +133,7 @@ def test_by_default_the_mix_is_that_of_training(handful: Handful, beside: Path) 
     handful("checkpoint", "reweigh", str(beside), "same", "--stock-share", "0.5")
     same = read_manifest(handful.folder / "same")
     assert same.encoder.stock is None
-    assert same.encoder.settings == read_manifest(beside).encoder.settings
+    assert same.encoder.stages == read_manifest(beside).encoder.stages
 
 
 @pytest.mark.parametrize(
@@ -173,9 +174,9 @@ def test_a_checkpoint_without_stock_features_is_refused(handful: Handful, tiny_c
 
 def _moved(folder: Path, encoder: Path, seed: int) -> Path:
     """A checkpoint whose every slow weight was moved."""
-    spec, how = ModelSpec(trained_layers=1, stock_view=True), EncoderSettings(64)
+    spec, how = ModelSpec(tuned_layers=1, frozen_view=True), encoder_stages(max_tokens=64)
     draw = torch.Generator().manual_seed(seed)
-    slow = make_text_model(spec, Encoder(encoder, how, CPU)).initial_slow_weights(steps=UNTRAINED.steps)
+    slow = make_text_model(spec, build_encoder(encoder, how, CPU)).initial_slow_weights(steps=UNTRAINED.steps)
     write_checkpoint(
         folder,
         name=folder.name,
@@ -214,6 +215,6 @@ def test_layers_between_two_checkpoints(
 def test_checkpoints_of_another_make_are_not_averaged(
     handful: Handful, beside: Path, make_checkpoint: MakeCheckpoint, tiny_checkpoint: Path
 ) -> None:
-    for one, other in ((beside, make_checkpoint(ModelSpec(trained_layers=1))), (tiny_checkpoint, tiny_checkpoint)):
+    for one, other in ((beside, make_checkpoint(ModelSpec(tuned_layers=1))), (tiny_checkpoint, tiny_checkpoint)):
         assert "can be averaged" in handful.fails("checkpoint", "average", str(one), str(other), "half")
     assert not (handful.folder / "half").exists()

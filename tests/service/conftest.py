@@ -8,7 +8,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from metalearn.encoder import EncoderSettings
+from metalearn.encoder.stages import encoder_stages
 from metalearn.model_spec import ModelSpec
 from model_store.checkpoint import UNTRAINED, write_checkpoint
 from model_store.store import TaskStore
@@ -92,7 +92,7 @@ def other_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactor
         encoder_source=str(tiny_encoder),
         encoder_licence="none",
         card="# other\n",
-        settings=EncoderSettings(max_tokens=32),
+        stages=encoder_stages(max_tokens=32),
     )
     return folder
 

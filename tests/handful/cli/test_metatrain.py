@@ -14,10 +14,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from metalearn.halves import Halves
+from metalearn.encoder.stages import Views, views_of
+from metalearn.encoder.views import COLUMNS
 from metalearn.learners import LEARNERS
 from metalearn.stock_share import StockShare
-from metalearn.token_similarity import COLUMNS
 from metalearn.update_rules import UPDATE_RULES
 from metatrain.options import TrainingOptions
 from model_store.checkpoint import Checkpoint, read_manifest
@@ -170,7 +170,7 @@ def test_a_run_with_a_stock_view_ends_in_a_checkpoint_whose_encoder_has_both_vie
     config = json.loads((out / "training" / "config.json").read_text())
     assert (config["stock_view"], config["splits"], config["bf16"]) == (True, 3, True)
     checkpoint = Checkpoint(out, torch.device("cpu"))
-    assert checkpoint.manifest.spec.stock_view
+    assert checkpoint.manifest.spec.frozen_view
     assert (checkpoint.manifest.encoder.dim, checkpoint.encoder.dim) == (32, 64)
     stored = safetensors.torch.load(weights_of(out))
     stock = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
@@ -213,7 +213,15 @@ def test_a_run_from_a_reweighed_checkpoint_trains_and_keeps_its_features(
     run(command(folders, tiny_encoder, second, "--steps", "2", "--stock-view", "--start-from", str(weighed)))
     begun, ended = (read_manifest(folder).encoder for folder in (weighed, second))
     assert ended == begun
-    assert ended.settings.halves == Halves((1.0, 0.2), 0.4, 0.1, 1.5, (1.0, 0.2), 5.0, words_only=True)
+    assert views_of(ended.stages) == Views(
+        layer_weights=(1.0, 0.2),
+        view_weight=0.4,
+        lean=0.1,
+        token_similarity=1.5,
+        tuned_layer_weights=(1.0, 0.2),
+        within_class=5.0,
+        words_only=True,
+    )
     assert Checkpoint(second, torch.device("cpu")).model.stock_share == StockShare(0.4, 0.1, COLUMNS)
 
 
