@@ -95,7 +95,7 @@ MORE ?= $(RUN)-more
 HALF = $(RUN)-multilingual
 TRAIN = --tasks "$(DATA)/train" --tasks "$(DATA)/train-pairs" --leave-out et_ritter_twitter \
   $(foreach file,$(wildcard $(DATA)/unlabelled/*),--unlabelled "$(file)") \
-  --trained-layers 3 --stock-view --label-text-share 0.5 --out-of-scope-share 0.1 --splits 3 \
+  --tuned-layers 3 --frozen-view --label-text-share 0.5 --out-of-scope-share 0.1 --splits 3 \
   --ways 2-64 --shots 1-16 --queries 6 --max-support 96 --max-query 64 --max-tokens 256 \
   --meta-batch 2 --learning-rate 1e-4 --average 0.99 \
   --encoder-licence Apache-2.0 $(if $(OPEN_LICENCES_ONLY),--open-licences-only)
@@ -124,7 +124,7 @@ checkpoint: install ## Meta-train the default checkpoint: DATA=FOLDER of task fi
 	$(call copy,$(RUN)-averaged,average,"$(RUN)" "$(MORE)")
 	$(call copy,$(RUN)-weighed,reweigh,"$(RUN)-averaged",$(WEIGHTS))
 	$(call meta-train,$(RUN)-on,$(RECIPE_ON))
-	$(call copy,$(RUN)-stock,create,,--encoder-licence Apache-2.0 --trained-layers 3 --stock-view)
+	$(call copy,$(RUN)-stock,create,,--encoder-licence Apache-2.0 --tuned-layers 3 --frozen-view)
 	$(call copy,$(RUN)-stock-weighed,reweigh,"$(RUN)-stock",$(WEIGHTS) --steps 20 --words-only)
 	$(call meta-train,$(RUN)-anew,$(RECIPE_ANEW))
 	$(call copy,$(RUN)-two,average,"$(RUN)-weighed" "$(RUN)-on",--share 0.428571)

@@ -31,7 +31,7 @@ RECIPE, SHIPPED = "short recipe", "shipped"
 _PAIRS = ("--tasks", "train-pairs", "--leave-out", "et_ritter_twitter", "--pairs-share", "0.3")
 _TEXTS = ("--unlabelled-share", "0.1")
 _RECIPE = (
-    *("--trained-layers", "3", "--label-text-share", "0.5"),
+    *("--tuned-layers", "3", "--label-text-share", "0.5"),
     *("--out-of-scope-share", "0.1", "--splits", "3", "--max-tokens", "256", "--average", "0.99"),
     *("--shots", "1-16", "--queries", "6", "--max-support", "96", "--max-query", "64", "--meta-batch", "2"),
     *("--learning-rate", "1e-4", "--encoder-licence", "Apache-2.0"),
@@ -39,7 +39,7 @@ _RECIPE = (
 """As in the Makefile, but for what the runs below differ in."""
 
 _RECIPE_PARTS: dict[str, tuple[str, ...]] = {
-    "stock features": ("--stock-view",),
+    "stock features": ("--frozen-view",),
     "many ways": ("--ways", "2-64"),
     "pairs": _PAIRS,
     "plain text": _TEXTS,
@@ -53,7 +53,7 @@ _DERIVED_WITHOUT: dict[str, dict[str, Any]] = {
     "trained features": {"share": 1, "lean": 0},
     "stock features": {"share": 0, "lean": 0},
     "a share of the task's own": {"lean": 0},
-    "states of lower layers": {"stock_mix": [1], "trained_mix": [1]},
+    "states of lower layers": {"layer_weights": [1], "tuned_layer_weights": [1]},
     "tokens of pairs": {"token_similarity": 0},
     "covariance within classes": {"within_class": 0},
     "leaving framing tokens out": {"words_only": False},

@@ -24,9 +24,9 @@ from statistics import fmean, median
 import torch
 
 from metalearn.adaptation import prepare_episode, prepare_episode_support
-from metalearn.batches import batch_tokens, plan_batches
 from metalearn.body import MlpBody
-from metalearn.encoder import Encoder
+from metalearn.encoder.batches import batch_tokens, plan_batches
+from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluate import adapted, score
 from metalearn.intervals import Difference, paired_difference
@@ -44,13 +44,13 @@ from model_store.codec import AdapterKey, encode_adapter
 from model_store.training_run import TrainingRun
 
 SHARED = [
-    *("--trained-layers", "3", "--meta-batch", "4", "--learning-rate", "1e-4"),
+    *("--tuned-layers", "3", "--meta-batch", "4", "--learning-rate", "1e-4"),
     *("--schedule", "constant", "--warmup-steps", "10", "--steps", "100000"),
 ]
 """Alike for all: half of the encoder trained, 4 episodes per outer step, no schedule, since time ends the run."""
 
 ONE_LAYER = [
-    *("--placement", "full", "--fast-layers", "1", "--trained-layers", "1"),
+    *("--placement", "full", "--fast-layers", "1", "--tuned-layers", "1"),
     *("--inner-steps", "3", "--body-rate", "0.02"),
 ]
 """Weights below the head are adapted, in one layer: each inner step runs forward and backward through it, so that a
@@ -82,9 +82,9 @@ VARIANTS: dict[str, list[str]] = {
 }
 PLAIN_TEXT = {
     "protomaml, plain text alone": ["--learner", "protomaml"],
-    "protomaml beside stock features, plain text alone": ["--learner", "protomaml", "--stock-view"],
+    "protomaml beside stock features, plain text alone": ["--learner", "protomaml", "--frozen-view"],
     "protomaml beside stock features, masked words alone": [
-        *("--learner", "protomaml", "--stock-view", "--unlabelled-classes", "words"),
+        *("--learner", "protomaml", "--frozen-view", "--unlabelled-classes", "words"),
     ],
 }
 
@@ -134,7 +134,7 @@ def untrained(trained: Path) -> Path:
             hyperparameters=manifest.hyperparameters,
             encoder_source=options.encoder,
             encoder_licence=options.encoder_licence,
-            settings=Checkpoint(trained, torch.device("cpu")).encoder.settings,
+            stages=read_manifest(trained).encoder.stages,
             card=f"# {out.name}\n",
         )
     return out

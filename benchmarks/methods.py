@@ -15,10 +15,11 @@ from benchmarks.comparison import Answer
 from benchmarks.episodes import Episode, Row, Rows
 from benchmarks.server import running_server
 from handful.client import Client
-from metalearn.batches import batch_tokens, plan_batches
 from metalearn.body import MlpBody
-from metalearn.encoder import Encoder, EncoderSettings
-from metalearn.encoder_source import locate_encoder
+from metalearn.encoder.batches import batch_tokens, plan_batches
+from metalearn.encoder.encoder import build_encoder
+from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.stages import encoder_stages
 from metalearn.evaluate import adapted
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.prepared import PreparedSet
@@ -48,7 +49,7 @@ class FrozenFeatures:
     """Features of the stock encoder. Those of queries are kept, since many episodes share them."""
 
     def __init__(self) -> None:
-        self.encoder = Encoder(encoder_folder(), EncoderSettings(), torch.device("cpu"))
+        self.encoder = build_encoder(encoder_folder(), encoder_stages(), torch.device("cpu"))
         self._kept: dict[int, tuple[Rows, Tensor, float]] = {}
         self.of([Row("the first text of a process takes longer", "")])
 

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from metalearn.batches import batch_tokens, plan_batches
-from metalearn.encoder import Encoder, TokenizedText
-from metalearn.hidden_batch import HiddenBatch
+from metalearn.encoder.batches import batch_tokens, plan_batches
+from metalearn.encoder.encoder import Encoder
+from metalearn.encoder.pooling import HiddenBatch
+from metalearn.encoder.tokenizing import TokenizedText
 
 
 @runtime_checkable
@@ -58,7 +59,7 @@ class TextBody:
         *,
         max_batch_tokens: int | None = None,
         bf16: bool = False,
-        stock_view: bool = False,
+        frozen_view: bool = False,
     ) -> None:
         """Splits an encoder.
 
@@ -67,7 +68,7 @@ class TextBody:
             layers: How many of the top layers are a function of weights.
             max_batch_tokens: Bound on rows times width of a padded batch; what suits the device by default.
             bf16: Multiply matrices in bfloat16; weights and features stay as they are.
-            stock_view: Features of the encoder as it came stand beside those of the layers that are a function of
+            frozen_view: Features of the encoder as it came stand beside those of the layers that are a function of
                 weights, so that what it knows is kept.
 
         Raises:
@@ -79,12 +80,12 @@ class TextBody:
         self.layers = layers
         self.max_batch_tokens = max_batch_tokens or batch_tokens(encoder.device)
         self.bf16 = bf16
-        self.stock_view = stock_view
+        self.frozen_view = frozen_view
 
     @property
     def dim(self) -> int:
         """Width of the features."""
-        return self.encoder.dim_beside if self.stock_view else self.encoder.dim
+        return self.encoder.dim_of_views if self.frozen_view else self.encoder.dim
 
     def initial_weights(self, draw: torch.Generator) -> dict[str, Tensor]:
         """The encoder's own."""
@@ -115,7 +116,7 @@ class TextBody:
             return torch.cat([batch.hidden[:, 0] for batch in inputs.batches])[inputs.order]
         done = self.encoder.n_layers - self.layers
         with self._precision():
-            finish = self.encoder.beside_stock if self.stock_view else self.encoder.finish_batch
+            finish = self.encoder.both_views if self.frozen_view else self.encoder.finish_batch
             rows = torch.cat([finish(batch, done, weights) for batch in inputs.batches])
         return rows[inputs.order].float() if self.bf16 else rows[inputs.order]
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field, replace
 
 from metalearn.body import TextBody
-from metalearn.encoder import Encoder
+from metalearn.encoder.encoder import Encoder
+from metalearn.encoder.views import COLUMNS
 from metalearn.errors import InvalidModel
 from metalearn.label_text import LabelTextPrior
 from metalearn.learners import make_learner
@@ -12,7 +13,6 @@ from metalearn.meta_model import MetaModel
 from metalearn.options import PlacementName
 from metalearn.placement import make_placement
 from metalearn.stock_share import StockShare
-from metalearn.token_similarity import COLUMNS
 from metalearn.within_class import WithinClass
 
 
@@ -25,8 +25,8 @@ class ModelSpec:
         placement: Where fast weights live.
         fast_layers: How many of the encoder's top layers have fast weights; 0 for the placement ``head``.
         rank: Of low-rank updates.
-        trained_layers: How many of the top layers are meta-trained.
-        stock_view: Whether features of the layers as they came stand beside those of the meta-trained ones.
+        tuned_layers: How many of the top layers are meta-trained.
+        frozen_view: Whether features of the layers as they came stand beside those of the meta-trained ones.
         options: The learner's options.
     """
 
@@ -34,13 +34,13 @@ class ModelSpec:
     placement: PlacementName = "head"
     fast_layers: int = 0
     rank: int = 4
-    trained_layers: int = 0
-    stock_view: bool = False
+    tuned_layers: int = 0
+    frozen_view: bool = False
     options: LearnerOptions = field(default_factory=LearnerOptions)
 
     def serving(self) -> "ModelSpec":
         """The same model with its meta-trained layers taken as given: only what adapts is a function of weights."""
-        return replace(self, trained_layers=0, stock_view=False)
+        return replace(self, tuned_layers=0, frozen_view=False)
 
 
 def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
@@ -53,28 +53,27 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     """
     if (spec.placement == "head") != (spec.fast_layers == 0):
         raise InvalidModel(f"the placement {spec.placement} does not go with {spec.fast_layers} fast layers")
-    if spec.stock_view and (spec.placement != "head" or spec.trained_layers == 0):
-        raise InvalidModel("stock features stand beside meta-trained ones: train layers, and adapt the head alone")
-    layers = max(spec.fast_layers, spec.trained_layers)
+    if spec.frozen_view and (spec.placement != "head" or spec.tuned_layers == 0):
+        raise InvalidModel("the frozen view stands beside meta-trained layers: tune layers, and adapt the head alone")
+    layers = max(spec.fast_layers, spec.tuned_layers)
     if layers > encoder.n_layers:
         raise InvalidModel(f"{layers} layers were asked for; the encoder has {encoder.n_layers}")
     learner = make_learner(spec.learner, spec.options)
     if spec.placement != "head" and not learner.descends:
         raise InvalidModel(f"the learner {spec.learner} takes no inner steps: its fast weights live in the head alone")
     placement = make_placement(spec.placement, layers=spec.fast_layers, rank=spec.rank)
-    halves = encoder.settings.halves
-    similarities = COLUMNS if halves.token_similarity else 0
-    beside = spec.stock_view or encoder.trained_view is not None
-    views = beside and learner.linear_head
-    half = (encoder.dim_beside - similarities) // 2
+    views = encoder.views
+    similarities = COLUMNS if views.token_similarity else 0
+    has_views = (spec.frozen_view or encoder.tuned is not None) and learner.linear_head
+    width = encoder.transformer.dim
     return MetaModel(
-        TextBody(encoder, layers, stock_view=spec.stock_view),
+        TextBody(encoder, layers, frozen_view=spec.frozen_view),
         placement,
         learner,
         prior=LabelTextPrior() if "classification" in learner.objectives else None,
         calibrated=learner.linear_head,
-        stock_share=StockShare(halves.share, halves.lean, similarities) if views and halves.lean else None,
-        within_class=WithinClass(halves.within_class, (half, half)) if views and halves.within_class else None,
+        stock_share=StockShare(views.view_weight, views.lean, similarities) if has_views and views.lean else None,
+        within_class=WithinClass(views.within_class, (width, width)) if has_views and views.within_class else None,
         centred=learner.linear_head and spec.placement == "head",
         balanced=learner.descends,
     )

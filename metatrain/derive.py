@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,9 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from metalearn.encoder import EncoderSettings
-from metalearn.encoder_source import locate_encoder
+from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.stages import Stages, Views
 from metalearn.errors import InvalidModel
-from metalearn.halves import Halves
 from model_store.checkpoint import Checkpoint, read_slow_weights, write_checkpoint
 from model_store.manifest import CARD, Hyperparameters, Manifest, TrainingTask
 
@@ -36,7 +35,7 @@ def derive(
         base: The checkpoint that it is derived from.
         out: Folder of the new checkpoint.
         name: Its name.
-        features: Fields of ``Halves`` with their new values.
+        features: Fields of ``Views`` with their new values.
         label_text_count: Weight of a label's text where an example has 1.
         steps: Inner steps of a task.
 
@@ -44,10 +43,10 @@ def derive(
         CheckpointInvalid: The folder is taken, or a value is out of bounds.
         InvalidModel: There is no such field, or the checkpoint's model has no such features.
     """
-    settings, slow_weights = base.encoder.settings, dict(read_slow_weights(base.folder))
+    stages, slow_weights = base.encoder.stages, dict(read_slow_weights(base.folder))
     changes: list[str] = []
     if features:
-        settings = replace(settings, halves=_changed(base, features))
+        stages = (*(stage for stage in stages if not isinstance(stage, Views)), _changed(base, features))
         changes += [f"{field} {value}" for field, value in features.items()]
     if label_text_count is not None:
         if _LABEL_TEXT not in slow_weights:
@@ -66,7 +65,7 @@ def derive(
         f"{', '.join(changes) or 'all that it had'}.",
         slow_weights=slow_weights,
         hyperparameters=hyperparameters,
-        settings=settings,
+        stages=stages,
     )
 
 
@@ -85,7 +84,7 @@ def average(first: Checkpoint, second: Checkpoint, out: Path, *, name: str, shar
         InvalidModel: The checkpoints are not of one make, or have no meta-trained layers.
     """
     makes = [(each.manifest.spec, each.manifest.encoder.files) for each in (first, second)]
-    if makes[0] != makes[1] or not makes[0][0].trained_layers:
+    if makes[0] != makes[1] or not makes[0][0].tuned_layers:
         raise InvalidModel("two checkpoints of one encoder, with the same layers meta-trained, can be averaged")
     slow_weights, others = read_slow_weights(first.folder), read_slow_weights(second.folder)
     layers = {n: torch.lerp(w, others[n], share) for n, w in slow_weights.items() if n.startswith("body.")}
@@ -104,21 +103,21 @@ def average(first: Checkpoint, second: Checkpoint, out: Path, *, name: str, shar
     )
 
 
-def _changed(base: Checkpoint, features: Mapping[str, Any]) -> Halves:
-    spec, fields = base.manifest.spec, asdict(base.encoder.settings.halves)
-    if not spec.stock_view:
-        raise InvalidModel("this checkpoint has no stock features beside its trained ones")
+def _changed(base: Checkpoint, features: Mapping[str, Any]) -> Views:
+    spec, fields = base.manifest.spec, asdict(base.encoder.views)
+    if not spec.frozen_view:
+        raise InvalidModel("this checkpoint has no frozen view beside its tuned one")
     unknown = sorted(features.keys() - fields.keys())
     if unknown:
         raise InvalidModel(f"features have no {unknown[0]!r}; they have: {', '.join(fields)}")
     try:
-        halves = TypeAdapter(Halves).validate_python({**fields, **features})
+        views = TypeAdapter(Views).validate_python({**fields, **features})
     except ValidationError as error:
         raise InvalidModel(f"no features can be made of {dict(features)}: {error}") from error
-    mixes = {"stock_mix": halves.stock_mix, "trained_mix": halves.trained_mix}
-    if any(len(mix) > spec.trained_layers + 1 for field, mix in mixes.items() if field in features):
-        raise InvalidModel(f"with {spec.trained_layers} trained layers there are {spec.trained_layers + 1} states")
-    return halves
+    mixes = {"layer_weights": views.layer_weights, "tuned_layer_weights": views.tuned_layer_weights}
+    if any(len(mix) > spec.tuned_layers + 1 for field, mix in mixes.items() if field in features):
+        raise InvalidModel(f"with {spec.tuned_layers} tuned layers there are {spec.tuned_layers + 1} states")
+    return views
 
 
 def write_copy(
@@ -129,7 +128,7 @@ def write_copy(
     note: str,
     slow_weights: Mapping[str, Tensor] | None = None,
     hyperparameters: Hyperparameters | None = None,
-    settings: EncoderSettings | None = None,
+    stages: Stages | None = None,
     trained_on: Sequence[TrainingTask] | None = None,
 ) -> Manifest:
     """Writes the same checkpoint again, but for what is given.
@@ -141,7 +140,7 @@ def write_copy(
         note: What is new about it: a paragraph at the end of its card.
         slow_weights: As ``write_checkpoint`` takes them.
         hyperparameters: The checkpoint's choices.
-        settings: How the encoder reads a text.
+        stages: How the encoder reads texts and makes features.
         trained_on: Tasks that its weights have seen.
 
     Raises:
@@ -158,7 +157,7 @@ def write_copy(
         encoder_licence=manifest.encoder.licence,
         slow_weights=read_slow_weights(folder) if slow_weights is None else slow_weights,
         card=f"{card}\n\n{note}\n",
-        settings=settings or checkpoint.encoder.settings,
+        stages=stages or checkpoint.encoder.stages,
         trained_on=manifest.trained_on if trained_on is None else trained_on,
         extra_files={path.name: path.read_bytes() for path in folder.glob("*.png")},
     )

@@ -28,8 +28,8 @@ class ModelOptions(BaseModel):
     placement: PlacementName = Field("head", description="Where a task's fast weights live.")
     fast_layers: int | None = Field(None, ge=0, description="Top layers with fast weights; else 1 below the head.")
     rank: int = Field(4, ge=1, description="Rank of low-rank updates.")
-    trained_layers: TunedLayers = 0
-    stock_view: bool = Field(
+    tuned_layers: TunedLayers = 0
+    frozen_view: bool = Field(
         False, description="Keep the stock encoder's features beside the meta-trained ones; half as much work again."
     )
     encoder: str = Field(
@@ -75,7 +75,7 @@ class TrainingOptions(ModelOptions):
     )
     valid: list[str] = Field([], description="Folder of validation tasks, never trained on; may be given again.")
 
-    trained_layers: TunedLayers = 3
+    tuned_layers: TunedLayers = 3
     max_tokens: MaxTokens = 128
     rates: RateKind | None = Field(None, description="Which inner rates are learned; else the learner's own way.")
     update_rule: str | None = Field(None, description="Inner update rule; else gradient_descent.")

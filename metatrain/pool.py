@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from metalearn.batches import batch_tokens, plan_batches
-from metalearn.encoder import Encoder
+from metalearn.encoder.batches import batch_tokens, plan_batches
+from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidTasks
 from metalearn.tasks.labelled import licence_of, read_tasks
 from metalearn.tasks.plan import draw_validation_episodes

@@ -11,11 +11,11 @@ from torch import Tensor
 from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.collective import Collective
-from metalearn.encoder import Encoder, EncoderSettings
-from metalearn.encoder_source import locate_encoder
+from metalearn.encoder.encoder import build_encoder
+from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.stages import encoder_stages, views_of
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluate import score
-from metalearn.halves import Halves
 from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_train import MetaTrainer, MetaTrainSettings, StepResult, TrainingState
 from metalearn.model_spec import ModelSpec, make_text_model
@@ -86,10 +86,10 @@ class TrainingSession:
         self._collective = collective
         begun_from = None if options.start_from is None else resolve_checkpoint(options.start_from)
         self._begun_from = None if begun_from is None else read_manifest(begun_from)
-        halves = Halves() if self._begun_from is None else self._begun_from.encoder.settings.halves
-        self._encoder_settings = EncoderSettings(max_tokens=options.max_tokens, halves=halves)
+        views = None if self._begun_from is None else views_of(self._begun_from.encoder.stages)
+        self._stages = encoder_stages(max_tokens=options.max_tokens, views=views)
         encoder_folder = locate_encoder(options.encoder, out)
-        encoder = Encoder(encoder_folder, self._encoder_settings, device)
+        encoder = build_encoder(encoder_folder, self._stages, device)
         self.spec = model_spec(options)
         model = make_text_model(self.spec, encoder)
         assert isinstance(model.body, TextBody)  # noqa: S101 - what make_text_model makes
@@ -110,7 +110,7 @@ class TrainingSession:
             begun = starting_weights(begun_from, slow, self.spec, encoder_folder)
             slow |= {name: weight for name, weight in begun.items() if not _is_calibration(name)}
         slow = {name: weight.to(device) for name, weight in slow.items()}
-        first_trained = encoder.n_layers - options.trained_layers
+        first_trained = encoder.n_layers - options.tuned_layers
         self.trainer = MetaTrainer(
             model, slow, settings, trained=lambda name: _is_trained(name, first_trained), collective=collective
         )
@@ -290,7 +290,7 @@ class TrainingSession:
             encoder_licence=options.encoder_licence,
             slow_weights=slow,
             card=self._card(name),
-            settings=self._encoder_settings,
+            stages=self._stages,
             trained_on=[*{task.name: task for task in (*before, *tasks, *texts)}.values()],
             extra_files=extra_files,
         )
@@ -304,13 +304,13 @@ class TrainingSession:
                 f"{best.accuracy:.4f} over {self._n_validation_tasks} tasks, {options.valid_ways}-way "
                 f"{options.valid_shots}-shot, without label text."
             )
-        beside = "beside the stock ones, " if options.stock_view else ""
+        beside = "beside the stock ones, " if options.frozen_view else ""
         begun = ""
         if self._begun_from is not None:
             begun = f", from `{self._begun_from.name}` ({self._begun_from.fingerprint[:12]}) on"
         return f"""# {name}
 
-Learner `{options.learner}`, fast weights in `{options.placement}`, the top {options.trained_layers} layers of
+Learner `{options.learner}`, fast weights in `{options.placement}`, the top {options.tuned_layers} layers of
 `{options.encoder}` (licence of its weights: {options.encoder_licence}) {beside}meta-trained for
 {self.trainer.step_number} outer steps of {options.meta_batch} episodes on {len(self.pool.labelled)} labelled tasks and
 {len(self.pool.unlabelled)} tasks made of plain text{begun}. {validated}

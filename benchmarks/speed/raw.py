@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from metalearn.encoder import Encoder, TokenizedText
+from metalearn.encoder.encoder import Encoder, TokenizedText
 from metalearn.types import TextInput
 from service.engine.runtime import OnnxFeatures
 

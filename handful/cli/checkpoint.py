@@ -31,7 +31,7 @@ app.command()(with_options_of(ModelOptions, create))
 
 def created(options: ModelOptions, out: Path) -> "Manifest":
     """Writes a checkpoint that was not meta-trained."""
-    from metalearn.encoder import EncoderSettings
+    from metalearn.encoder.stages import encoder_stages
     from metalearn.learners.interface import LearnerOptions
     from metalearn.model_spec import ModelSpec
     from model_store.checkpoint import UNTRAINED, untrained_card, write_checkpoint
@@ -46,7 +46,7 @@ def created(options: ModelOptions, out: Path) -> "Manifest":
         encoder_source=options.encoder,
         encoder_licence=options.encoder_licence,
         card=untrained_card(name, spec, options.encoder, options.encoder_licence),
-        settings=EncoderSettings(max_tokens=options.max_tokens),
+        stages=encoder_stages(max_tokens=options.max_tokens),
     )
 
 

@@ -77,12 +77,12 @@ def serve_worker(settings: "Settings", listening: Sequence[socket.socket], repor
 def _run(settings: "Settings", listening: Sequence[socket.socket], report: "Report") -> None:
     with stderr.status("loading the checkpoint"):
         # Here, where what is wrong with them can be said in one line
-        from service.app import create_app, load_checkpoint
+        from service.app import create_app, load_models
         from service.draining_server import DrainingServer
         from service.store_access import open_store
 
         open_store(settings).close()
-        app = create_app(settings, checkpoint=load_checkpoint(settings))
+        app = create_app(settings, models=load_models(settings))
     DrainingServer(app, settings, report).run(sockets=list(listening))
 
 

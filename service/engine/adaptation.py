@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.adaptation import SupportPlan, prepared_support, support_accuracy
-from metalearn.batches import plan_batches
 from metalearn.body import HiddenTexts, TextBody
 from metalearn.devices import wait_for
-from metalearn.encoder import TokenizedText
+from metalearn.encoder.batches import plan_batches
+from metalearn.encoder.pooling import HiddenBatch
+from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import InvalidSupportSet
 from metalearn.fast_weights import rounded_head
-from metalearn.hidden_batch import HiddenBatch
 from metalearn.inner_loop import finished
 from metalearn.leave_one_out import leave_one_out_accuracy
 from metalearn.options import AdaptOptions

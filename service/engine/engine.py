@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from metalearn.adaptation import plan_support
-from metalearn.batches import batch_tokens
-from metalearn.encoder import TokenizedText
+from metalearn.encoder.batches import batch_tokens
+from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.options import AdaptOptions
 from metalearn.types import Adapter, SupportSet, TextInput
-from model_store.checkpoint import Checkpoint
 from model_store.learner_models import LoadedModel, Models
 from service.engine.adaptation import Adaptation, adapt_slices, readable, refuse_empty
 from service.engine.compute import ComputeThread
@@ -50,16 +49,17 @@ class Engine:
         models: Of its encoder, by learner.
     """
 
-    def __init__(self, checkpoint: Checkpoint, settings: Settings, metrics: Metrics) -> None:
-        self.checkpoint = checkpoint
-        self.models = Models(checkpoint)
+    def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
+        self.checkpoint = models.checkpoint
+        self.models = models
         self._metrics = metrics
         self._settings = settings
-        max_batch_tokens = settings.max_batch_tokens or batch_tokens(checkpoint.encoder.device)
+        device = self.checkpoint.encoder.device
+        max_batch_tokens = settings.max_batch_tokens or batch_tokens(device)
         # Tokenizing a large request takes a while: never on the event loop, nor on the device's thread
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="handful-tokenize")
         features = FeatureCache(metrics, max_bytes=settings.feature_cache_max_bytes)
-        self._support_batches = SupportBatches(checkpoint.encoder, features, max_batch_tokens=max_batch_tokens)
+        self._support_batches = SupportBatches(models.runtime, device, features, max_batch_tokens=max_batch_tokens)
         self._compute = ComputeThread(
             self.models,
             metrics,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.encoder import TokenizedText
+from metalearn.encoder.tokenizing import TokenizedText
 from service.metrics import Metrics
 
 _OVERHEAD_BYTES = 512
@@ -65,6 +65,7 @@ def _key(tenant: str, text: TokenizedText) -> bytes:
     digest.update(b"\0")  # which no tenant's name holds
     digest.update(array("I", text.ids).tobytes())
     digest.update(bytes(text.type_ids))
+    digest.update(b"" if text.second_from is None else text.second_from.to_bytes(4))
     return digest.digest()
 
 

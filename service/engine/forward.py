@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.batches import plan_batches
 from metalearn.body import HiddenTexts
-from metalearn.encoder import TokenizedText
+from metalearn.encoder.batches import plan_batches
+from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, mixed_logits, stack_heads
 from metalearn.placement import Modulations
 from metalearn.types import Adapter
@@ -53,7 +53,7 @@ def _features(
     """Requests bring texts of all lengths: those of about one length go together, whosever they are."""
     encoder = models.checkpoint.encoder
     if len(texts) == 1 and not models.of(adapters[0].learner).is_deep:
-        return encoder.encode_batch(texts)
+        return models.runtime(texts)
     features = torch.empty(len(texts), encoder.dim, device=encoder.device)
     for rows in plan_batches([len(text.ids) for text in texts], max_batch_tokens):
         batch = [texts[row] for row in rows]
@@ -64,7 +64,7 @@ def _features(
             else:
                 features[rows] = _deep_features(models, batch, own)
         else:
-            features[rows] = encoder.encode_batch(batch)
+            features[rows] = models.runtime(batch)
     return features
 
 
@@ -79,7 +79,8 @@ def _modulated_features(
     for task, (_, rows) in enumerate(shares):
         task_of_row[rows] = task
     tasks = [adapter.fast_weights for adapter, _ in shares]
-    return encoder.encode_batch(texts, placement.norms_of_rows(own.top_layers, tasks, task_of_row.to(encoder.device)))
+    norms = placement.norms_of_rows(own.top_layers, tasks, task_of_row.to(encoder.device))
+    return models.runtime(texts, norms) if models.runtime.norms else encoder.encode_batch(texts, norms)
 
 
 def _deep_features(

@@ -15,9 +15,9 @@ from jaxtyping import Float
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from metalearn.bert import BertConfig
-from metalearn.encoder import Encoder
-from metalearn.token_similarity import MIDDLE
+from metalearn.encoder.bert import BertConfig, BertTransformer
+from metalearn.encoder.encoder import Encoder
+from metalearn.encoder.views import MIDDLE
 
 _OPERATORS_OF_RUNTIME = "com.microsoft"
 """See the runtime's ContribOperators.md."""
@@ -35,60 +35,65 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
             multiplied with by a scale for each token.
         norms: Those that each text has of its own, as ``layers.INDEX.PART``; the encoder has no layers beside its own.
 
-    Inputs ``ids`` and ``types`` are int32 of shape (texts, tokens), zero at padding, ``attended`` is 1 at tokens and 0
-    at padding; the output ``features`` is float32 of shape (texts, dim). With ``norms`` there is an input of that name,
-    float32 of shape (texts, 2 x norms, dim): of each norm its weight and its bias.
+    Inputs are int32 of shape (texts, tokens), zero at padding: ``ids``, ``types``, ``second``, which is 1 at a pair's
+    second text, and ``attended``, which is 1 at tokens. Outputs are float32: ``features`` of shape (texts, dim), and
+    ``states`` after the last layer, of shape (texts, tokens, width). With ``norms`` there is an input of that name,
+    float32 of shape (texts, 2 x norms, width): of each norm its weight and its bias.
     """
-    bert, view = encoder.transformer, encoder.trained_view
+    bert, tuned, views = encoder.transformer, encoder.tuned, encoder.views
+    if not isinstance(bert, BertTransformer):
+        raise TypeError("only the graph of a BERT encoder is written out")
     build = _Builder(bert.config, int8=int8, norms=norms)
-    attended, second = build("Cast", "attended", to=TensorProto.FLOAT), build("Cast", "types", to=TensorProto.FLOAT)
+    attended, second = (build("Cast", name, to=TensorProto.FLOAT) for name in ("attended", "second"))
     one = build.constant(np.float32(1))
     is_pair = build("ReduceMax", second, build.axis(1), keepdims=1)
     is_single = build("Sub", one, is_pair)
-    words = build.words(attended, encoder.special_tokens)
-    pools = build.of_words(words) if encoder.settings.halves.words_only and view is not None else build.shares
+    words = build.words(attended, encoder.tokenizer.special_tokens)
+    pools = build.of_words(words) if views.words_only and tuned is not None else build.shares
     # Of a pair its second text is pooled, of a single text all of it
     asked = pools(build("Add", second, build("Mul", attended, is_single)))
-    unit = build.unit if encoder.settings.normalize else lambda name: name
+    unit = build.unit if encoder.pool.normalize else lambda name: name
 
-    lower = encoder.n_layers - (0 if view is None else view.layers)
+    lower = encoder.n_layers - (0 if tuned is None else tuned.layers)
     weights = bert.layer_weights(0)
-    hidden = build.embedded(bert.state_dict())
+    hidden = build.embedded(bert.weights)
     for i in range(lower):
         hidden = build.layer(hidden, weights, i)
     states = [hidden]
     for i in range(lower, encoder.n_layers):
         states.append(build.layer(states[-1], weights, i))
-    if view is None:
-        return build.model(unit(build.pooled(states[-1], asked)), encoder.dim)
+    if tuned is None:
+        return build.model(unit(build.pooled(states[-1], asked)), encoder.dim, states[-1])
 
-    def mixed(states: Sequence[str], mix: Sequence[float], shares: str) -> str:
+    def weighted(states: Sequence[str], weights: Sequence[float], shares: str) -> str:
         parts = [
-            build("Mul", unit(build.pooled(state, shares)), build.constant(np.float32(share)))
-            for share, state in zip(mix, reversed(states), strict=False)
+            build("Mul", unit(build.pooled(state, shares)), build.constant(np.float32(weight)))
+            for weight, state in zip(weights, reversed(states), strict=False)
         ]
         return unit(build("Sum", *parts))
 
-    halves = encoder.settings.halves
-    stock = mixed(states, halves.stock_mix, asked)
-    first = mixed(states, halves.stock_mix, pools(build("Sub", attended, second)))
-    apart = build("Abs", build("Sub", first, stock))
-    stock = build("Add", build("Mul", stock, is_single), build("Mul", apart, is_pair))
+    frozen = weighted(states, views.layer_weights, asked)
+    first = weighted(states, views.layer_weights, pools(build("Sub", attended, second)))
+    apart = build("Abs", build("Sub", first, frozen))
+    frozen = build("Add", build("Mul", frozen, is_single), build("Mul", apart, is_pair))
     own = states[:1]
     for i in range(lower, encoder.n_layers):
-        own.append(build.layer(own[-1], view.weights, i))
+        own.append(build.layer(own[-1], tuned.weights, i))
     columns = [
-        build("Mul", half, build.constant(np.float32(counts**0.5)))
-        for half, counts in ((stock, halves.share), (mixed(own, halves.trained_mix, asked), 1 - halves.share))
+        build("Mul", view, build.constant(np.float32(weight**0.5)))
+        for view, weight in (
+            (frozen, views.view_weight),
+            (weighted(own, views.tuned_layer_weights, asked), 1 - views.view_weight),
+        )
     ]
-    if halves.token_similarity:
+    if views.token_similarity:
         similarity = build.either(
             build("Cast", build("ReduceMax", is_pair, keepdims=0), to=TensorProto.BOOL),
             lambda: build.token_similarity(states[0], words, second),
             lambda: build("Concat", is_pair, is_pair, axis=1),  # zeros: there is no pair
         )
-        columns.append(build("Mul", similarity, build.constant(np.float32(halves.token_similarity))))
-    return build.model(build("Concat", *columns, axis=1), encoder.dim)
+        columns.append(build("Mul", similarity, build.constant(np.float32(views.token_similarity))))
+    return build.model(build("Concat", *columns, axis=1), encoder.dim, own[-1])
 
 
 class _Builder:
@@ -138,7 +143,7 @@ class _Builder:
         return self.of_runtime("EmbedLayerNormalization", "ids", "types", *tables, more=more, epsilon=epsilon)
 
     def layer(self, hidden: str, weights: Mapping[str, Tensor], index: int) -> str:
-        """As ``metalearn.bert.layer_forward``."""
+        """As ``metalearn.encoder.bert.layer_forward``."""
 
         def matrix(name: str) -> Tensor:
             return weights[f"layers.{index}.{name}.weight"]
@@ -215,7 +220,7 @@ class _Builder:
         return self("Squeeze", self("MatMul", shares, hidden), self.axis(1))
 
     def token_similarity(self, hidden: str, words: str, second: str) -> str:
-        """As ``metalearn.token_similarity.token_similarity``."""
+        """As ``metalearn.encoder.views.token_similarity``."""
         unit, one = self.unit(hidden), self.constant(np.float32(1))
         cosines = self("MatMul", unit, self("Transpose", unit, perm=[0, 2, 1]))
         of_second = self("Mul", words, second)
@@ -230,22 +235,27 @@ class _Builder:
             return self("Sub", self("Div", total, count), self.constant(np.float32(MIDDLE)))
 
         both = self("Concat", found(of_second, of_first), found(of_first, of_second), axis=1)
-        told = [self("ReduceMax", words_of, self.axis(1), keepdims=1) for words_of in (of_second, of_first)]
-        return self("Mul", both, self("Mul", *told))
+        has_words = [self("ReduceMax", words_of, self.axis(1), keepdims=1) for words_of in (of_second, of_first)]
+        return self("Mul", both, self("Mul", *has_words))
 
     def unit(self, features: str) -> str:
         return self("LpNormalization", features, axis=-1, p=2)
 
-    def model(self, output: str, dim: int) -> onnx.ModelProto:
-        self._nodes.append(helper.make_node("Identity", [output], ["features"]))
+    def model(self, features: str, dim: int, states: str) -> onnx.ModelProto:
+        names = {"features": features, "states": states}
+        self._nodes += [helper.make_node("Identity", [made], [name]) for name, made in names.items()]
         inputs = [
             helper.make_tensor_value_info(name, TensorProto.INT32, ["texts", "tokens"])
-            for name in ("ids", "types", "attended")
+            for name in ("ids", "types", "second", "attended")
         ]
         if self._norms:
             shape: list[str | int | None] = ["texts", 2 * len(self._norms), self._config.hidden_size]
             inputs.append(helper.make_tensor_value_info("norms", TensorProto.FLOAT, shape))
-        features = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["texts", dim])
-        graph = helper.make_graph(self._nodes, "features", inputs, [features], self._constants)
+        shapes: dict[str, list[str | int | None]] = {
+            "features": ["texts", dim],
+            "states": ["texts", "tokens", self._config.hidden_size],
+        }
+        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, of) for name, of in shapes.items()]
+        graph = helper.make_graph(self._nodes, "features", inputs, outputs, self._constants)
         sets = [helper.make_opsetid("", 18), helper.make_opsetid(_OPERATORS_OF_RUNTIME, 1)]
         return helper.make_model(graph, opset_imports=sets, ir_version=9)

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.devices import bfloat16_is_emulated
-from metalearn.encoder import Encoder, FeatureRuntime, NormsOfRows, TokenizedText
+from metalearn.encoder.encoder import Encoder, FeatureRuntime, NormsOfRows, TorchRuntime, second_tokens
+from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
 from service.engine.onnx_graph import feature_graph
 from service.engine.torch_runtime import TorchFeatures
@@ -71,12 +72,20 @@ class OnnxFeatures:
         self, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None = None
     ) -> Float[Tensor, "texts dim"]:
         """See ``Encoder.encode_batch``."""
+        return self._run("features", texts, norms_of_rows)
+
+    def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]:
+        """See ``Encoder.token_states``."""
+        return self._run("states", texts, None)
+
+    def _run(self, output: str, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None) -> Tensor:
         shape = len(texts), max(len(text.ids) for text in texts)
-        ids, types, attended = (np.zeros(shape, dtype=np.int32) for _ in range(3))
+        ids, types, second, attended = (np.zeros(shape, dtype=np.int32) for _ in range(4))
         for row, text in enumerate(texts):
             length = len(text.ids)
             ids[row, :length], types[row, :length], attended[row, :length] = text.ids, text.type_ids, 1
-        inputs = {"ids": ids, "types": types, "attended": attended}
+            second[row, :length] = second_tokens(text)
+        inputs = {"ids": ids, "types": types, "second": second, "attended": attended}
         if self.norms:
             rows = (
                 [vector.expand(len(texts), 1, -1) for vector in self._own_norms]
@@ -84,8 +93,8 @@ class OnnxFeatures:
                 else [norms_of_rows[name] for name in _weights_of(self.norms)]
             )
             inputs["norms"] = torch.cat(rows, dim=1).numpy()
-        (features,) = self._session.run(None, inputs)
-        return torch.from_numpy(features)
+        (found,) = self._session.run([output], inputs)
+        return torch.from_numpy(found)
 
 
 def _weights_of(norms: Sequence[str]) -> list[str]:
@@ -94,8 +103,8 @@ def _weights_of(norms: Sequence[str]) -> list[str]:
 
 def start_runtime(
     encoder: Encoder, wanted: RuntimeName, precision: Precision = "float32", *, norms: Sequence[str] = ()
-) -> None:
-    """Lets the runtime that is wanted compute the encoder's features.
+) -> FeatureRuntime:
+    """The runtime that is wanted, once its features were compared with those of the encoder.
 
     Args:
         encoder: On its device.
@@ -112,7 +121,7 @@ def start_runtime(
     _check(encoder, wanted, precision)
     candidates = _candidates(encoder, wanted, precision, norms)
     if not candidates:
-        return
+        return TorchRuntime(encoder)
     texts = encoder.tokenize(_TRIED)
     for products, make in candidates:
         try:
@@ -122,14 +131,14 @@ def start_runtime(
             trouble = f"{products} does not work: {error}"
         else:
             if apart <= _FURTHEST[products]:
-                encoder.run_with(runtime)
-                return
+                return runtime
             trouble = f"features by {runtime.name} are {apart:.1e} away from torch's"
         log.warning("%s", trouble)
     asked_for = precision in {"int8", "bfloat16"}
     if asked_for or wanted == "onnxruntime":
         raise SettingsInvalid(f"{trouble}: take --{'precision float32' if asked_for else 'runtime torch'}")
     log.warning("computing with torch")
+    return TorchRuntime(encoder)
 
 
 def _largest_distance(runtime: FeatureRuntime, encoder: Encoder, texts: Sequence[TokenizedText]) -> float:

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.batches import batch_cost, plan_batches
 from metalearn.devices import wait_for
-from metalearn.encoder import Encoder, TokenizedText
+from metalearn.encoder.batches import batch_cost, plan_batches
+from metalearn.encoder.encoder import FeatureRuntime
+from metalearn.encoder.tokenizing import TokenizedText
 from service.engine.feature_cache import FeatureCache
 
 _SHARED_TOKENS_OF_CPU = 128
@@ -99,18 +100,21 @@ class SupportBatches:
         max_batch_tokens: Bound on rows times width of a padded batch.
     """
 
-    def __init__(self, encoder: Encoder, cache: FeatureCache, *, max_batch_tokens: int) -> None:
+    def __init__(
+        self, runtime: FeatureRuntime, device: torch.device, cache: FeatureCache, *, max_batch_tokens: int
+    ) -> None:
         """Prepares it.
 
         Args:
-            encoder: Makes the features.
+            runtime: Makes the features.
+            device: Where it does.
             cache: Has those of texts that were met before, and is given the new ones.
             max_batch_tokens: The bound.
         """
-        self._encoder = encoder
+        self._runtime = runtime
         self._cache = cache
         self.max_batch_tokens = max_batch_tokens
-        on_cpu = encoder.device.type == "cpu"
+        on_cpu = device.type == "cpu"
         self._shared_tokens = min(max_batch_tokens, _SHARED_TOKENS_OF_CPU) if on_cpu else max_batch_tokens
         self._padding = int(batch_cost(max_batch_tokens) / _TEXTS_OF_A_BATCH)
         self._waiting: list[SupportTexts] = []
@@ -152,7 +156,7 @@ class SupportBatches:
     def _encode(self, shares: Sequence[tuple[SupportTexts, list[int]]]) -> None:
         began = time.perf_counter()
         batch = [support.texts[index] for support, indices in shares for index in indices]
-        features = self._encoder.encode_batch(batch)
+        features = self._runtime(batch)
         wait_for(features.device)
         seconds_of_token = (time.perf_counter() - began) / sum(len(text.ids) for text in batch)
         for (support, indices), rows in zip(

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.encoder import Encoder, NormsOfRows, TokenizedText
-from metalearn.hidden_batch import PaddedBatch
+from metalearn.encoder.encoder import Encoder, NormsOfRows, second_tokens
+from metalearn.encoder.pooling import PaddedBatch
+from metalearn.encoder.tokenizing import TokenizedText
 
 log = logging.getLogger("handful")
 
@@ -47,7 +48,7 @@ class TorchFeatures:
         shape = fixed_shape(len(texts), max(len(text.ids) for text in texts))
         if self._graphs is None or shape is None:
             return self._encoder.padded_features(self._encoder.padded(texts))
-        kind = (*shape, any(text.type_ids[-1] for text in texts))
+        kind = (*shape, any(text.second_from is not None for text in texts))
         try:
             if kind not in self._graphs:
                 self._graphs[kind] = _RecordedBatch(self._encoder, *kind, pool=self._pool)
@@ -56,6 +57,10 @@ class TorchFeatures:
             self._graphs = None
             return self(texts)
         return self._graphs[kind](texts)
+
+    def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]:
+        """See ``Encoder.token_states``."""
+        return self._encoder.token_states(texts)
 
 
 def fixed_shape(rows: int, width: int) -> tuple[int, int] | None:
@@ -74,7 +79,7 @@ class FixedBatch:
         """Takes the place, for texts of which some are pairs or none is; loads nothing."""
         on_gpu = device.type == "cuda"
         self._has_pairs = has_pairs
-        self._host = torch.zeros(3, rows, width, dtype=torch.int32, pin_memory=on_gpu)
+        self._host = torch.zeros(4, rows, width, dtype=torch.int32, pin_memory=on_gpu)
         self._device = self._host.to(device)
         self._copied = torch.cuda.Event() if on_gpu else None  # type: ignore[no-untyped-call]
         self.load([])
@@ -83,19 +88,20 @@ class FixedBatch:
         """Puts texts in place; the device copies them when it comes to it."""
         if self._copied is not None:
             self._copied.synchronize()  # the texts before may still be on their way
-        ids, types, attended = self._host.zero_().numpy()
+        ids, types, second, attended = self._host.zero_().numpy()
         attended[:, 0] = 1  # rows without a text stay finite
         for row, text in enumerate(texts):
             length = len(text.ids)
             ids[row, :length], types[row, :length], attended[row, :length] = text.ids, text.type_ids, 1
+            second[row, :length] = second_tokens(text)
         self._device.copy_(self._host, non_blocking=True)
         if self._copied is not None:
             self._copied.record(torch.cuda.current_stream(self._device.device))
 
     def features(self, encoder: Encoder) -> Float[Tensor, "texts dim"]:
         """Of all rows, those without a text among them."""
-        ids, types, attended = self._device
-        return encoder.padded_features(PaddedBatch(ids, types, attended.bool(), self._has_pairs))
+        ids, types, second, attended = self._device
+        return encoder.padded_features(PaddedBatch(ids, types, second.bool(), attended.bool(), self._has_pairs))
 
 
 class _RecordedBatch:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Generic, TypeVar
 
-from metalearn.encoder import TokenizedText
+from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import Adapter
 
 Result = TypeVar("Result")

@@ -151,6 +151,6 @@ async def warnings_of(parts: Parts, checked: CheckedSupport, adaptation: Adaptat
         support_warnings,
         checked,
         adaptation,
-        max_tokens=parts.engine.checkpoint.encoder.settings.max_tokens,
+        max_tokens=parts.engine.checkpoint.encoder.max_tokens,
         max_chars=parts.settings.max_text_chars,
     )

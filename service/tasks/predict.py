@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from handful.wire import Prediction, PredictionFields, PredictRequest, PredictResponse
-from metalearn.encoder import TokenizedText
+from metalearn.encoder.tokenizing import TokenizedText
 from service.engine.engine import Predictions
 from service.tasks.adapters import Degraded
 from service.tasks.app_parts import Parts

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from handful.wire import Prediction, PredictionFields
-from metalearn.encoder import TokenizedText
+from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
 from service.settings import Settings
 from service.tasks.checks import LimitChecker, shortened_inputs

@@ -41,6 +41,6 @@ def loaded_checkpoint(parts: Parts) -> CheckpointResponse:
             "licence": manifest.encoder.licence,
         },
         device=str(loaded.encoder.device),
-        runtime=loaded.encoder.runtime_name,
+        runtime=parts.engine.models.runtime.name,
         limits=dict(limits_of(parts.settings)),
     )

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from handful.wire import SupportWarning
-from metalearn.tokenizing import TokenizedText, nfkc
+from metalearn.encoder.tokenizing import TokenizedText, nfkc
 from metalearn.types import SupportSet, TextInput
 from service.engine.adaptation import Adaptation
 from service.tasks.labels import look_alikes, misspellings

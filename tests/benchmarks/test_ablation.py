@@ -13,10 +13,10 @@ def test_the_whole_is_the_default_checkpoint_and_each_part_left_out_changes_it(t
     default = resolve_checkpoint(DEFAULT_CHECKPOINT)
     expected_manifest = read_manifest(default)
     whole, *others = (read_manifest(made(name, tmp_path, tmp_path, steps=0)) for name in GROUPS[SHIPPED])
-    assert whole.encoder.settings == expected_manifest.encoder.settings
+    assert whole.encoder.stages == expected_manifest.encoder.stages
     assert whole.hyperparameters == expected_manifest.hyperparameters
     weights, expected = read_slow_weights(tmp_path / SHIPPED), read_slow_weights(default)
     assert weights.keys() == expected.keys()
     assert all(weights[key].equal(expected[key]) for key in expected)
     for other in others:
-        assert (other.encoder.settings, other.hyperparameters) != (whole.encoder.settings, whole.hyperparameters)
+        assert (other.encoder.stages, other.hyperparameters) != (whole.encoder.stages, whole.hyperparameters)

@@ -22,7 +22,8 @@ from benchmarks.speed.parts import Bench
 from benchmarks.speed.peer_server import peer_server
 from benchmarks.speed.population import Tenant, predict_bodies, support_set
 from benchmarks.speed.raw import RawLoop
-from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.encoder.encoder import build_encoder
+from metalearn.encoder.stages import encoder_stages
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint
 
@@ -145,7 +146,7 @@ def test_support_sets_differ_by_seed_and_bodies_hold_what_they_should() -> None:
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
 def test_the_raw_loop_reads_every_text(tiny_encoder: Path, runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = RawLoop(Encoder(tiny_encoder, EncoderSettings(max_tokens=64), torch.device("cpu")), runtime)
+    loop = RawLoop(build_encoder(tiny_encoder, encoder_stages(max_tokens=64), torch.device("cpu")), runtime)
     texts = [TextInput("word " * (1 + n % 5)) for n in range(10)]
     seen: list[int] = []
     forward = loop._forward

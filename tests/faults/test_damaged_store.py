@@ -10,7 +10,8 @@ import pytest
 import redis
 import torch
 
-from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.encoder.encoder import build_encoder
+from metalearn.encoder.stages import encoder_stages
 from metalearn.model_spec import ModelSpec, make_text_model
 from model_store.checkpoint import UNTRAINED, write_checkpoint
 from service.auth import new_key
@@ -143,10 +144,10 @@ def test_an_adapter_of_another_checkpoint_is_stale(
     start_service: StartService, store_url: str, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other-checkpoint"
-    settings = EncoderSettings(max_tokens=32)
-    slow = make_text_model(ModelSpec(), Encoder(tiny_encoder, settings, torch.device("cpu"))).initial_slow_weights(
-        steps=UNTRAINED.steps
-    )
+    settings = encoder_stages(max_tokens=32)
+    slow = make_text_model(
+        ModelSpec(), build_encoder(tiny_encoder, settings, torch.device("cpu"))
+    ).initial_slow_weights(steps=UNTRAINED.steps)
     write_checkpoint(
         other,
         name="other",

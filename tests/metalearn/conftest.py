@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from metalearn.encoder import Encoder, EncoderSettings
-from metalearn.encoder_source import locate_encoder
+from metalearn.encoder.encoder import Encoder, build_encoder
+from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.stages import encoder_stages
 from metalearn.types import EncodedSet, Example, SupportSet, TextInput
 from tests.conftest import STOCK_ENCODER
 
@@ -17,7 +18,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="session")
 def encoder(tiny_encoder: Path) -> Encoder:
     """The tiny encoder, cutting texts at 64 tokens."""
-    return Encoder(tiny_encoder, EncoderSettings(max_tokens=64), CPU)
+    return build_encoder(tiny_encoder, encoder_stages(max_tokens=64), CPU)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import torch
 
 from metalearn.adaptation import plan_support, prepare_episode, prepared_support, support_accuracy, target_tensor
 from metalearn.body import TextBody
-from metalearn.encoder import Encoder
+from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.inner_loop import InnerLoopResult, collect
 from metalearn.model_spec import ModelSpec, make_text_model

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metalearn.body import Body, HiddenTexts, MlpBody, TextBody
-from metalearn.encoder import Encoder, EncoderSettings
-from metalearn.halves import Halves, side_by_side
+from metalearn.encoder.encoder import Encoder, build_encoder
+from metalearn.encoder.stages import Views, encoder_stages
+from metalearn.encoder.views import side_by_side
 from metalearn.types import TextInput
 from tests.metalearn.conftest import CPU
 from tests.metalearn.test_placement import moved
@@ -24,7 +25,7 @@ INPUTS = [TextInput(" ".join(WORDS[: 1 + (5 * i) % 11])) for i in range(9)]
 def test_features_do_not_depend_on_how_texts_are_batched(
     tiny_encoder: Path, layers: int, max_batch_tokens: int
 ) -> None:
-    encoder = Encoder(tiny_encoder, EncoderSettings(max_tokens=64), CPU)
+    encoder = build_encoder(tiny_encoder, encoder_stages(max_tokens=64), CPU)
     body = TextBody(encoder, layers, max_batch_tokens=max_batch_tokens)
     assert isinstance(body, Body)
     assert body.dim == encoder.dim
@@ -73,7 +74,7 @@ def test_some_texts_have_the_features_that_they_have_among_all(
 
 
 def test_initial_weights_are_copies(tiny_encoder: Path) -> None:
-    encoder = Encoder(tiny_encoder, EncoderSettings(max_tokens=64), CPU)
+    encoder = build_encoder(tiny_encoder, encoder_stages(max_tokens=64), CPU)
     body, texts = TextBody(encoder, 2), encoder.tokenize(INPUTS)
     before = encoder.encode_batch(texts)
     for weight in body.initial_weights(torch.Generator()).values():
@@ -106,14 +107,14 @@ def test_where_nothing_is_left_to_run_a_text_is_kept_as_one_vector(encoder: Enco
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("max_batch_tokens", [1, 20, 4096])
 def test_a_stock_view_stands_beside_the_trained_one(encoder: Encoder, layers: int, max_batch_tokens: int) -> None:
-    body = TextBody(encoder, layers, max_batch_tokens=max_batch_tokens, stock_view=True)
+    body = TextBody(encoder, layers, max_batch_tokens=max_batch_tokens, frozen_view=True)
     assert isinstance(body, Body)
     assert body.dim == 2 * encoder.dim == 64
     inputs, texts = body.prepare(encoder.tokenize(INPUTS)), encoder.tokenize(INPUTS)
     initial = body.initial_weights(torch.Generator())
     assert initial.keys() == encoder.upper_weights(layers).keys()
     done = encoder.n_layers - layers
-    stock = torch.cat([encoder.stock_features(encoder.begin_batch([text], done), done) for text in texts])
+    stock = torch.cat([encoder.frozen_features(encoder.begin_batch([text], done), done) for text in texts])
     untrained = torch.cat([encoder.encode_batch([text]) for text in texts])
     torch.testing.assert_close(body.features(initial, inputs), side_by_side(stock, untrained, 0.5), atol=1e-5, rtol=0)
     weights = moved(initial, by=0.1)
@@ -125,13 +126,13 @@ def test_a_stock_view_stands_beside_the_trained_one(encoder: Encoder, layers: in
 
 
 def test_a_stock_view_tells_how_similar_the_tokens_of_pairs_are(tiny_encoder: Path) -> None:
-    encoder = Encoder(tiny_encoder, EncoderSettings(64, halves=Halves(token_similarity=1.5)), CPU)
+    encoder = build_encoder(tiny_encoder, encoder_stages(max_tokens=64, views=Views(token_similarity=1.5)), CPU)
     inputs = [*INPUTS, TextInput("where is my card", "is my card new"), TextInput("where is it", "charged")]
-    body, texts = TextBody(encoder, 1, max_batch_tokens=20, stock_view=True), encoder.tokenize(inputs)
+    body, texts = TextBody(encoder, 1, max_batch_tokens=20, frozen_view=True), encoder.tokenize(inputs)
     initial = body.initial_weights(torch.Generator())
     found = body.features(initial, body.prepare(texts))
     assert found.shape == (len(inputs), body.dim) == (len(inputs), 66)
-    encoder.place_beside(1, initial)
+    encoder = encoder.with_tuned_view(1, initial)
     torch.testing.assert_close(found, torch.cat([encoder.encode_batch([text]) for text in texts]), atol=1e-5, rtol=0)
     assert float(found[:, 64:].abs().max()) > 0.01, "else there is no pair"
     # With the trained layers taken as given, too: the features of pairs are not of unit length, and stay as they are
@@ -143,7 +144,7 @@ def test_a_stock_view_tells_how_similar_the_tokens_of_pairs_are(tiny_encoder: Pa
 def test_gradients_reach_trained_layers_and_nothing_of_the_stock_view(encoder: Encoder) -> None:
     texts = encoder.tokenize(INPUTS)
     before, own = encoder.encode_batch(texts), {n: w.clone() for n, w in encoder.upper_weights(2).items()}
-    body = TextBody(encoder, 1, stock_view=True)
+    body = TextBody(encoder, 1, frozen_view=True)
     weights = {n: w.requires_grad_() for n, w in moved(body.initial_weights(torch.Generator()), by=0.1).items()}
     features = body.features(weights, body.prepare(texts))
     probe = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
@@ -159,9 +160,9 @@ def test_gradients_reach_trained_layers_and_nothing_of_the_stock_view(encoder: E
     assert all(torch.equal(weight, own[name]) for name, weight in encoder.upper_weights(2).items())
 
 
-@pytest.mark.parametrize(("layers", "stock_view"), [(0, False), (1, False), (1, True)])
-def test_features_of_bfloat16_are_float32_and_close(encoder: Encoder, layers: int, stock_view: bool) -> None:
-    exact, quick = (TextBody(encoder, layers, bf16=bf16, stock_view=stock_view) for bf16 in (False, True))
+@pytest.mark.parametrize(("layers", "frozen_view"), [(0, False), (1, False), (1, True)])
+def test_features_of_bfloat16_are_float32_and_close(encoder: Encoder, layers: int, frozen_view: bool) -> None:
+    exact, quick = (TextBody(encoder, layers, bf16=bf16, frozen_view=frozen_view) for bf16 in (False, True))
     weights = moved(exact.initial_weights(torch.Generator()), by=0.1)
     wanted, found = (body.features(weights, body.prepare(encoder.tokenize(INPUTS))) for body in (exact, quick))
     assert found.dtype == torch.float32

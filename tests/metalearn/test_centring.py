@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from metalearn.body import MlpBody
-from metalearn.encoder import Encoder
+from metalearn.encoder.encoder import Encoder
 from metalearn.fast_weights import HEAD_WEIGHT
 from metalearn.inner_loop import collect
 from metalearn.label_text import LabelTextPrior

@@ -12,7 +12,8 @@ import torch
 from metalearn import evaluate
 from metalearn.adaptation import plan_support, prepare_episode, prepare_episode_support, prepared_support
 from metalearn.body import HiddenTexts, MlpBody, TextBody
-from metalearn.encoder import Encoder, TokenizedText
+from metalearn.encoder.encoder import Encoder
+from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import InvalidModel, UnsupportedObjective
 from metalearn.evaluate import EpisodePlan, Evaluator, evaluate_fixed, evaluate_tasks, score
 from metalearn.inner_loop import collect
@@ -34,7 +35,7 @@ OTHER = classes_task([9] * 3, name="moods")
 PLAN = EpisodePlan(ways=3, shots=(1, 2), queries=4, episodes=3)
 STEPS = AdaptOptions(steps=3, use_label_text=False)
 DEEP = ModelSpec("maml", "modulations", fast_layers=1)
-BESIDE = ModelSpec(trained_layers=1, stock_view=True)
+BESIDE = ModelSpec(tuned_layers=1, frozen_view=True)
 
 
 def evaluator_of(encoder: Encoder, spec: ModelSpec | None = None, **options: object) -> Evaluator:

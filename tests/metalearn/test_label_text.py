@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.encoder.encoder import build_encoder
+from metalearn.encoder.stages import encoder_stages
 from metalearn.label_text import (
     LabelTextPrior,
     among_examples,
@@ -236,7 +237,7 @@ def test_beside_pairs_a_labels_text_is_a_pair_with_itself() -> None:
 
 
 def test_a_label_paired_with_itself_is_hardly_apart(stock_folder: Path) -> None:
-    encoder = Encoder(stock_folder, EncoderSettings(), torch.device("cpu"))
+    encoder = build_encoder(stock_folder, encoder_stages(), torch.device("cpu"))
     pairs = encoder.tokenize([TextInput("card arrival", "card arrival"), TextInput("card arrival", "a sunny day")])
-    apart = encoder.stock_features(encoder.begin_batch(pairs, 3), 3)
+    apart = encoder.frozen_features(encoder.begin_batch(pairs, 3), 3)
     assert float(apart[0].norm()) < 0.5 * float(apart[1].norm())

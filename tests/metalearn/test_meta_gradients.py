@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's own abbreviation
 
 from metalearn.body import Body, MlpBody, TextBody
-from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.encoder.encoder import Encoder, build_encoder
+from metalearn.encoder.stages import encoder_stages
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import collect
 from metalearn.learners import LearnerOptions, make_learner
@@ -484,7 +485,7 @@ MIXED = ("card", "I was charged a fee that I do not know of", "late card", "what
 @pytest.fixture(scope="module")
 def exact_encoder(tiny_encoder: Path) -> Encoder:
     """The tiny encoder in float64."""
-    encoder = Encoder(tiny_encoder, EncoderSettings(max_tokens=64), torch.device("cpu"))
+    encoder = build_encoder(tiny_encoder, encoder_stages(max_tokens=64), torch.device("cpu"))
     encoder._model.double()
     return encoder
 

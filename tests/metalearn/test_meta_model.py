@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from metalearn.body import MlpBody, TextBody
-from metalearn.encoder import Encoder
+from metalearn.encoder.encoder import Encoder
 from metalearn.errors import AdaptationDiverged, UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import Gradients, collect

@@ -17,7 +17,7 @@ from torch import Tensor
 from metalearn.adaptation import prepare_episode
 from metalearn.body import MlpBody, TextBody
 from metalearn.collective import Alone, Collective, wait_for_all
-from metalearn.encoder import Encoder
+from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidEpisode, InvalidModel, MetaTrainingFailed
 from metalearn.learners import make_learner
 from metalearn.learners.interface import LearnerOptions
@@ -113,11 +113,11 @@ def _bank_episode() -> Episode:
 @pytest.mark.parametrize(
     ("spec", "own"),
     [
-        (ModelSpec(trained_layers=1, stock_view=True), {"learner.log_scale"}),
-        (ModelSpec("metasgd", trained_layers=1, stock_view=True), {"learner.rate.head.weight"}),
+        (ModelSpec(tuned_layers=1, frozen_view=True), {"learner.log_scale"}),
+        (ModelSpec("metasgd", tuned_layers=1, frozen_view=True), {"learner.rate.head.weight"}),
         (ModelSpec("protomaml", "modulations", 1), {"learner.log_scale"}),
-        (ModelSpec("protomaml", "low_rank", 1, rank=2, trained_layers=2), {"learner.log_body_rate"}),
-        (ModelSpec("attention", trained_layers=1), set()),
+        (ModelSpec("protomaml", "low_rank", 1, rank=2, tuned_layers=2), {"learner.log_body_rate"}),
+        (ModelSpec("attention", tuned_layers=1), set()),
     ],
     ids=lambda value: f"{value.learner}-{value.placement}" if isinstance(value, ModelSpec) else None,
 )
@@ -157,7 +157,7 @@ def test_the_encoders_weights_have_one_rate_and_what_is_learned_beside_them_anot
 
 
 def test_weight_decay_is_of_the_encoders_matrices_alone(encoder: Encoder) -> None:
-    which = make_text_model(ModelSpec("attention", trained_layers=1, stock_view=True), encoder)
+    which = make_text_model(ModelSpec("attention", tuned_layers=1, frozen_view=True), encoder)
     assert isinstance(which.body, TextBody)
     # Without label texts nothing reaches the prior, and without a gradient nothing but decay moves a weight
     episode = prepare_episode(which.body, _bank_episode())

@@ -3,24 +3,24 @@
 import pytest
 
 from metalearn.body import TextBody
-from metalearn.encoder import Encoder
+from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidModel
 from metalearn.label_text import LabelTextPrior
 from metalearn.learners import LEARNERS
 from metalearn.model_spec import ModelSpec, make_text_model
 
-BESIDE = ModelSpec(trained_layers=1, stock_view=True)
+BESIDE = ModelSpec(tuned_layers=1, frozen_view=True)
 
 
 @pytest.mark.parametrize(
     "spec",
     [
-        ModelSpec(stock_view=True),
-        ModelSpec("ridge", stock_view=True),
-        ModelSpec("protomaml", "modulations", 1, stock_view=True),
-        ModelSpec("protomaml", "modulations", 1, trained_layers=2, stock_view=True),
-        ModelSpec("maml", "full", 1, trained_layers=1, stock_view=True),
-        ModelSpec("maml", "low_rank", 2, trained_layers=1, stock_view=True),
+        ModelSpec(frozen_view=True),
+        ModelSpec("ridge", frozen_view=True),
+        ModelSpec("protomaml", "modulations", 1, frozen_view=True),
+        ModelSpec("protomaml", "modulations", 1, tuned_layers=2, frozen_view=True),
+        ModelSpec("maml", "full", 1, tuned_layers=1, frozen_view=True),
+        ModelSpec("maml", "low_rank", 2, tuned_layers=1, frozen_view=True),
     ],
 )
 def test_a_stock_view_without_trained_layers_or_with_fast_ones_is_refused(encoder: Encoder, spec: ModelSpec) -> None:
@@ -30,11 +30,11 @@ def test_a_stock_view_without_trained_layers_or_with_fast_ones_is_refused(encode
 
 @pytest.mark.parametrize("learner", sorted(LEARNERS))
 def test_a_stock_view_doubles_the_features_of_any_learner(encoder: Encoder, learner: str) -> None:
-    model = make_text_model(ModelSpec(learner, trained_layers=1, stock_view=True), encoder)
+    model = make_text_model(ModelSpec(learner, tuned_layers=1, frozen_view=True), encoder)
     assert isinstance(model.body, TextBody)
-    assert (model.body.layers, model.body.dim, model.body.stock_view) == (1, 64, True)
+    assert (model.body.layers, model.body.dim, model.body.frozen_view) == (1, 64, True)
     slow = model.initial_slow_weights(steps=3)
-    alone = make_text_model(ModelSpec(learner, trained_layers=1), encoder)
+    alone = make_text_model(ModelSpec(learner, tuned_layers=1), encoder)
     assert slow.keys() == alone.initial_slow_weights(steps=3).keys()
 
 
@@ -43,7 +43,7 @@ def test_what_is_served_takes_trained_layers_as_given(encoder: Encoder) -> None:
     assert BESIDE.serving() == ModelSpec()
     assert isinstance(served.body, TextBody)
     assert (served.body.layers, served.body.dim) == (0, 32)
-    deep = ModelSpec("maml", "full", 1, trained_layers=2)
+    deep = ModelSpec("maml", "full", 1, tuned_layers=2)
     assert deep.serving() == ModelSpec("maml", "full", 1)
 
 

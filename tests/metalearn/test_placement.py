@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's own abbreviation
 
 from metalearn.body import Body, MlpBody, TextBody
-from metalearn.encoder import Encoder
+from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidModel
 from metalearn.placement import (
     Full,

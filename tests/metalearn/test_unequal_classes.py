@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from metalearn.body import MlpBody
-from metalearn.encoder import Encoder
+from metalearn.encoder.encoder import Encoder
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, make_learner

@@ -14,7 +14,8 @@ from torch import Tensor
 from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.calibration import JudgedEpisode, temperature
-from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.encoder.encoder import build_encoder
+from metalearn.encoder.stages import encoder_stages
 from metalearn.errors import InvalidModel, InvalidTasks
 from metalearn.evaluate import adapted
 from metalearn.model_spec import ModelSpec, make_text_model
@@ -56,8 +57,8 @@ def handful(tmp_path: Path) -> Handful:
 @pytest.fixture(scope="module")
 def trained(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with a trained layer: no slow weight is where it began, its old temperature included."""
-    spec, how = ModelSpec(trained_layers=1), EncoderSettings(max_tokens=32)
-    slow = make_text_model(spec, Encoder(tiny_encoder, how, CPU)).initial_slow_weights(steps=3)
+    spec, how = ModelSpec(tuned_layers=1), encoder_stages(max_tokens=32)
+    slow = make_text_model(spec, build_encoder(tiny_encoder, how, CPU)).initial_slow_weights(steps=3)
     folder = tmp_path_factory.mktemp("trained") / "checkpoint"
     write_checkpoint(
         folder,
@@ -118,7 +119,7 @@ def test_a_calibrated_copy_answers_alike_with_other_confidences(
     for field in ("learner", "adaptation", "trained_on"):
         assert getattr(new.manifest, field) == getattr(old.manifest, field)
     assert new.manifest.encoder.files == old.manifest.encoder.files
-    assert new.encoder.settings == old.encoder.settings
+    assert new.encoder.stages == old.encoder.stages
     assert (copy / "curves.png").read_bytes() == b"\x89PNG"
     stored, own = (safetensors.torch.load_file(folder / SLOW_WEIGHTS) for folder in (copy, trained))
     assert stored.keys() == own.keys()
@@ -195,7 +196,7 @@ def _answers(folder: Path, tasks: Path) -> list[Tensor]:
     [
         pytest.param(ModelSpec("maml", "modulations", 1), marks=pytest.mark.slow),
         ModelSpec("ridge"),
-        ModelSpec(trained_layers=1, stock_view=True),
+        ModelSpec(tuned_layers=1, frozen_view=True),
     ],
 )
 def test_every_model_with_a_linear_head_can_be_calibrated(

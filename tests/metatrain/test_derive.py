@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from metalearn.encoder import Encoder, EncoderSettings
-from metalearn.halves import Halves, side_by_side
+from metalearn.encoder.encoder import build_encoder
+from metalearn.encoder.stages import Views, encoder_stages
+from metalearn.encoder.views import side_by_side
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.stock_share import StockShare
 from metalearn.types import TextInput
@@ -32,7 +33,7 @@ def handful(tmp_path: Path) -> Handful:
 @pytest.fixture
 def beside(make_checkpoint: MakeCheckpoint) -> Path:
     """A checkpoint with stock features beside those of one trained layer."""
-    return make_checkpoint(ModelSpec(trained_layers=1, stock_view=True))
+    return make_checkpoint(ModelSpec(tuned_layers=1, frozen_view=True))
 
 
 def derive(handful: Handful, base: object, *words: str, out: str = "copy", **features: object) -> None:
@@ -49,35 +50,35 @@ def file_of(handful: Handful, features: object) -> tuple[str, ...]:
 
 
 def test_a_copy_has_other_features_of_the_same_weights(handful: Handful, beside: Path, tiny_encoder: Path) -> None:
-    derive(handful, beside, share=0.7, stock_mix=[1, 0.25])
+    derive(handful, beside, view_weight=0.7, layer_weights=[1, 0.25])
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert after.encoder.settings.halves == Halves((1.0, 0.25), 0.7)
+    assert after.encoder.views == Views(layer_weights=(1.0, 0.25), view_weight=0.7)
     assert after.fingerprint != before.fingerprint
     assert after.manifest.slow_weights == before.manifest.slow_weights
     assert after.manifest.hyperparameters == before.manifest.hyperparameters
     assert after.manifest.trained_on == before.manifest.trained_on
-    assert "with share 0.7, stock_mix [1, 0.25]." in (handful.folder / "copy" / CARD).read_text()
-    how = EncoderSettings(before.encoder.settings.max_tokens, halves=Halves((1.0, 0.25), 0.7))
-    stock = Encoder(tiny_encoder, how, CPU)
+    assert "with view_weight 0.7, layer_weights [1, 0.25]." in (handful.folder / "copy" / CARD).read_text()
+    how = encoder_stages(max_tokens=before.encoder.max_tokens, views=Views(layer_weights=(1.0, 0.25), view_weight=0.7))
+    stock = build_encoder(tiny_encoder, how, CPU)
     texts = stock.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
     trained = before.encoder.encode_batch(texts)[:, 32:] * 2**0.5
-    expected = side_by_side(stock.stock_features(stock.begin_batch(texts, 1), 1), trained, 0.7)
+    expected = side_by_side(stock.frozen_features(stock.begin_batch(texts, 1), 1), trained, 0.7)
     torch.testing.assert_close(after.encoder.encode_batch(texts), expected, atol=1e-6, rtol=0)
 
 
 def test_a_copy_whose_trained_half_is_a_mix_too(handful: Handful, beside: Path) -> None:
-    derive(handful, beside, trained_mix=[1, 0.5])
+    derive(handful, beside, tuned_layer_weights=[1, 0.5])
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert after.encoder.settings.halves == Halves(trained_mix=(1.0, 0.5))
+    assert after.encoder.views == Views(tuned_layer_weights=(1.0, 0.5))
     assert after.fingerprint != before.fingerprint
-    assert "with trained_mix [1, 0.5]." in (handful.folder / "copy" / CARD).read_text()
+    assert "with tuned_layer_weights [1, 0.5]." in (handful.folder / "copy" / CARD).read_text()
     texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
     assert torch.equal(after.encoder.encode_batch(texts)[:, :32], before.encoder.encode_batch(texts)[:, :32])
     assert not torch.allclose(after.encoder.encode_batch(texts)[:, 32:], before.encoder.encode_batch(texts)[:, 32:])
     # What is not given stays as it is
-    derive(handful, "copy", "--steps", "1", out="again", share=0.4)
+    derive(handful, "copy", "--steps", "1", out="again", view_weight=0.4)
     again = read_manifest(handful.folder / "again")
-    assert again.encoder.settings.halves == Halves(share=0.4, trained_mix=(1.0, 0.5))
+    assert again.encoder.views == Views(view_weight=0.4, tuned_layer_weights=(1.0, 0.5))
     derive(handful, "again", out="same")
     same = read_manifest(handful.folder / "same")
     left_out = {"name", "fingerprint"}
@@ -99,7 +100,7 @@ def test_a_copy_whose_tasks_choose_their_share(handful: Handful, beside: Path) -
 def test_a_copy_whose_pairs_are_told_by_their_tokens_too(handful: Handful, beside: Path) -> None:
     derive(handful, beside, lean=0.1, token_similarity=1.5)
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert after.encoder.settings.halves == Halves(lean=0.1, token_similarity=1.5)
+    assert after.encoder.views == Views(lean=0.1, token_similarity=1.5)
     assert after.model.stock_share == StockShare(0.5, 0.1, 2)
     assert after.model.body.dim == before.model.body.dim + 2
     assert "token_similarity 1.5." in (handful.folder / "copy" / CARD).read_text()
@@ -122,7 +123,7 @@ def test_a_copy_whose_tasks_count_less_what_texts_of_a_class_differ_in(handful: 
 def test_a_copy_that_pools_words_alone(handful: Handful, beside: Path) -> None:
     derive(handful, beside, words_only=True)
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert after.encoder.settings.halves == Halves(words_only=True)
+    assert after.encoder.views == Views(words_only=True)
     assert after.fingerprint != before.fingerprint
     assert "with words_only True." in (handful.folder / "copy" / CARD).read_text()
     texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
@@ -159,18 +160,18 @@ def test_by_default_a_checkpoint_is_derived_as_it_is(handful: Handful, beside: P
     [
         ({"share": 1.5}, "less than or equal to 1"),
         ({"share": "much"}, "valid number"),
-        ({"stock_mix": [1, 1, 1]}, "there are 2 states"),
-        ({"stock_mix": [0]}, "no state counts"),
-        ({"trained_mix": [1, 1, 1]}, "there are 2 states"),
-        ({"trained_mix": [0, 0]}, "no state counts"),
-        ({"stock_mix": [1, -1]}, "greater than or equal to 0"),
-        ({"stock_mix": [float("inf")]}, "finite"),
+        ({"layer_weights": [1, 1, 1]}, "there are 2 states"),
+        ({"layer_weights": [0]}, "no state counts"),
+        ({"tuned_layer_weights": [1, 1, 1]}, "there are 2 states"),
+        ({"tuned_layer_weights": [0, 0]}, "no state counts"),
+        ({"layer_weights": [1, -1]}, "greater than or equal to 0"),
+        ({"layer_weights": [float("inf")]}, "finite"),
         ({"lean": -1}, "greater than or equal to 0"),
         ({"token_similarity": -1}, "greater than or equal to 0"),
         ({"token_similarity": float("nan")}, "finite"),
         ({"lean": float("nan")}, "lean"),
         ({"share": 0, "lean": 0.1}, "leans nowhere"),
-        ({"shares": 0.5}, "features have no 'shares'; they have: stock_mix, share,"),
+        ({"shares": 0.5}, "features have no 'shares'; they have: layer_weights, share,"),
         ([1], "no JSON object"),
     ],
 )
@@ -195,9 +196,9 @@ def test_other_values_that_make_no_sense_are_refused(handful: Handful, beside: P
 
 def _moved(folder: Path, encoder: Path, seed: int) -> Path:
     """A checkpoint whose every slow weight was moved."""
-    spec, how = ModelSpec(trained_layers=1, stock_view=True), EncoderSettings(64)
+    spec, how = ModelSpec(tuned_layers=1, frozen_view=True), encoder_stages(max_tokens=64)
     draw = torch.Generator().manual_seed(seed)
-    slow = make_text_model(spec, Encoder(encoder, how, CPU)).initial_slow_weights(steps=UNTRAINED.steps)
+    slow = make_text_model(spec, build_encoder(encoder, how, CPU)).initial_slow_weights(steps=UNTRAINED.steps)
     write_checkpoint(
         folder,
         name=folder.name,
@@ -236,6 +237,6 @@ def test_layers_between_two_checkpoints(
 def test_checkpoints_of_another_make_are_not_averaged(
     handful: Handful, beside: Path, make_checkpoint: MakeCheckpoint, tiny_checkpoint: Path
 ) -> None:
-    for one, other in ((beside, make_checkpoint(ModelSpec(trained_layers=1))), (tiny_checkpoint, tiny_checkpoint)):
+    for one, other in ((beside, make_checkpoint(ModelSpec(tuned_layers=1))), (tiny_checkpoint, tiny_checkpoint)):
         assert "can be averaged" in handful.fails("checkpoint", "average", str(one), str(other), "half")
     assert not (handful.folder / "half").exists()

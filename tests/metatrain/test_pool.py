@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from metalearn.encoder import Encoder, EncoderSettings
+from metalearn.encoder.encoder import Encoder, build_encoder
+from metalearn.encoder.stages import encoder_stages
 from metalearn.errors import InvalidTasks
 from metalearn.tasks.task import Skipped
 from metatrain.options import TrainingOptions
@@ -18,7 +19,7 @@ CLASSIFICATION = frozenset({"classification"})
 
 @pytest.fixture(scope="module")
 def encoder(tiny_encoder: Path) -> Encoder:
-    return Encoder(tiny_encoder, EncoderSettings(64), torch.device("cpu"))
+    return build_encoder(tiny_encoder, encoder_stages(max_tokens=64), torch.device("cpu"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from metalearn.halves import Halves
+from metalearn.encoder.stages import Views
 from metatrain.recipe import SHIPPED, Derive, InvalidRecipe, Recipe, Train, read_recipe
 from model_store.checkpoint import DEFAULT_CHECKPOINT, Checkpoint, read_manifest
 from service.settings import PREFIX
@@ -18,8 +18,8 @@ from tests.handful.cli.test_metatrain import write_tasks
 RECIPE = """
 [training]
 tasks = ["train"]
-trained_layers = 1
-stock_view = true
+tuned_layers = 1
+frozen_view = true
 encoder = "ENCODER"
 max_tokens = 32
 inner_steps = 2
@@ -43,8 +43,8 @@ make = "create"
 [stages.options]
 encoder = "ENCODER"
 max_tokens = 32
-trained_layers = 1
-stock_view = true
+tuned_layers = 1
+frozen_view = true
 
 [[stages]]
 name = "stock-derived"
@@ -121,7 +121,7 @@ def test_a_recipe_makes_the_same_checkpoint_each_time_also_where_it_was_stopped(
     assert "the checkpoint of the recipe is once/made" in made(handful, data, "once")
     once = Checkpoint(handful.folder / "once" / "made", torch.device("cpu"))
     assert once.manifest.name == "made"
-    assert once.encoder.settings.halves.share == 0.4
+    assert once.encoder.views.share == 0.4
     assert {task.name for task in once.manifest.trained_on} == {"task0", "task1", "other0", "other2"}
 
     made(handful, data, "again")
@@ -148,7 +148,7 @@ def test_the_shipped_checkpoint_has_a_recipe() -> None:
     recipe = read_recipe(DEFAULT_CHECKPOINT)
     assert recipe.stages[-1].name == DEFAULT_CHECKPOINT
     located = recipe.located(Path("data"), Path("out"), {"open_licences_only": True})
-    fields = asdict(Halves()).keys()
+    fields = asdict(Views()).keys()
     for stage in located.stages:
         if isinstance(stage, Train):
             assert stage.options["open_licences_only"] is True

@@ -14,17 +14,18 @@ import safetensors.torch
 import torch
 
 from metalearn.body import TextBody
-from metalearn.encoder import Encoder, EncoderSettings, TokenizedText
-from metalearn.encoder_source import locate_encoder
+from metalearn.encoder.encoder import build_encoder
+from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.stages import Views, encoder_stages
+from metalearn.encoder.tokenizing import TokenizedText
+from metalearn.encoder.views import COLUMNS
 from metalearn.errors import EncoderUnavailable, InvalidModel, UnknownLearner, UnknownUpdateRule
-from metalearn.halves import Halves
 from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.prepared import PreparedSet
-from metalearn.token_similarity import COLUMNS
 from metalearn.types import SlowWeights, TextInput
 from model_store.checkpoint import (
     DEFAULT_CHECKPOINT,
@@ -48,14 +49,14 @@ SLOW = {
     "prior.fade": torch.tensor(0.75),
 }
 
-BESIDE = ModelSpec(trained_layers=1, stock_view=True)
+BESIDE = ModelSpec(tuned_layers=1, frozen_view=True)
 SPECS = {
     "modulations": ModelSpec("protomaml", "modulations", 2, options=LearnerOptions(rates="per_layer_per_step")),
-    "low_rank": ModelSpec("maml", "low_rank", 1, rank=3, trained_layers=2),
+    "low_rank": ModelSpec("maml", "low_rank", 1, rank=3, tuned_layers=2),
     "full": ModelSpec("metasgd", "full", 1, options=LearnerOptions(update_rule="adam", body_rate=0.25)),
-    "head": ModelSpec("anil", trained_layers=1, options=LearnerOptions(order="first", head_rate=0.5)),
-    "stock_view": BESIDE,
-    "stock_view_of_all": ModelSpec("metasgd", trained_layers=2, stock_view=True),
+    "head": ModelSpec("anil", tuned_layers=1, options=LearnerOptions(order="first", head_rate=0.5)),
+    "frozen_view": BESIDE,
+    "stock_view_of_all": ModelSpec("metasgd", tuned_layers=2, frozen_view=True),
 }
 
 
@@ -69,7 +70,7 @@ def _write(folder: Path, encoder: Path | str, **changes: Any) -> Manifest:
             "encoder_source": str(encoder),
             "encoder_licence": "none",
             "card": "# test\n\nÜberschrift\n",
-            "settings": EncoderSettings(max_tokens=64),
+            "settings": encoder_stages(max_tokens=64),
             **changes,
         },
     )
@@ -77,7 +78,7 @@ def _write(folder: Path, encoder: Path | str, **changes: Any) -> Manifest:
 
 def _slow(encoder: Path) -> dict[str, torch.Tensor]:
     """All slow weights of the default spec, those above in the place of where they start."""
-    model = make_text_model(ModelSpec(), Encoder(encoder, EncoderSettings(max_tokens=64), CPU))
+    model = make_text_model(ModelSpec(), build_encoder(encoder, encoder_stages(max_tokens=64), CPU))
     initial = model.initial_slow_weights(steps=UNTRAINED.steps)
     assert SLOW.keys() <= initial.keys()
     return {**initial, **SLOW}
@@ -109,7 +110,7 @@ def test_what_was_written_is_loaded(tiny_encoder: Path, tmp_path: Path) -> None:
         slow_weights=slow,
         hyperparameters=chosen,
         trained_on=trained_on,
-        settings=EncoderSettings(max_tokens=32, normalize=False),
+        stages=encoder_stages(max_tokens=32, normalize=False),
     )
     loaded = Checkpoint(tmp_path / "deep" / "er", CPU)
     assert loaded.manifest == written
@@ -117,7 +118,7 @@ def test_what_was_written_is_loaded(tiny_encoder: Path, tmp_path: Path) -> None:
     assert loaded.manifest.hyperparameters == chosen
     assert loaded.manifest.trained_on == trained_on
     assert loaded.manifest.encoder.licence == "none"
-    assert loaded.encoder.settings == EncoderSettings(32, False)
+    assert loaded.encoder.stages == encoder_stages(max_tokens=32, normalize=False)
     assert loaded.encoder.dim == loaded.manifest.encoder.dim == 32
     assert loaded.learner.name == "protomaml"
     assert loaded.learner is loaded.model.learner
@@ -151,12 +152,12 @@ def test_the_same_input_gives_the_same_fingerprint_and_any_other_another(tiny_en
         {"slow_weights": {**slow, "learner.log_scale": slow["learner.log_scale"] + 1e-6}},
         {"slow_weights": {**slow, "prior.fade": slow["prior.fade"] + 1e-6}},
         {"spec": ModelSpec(rank=5)},
-        {"spec": ModelSpec(trained_layers=1)},
-        {"spec": ModelSpec(trained_layers=1, stock_view=True)},
+        {"spec": ModelSpec(tuned_layers=1)},
+        {"spec": ModelSpec(tuned_layers=1, frozen_view=True)},
         {"spec": ModelSpec(options=LearnerOptions(head_rate=1.5))},
         {"spec": ModelSpec("maml")},
-        {"settings": EncoderSettings(max_tokens=63)},
-        {"settings": EncoderSettings(max_tokens=64, normalize=False)},
+        {"settings": encoder_stages(max_tokens=63)},
+        {"settings": encoder_stages(max_tokens=64, normalize=False)},
         {"trained_on": [TrainingTask(name="x", licence="y")]},
     ]
     prints = [_write(tmp_path / str(n), tiny_encoder, **variant).fingerprint for n, variant in enumerate(variants)]
@@ -185,7 +186,7 @@ def test_an_encoder_may_be_named_from_the_checkpoints_folder(encoder_copy: Path,
 # ---- altered -------------------------------------------------------------------------------------------------------
 
 
-_TRAINED_OF_NOTHING = {"mix": [1.0], "share": 0.5, "trained_mix": [0.0]}
+_TRAINED_OF_NOTHING = {"mix": [1.0], "share": 0.5, "tuned_layer_weights": [0.0]}
 
 
 def _edit(change: Callable[[dict[str, Any]], object], *, seal: bool = False) -> Callable[[Path], None]:
@@ -234,8 +235,8 @@ def test_an_altered_manifest_is_refused(folder: Path, spoil: Callable[[Path], No
         (_edit(lambda fields: fields["adaptation"].update(rank=0)), "rank"),
         (_edit(lambda fields: fields["adaptation"].update(head_rate=-1.0)), "head_rate"),
         (_edit(lambda fields: fields["adaptation"].pop("order")), "order"),
-        (_edit(lambda fields: fields["adaptation"].pop("stock_view")), "stock_view"),
-        (_edit(lambda fields: fields["adaptation"].update(stock_view="yes")), "stock_view"),
+        (_edit(lambda fields: fields["adaptation"].pop("frozen_view")), "frozen_view"),
+        (_edit(lambda fields: fields["adaptation"].update(frozen_view="yes")), "frozen_view"),
         (_edit(lambda fields: fields.update(surprise=1)), "surprise"),
         (_edit(lambda fields: fields["encoder"].update(surprise=1)), "surprise"),
         (_edit(lambda fields: fields["hyperparameters"].update(steps="20")), "steps"),
@@ -249,18 +250,21 @@ def test_an_altered_manifest_is_refused(folder: Path, spoil: Callable[[Path], No
         (_edit(lambda fields: fields.update(learner="no-such-learner"), seal=True), "no-such-learner.*protomaml"),
         (_edit(lambda fields: fields.update(learner="maml"), seal=True), r"lack learner\.head\.bias.*maml"),
         (_edit(lambda fields: fields["adaptation"].update(fast_layers=1), seal=True), "head.*1 fast"),
-        (_edit(lambda fields: fields["adaptation"].update(trained_layers=3), seal=True), "3 layers.*has 2"),
-        (_edit(lambda fields: fields["adaptation"].update(stock_view=True), seal=True), "stock features.*train layers"),
+        (_edit(lambda fields: fields["adaptation"].update(tuned_layers=3), seal=True), "3 layers.*has 2"),
         (
-            _edit(lambda fields: fields["adaptation"].update(stock_view=True, trained_layers=1), seal=True),
+            _edit(lambda fields: fields["adaptation"].update(frozen_view=True), seal=True),
+            "stock features.*train layers",
+        ),
+        (
+            _edit(lambda fields: fields["adaptation"].update(frozen_view=True, tuned_layers=1), seal=True),
             r"lack body\.layers\.1",
         ),
-        (_edit(lambda fields: fields["adaptation"].update(trained_layers=1), seal=True), r"lack body\.layers\.1"),
+        (_edit(lambda fields: fields["adaptation"].update(tuned_layers=1), seal=True), r"lack body\.layers\.1"),
         (_edit(lambda fields: fields["adaptation"].update(update_rule="magic"), seal=True), "magic"),
         (_edit(lambda fields: fields["encoder"].update(stock={"mix": [1.0, -1.0], "share": 0.5})), r"stock\.mix"),
         (_edit(lambda fields: fields["encoder"].update(stock={"mix": [0.0], "share": 0.5})), "no state counts"),
         (_edit(lambda fields: fields["encoder"].update(stock={"mix": [1.0], "share": 1.5})), r"stock\.share"),
-        (_edit(lambda fields: fields["encoder"].update(stock=_TRAINED_OF_NOTHING)), r"stock\.trained_mix"),
+        (_edit(lambda fields: fields["encoder"].update(stock=_TRAINED_OF_NOTHING)), r"stock\.tuned_layer_weights"),
         (_edit(lambda fields: fields["encoder"].update(dim=33), seal=True), "33.*32"),
         (_edit(lambda fields: fields["encoder"].update(source="gone"), seal=True), "gone"),
         (_edit(lambda fields: fields["encoder"].update(max_tokens=129), seal=True), "129"),
@@ -434,8 +438,8 @@ def test_an_encoder_that_cannot_be_loaded_makes_no_checkpoint(encoder_copy: Path
         (ModelSpec(placement="full", fast_layers=3), InvalidModel),
         (ModelSpec(options=LearnerOptions(head_rate=float("nan"))), CheckpointInvalid),
         (ModelSpec(rank=0), CheckpointInvalid),
-        (ModelSpec(stock_view=True), InvalidModel),
-        (ModelSpec("maml", "full", 1, trained_layers=1, stock_view=True), InvalidModel),
+        (ModelSpec(frozen_view=True), InvalidModel),
+        (ModelSpec("maml", "full", 1, tuned_layers=1, frozen_view=True), InvalidModel),
     ],
 )
 def test_a_spec_that_no_model_can_be_made_of_makes_no_checkpoint(
@@ -451,7 +455,7 @@ def test_a_spec_that_no_model_can_be_made_of_makes_no_checkpoint(
 
 def _noisy(spec: ModelSpec, encoder_folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """What meta-training might have come to: no slow weight is where it began."""
-    encoder = Encoder(encoder_folder, EncoderSettings(max_tokens=64), CPU)
+    encoder = build_encoder(encoder_folder, encoder_stages(max_tokens=64), CPU)
     draw = torch.Generator().manual_seed(1)
     slow = make_text_model(spec, encoder).initial_slow_weights(steps=UNTRAINED.steps)
     return {name: (w + 0.1 * torch.randn(w.shape, generator=draw)).to(dtype) for name, w in slow.items()}
@@ -484,7 +488,7 @@ def test_a_meta_trained_model_is_loaded_as_it_was_trained(
             assert name not in loaded.slow_weights
     assert len(loaded.slow_weights) == len([n for n in slow if n in loaded.slow_weights])
     # And its features are those of the trained weights
-    plain = Encoder(tiny_encoder, EncoderSettings(max_tokens=64), CPU)
+    plain = build_encoder(tiny_encoder, encoder_stages(max_tokens=64), CPU)
     texts = plain.tokenize([TextInput("where is my card"), TextInput("why was I charged a fee, and where")])
     trained = make_text_model(spec, plain)
     whole = {name: weight.float() for name, weight in slow.items()}
@@ -501,25 +505,39 @@ def test_a_meta_trained_model_is_loaded_as_it_was_trained(
 @pytest.mark.parametrize(
     ("layers", "half"),
     [
-        (1, Halves()),
-        (2, Halves()),
-        (2, Halves((1.0, 0.2), 0.7, trained_mix=(1.0, 0.5))),
-        (2, Halves((1.0, 0.2), 0.5, 0.3, 1.5, (1.0, 0.5), within_class=0.5, words_only=True)),
+        (1, Views()),
+        (2, Views()),
+        (2, Views(layer_weights=(1.0, 0.2), view_weight=0.7, tuned_layer_weights=(1.0, 0.5))),
+        (
+            2,
+            Views(
+                layer_weights=(1.0, 0.2),
+                view_weight=0.5,
+                lean=0.3,
+                token_similarity=1.5,
+                tuned_layer_weights=(1.0, 0.5),
+                within_class=0.5,
+                words_only=True,
+            ),
+        ),
     ],
 )
 def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained(
-    tiny_encoder: Path, tmp_path: Path, layers: int, half: Halves, dtype: torch.dtype, normalize: bool
+    tiny_encoder: Path, tmp_path: Path, layers: int, half: Views, dtype: torch.dtype, normalize: bool
 ) -> None:
-    spec, how = ModelSpec(trained_layers=layers, stock_view=True), EncoderSettings(64, normalize, half)
+    spec, how = (
+        ModelSpec(tuned_layers=layers, frozen_view=True),
+        encoder_stages(max_tokens=64, normalize=normalize, views=half),
+    )
     slow = _noisy(spec, tiny_encoder, dtype)
     _write(tmp_path / "new", tiny_encoder, spec=spec, slow_weights=slow, settings=how)
-    loaded, plain = Checkpoint(tmp_path / "new", CPU), Encoder(tiny_encoder, how, CPU)
+    loaded, plain = Checkpoint(tmp_path / "new", CPU), build_encoder(tiny_encoder, how, CPU)
     width = 64 + (COLUMNS if half.token_similarity else 0)
     assert (loaded.encoder.dim, loaded.manifest.encoder.dim) == (width, 32)
-    assert loaded.encoder.settings == how
+    assert loaded.encoder.stages == how
     # What is by default is not written, as in manifests from before it could be otherwise
     written = json.loads((tmp_path / "new" / "manifest.json").read_text())
-    assert ("stock" in written["encoder"]) == (half != Halves())
+    assert ("stock" in written["encoder"]) == (half != Views())
     texts = plain.tokenize([TextInput("where is my card"), TextInput("a fee"), TextInput("why was I charged a fee")])
     trained = make_text_model(spec, plain)
     whole = {name: weight.float() for name, weight in slow.items()}
@@ -529,11 +547,11 @@ def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert not found.requires_grad
     # The first half is the stock encoder's
-    stock = plain.stock_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
+    stock = plain.frozen_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
     torch.testing.assert_close(found[:, :32], stock * half.share**0.5, atol=1e-6, rtol=0)
     # Nothing of the body is left that would be a function of weights
     assert isinstance(loaded.model.body, TextBody)
-    assert (loaded.model.body.layers, loaded.model.body.dim, loaded.model.body.stock_view) == (0, width, False)
+    assert (loaded.model.body.layers, loaded.model.body.dim, loaded.model.body.frozen_view) == (0, width, False)
     torch.testing.assert_close(_features_at_start(loaded.model, loaded.slow_weights, texts), expected)
     assert not [name for name in loaded.slow_weights if name.startswith("body.")]
     # And a task adapts and is answered as in training
@@ -677,8 +695,8 @@ def test_the_checkpoint_without_meta_training_has_the_constants_that_were_chosen
 
 def test_the_default_checkpoint_is_meta_trained_and_names_what_on() -> None:
     manifest = read_manifest(resolve_checkpoint(DEFAULT_CHECKPOINT))
-    assert manifest.spec.trained_layers == 3
-    assert manifest.spec.stock_view
+    assert manifest.spec.tuned_layers == 3
+    assert manifest.spec.frozen_view
     assert len(manifest.trained_on) > 100
     assert all(source.licence for source in manifest.trained_on)
 

@@ -9,9 +9,11 @@ import torch
 
 from metalearn.adaptation import plan_support, prepared_support
 from metalearn.body import MlpBody, TextBody
-from metalearn.encoder import Encoder, EncoderSettings, TokenizedText
+from metalearn.encoder.encoder import Encoder, build_encoder
+from metalearn.encoder.pooling import HiddenBatch
+from metalearn.encoder.stages import encoder_stages
+from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import UnknownLearner
-from metalearn.hidden_batch import HiddenBatch
 from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.meta_model import MetaModel
@@ -52,8 +54,8 @@ def models_of(make_checkpoint: MakeCheckpoint, placement: PlacementName) -> Mode
 @pytest.fixture
 def beside(tiny_encoder: Path, tmp_path: Path) -> Beside:
     """A meta-trained layer beside the stock one: no slow weight is where it began."""
-    spec, how = ModelSpec(trained_layers=1, stock_view=True), EncoderSettings(max_tokens=64)
-    trained = make_text_model(spec, Encoder(tiny_encoder, how, CPU))
+    spec, how = ModelSpec(tuned_layers=1, frozen_view=True), encoder_stages(max_tokens=64)
+    trained = make_text_model(spec, build_encoder(tiny_encoder, how, CPU))
     slow = moved(trained.initial_slow_weights(steps=UNTRAINED.steps), by=0.1)
     write_checkpoint(
         tmp_path / "beside",
@@ -174,6 +176,12 @@ def test_hidden_states_are_not_kept_where_nothing_is_left_to_run(make_checkpoint
 # ---- the forward pass ------------------------------------------------------------------------------------------------
 
 
+def computed_by(models: Models, runtime: RuntimeName) -> Models:
+    """The same checkpoint's models, computed by a runtime."""
+    checkpoint = models.checkpoint
+    return Models(checkpoint, start_runtime(checkpoint.encoder, runtime, norms=modulated_norms(checkpoint)))
+
+
 def _by_definition(loaded: LoadedModel, adapter: Adapter, text: TokenizedText) -> list[float]:
     inputs = loaded.body.prepare([text])
     with torch.no_grad():
@@ -189,7 +197,7 @@ def test_rows_of_many_tasks_are_answered_as_each_alone(
     make_checkpoint: MakeCheckpoint, placement: PlacementName, learners: Sequence[str], runtime: RuntimeName
 ) -> None:
     models = models_of(make_checkpoint, placement)
-    start_runtime(models.checkpoint.encoder, runtime, norms=modulated_norms(models.checkpoint))
+    models = computed_by(models, runtime)
     adapters = [random_adapter(models, learners[i % len(learners)], 2 + i % 5, i) for i in range(2 * len(learners))]
     words = ["why", "was", "my", "new", "virtual", "card", "charged", "an", "extra", "fee"]
     texts = models.checkpoint.encoder.tokenize([TextInput(" ".join(words[: 1 + i % 10])) for i in range(37)])
@@ -276,7 +284,7 @@ def test_the_frozen_layers_run_once_for_all_tasks(
     texts = encoder.tokenize([TextInput(f"card {i}") for i in range(6)])
     calls = []
     real = encoder.begin_batch
-    monkeypatch.setattr(encoder, "begin_batch", lambda *given: calls.append(given) or real(*given))
+    monkeypatch.setattr(Encoder, "begin_batch", lambda _, *given: calls.append(given) or real(*given))
     class_probabilities(models, texts, adapters, 512)
     assert [(len(rows), layers) for rows, layers in calls] == [(6, 1)]
 
@@ -287,7 +295,7 @@ def test_modulated_tasks_go_through_all_layers_together(
 ) -> None:
     models = models_of(make_checkpoint, "modulations")
     encoder = models.checkpoint.encoder
-    start_runtime(encoder, runtime, norms=modulated_norms(models.checkpoint))
+    models = computed_by(models, runtime)
     adapters = [random_adapter(models, learner, 3, i) for i, learner in enumerate(["protomaml"] * 3 + ["matching"] * 3)]
     texts = encoder.tokenize([TextInput(f"card {i}") for i in range(6)])
     rows: list[int] = []
@@ -325,11 +333,11 @@ def test_texts_of_all_lengths_are_answered_in_batches_of_about_one(
     shapes = []
     real = encoder.begin_batch
 
-    def noted(texts: list[TokenizedText], layers: int) -> HiddenBatch:
+    def noted(_: Encoder, texts: list[TokenizedText], layers: int) -> HiddenBatch:
         shapes.append((len(texts), max(len(text.ids) for text in texts), sum(len(text.ids) for text in texts)))
         return real(texts, layers)
 
-    monkeypatch.setattr(encoder, "begin_batch", noted)
+    monkeypatch.setattr(Encoder, "begin_batch", noted)
     together = class_probabilities(models, texts, adapters, 100)
     assert sum(rows for rows, _, _ in shapes) == len(texts)
     assert all(rows == 1 or rows * width <= 100 for rows, width, _ in shapes)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metalearn.encoder import EncoderSettings
+from metalearn.encoder.stages import encoder_stages
 from metalearn.meta_train import TrainingState
 from metalearn.model_spec import ModelSpec
 from model_store.checkpoint import UNTRAINED, read_manifest, write_checkpoint
@@ -67,7 +67,7 @@ def test_a_run_that_goes_on_makes_its_checkpoint_anew(tiny_encoder: Path, tmp_pa
             encoder_source=str(tiny_encoder),
             encoder_licence="none",
             card=name,
-            settings=EncoderSettings(max_tokens=64),
+            stages=encoder_stages(max_tokens=64),
             extra_files={"curves.png": name.encode()},
         )
 

@@ -12,7 +12,8 @@ import httpx
 import pytest
 import torch
 
-from metalearn.encoder import TokenizedText
+from metalearn.encoder.encoder import Encoder
+from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.types import Adapter, TextInput
 from model_store.checkpoint import Checkpoint
@@ -40,7 +41,7 @@ class Gate:
         self._arrived = threading.Semaphore(0)
         self._poison = tuple(checkpoint.encoder.tokenize([TextInput(POISON)])[0].ids)
         self.batches: list[list[TokenizedText]] = []
-        monkeypatch.setattr(checkpoint.encoder, "encode_batch", self._gated)
+        monkeypatch.setattr(Encoder, "encode_batch", lambda _, texts, *more: self._gated(texts))
 
     def _gated(self, texts: Sequence[TokenizedText]) -> torch.Tensor:
         self._arrived.release()

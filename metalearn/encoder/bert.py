@@ -8,14 +8,15 @@ Source: Devlin et al. 2019; layer for layer the ``BertModel`` of transformers wi
 """
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's own abbreviation
 
 from metalearn.errors import EncoderUnavailable
@@ -62,32 +63,15 @@ class BertConfig:
         return config
 
 
-class _Linear(nn.Linear):
-    """Without the random start, which the stored weights replace."""
-
-    def reset_parameters(self) -> None:
-        """Leaves the weights as they are."""
-
-
-class _Embedding(nn.Embedding):
-    """Without the random start, which the stored weights replace."""
-
-    def reset_parameters(self) -> None:
-        """Leaves the weights as they are."""
-
-
-class BertLayer(nn.Module):
-    """Self-attention and feed-forward, each followed by a residual sum and a layer norm. Holds weights only."""
-
-    def __init__(self, config: BertConfig) -> None:
-        super().__init__()
-        dim = config.hidden_size
-        self.query_key_value = _Linear(dim, 3 * dim)
-        self.attention_output = _Linear(dim, dim)
-        self.attention_norm = nn.LayerNorm(dim, config.layer_norm_eps)
-        self.feed_forward = _Linear(dim, config.intermediate_size)
-        self.output = _Linear(config.intermediate_size, dim)
-        self.output_norm = nn.LayerNorm(dim, config.layer_norm_eps)
+_PARTS = {
+    "query_key_value": None,
+    "attention_output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "feed_forward": "intermediate.dense",
+    "output": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
+"""Parts of a layer, and their names in BERT's files; query, key and value have one each there."""
 
 
 def layer_forward(
@@ -100,7 +84,7 @@ def layer_forward(
 
     Args:
         config: Shape of the encoder.
-        weights: Named as in ``BertLayer``. Those of a norm may be of shape (texts, 1, dim): each text has its own.
+        weights: Named as in ``_PARTS``. Those of a norm may be of shape (texts, 1, dim): each text has its own.
         hidden: The layer's input.
         attended: None where no token is padding.
     """
@@ -126,21 +110,20 @@ def layer_forward(
     return norm("output_norm", hidden + linear("output", F.gelu(linear("feed_forward", hidden))))
 
 
-class BertEncoder(nn.Module):
-    """Token ids -> a vector per token."""
+@dataclass(frozen=True, eq=False)
+class BertTransformer:
+    """A BERT encoder: see ``metalearn.encoder.transformer.Transformer``.
 
-    def __init__(self, config: BertConfig) -> None:
-        super().__init__()
-        dim = config.hidden_size
-        self.config = config
-        self.words = _Embedding(config.vocab_size, dim)
-        self.positions = _Embedding(config.max_position_embeddings, dim)
-        self.types = _Embedding(config.type_vocab_size, dim)
-        self.norm = nn.LayerNorm(dim, config.layer_norm_eps)
-        self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
+    Attributes:
+        config: Its shape.
+        weights: ``words``, ``positions``, ``types`` and ``norm`` of the embeddings, and those of ``layer_weights``.
+    """
+
+    config: BertConfig
+    weights: Mapping[str, Tensor]
 
     @classmethod
-    def load(cls, folder: Path) -> "BertEncoder":
+    def load(cls, folder: Path) -> "BertTransformer":
         """From a folder with ``config.json`` and ``model.safetensors``.
 
         Raises:
@@ -151,20 +134,42 @@ class BertEncoder(nn.Module):
             stored = safetensors.torch.load_file(folder / "model.safetensors")
         except (OSError, safetensors.SafetensorError) as error:
             raise EncoderUnavailable(f"cannot read {folder / 'model.safetensors'}: {error}") from error
-        encoder = cls(config)
         try:
-            encoder.load_state_dict(_renamed(stored, config), assign=True)
-        except (KeyError, RuntimeError) as error:
+            weights = _renamed(stored, config)
+            _check_shapes(weights, config)
+        except (KeyError, ValueError) as error:
             raise EncoderUnavailable(f"the weights in {folder} do not fit its config.json: {error}") from error
-        return encoder
+        return cls(config, weights)
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return self.config.hidden_size
+
+    @property
+    def n_layers(self) -> int:
+        """Its layers."""
+        return self.config.num_hidden_layers
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest text that has positions."""
+        return self.config.max_position_embeddings
 
     def embed(
-        self, ids: Int[Tensor, "texts tokens"], types: Int[Tensor, "texts tokens"]
+        self,
+        ids: Int[Tensor, "texts tokens"],
+        types: Int[Tensor, "texts tokens"],
+        attended: Bool[Tensor, "texts tokens"] | None = None,
     ) -> Float[Tensor, "texts tokens dim"]:
-        """What the first layer reads."""
-        positions = torch.arange(ids.shape[1], device=ids.device)
-        embedded: Tensor = self.norm(self.words(ids) + self.types(types) + self.positions(positions))
-        return embedded
+        """What the first layer reads; padding makes no difference to it."""
+        own, positions = self.weights, torch.arange(ids.shape[1], device=ids.device)
+        tables = ((ids, "words"), (types, "types"), (positions, "positions"))
+        words, kinds, places = (F.embedding(which, own[f"{name}.weight"]) for which, name in tables)
+        shape = (self.config.hidden_size,)
+        return F.layer_norm(
+            words + kinds + places, shape, own["norm.weight"], own["norm.bias"], self.config.layer_norm_eps
+        )
 
     def run_layers(
         self,
@@ -175,39 +180,32 @@ class BertEncoder(nn.Module):
         last: int | None = None,
         weights: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "texts tokens dim"]:
-        """Hidden states after the layers from ``first`` up to, not including, ``last``.
-
-        Args:
-            hidden: What layer ``first`` reads.
-            attended: None where no token is padding.
-            first: Index of the first layer that runs.
-            last: Index after the last one; all by default.
-            weights: Take the place of the encoder's own, by the names of ``layer_weights``.
-        """
+        """Hidden states after some layers; given weights of a norm may be of shape (texts, 1, dim)."""
         mask = None if attended is None else attended[:, None, None, :]
-        for i in list(range(len(self.layers)))[first:last]:
-            own: dict[str, Tensor] = dict(self.layers[i].named_parameters())
-            if weights is not None:
-                own = {name: weights.get(f"layers.{i}.{name}", weight) for name, weight in own.items()}
+        given = {} if weights is None else weights
+        for i in range(self.n_layers)[first:last]:
+            names = {f"{part}.{kind}": f"layers.{i}.{part}.{kind}" for part in _PARTS for kind in ("weight", "bias")}
+            own = {short: given.get(name, self.weights[name]) for short, name in names.items()}
             hidden = layer_forward(self.config, own, hidden, mask)
         return hidden
 
     def layer_weights(self, first: int) -> dict[str, Tensor]:
         """Weights of the layers from ``first`` on, as ``layers.INDEX.PART.weight`` and ``.bias``."""
-        return {
-            f"layers.{i}.{name}": weight.detach()
-            for i in range(first, len(self.layers))
-            for name, weight in self.layers[i].named_parameters()
-        }
+        kept = {f"layers.{i}." for i in range(first, self.n_layers)}
+        return {name: w for name, w in self.weights.items() if name[: name.find(".", len("layers.")) + 1] in kept}
 
-    def forward(
-        self,
-        ids: Int[Tensor, "texts tokens"],
-        types: Int[Tensor, "texts tokens"],
-        attended: Bool[Tensor, "texts tokens"] | None,
-    ) -> Float[Tensor, "texts tokens dim"]:
-        """Hidden states of the last layer; ``attended`` is None where no token is padding."""
-        return self.run_layers(self.embed(ids, types), attended)
+    def with_weights(self, weights: Mapping[str, Tensor]) -> "BertTransformer":
+        """The same transformer with some of its layers' weights replaced."""
+        own, new = self.layer_weights(0), {}
+        for name, weight in weights.items():
+            if name not in own or own[name].shape != weight.shape:
+                raise EncoderUnavailable(f"the encoder has no weight {name} of shape {tuple(weight.shape)}")
+            new[name] = weight.detach().to(own[name], copy=True)
+        return replace(self, weights={**self.weights, **new})
+
+    def to(self, where: torch.device | torch.dtype) -> "BertTransformer":
+        """The same transformer on a device, or in a floating type."""
+        return replace(self, weights={name: weight.to(where) for name, weight in self.weights.items()})
 
 
 def _renamed(stored: dict[str, Tensor], config: BertConfig) -> dict[str, Tensor]:
@@ -220,18 +218,30 @@ def _renamed(stored: dict[str, Tensor], config: BertConfig) -> dict[str, Tensor]
         "norm.weight": tensors["embeddings.LayerNorm.weight"],
         "norm.bias": tensors["embeddings.LayerNorm.bias"],
     }
-    names = {
-        "attention_output": "attention.output.dense",
-        "attention_norm": "attention.output.LayerNorm",
-        "feed_forward": "intermediate.dense",
-        "output": "output.dense",
-        "output_norm": "output.LayerNorm",
-    }
     for i in range(config.num_hidden_layers):
         for part in ("weight", "bias"):
-            for ours, theirs in names.items():
-                renamed[f"layers.{i}.{ours}.{part}"] = tensors[f"encoder.layer.{i}.{theirs}.{part}"]
-            renamed[f"layers.{i}.query_key_value.{part}"] = torch.cat(
-                [tensors[f"encoder.layer.{i}.attention.self.{name}.{part}"] for name in ("query", "key", "value")]
-            )
+            for ours, theirs in _PARTS.items():
+                own = [f"attention.self.{name}" for name in ("query", "key", "value")] if theirs is None else [theirs]
+                found = [tensors[f"encoder.layer.{i}.{name}.{part}"] for name in own]
+                renamed[f"layers.{i}.{ours}.{part}"] = found[0] if len(found) == 1 else torch.cat(found)
     return renamed
+
+
+def _check_shapes(weights: Mapping[str, Tensor], config: BertConfig) -> None:
+    """Raises ValueError where a weight has another shape than the config gives it."""
+    dim, wide = config.hidden_size, config.intermediate_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "words.weight": (config.vocab_size, dim),
+        "positions.weight": (config.max_position_embeddings, dim),
+        "types.weight": (config.type_vocab_size, dim),
+        "query_key_value.weight": (3 * dim, dim),
+        "query_key_value.bias": (3 * dim,),
+        "attention_output.weight": (dim, dim),
+        "feed_forward.weight": (wide, dim),
+        "feed_forward.bias": (wide,),
+        "output.weight": (dim, wide),
+    }
+    for name, weight in weights.items():
+        right = shapes.get(re.sub(r"^layers\.\d+\.", "", name), (dim,))
+        if tuple(weight.shape) != right:
+            raise ValueError(f"size mismatch: {name} is of shape {tuple(weight.shape)}, not {right}")

@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.batches import plan_batches
-from metalearn.encoder import Encoder, EncoderSettings
-from metalearn.encoder_source import locate_encoder
+from metalearn.encoder.batches import plan_batches
+from metalearn.encoder.encoder import Encoder, build_encoder
+from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.stages import Views, encoder_stages
+from metalearn.encoder.views import side_by_side, token_similarity
 from metalearn.errors import EncoderUnavailable
-from metalearn.halves import Halves, side_by_side
-from metalearn.token_similarity import token_similarity
 from metalearn.types import TextInput
 from tests.conftest import STOCK_ENCODER
 from tests.metalearn.conftest import CPU
@@ -60,22 +60,24 @@ def test_features_are_the_mean_of_transformers_hidden_states(
     if normalize:
         want = want / want.norm(dim=1, keepdim=True)
 
-    encoder = Encoder(folder, EncoderSettings(max_tokens=64, normalize=normalize), CPU)
+    encoder = build_encoder(folder, encoder_stages(max_tokens=64, normalize=normalize), CPU)
     features = encoder.encode_batch(encoder.tokenize(INPUTS))
     assert features.dtype == torch.float32
     assert features.shape == (len(INPUTS), encoder.dim)
     torch.testing.assert_close(features.double(), want, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("mix", [Halves().stock_mix, (1.0,), (0.8, 0.1, 0.4, 9.0)])
+@pytest.mark.parametrize("mix", [Views().layer_weights, (1.0,), (0.8, 0.1, 0.4, 9.0)])
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [0, 1, 2])
 def test_stock_features_are_those_of_the_last_layers_and_of_a_pair_how_far_its_texts_are_apart(
     tiny_encoder: Path, layers: int, normalize: bool, mix: tuple[float, ...]
 ) -> None:
-    encoder = Encoder(tiny_encoder, EncoderSettings(64, normalize, Halves(mix)), CPU)
+    encoder = build_encoder(
+        tiny_encoder, encoder_stages(max_tokens=64, normalize=normalize, views=Views(layer_weights=mix)), CPU
+    )
     texts = encoder.tokenize(INPUTS)
-    found = encoder.stock_features(encoder.begin_batch(texts, layers), layers)
+    found = encoder.frozen_features(encoder.begin_batch(texts, layers), layers)
     # Of each state what the mix says, the last one's first, so far as they are above the shared layers
     shares = dict(zip((2, 1, 0), mix, strict=False))
     states = {done: encoder.begin_batch(texts, done).hidden for done in shares if done >= layers}
@@ -130,7 +132,7 @@ def test_the_same_batch_gives_the_same_bits(tiny_encoder: Path, encoder: Encoder
     texts = encoder.tokenize(INPUTS)
     first = encoder.encode_batch(texts)
     assert torch.equal(first, encoder.encode_batch(texts))
-    again = Encoder(tiny_encoder, EncoderSettings(max_tokens=64), CPU)
+    again = build_encoder(tiny_encoder, encoder_stages(max_tokens=64), CPU)
     assert torch.equal(first, again.encode_batch(again.tokenize(INPUTS)))
 
 
@@ -145,7 +147,7 @@ def test_features_may_be_used_by_autograd_later(encoder: Encoder) -> None:
 
 @pytest.mark.parametrize("max_tokens", [8, 16, 64])
 def test_a_text_is_cut_at_max_tokens_and_says_so(tiny_encoder: Path, max_tokens: int) -> None:
-    encoder = Encoder(tiny_encoder, EncoderSettings(max_tokens=max_tokens), CPU)
+    encoder = build_encoder(tiny_encoder, encoder_stages(max_tokens=max_tokens), CPU)
     fits, cut = (" ".join(["card"] * (max_tokens - 2 + extra)) for extra in (0, 1))
     whole, short, pair = encoder.tokenize([TextInput(fits), TextInput(cut), TextInput(fits, fits)])
     assert (len(whole.ids), whole.truncated) == (max_tokens, False)
@@ -156,7 +158,7 @@ def test_a_text_is_cut_at_max_tokens_and_says_so(tiny_encoder: Path, max_tokens:
 
 
 def test_a_token_count_that_fits_in_a_pair_is_not_called_cut(tiny_encoder: Path) -> None:
-    encoder = Encoder(tiny_encoder, EncoderSettings(max_tokens=8), CPU)
+    encoder = build_encoder(tiny_encoder, encoder_stages(max_tokens=8), CPU)
     fits, cut = encoder.tokenize(
         [TextInput("card card", "card card card"), TextInput("card card card", "card card card")]
     )
@@ -261,11 +263,11 @@ def test_gradients_reach_the_given_weights_and_nothing_of_the_encoder(encoder: E
 
 
 def test_replaced_weights_are_the_encoders_own_from_then_on(tiny_encoder: Path) -> None:
-    plain, other = (Encoder(tiny_encoder, EncoderSettings(max_tokens=64), CPU) for _ in range(2))
+    plain, other = (build_encoder(tiny_encoder, encoder_stages(max_tokens=64), CPU) for _ in range(2))
     texts = plain.tokenize(INPUTS)
     draw = torch.Generator().manual_seed(1)
     trained = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in plain.upper_weights(1).items()}
-    other.replace_weights({name: weight.half() for name, weight in trained.items()})
+    other = other.with_weights({name: weight.half() for name, weight in trained.items()})
     stored = {name: weight.half().float() for name, weight in trained.items()}
     assert all(torch.equal(weight, stored[name]) for name, weight in other.upper_weights(1).items())
     assert all(weight.dtype == torch.float32 and not weight.requires_grad for weight in other.upper_weights(2).values())
@@ -287,24 +289,24 @@ def test_replaced_weights_are_the_encoders_own_from_then_on(tiny_encoder: Path) 
 def test_a_weight_that_is_not_the_encoders_is_refused_by_name(
     tiny_encoder: Path, name: str, shape: tuple[int, ...]
 ) -> None:
-    encoder = Encoder(tiny_encoder, EncoderSettings(max_tokens=64), CPU)
+    encoder = build_encoder(tiny_encoder, encoder_stages(max_tokens=64), CPU)
     with pytest.raises(EncoderUnavailable, match=f"{name} of shape"):
-        encoder.replace_weights({name: torch.ones(shape)})
+        encoder.with_weights({name: torch.ones(shape)})
 
 
 def test_a_missing_or_foreign_tokenizer_is_named(spoiled: Path) -> None:
     (spoiled / "tokenizer.json").write_text(json.dumps({"no": "tokenizer"}))
     with pytest.raises(EncoderUnavailable, match=r"tokenizer\.json"):
-        Encoder(spoiled, EncoderSettings(max_tokens=64), CPU)
+        build_encoder(spoiled, encoder_stages(max_tokens=64), CPU)
     (spoiled / "tokenizer.json").unlink()
     with pytest.raises(EncoderUnavailable, match=r"tokenizer\.json"):
-        Encoder(spoiled, EncoderSettings(max_tokens=64), CPU)
+        build_encoder(spoiled, encoder_stages(max_tokens=64), CPU)
 
 
 def test_more_tokens_than_positions_are_refused(tiny_encoder: Path) -> None:
-    assert Encoder(tiny_encoder, EncoderSettings(max_tokens=128), CPU).dim == 32
+    assert build_encoder(tiny_encoder, encoder_stages(max_tokens=128), CPU).dim == 32
     with pytest.raises(EncoderUnavailable, match=r"max_tokens is 129.*reads 128"):
-        Encoder(tiny_encoder, EncoderSettings(max_tokens=129), CPU)
+        build_encoder(tiny_encoder, encoder_stages(max_tokens=129), CPU)
 
 
 # ---- trained layers beside the stock ones ----------------------------------------------------------------------------
@@ -328,25 +330,30 @@ def test_inner_products_side_by_side_are_the_weighted_mean_of_both(rows: int, se
     torch.testing.assert_close(lengths, torch.ones(rows, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("stock", [Halves(), Halves((1.0, 0.2), 0.7), Halves((0.0, 1.0), 0.0)])
+@pytest.mark.parametrize(
+    "stock",
+    [Views(), Views(layer_weights=(1.0, 0.2), view_weight=0.7), Views(layer_weights=(0.0, 1.0), view_weight=0.0)],
+)
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("inputs", [SINGLE, SINGLE[:1], [SINGLE[0]] * 3], ids=["padded", "one", "of one length"])
 def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
-    tiny_encoder: Path, inputs: list[TextInput], layers: int, normalize: bool, stock: Halves
+    tiny_encoder: Path, inputs: list[TextInput], layers: int, normalize: bool, stock: Views
 ) -> None:
-    plain, trained, both = (Encoder(tiny_encoder, EncoderSettings(64, normalize, stock), CPU) for _ in range(3))
+    plain, trained, both = (
+        build_encoder(tiny_encoder, encoder_stages(max_tokens=64, normalize=normalize, views=stock), CPU)
+        for _ in range(3)
+    )
     texts = plain.tokenize(inputs)
     draw = torch.Generator().manual_seed(1)
     weights = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in plain.upper_weights(layers).items()}
-    trained.replace_weights(weights)
-    both.place_beside(layers, weights)
+    trained, both = trained.with_weights(weights), both.with_tuned_view(layers, weights)
     assert both.dim == 64
     found = both.encode_batch(texts)
     assert found.dtype == torch.float32
     assert found.shape == (len(texts), both.dim)
     assert not found.requires_grad
-    own = plain.stock_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
+    own = plain.frozen_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
     expected = side_by_side(own, trained.encode_batch(texts), stock.share)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert float((plain.encode_batch(texts) - trained.encode_batch(texts)).abs().max()) > 1e-2, "else nothing trained"
@@ -364,12 +371,14 @@ def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
 def test_the_trained_half_is_a_mix_of_its_own_last_states(
     tiny_encoder: Path, layers: int, normalize: bool, mix: tuple[float, ...]
 ) -> None:
-    halves = Halves((1.0,), 0.7, trained_mix=mix)
-    replaced, both = (Encoder(tiny_encoder, EncoderSettings(64, normalize, halves), CPU) for _ in range(2))
+    views = Views(layer_weights=(1.0,), view_weight=0.7, tuned_layer_weights=mix)
+    replaced, both = (
+        build_encoder(tiny_encoder, encoder_stages(max_tokens=64, normalize=normalize, views=views), CPU)
+        for _ in range(2)
+    )
     draw = torch.Generator().manual_seed(1)
     weights = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in both.upper_weights(layers).items()}
-    replaced.replace_weights(weights)
-    both.place_beside(layers, weights)
+    replaced, both = replaced.with_weights(weights), both.with_tuned_view(layers, weights)
     texts = both.tokenize(INPUTS)
     shares = dict(zip((2, 1, 0), mix, strict=False))
     states = {done: replaced.begin_batch(texts, done).hidden for done in shares if done >= 2 - layers}
@@ -386,10 +395,12 @@ def test_the_trained_half_is_a_mix_of_its_own_last_states(
 
 @pytest.mark.parametrize("batch_of_pairs", [True, False])
 def test_tokens_that_frame_a_text_are_left_out_of_means(tiny_encoder: Path, batch_of_pairs: bool) -> None:
-    encoder = Encoder(tiny_encoder, EncoderSettings(64, halves=Halves((1.0,), words_only=True)), CPU)
+    encoder = build_encoder(
+        tiny_encoder, encoder_stages(max_tokens=64, views=Views(layer_weights=(1.0,), words_only=True)), CPU
+    )
     draw = torch.Generator().manual_seed(1)
     weights = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in encoder.upper_weights(1).items()}
-    encoder.place_beside(1, weights)
+    encoder = encoder.with_tuned_view(1, weights)
     inputs = [TextInput("where is my card"), TextInput("a fee")]
     if batch_of_pairs:
         inputs += [TextInput("where is my card", "a blue fee"), TextInput("my card", "\x00")]
@@ -400,7 +411,7 @@ def test_tokens_that_frame_a_text_are_left_out_of_means(tiny_encoder: Path, batc
     ]
     for row, found in enumerate(encoder.encode_batch(texts)):
         ids, types = torch.tensor(texts[row].ids), torch.tensor(texts[row].type_ids)
-        words = ~torch.isin(ids, torch.tensor(encoder.special_tokens))
+        words = ~torch.isin(ids, torch.tensor(encoder.tokenizer.special_tokens))
         asked = words & (types == max(texts[row].type_ids))
         if not asked.any():
             asked = types == 1  # a second text without a word has its mark alone
@@ -414,11 +425,12 @@ def test_tokens_that_frame_a_text_are_left_out_of_means(tiny_encoder: Path, batc
 
 
 def test_similarity_of_a_pairs_tokens_stands_behind_the_features(tiny_encoder: Path) -> None:
-    half = Halves(token_similarity=2.0)
-    plain, told = (Encoder(tiny_encoder, EncoderSettings(64, halves=stock), CPU) for stock in (Halves(), half))
+    half = Views(token_similarity=2.0)
+    plain, told = (
+        build_encoder(tiny_encoder, encoder_stages(max_tokens=64, views=stock), CPU) for stock in (Views(), half)
+    )
     weights = plain.upper_weights(1)
-    for encoder in (plain, told):
-        encoder.place_beside(1, weights)
+    plain, told = (encoder.with_tuned_view(1, weights) for encoder in (plain, told))
     same, other = TextInput("where is my card", "my card"), TextInput("where is my card", "a blue fee")
     texts = told.tokenize([same, other, TextInput("where is my card")])
     found = told.encode_batch(texts)
@@ -430,12 +442,12 @@ def test_similarity_of_a_pairs_tokens_stands_behind_the_features(tiny_encoder: P
     # As defined on the states after the shared layer, of words alone: neither marks nor padding
     batch = told.begin_batch(texts, 1)
     for row, text in enumerate(texts[:2]):
-        marks = [token in told.special_tokens for token in text.ids]
+        marks = [token in told.tokenizer.special_tokens for token in text.ids]
         hidden = batch.hidden[row : row + 1, : len(text.ids)]
         words, second = ~torch.tensor([marks]), torch.tensor([text.type_ids]).bool()
         torch.testing.assert_close(found[row : row + 1, 64:], 2 * token_similarity(hidden, words, second))
     rows = batch.rows([1, 0])
-    torch.testing.assert_close(told.beside_stock(rows, 1, weights), found[[1, 0]], atol=1e-6, rtol=0)
+    torch.testing.assert_close(told.both_views(rows, 1, weights), found[[1, 0]], atol=1e-6, rtol=0)
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from metalearn.bert import BertConfig, BertEncoder
+from metalearn.encoder.bert import BertConfig, BertTransformer
 from metalearn.errors import EncoderUnavailable
 
 MIXED = [
@@ -34,6 +34,11 @@ def _batch(folder: Path, texts: list[str | tuple[str, str]]) -> tuple[Tensor, Te
     )
 
 
+def _states(folder: Path, ids: Tensor, types: Tensor, attended: Tensor | None) -> Tensor:
+    transformer = BertTransformer.load(folder)
+    return transformer.run_layers(transformer.embed(ids, types), attended)
+
+
 @pytest.mark.parametrize("which", ["tiny_encoder", "stock_folder"])
 @pytest.mark.parametrize("texts", [MIXED, MIXED[:1], MIXED[2:3]], ids=["mixed", "one", "pair"])
 def test_hidden_states_equal_those_of_transformers(
@@ -46,7 +51,7 @@ def test_hidden_states_equal_those_of_transformers(
     ids, types, mask = _batch(folder, texts)
     attended = None if bool(mask.all()) else mask.bool()
     with torch.no_grad():
-        ours = BertEncoder.load(folder).eval()(ids, types, attended)
+        ours = _states(folder, ids, types, attended)
         theirs = reference(input_ids=ids, token_type_ids=types, attention_mask=mask).last_hidden_state
     kept = mask.bool()
     if texts is MIXED:
@@ -57,11 +62,11 @@ def test_hidden_states_equal_those_of_transformers(
 
 def test_weights_of_any_float_type_and_of_a_model_with_a_head_are_read(spoiled: Path) -> None:
     stored = safetensors.torch.load_file(spoiled / "model.safetensors")
-    plain = BertEncoder.load(spoiled).state_dict()
+    plain = BertTransformer.load(spoiled).weights
     foreign = {f"bert.{name}": tensor.half() for name, tensor in stored.items()}
     foreign["cls.predictions.bias"] = torch.zeros(3)
     safetensors.torch.save_file(foreign, spoiled / "model.safetensors")
-    for name, tensor in BertEncoder.load(spoiled).state_dict().items():
+    for name, tensor in BertTransformer.load(spoiled).weights.items():
         assert tensor.dtype == torch.float32
         torch.testing.assert_close(tensor, plain[name].half().float(), atol=0, rtol=0)
 
@@ -124,7 +129,7 @@ def test_foreign_or_broken_files_are_refused_with_a_reason(
 ) -> None:
     spoil(spoiled)
     with pytest.raises(EncoderUnavailable, match=f"(?s){says}") as caught:
-        BertEncoder.load(spoiled)
+        BertTransformer.load(spoiled)
     assert str(spoiled) in str(caught.value)
 
 
@@ -138,4 +143,4 @@ def test_a_config_that_is_no_object_is_refused_as_such(spoiled: Path, text: str)
 def test_heads_that_do_not_divide_the_width_are_refused_before_the_first_text(spoiled: Path) -> None:
     _config(num_attention_heads=5)(spoiled)
     with pytest.raises(EncoderUnavailable):
-        BertEncoder.load(spoiled)
+        BertTransformer.load(spoiled)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.token_similarity import COLUMNS, MIDDLE, token_similarity
+from metalearn.encoder.views import COLUMNS, MIDDLE, token_similarity
 
 
 def by_hand(hidden: torch.Tensor, words: list[bool], second: list[bool]) -> list[float]:

@@ -38,11 +38,12 @@ class TokenizedText(NamedTuple):
 
     Attributes:
         ids: Token ids, special tokens included.
-        type_ids: 0 for the first text of a pair, 1 for the second.
+        type_ids: What the tokenizer calls the type of each token.
         truncated: Whether the text was longer than ``max_tokens``, so that its middle was left out.
         empty: Whether there is nothing but special tokens, so that features would say nothing about the text.
         unreadable: Whether half of the text or more is unknown to the tokenizer, as are texts in a script that its
             vocabulary lacks: half of the tokens, or half of the letters. Of a pair, whether either text is.
+        second_from: Index of the first token of a pair's second text; None where there is no pair.
     """
 
     ids: list[int]
@@ -50,6 +51,7 @@ class TokenizedText(NamedTuple):
     truncated: bool
     empty: bool = False
     unreadable: bool = False
+    second_from: int | None = None
 
 
 class TextTokenizer:
@@ -65,12 +67,13 @@ class TextTokenizer:
         special_tokens: Ids of the tokens that frame the texts of a pair.
     """
 
-    def __init__(self, path: Path, max_tokens: int) -> None:
+    def __init__(self, path: Path, max_tokens: int, prompt: str = "") -> None:
         """Loads a tokenizer.
 
         Args:
             path: Its ``tokenizer.json``.
             max_tokens: The longest text, special tokens included.
+            prompt: Stands before every text; of a pair, before the first.
 
         Raises:
             EncoderUnavailable: The file is missing or is not a tokenizer's.
@@ -80,6 +83,7 @@ class TextTokenizer:
         except Exception as error:  # the library raises nothing more precise
             raise EncoderUnavailable(f"cannot read {path}: {error}") from error
         self.max_tokens = max_tokens
+        self._prompt = prompt
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.special_tokens = sorted(set(self._tokenizer.encode("", "").ids))
@@ -88,7 +92,7 @@ class TextTokenizer:
     def __call__(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
         """Token ids of each text or pair, not padded."""
         bounded = [[self._bounded(text) for text in (each.text, each.text_pair) if text is not None] for each in inputs]
-        texts = [[text for text, _ in parts] for parts in bounded]
+        texts = [[self._prompt + parts[0][0], *(text for text, _ in parts[1:])] for parts in bounded]
         encodings = self._tokenizer.encode_batch([parts[0] if len(parts) == 1 else tuple(parts) for parts in texts])
         left_out = (any(cut for _, cut in parts) for parts in bounded)
         return [self._read(*each) for each in zip(encodings, texts, left_out, strict=True)]
@@ -106,19 +110,30 @@ class TextTokenizer:
         return nfkc(text), bool(left_out) and not left_out.isspace()
 
     def _read(self, encoding: Encoding, texts: Sequence[str], left_out: bool) -> TokenizedText:
-        ids, type_ids = encoding.ids, encoding.type_ids
+        ids, type_ids, sequences = encoding.ids, encoding.type_ids, encoding.sequence_ids
         rows: Sequence[int] = range(len(ids))
         truncated = len(ids) > self.max_tokens
         if truncated:
-            rows = _kept(encoding.sequence_ids, self.max_tokens)
+            rows = _kept(sequences, self.max_tokens)
             ids, type_ids = [ids[row] for row in rows], [type_ids[row] for row in rows]
+            sequences = [sequences[row] for row in rows]
+        second_from = None
+        if len(texts) == 2:  # by sequences, since not every tokenizer tells a pair's texts apart by types
+            second_from = sequences.index(1) if 1 in sequences else len(ids) - 1
         return TokenizedText(
             ids,
             type_ids,
             truncated=truncated or left_out,
-            empty=all(encoding.special_tokens_mask),
+            empty=self._is_empty(encoding),
             unreadable=self._unknown in ids and self._unreadable(encoding, rows, texts),
+            second_from=second_from,
         )
+
+    def _is_empty(self, encoding: Encoding) -> bool:
+        if not self._prompt:
+            return all(encoding.special_tokens_mask)
+        places = zip(encoding.sequence_ids, encoding.offsets, strict=True)
+        return not any(of == 1 or (of == 0 and end > len(self._prompt)) for of, (_, end) in places)
 
     def _unreadable(self, encoding: Encoding, rows: Sequence[int], texts: Sequence[str]) -> bool:
         ids, offsets, sequences = encoding.ids, encoding.offsets, encoding.sequence_ids

@@ -1,0 +1,296 @@
+"""The shared encoder: texts -> features. Tokenizer and transformer come from a local folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metalearn.encoder.pooling import HiddenBatch, PaddedBatch, Pool, asked_tokens
+from metalearn.encoder.stages import Stages, Views, pooling_stage, transformer_stage, views_of
+from metalearn.encoder.tokenizing import TextTokenizer, TokenizedText
+from metalearn.encoder.transformer import Transformer, load_transformer
+from metalearn.encoder.views import TunedView, both_views, columns_of, frozen_features
+from metalearn.errors import EncoderUnavailable
+from metalearn.types import TextInput
+
+NormsOfRows = Mapping[str, Float[Tensor, "texts 1 dim"]]
+"""Weights and biases of norms, by the names of ``Encoder.upper_weights``; each text has its own."""
+
+
+@runtime_checkable
+class FeatureRuntime(Protocol):
+    """Computes features, and states of tokens: torch, or another runtime to near the same numbers.
+
+    Attributes:
+        name: Names it to users.
+        norms: Those that each text may have of its own, as ``layers.INDEX.PART``.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def norms(self) -> Sequence[str]: ...
+
+    def __call__(
+        self, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None = None
+    ) -> Float[Tensor, "texts dim"]: ...
+
+    def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A frozen transformer and what follows it. Built by ``build_encoder``; nothing of it changes afterwards.
+
+    Of a pair, which the transformer reads as one text, the second text's tokens are pooled: they have seen the first
+    text, and are what is asked about (a mention in its sentence, a hypothesis under its premise).
+
+    ``tokenize`` may be called from any thread. What computes belongs to the one thread that owns the device.
+
+    Attributes:
+        transformer: The encoder's own layers.
+        tokenizer: Reads texts.
+        stages: What the encoder was built of.
+        device: Where the transformer runs.
+        special_tokens: Ids of the tokens that frame the texts of a pair, on the device.
+        tuned: Meta-trained top layers beside its own; None for without.
+    """
+
+    transformer: Transformer
+    tokenizer: TextTokenizer
+    stages: Stages
+    device: torch.device
+    special_tokens: Int[Tensor, " special"]
+    tuned: TunedView | None = None
+
+    # ---- what it is --------------------------------------------------------------------------------------------
+
+    @property
+    def dim(self) -> int:
+        """Width of the features."""
+        return self.transformer.dim if self.tuned is None else self.dim_of_views
+
+    @property
+    def dim_of_views(self) -> int:
+        """Width of what ``both_views`` returns."""
+        return columns_of(self.views, self.transformer.dim)
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest text, special tokens included."""
+        return self.tokenizer.max_tokens
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers the transformer has."""
+        return self.transformer.n_layers
+
+    @property
+    def pool(self) -> Pool:
+        """Pools states of tokens."""
+        stage = pooling_stage(self.stages)
+        return Pool(stage.mode, stage.normalize)
+
+    @property
+    def views(self) -> Views:
+        """The weights of the views."""
+        return views_of(self.stages)
+
+    def upper_weights(self, layers: int) -> dict[str, Tensor]:
+        """Weights of the top ``layers`` layers, as ``layers.INDEX.PART.weight`` and ``.bias``."""
+        return self.transformer.layer_weights(self.n_layers - layers)
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> "Encoder":
+        """One more whose layers have meta-trained weights in the place of their own.
+
+        Raises:
+            EncoderUnavailable: A name or a shape is not the encoder's.
+        """
+        return replace(self, transformer=self.transformer.with_weights(weights))
+
+    def with_tuned_view(self, layers: int, weights: Mapping[str, Tensor]) -> "Encoder":
+        """One more with meta-trained top layers beside its own, above the same lower layers.
+
+        Args:
+            layers: How many of the top layers were trained.
+            weights: Theirs, by the names of ``upper_weights``.
+        """
+        return replace(self, tuned=TunedView(layers, {name: w.to(self.device) for name, w in weights.items()}))
+
+    def in_bfloat16(self) -> "Encoder":
+        """One more with these weights, rounded, that computes in bfloat16; its features are float32 like these."""
+        tuned = self.tuned
+        if tuned is not None:
+            tuned = TunedView(tuned.layers, {name: weight.bfloat16() for name, weight in tuned.weights.items()})
+        return replace(self, transformer=self.transformer.to(torch.bfloat16), tuned=tuned)
+
+    # ---- whole features ----------------------------------------------------------------------------------------
+
+    def tokenize(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
+        """Token ids of each text or pair, not padded; see ``TextTokenizer``."""
+        return self.tokenizer(inputs)
+
+    @torch.no_grad()  # not inference_mode: autograd would later refuse its tensors
+    def encode_batch(
+        self, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None = None
+    ) -> Float[Tensor, "texts dim"]:
+        """Features of one batch, on the encoder's device, as float32.
+
+        Args:
+            texts: What to encode.
+            norms_of_rows: Take the place of the encoder's own norms, where it has no layers beside them.
+        """
+        if norms_of_rows is not None:
+            return self.finish_batch(self.begin_batch(texts, 0), 0, norms_of_rows)
+        return self.padded_features(self.padded(texts))
+
+    @torch.no_grad()
+    def padded_features(self, padded: PaddedBatch) -> Float[Tensor, "texts dim"]:
+        """``encode_batch`` of what is on the device: nothing waits for the device, whatever the texts are."""
+        if self.tuned is None:
+            return self.finish_batch(self._begin(padded, self.n_layers), self.n_layers)
+        shared = self.n_layers - self.tuned.layers
+        return self.both_views(self._begin(padded, shared), shared, self.tuned.weights)
+
+    @torch.no_grad()
+    def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]:
+        """States after the last layer, padded to the longest text: of the tuned layers, where there are any."""
+        if self.tuned is None:
+            return self.begin_batch(texts, self.n_layers).hidden
+        shared = self.n_layers - self.tuned.layers
+        batch = self.begin_batch(texts, shared)
+        return self.transformer.run_layers(batch.hidden, batch.attended, first=shared, weights=self.tuned.weights)
+
+    def padded(self, texts: Sequence[TokenizedText]) -> PaddedBatch:
+        """Texts on the encoder's device."""
+        lengths = [len(text.ids) for text in texts]
+        ids = self._on_device([text.ids for text in texts])
+        types = self._on_device([text.type_ids for text in texts])
+        second = self._on_device([second_tokens(text) for text in texts]).bool()
+        attended = None
+        if min(lengths) < max(lengths):
+            attended = self._on_device([[1] * length for length in lengths]).bool()
+        return PaddedBatch(ids, types, second, attended, any(text.second_from is not None for text in texts))
+
+    # ---- lower and upper part ----------------------------------------------------------------------------------
+
+    def begin_batch(self, texts: Sequence[TokenizedText], layers: int) -> HiddenBatch:
+        """Runs the embeddings and the first ``layers`` layers, which are frozen."""
+        return self._begin(self.padded(texts), layers)
+
+    @torch.no_grad()
+    def _begin(self, padded: PaddedBatch, layers: int) -> HiddenBatch:
+        ids, types, second, attended, has_pairs = padded
+        hidden = self.transformer.run_layers(self.transformer.embed(ids, types, attended), attended, last=layers)
+        if not (has_pairs or self.views.words_only):
+            return HiddenBatch(hidden, attended)
+        words = ~torch.isin(ids, self.special_tokens)
+        words &= attended if attended is not None else True
+        return HiddenBatch(hidden, attended, second if has_pairs else None, words)
+
+    def finish_batch(
+        self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None
+    ) -> Float[Tensor, "texts dim"]:
+        """Runs the layers after the first ``layers``, and pools; autograd may look on.
+
+        Args:
+            batch: What ``begin_batch`` made.
+            layers: How many layers it has been through.
+            weights: Take the place of the encoder's own, by the names of ``upper_weights``.
+        """
+        hidden = self.transformer.run_layers(batch.hidden, batch.attended, first=layers, weights=weights)
+        return self.pool(hidden, asked_tokens(batch))
+
+    @torch.no_grad()
+    def frozen_features(self, batch: HiddenBatch, layers: int) -> Float[Tensor, "texts dim"]:
+        """The frozen view of a batch that has been through the first ``layers`` layers."""
+        return frozen_features(self.views, self.pool, batch, self._states(batch, layers))
+
+    def both_views(
+        self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor]
+    ) -> Float[Tensor, "texts dim_of_views"]:
+        """Features of meta-trained layers beside those of the encoder as it came; autograd may look on.
+
+        Args:
+            batch: What ``begin_batch`` made.
+            layers: How many layers it has been through.
+            weights: Of the meta-trained layers after these, by the names of ``upper_weights``.
+        """
+        frozen = self.frozen_features(batch, layers)
+        return both_views(self.views, self.pool, batch, frozen, self._states(batch, layers, weights))
+
+    def _states(
+        self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None
+    ) -> list[Float[Tensor, "texts tokens dim"]]:
+        """After the first ``layers`` layers, and after each that follows."""
+        states = [batch.hidden]
+        for i in range(layers, self.n_layers):
+            states.append(self.transformer.run_layers(states[-1], batch.attended, first=i, last=i + 1, weights=weights))
+        return states
+
+    def _on_device(self, rows: list[list[int]]) -> Int[Tensor, "rows width"]:
+        width = max(len(row) for row in rows)
+        host = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+        if self.device.type != "cuda":
+            return host.to(self.device)
+        return host.pin_memory().to(self.device, non_blocking=True)
+
+
+@dataclass(frozen=True, eq=False)
+class TorchRuntime:
+    """The encoder itself as a runtime."""
+
+    encoder: Encoder
+
+    @property
+    def name(self) -> str:
+        """Names it to users."""
+        return "torch"
+
+    @property
+    def norms(self) -> Sequence[str]:
+        """None by name: torch takes any."""
+        return ()
+
+    def __call__(
+        self, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None = None
+    ) -> Float[Tensor, "texts dim"]:
+        """See ``Encoder.encode_batch``."""
+        return self.encoder.encode_batch(texts, norms_of_rows)
+
+    def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]:
+        """See ``Encoder.token_states``."""
+        return self.encoder.token_states(texts)
+
+
+def build_encoder(folder: Path, stages: Stages, device: torch.device) -> Encoder:
+    """The encoder of a folder.
+
+    Args:
+        folder: Has ``tokenizer.json``, ``config.json`` and ``model.safetensors``.
+        stages: How texts are read, and features made.
+        device: Where the transformer runs.
+
+    Raises:
+        EncoderUnavailable: The folder lacks a file, or the files are not a transformer encoder's.
+    """
+    stage = transformer_stage(stages)
+    tokenizer = TextTokenizer(folder / "tokenizer.json", stage.max_tokens, stage.prompt)
+    transformer = load_transformer(folder).to(device)
+    if stage.max_tokens > transformer.max_tokens:
+        raise EncoderUnavailable(
+            f"max_tokens is {stage.max_tokens}; the encoder in {folder} reads {transformer.max_tokens}"
+        )
+    special_tokens = torch.tensor(tokenizer.special_tokens, device=device)
+    return Encoder(transformer, tokenizer, stages, device, special_tokens)
+
+
+def second_tokens(text: TokenizedText) -> list[int]:
+    """1 at each token of a pair's second text, 0 at all others."""
+    begin = len(text.ids) if text.second_from is None else text.second_from
+    return [0] * begin + [1] * (len(text.ids) - begin)

@@ -1,0 +1,94 @@
+"""The stages that make features of texts, as data: what a manifest stores. Free of torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerStage:
+    """How the transformer reads a text.
+
+    Attributes:
+        stage: Names the stage in a manifest.
+        max_tokens: Of longer texts, special tokens included, the middle is left out.
+        prompt: Stands before every text, for encoders that were trained with one.
+    """
+
+    stage: Literal["transformer"] = "transformer"
+    max_tokens: int = 256
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolingStage:
+    """How the states of a text's tokens become one vector.
+
+    Attributes:
+        stage: Names the stage in a manifest.
+        mode: The mean over tokens, or the first token of a text; of a pair, its second text's are pooled.
+        normalize: Whether the vector is scaled to unit length.
+    """
+
+    stage: Literal["pooling"] = "pooling"
+    mode: Literal["mean", "first"] = "mean"
+    normalize: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Views:
+    """How the frozen view, features of the encoder as it came, stands beside the tuned view, of meta-trained layers.
+
+    The defaults are what meta-training begins with, where it starts from no checkpoint that has others; see docs/log.md
+    for how these and others did on validation tasks.
+
+    Attributes:
+        stage: Names the stage in a manifest.
+        view_weight: Weight of the frozen view in inner products; the tuned view has the rest.
+        layer_weights: Weights of the frozen view's states: after the last layer, the one before it, and so on.
+        tuned_layer_weights: The same of the tuned view.
+        token_similarity: Weight of the similarity of a pair's tokens, as further columns; 0 for without.
+        lean: How far a task's own view weight may lean to either side; see ``metalearn.stock_share.StockShare``.
+        within_class: How many examples for each column stand for texts of a class that differ alike in all directions;
+            0 for not looking at how they differ. See ``metalearn.within_class.WithinClass``.
+        words_only: Whether the tokens that frame a text are left out of the means over its tokens.
+    """
+
+    stage: Literal["views"] = "views"
+    view_weight: float = 0.5
+    layer_weights: tuple[float, ...] = (1.0, 0.5, 0.5)
+    tuned_layer_weights: tuple[float, ...] = (1.0,)
+    token_similarity: float = 0.0
+    lean: float = 0.0
+    within_class: float = 0.0
+    words_only: bool = False
+
+
+Stage = TransformerStage | PoolingStage | Views
+Stages = tuple[Stage, ...]
+
+
+def encoder_stages(*, max_tokens: int = 256, normalize: bool = True, views: Views | None = None) -> Stages:
+    """The stages of an encoder with mean pooling.
+
+    Args:
+        max_tokens: See ``TransformerStage``.
+        normalize: See ``PoolingStage``.
+        views: Of an encoder with meta-trained layers beside its own.
+    """
+    stages: Stages = (TransformerStage(max_tokens=max_tokens), PoolingStage(normalize=normalize))
+    return stages if views is None else (*stages, views)
+
+
+def transformer_stage(stages: Stages) -> TransformerStage:
+    """The stage that reads texts."""
+    return next(stage for stage in stages if isinstance(stage, TransformerStage))
+
+
+def pooling_stage(stages: Stages) -> PoolingStage:
+    """The stage that pools tokens."""
+    return next(stage for stage in stages if isinstance(stage, PoolingStage))
+
+
+def views_of(stages: Stages) -> Views:
+    """The views; the defaults where the stages have none."""
+    return next((stage for stage in stages if isinstance(stage, Views)), Views())

@@ -1,0 +1,80 @@
+"""What an encoder needs of a transformer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@runtime_checkable
+class Transformer(Protocol):
+    """Token ids -> a vector per token, layer by layer. Nothing of it changes; ``with_weights`` and ``to`` make others.
+
+    Attributes:
+        dim: Width of the vectors.
+        n_layers: How many layers can be run, and tuned, one by one.
+        max_tokens: The longest text that it reads.
+    """
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def n_layers(self) -> int: ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    def embed(
+        self,
+        ids: Int[Tensor, "texts tokens"],
+        types: Int[Tensor, "texts tokens"],
+        attended: Bool[Tensor, "texts tokens"] | None,
+    ) -> Float[Tensor, "texts tokens dim"]:
+        """What the first layer reads; ``attended`` is None where no token is padding."""
+
+    def run_layers(
+        self,
+        hidden: Float[Tensor, "texts tokens dim"],
+        attended: Bool[Tensor, "texts tokens"] | None,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> Float[Tensor, "texts tokens dim"]:
+        """Hidden states after the layers from ``first`` up to, not including, ``last``.
+
+        Args:
+            hidden: What layer ``first`` reads.
+            attended: None where no token is padding.
+            first: Index of the first layer that runs.
+            last: Index after the last one; all by default.
+            weights: Take the place of the transformer's own, by the names of ``layer_weights``.
+        """
+
+    def layer_weights(self, first: int) -> dict[str, Tensor]:
+        """Weights of the layers from ``first`` on, as ``layers.INDEX.PART``."""
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> "Transformer":
+        """The same transformer with some of its layers' weights replaced, in their own type.
+
+        Raises:
+            EncoderUnavailable: A name or a shape is not the transformer's.
+        """
+
+    def to(self, where: torch.device | torch.dtype) -> "Transformer":
+        """The same transformer on a device, or in a floating type."""
+
+
+def load_transformer(folder: Path) -> Transformer:
+    """The transformer of an encoder's folder.
+
+    Raises:
+        EncoderUnavailable: The folder lacks a file, or the files are not a transformer encoder's.
+    """
+    from metalearn.encoder.bert import BertTransformer
+
+    return BertTransformer.load(folder)
