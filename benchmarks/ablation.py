@@ -47,15 +47,11 @@ _RECIPE_PARTS: dict[str, tuple[str, ...]] = {
 _RECIPE_WITHOUT: dict[str, tuple[str, ...]] = {"many ways": ("--ways", "2-8"), "learned rates": ("--rates", "fixed")}
 """What stands in the place of a part that is left out."""
 
-_FRAMING = "leaving framing tokens out"
 _WEIGHED_WITHOUT = {
-    "trained features": {"--stock-share": "1", "--stock-lean": "0"},
-    "stock features": {"--stock-share": "0", "--stock-lean": "0"},
-    "a share of the task's own": {"--stock-lean": "0"},
+    "trained features": {"--stock-share": "1"},
+    "stock features": {"--stock-share": "0"},
     "states of lower layers": {"--stock-mix": "1", "--trained-mix": "1"},
     "tokens of pairs": {"--token-similarity": "0"},
-    "covariance within classes": {"--within-class": "0"},
-    _FRAMING: {},
     "inner steps": {"--steps": "0"},
 }
 
@@ -82,20 +78,16 @@ def _weighed(left_out: str, folder: Path) -> list[str]:
     views = views_of(read_manifest(resolve_checkpoint(DEFAULT_CHECKPOINT)).encoder.stages)
     weights = {
         "--stock-share": str(views.view_weight),
-        "--stock-lean": str(views.lean),
         "--stock-mix": ",".join(map(str, views.layer_weights)),
         "--trained-mix": ",".join(map(str, views.tuned_layer_weights)),
         "--token-similarity": str(views.token_similarity),
-        "--within-class": str(views.within_class),
     } | _WEIGHED_WITHOUT.get(left_out, {})
-    words_only = views.words_only and left_out != _FRAMING
     return [
         "checkpoint",
         "reweigh",
         DEFAULT_CHECKPOINT,
         str(folder),
         *(word for pair in weights.items() for word in pair),
-        *["--words-only"] * words_only,
     ]
 
 

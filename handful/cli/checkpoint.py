@@ -116,26 +116,9 @@ def reweigh(
         str | None,
         typer.Option(help="The same of trained features: 1,0.2,0.2; else as it is."),
     ] = None,
-    stock_lean: Annotated[
-        float,
-        typer.Option(
-            min=0, help="How far a task's share moves, for each standard deviation by which its examples say so."
-        ),
-    ] = 0.0,
     token_similarity: Annotated[
         float, typer.Option(min=0, help="What the similarity of a pair's tokens counts beside features; 0 for without.")
     ] = 0.0,
-    within_class: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="How soon a task counts less what texts of one class differ in: after about so many examples for each "
-            "column; 0 for never.",
-        ),
-    ] = 0.0,
-    words_only: Annotated[
-        bool, typer.Option("--words-only", help="Leave the tokens that frame a text out of the means over its tokens.")
-    ] = False,
     label_text_count: Annotated[
         float | None,
         typer.Option(min=1e-3, max=1e3, help="What a label's text counts where an example counts 1; else as trained."),
@@ -166,9 +149,6 @@ def reweigh(
             layer_weights=stock,
             tuned_layer_weights=trained,
             token_similarity=token_similarity,
-            lean=stock_lean,
-            within_class=within_class,
-            words_only=words_only,
         )
         stages = (*(stage for stage in loaded.encoder.stages if not isinstance(stage, Views)), views)
         note = (
@@ -177,23 +157,11 @@ def reweigh(
         )
         if len(trained) > 1:
             note += f" Its trained features are such a mix as {_proportion(trained)}."
-        if stock_lean:
-            note += (
-                f" A task's own share leans from there by {stock_lean:g} for each standard deviation by which its "
-                "support set, each example left out in turn, is told apart better by one half than by the other."
-            )
         if token_similarity:
             note += (
                 f" How similar the tokens of a pair's two texts are counts {token_similarity:g} beside features of "
-                "unit length, from nothing to twice that, as a task's support set says."
+                "unit length."
             )
-        if within_class:
-            note += (
-                " Features are divided by the root of a task's own covariance within classes, in which "
-                f"{within_class:g} examples for each column stand for a sphere."
-            )
-        if words_only:
-            note += " The tokens that frame a text are left out of the means over its tokens."
         slow_weights = dict(read_slow_weights(loaded.folder))
         if label_text_count is not None:
             slow_weights["prior.log_weight"] = torch.tensor(math.log(label_text_count))

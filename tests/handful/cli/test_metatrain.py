@@ -207,8 +207,8 @@ def test_a_run_from_a_reweighed_checkpoint_trains_and_keeps_its_features(
 ) -> None:
     first, weighed, second = tmp_path / "first", tmp_path / "weighed", tmp_path / "second"
     run(command(folders, tiny_encoder, first, "--steps", "1", "--stock-view"))
-    words = ["--stock-mix", "1,0.2", "--trained-mix", "1,0.2", "--stock-lean", "0.1", "--within-class", "5"]
-    given = [str(first), str(weighed), "--stock-share", "0.4", "--token-similarity", "1.5", "--words-only", *words]
+    words = ["--stock-mix", "1,0.2", "--trained-mix", "1,0.2"]
+    given = [str(first), str(weighed), "--stock-share", "0.4", "--token-similarity", "1.5", *words]
     run([sys.executable, "-m", "handful", "checkpoint", "reweigh", *given])
     run(command(folders, tiny_encoder, second, "--steps", "2", "--stock-view", "--start-from", str(weighed)))
     begun, ended = (read_manifest(folder).encoder for folder in (weighed, second))
@@ -216,11 +216,8 @@ def test_a_run_from_a_reweighed_checkpoint_trains_and_keeps_its_features(
     assert views_of(ended.stages) == Views(
         layer_weights=(1.0, 0.2),
         view_weight=0.4,
-        lean=0.1,
         token_similarity=1.5,
         tuned_layer_weights=(1.0, 0.2),
-        within_class=5.0,
-        words_only=True,
     )
     assert Checkpoint(second, torch.device("cpu")).model.stock_share == StockShare(0.4, 0.1, COLUMNS)
 
