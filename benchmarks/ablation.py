@@ -48,15 +48,11 @@ _RECIPE_PARTS: dict[str, tuple[str, ...]] = {
 _RECIPE_WITHOUT: dict[str, tuple[str, ...]] = {"many ways": ("--ways", "2-8"), "learned rates": ("--rates", "fixed")}
 """What stands in the place of a part that is left out."""
 
-_FRAMING = "leaving framing tokens out"
 _DERIVED_WITHOUT: dict[str, dict[str, Any]] = {
-    "trained features": {"share": 1, "lean": 0},
-    "stock features": {"share": 0, "lean": 0},
-    "a share of the task's own": {"lean": 0},
+    "tuned view": {"view_weight": 1},
+    "frozen view": {"view_weight": 0},
     "states of lower layers": {"layer_weights": [1], "tuned_layer_weights": [1]},
     "tokens of pairs": {"token_similarity": 0},
-    "covariance within classes": {"within_class": 0},
-    "leaving framing tokens out": {"words_only": False},
     "inner steps": {},
 }
 """Features of the shipped checkpoint that differ where a part is left out."""

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, replace
 
 from metalearn.body import TextBody
 from metalearn.encoder.encoder import Encoder
-from metalearn.encoder.views import COLUMNS
 from metalearn.errors import InvalidModel
 from metalearn.label_text import LabelTextPrior
 from metalearn.learners import make_learner
@@ -12,8 +11,6 @@ from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_model import MetaModel
 from metalearn.options import PlacementName
 from metalearn.placement import make_placement
-from metalearn.stock_share import StockShare
-from metalearn.within_class import WithinClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +59,12 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     if spec.placement != "head" and not learner.descends:
         raise InvalidModel(f"the learner {spec.learner} takes no inner steps: its fast weights live in the head alone")
     placement = make_placement(spec.placement, layers=spec.fast_layers, rank=spec.rank)
-    views = encoder.views
-    similarities = COLUMNS if views.token_similarity else 0
-    has_views = (spec.frozen_view or encoder.tuned is not None) and learner.linear_head
-    width = encoder.transformer.dim
     return MetaModel(
         TextBody(encoder, layers, frozen_view=spec.frozen_view),
         placement,
         learner,
         prior=LabelTextPrior() if "classification" in learner.objectives else None,
         calibrated=learner.linear_head,
-        stock_share=StockShare(views.view_weight, views.lean, similarities) if has_views and views.lean else None,
-        within_class=WithinClass(views.within_class, (width, width)) if has_views and views.within_class else None,
         centred=learner.linear_head and spec.placement == "head",
         balanced=learner.descends,
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.source import locate_encoder
-from metalearn.encoder.stages import Stages, encoder_stages, pooling_stage, transformer_stage, views_of
+from metalearn.encoder.stages import Stages, Views, encoder_stages, views_of
 from metalearn.errors import MetalearnError
 from metalearn.learners.interface import Learner
 from metalearn.meta_model import MetaModel
@@ -29,11 +29,11 @@ from model_store.manifest import (
     UNTRAINED,
     AdaptationSection,
     EncoderReference,
-    HalvesSection,
     Hyperparameters,
     Manifest,
     TrainingTask,
     read_manifest,
+    stage_sections,
 )
 
 __all__ = [
@@ -174,6 +174,8 @@ def write_checkpoint(
     folder = folder.absolute()
     check_free(folder, [*extra_files])
     stages = stages or encoder_stages()
+    if spec.frozen_view:  # written, whatever the defaults of a later release are
+        stages = (*(stage for stage in stages if not isinstance(stage, Views)), views_of(stages))
     encoder_folder = locate_encoder(encoder_source, folder)
     encoder = build_encoder(encoder_folder, stages, torch.device("cpu"))
     adaptation = AdaptationSection.of(spec)
@@ -191,10 +193,8 @@ def write_checkpoint(
             source=encoder_source,
             files={file: _digest(encoder_folder / file) for file in _ENCODER_FILES},
             dim=encoder.dim,
-            max_tokens=transformer_stage(stages).max_tokens,
-            normalize=pooling_stage(stages).normalize,
             licence=encoder_licence,
-            stock=HalvesSection.of(views_of(stages)),
+            sections=stage_sections(stages),
         ),
         slow_weights=hashlib.sha256(data).hexdigest(),
         trained_on=list(trained_on),

@@ -3,13 +3,14 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from metalearn.encoder.stages import Stages, Views, encoder_stages
+from metalearn.encoder.stages import PoolingStage, Stage, Stages, TransformerStage, Views, transformer_stage
 from metalearn.learners.interface import LearnerOptions
 from metalearn.model_spec import ModelSpec
 from metalearn.options import Order, PlacementName, RateKind
@@ -20,58 +21,49 @@ MANIFEST, SLOW_WEIGHTS, CARD = "manifest.json", "slow_weights.safetensors", "REA
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, serialize_by_alias=True, validate_by_name=True)
 
 
-_Mix = list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+def _some_weight(weights: tuple[float, ...]) -> tuple[float, ...]:
+    if not any(weights):
+        raise ValueError("every weight is zero")
+    return weights
 
 
-class HalvesSection(_Frozen):
-    """See ``metalearn.encoder.stages.Views``; ``mix`` is of the stock half."""
+_Weights = Annotated[
+    tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
+    AfterValidator(_some_weight),
+]
 
-    mix: _Mix
-    share: float = Field(ge=0, le=1)
-    # Left out where it is zero, as in manifests that were written before there was one: fingerprints stay
-    lean: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda lean: lean == 0)
-    token_similarity: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda counts: counts == 0)
-    tuned_layer_weights: _Mix = Field([1.0], exclude_if=lambda mix: mix == [1.0])
-    within_class: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda prior: prior == 0)
-    words_only: bool = Field(False, exclude_if=lambda words_only: not words_only)
 
-    @model_validator(mode="after")
-    def _leans_between(self) -> Self:
-        if self.lean > 0 and not 0 < self.share < 1:
-            raise ValueError("a share of nothing or everything leans nowhere")
-        return self
+class TransformerSection(_Frozen):
+    """See ``metalearn.encoder.stages.TransformerStage``."""
 
-    @field_validator("mix", "tuned_layer_weights")
-    @classmethod
-    def _counts(cls, mix: list[float]) -> list[float]:
-        if not any(mix):
-            raise ValueError("no state counts anything")
-        return mix
+    stage: Literal["transformer"] = "transformer"
+    max_tokens: int = Field(ge=8)
+    prompt: str = ""
 
-    @classmethod
-    def of(cls, views: Views) -> Self | None:
-        """What is written of it: nothing of the defaults.
 
-        Raises:
-            CheckpointInvalid: Something in it is out of range.
-        """
-        if views == Views():
-            return None
-        try:
-            return cls(
-                mix=[*views.layer_weights],
-                share=views.view_weight,
-                lean=views.lean,
-                token_similarity=views.token_similarity,
-                tuned_layer_weights=[*views.tuned_layer_weights],
-                within_class=views.within_class,
-                words_only=views.words_only,
-            )
-        except ValidationError as error:
-            raise CheckpointInvalid(f"no checkpoint can be made of {views}: {error}") from error
+class PoolingSection(_Frozen):
+    """See ``metalearn.encoder.stages.PoolingStage``."""
+
+    stage: Literal["pooling"] = "pooling"
+    mode: Literal["mean", "first"] = "mean"
+    normalize: bool
+
+
+class ViewsSection(_Frozen):
+    """See ``metalearn.encoder.stages.Views``."""
+
+    stage: Literal["views"] = "views"
+    view_weight: float = Field(ge=0, le=1)
+    layer_weights: _Weights
+    tuned_layer_weights: _Weights
+    token_similarity: float = Field(0.0, ge=0, allow_inf_nan=False)
+
+
+_Section = Annotated[TransformerSection | PoolingSection | ViewsSection, Field(discriminator="stage")]
+_SECTIONS = {TransformerStage: TransformerSection, PoolingStage: PoolingSection, Views: ViewsSection}
 
 
 class EncoderReference(_Frozen):
@@ -80,37 +72,47 @@ class EncoderReference(_Frozen):
     Attributes:
         source: See ``metalearn.encoder.source.locate_encoder``; a folder is relative to the checkpoint.
         files: SHA-256 of each file that decides a feature.
-        dim: Width of the features.
-        max_tokens: Longer texts are cut.
-        normalize: Whether features have unit length.
+        dim: Width of the transformer's states.
         licence: Of the encoder's weights.
-        stock: What its features count beside those of meta-trained layers; where it is missing, as ``Views`` says.
+        stages: How texts are read and features made, in order.
     """
 
     source: str
     files: dict[str, str]
     dim: int = Field(gt=0)
-    max_tokens: int = Field(ge=8)
-    normalize: bool
     licence: str
-    # Left out where there is none, as in manifests that were written before there was one: fingerprints stay
-    stock: HalvesSection | None = Field(None, exclude_if=lambda stock: stock is None)
+    sections: list[_Section] = Field(alias="stages")
+
+    @field_validator("sections")
+    @classmethod
+    def _in_order(cls, sections: list[_Section]) -> list[_Section]:
+        found = [section.stage for section in sections]
+        if found not in (["transformer", "pooling"], ["transformer", "pooling", "views"]):
+            raise ValueError(f"the stages are {', '.join(found)}; they are transformer, pooling, and views or not")
+        return sections
 
     @property
     def stages(self) -> Stages:
-        """How the encoder reads a text."""
-        views, written = Views(), self.stock
-        if written is not None:
-            views = Views(
-                layer_weights=tuple(written.mix),
-                view_weight=written.share,
-                lean=written.lean,
-                token_similarity=written.token_similarity,
-                tuned_layer_weights=tuple(written.tuned_layer_weights),
-                within_class=written.within_class,
-                words_only=written.words_only,
-            )
-        return encoder_stages(max_tokens=self.max_tokens, normalize=self.normalize, views=views)
+        """The stages that an encoder is built of."""
+        makers = {section: stage for stage, section in _SECTIONS.items()}
+        return tuple(makers[type(section)](**section.model_dump()) for section in self.sections)
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest text, special tokens included."""
+        return transformer_stage(self.stages).max_tokens
+
+
+def stage_sections(stages: Stages) -> list[_Section]:
+    """What a manifest stores of stages.
+
+    Raises:
+        CheckpointInvalid: Something in them is out of range.
+    """
+    try:
+        return [_SECTIONS[type(stage)](**asdict(stage)) for stage in stages]
+    except ValidationError as error:
+        raise CheckpointInvalid(f"no checkpoint can be made of {stages}: {error}") from error
 
 
 class Hyperparameters(_Frozen):
@@ -191,7 +193,7 @@ class Manifest(_Frozen):
         fingerprint: SHA-256 over the rest of the manifest.
     """
 
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     name: str
     learner: str
     adaptation: AdaptationSection
@@ -208,8 +210,7 @@ class Manifest(_Frozen):
 
     def computed_fingerprint(self) -> str:
         """What ``fingerprint`` has to be."""
-        content = self.model_dump(mode="json", exclude={"fingerprint"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return _fingerprint(self.model_dump(mode="json"))
 
     def sealed(self) -> Self:
         """The same manifest under its fingerprint."""
@@ -221,17 +222,81 @@ class Manifest(_Frozen):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The verified manifest of a checkpoint folder.
+    """The verified manifest of a checkpoint folder; one of format 3 is converted where nothing of it is lost.
 
     Raises:
-        CheckpointInvalid: It is missing, malformed, or its fingerprint is not its own.
+        CheckpointInvalid: It is missing, malformed, its fingerprint is not its own, or it names an option that is gone.
     """
+    path = folder / MANIFEST
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise CheckpointInvalid(f"cannot read the manifest: {error}") from error
+    fields = _fields(content)
+    if fields.get("format") == 3:
+        if fields.get("fingerprint") != _fingerprint(fields):
+            raise CheckpointInvalid(f"the manifest in {folder} was altered: its fingerprint does not match its content")
+        gone = options_gone(fields)
+        if gone:
+            raise CheckpointInvalid(
+                f"the checkpoint in {folder} was made with {', '.join(gone)}, which this release does not have: "
+                f"`handful checkpoint derive {folder} NEW` makes a checkpoint of this release out of it"
+            )
+        content = json.dumps(upgraded(fields)).encode()
+    try:
+        manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         raise CheckpointInvalid(f"the manifest in {folder} is malformed: {error}") from error
     if manifest.fingerprint != manifest.computed_fingerprint():
         raise CheckpointInvalid(f"the manifest in {folder} was altered: its fingerprint does not match its content")
     return manifest
+
+
+_GONE = {"words_only": "special tokens left out", "within_class": "within-class whitening", "lean": "view-weight steps"}
+"""Options of format 3 that this release does not have."""
+
+
+def options_gone(fields: Mapping[str, Any]) -> list[str]:
+    """The options of a manifest of format 3 that this release does not have, in words."""
+    views = fields["encoder"].get("stock") or {}
+    return [f"{words} ({name})" for name, words in _GONE.items() if views.get(name)]
+
+
+def upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest of format 4 made of the fields of one of format 3, sealed; options that are gone are left out."""
+    encoder, adaptation = dict(fields["encoder"]), dict(fields["adaptation"])
+    adaptation["tuned_layers"] = adaptation.pop("trained_layers")
+    adaptation["frozen_view"] = adaptation.pop("stock_view")
+    stages: list[Stage] = [
+        TransformerStage(max_tokens=encoder.pop("max_tokens")),
+        PoolingStage(normalize=encoder.pop("normalize")),
+    ]
+    views = encoder.pop("stock", None)
+    if adaptation["frozen_view"]:
+        stages.append(Views() if views is None else _views(views))
+    encoder["stages"] = [asdict(stage) for stage in stages]
+    new = {**fields, "format": 4, "encoder": encoder, "adaptation": adaptation, "fingerprint": ""}
+    sealed: dict[str, Any] = json.loads(Manifest.model_validate_json(json.dumps(new)).sealed().to_json())
+    return sealed
+
+
+def _views(fields: Mapping[str, Any]) -> Views:
+    return Views(
+        view_weight=fields["share"],
+        layer_weights=tuple(fields["mix"]),
+        tuned_layer_weights=tuple(fields.get("trained_mix", (1.0,))),
+        token_similarity=fields.get("token_similarity", 0.0),
+    )
+
+
+def _fields(content: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(content)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _fingerprint(fields: Mapping[str, Any]) -> str:
+    content = {name: value for name, value in fields.items() if name != "fingerprint"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

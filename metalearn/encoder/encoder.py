@@ -187,11 +187,11 @@ class Encoder:
     def _begin(self, padded: PaddedBatch, layers: int) -> HiddenBatch:
         ids, types, second, attended, has_pairs = padded
         hidden = self.transformer.run_layers(self.transformer.embed(ids, types, attended), attended, last=layers)
-        if not (has_pairs or self.views.words_only):
+        if not has_pairs:
             return HiddenBatch(hidden, attended)
         words = ~torch.isin(ids, self.special_tokens)
         words &= attended if attended is not None else True
-        return HiddenBatch(hidden, attended, second if has_pairs else None, words)
+        return HiddenBatch(hidden, attended, second, words)
 
     def finish_batch(
         self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None

@@ -34,7 +34,7 @@ class HiddenBatch(NamedTuple):
         hidden: States after the lower layers.
         attended: False at padding; None where there is none.
         second: True at the tokens of a pair's second text; None where no text is a pair.
-        words: False at special tokens and padding; None where nothing asks for it.
+        words: False at special tokens and padding; None where no text is a pair.
     """
 
     hidden: Float[Tensor, "texts tokens dim"]
@@ -48,38 +48,22 @@ class HiddenBatch(NamedTuple):
         return HiddenBatch(self.hidden[rows], *masks)
 
 
-def asked_tokens(
-    batch: HiddenBatch, words: Bool[Tensor, "texts tokens"] | None = None
-) -> Bool[Tensor, "texts tokens"] | None:
-    """The tokens that are pooled: of a pair, its second text's; None for all.
-
-    Args:
-        batch: The texts.
-        words: Of these tokens those among ``words`` alone, in texts that have any.
-    """
-    asked = batch.attended
-    if batch.second is not None:
-        asked = batch.second | _attended(batch) & ~batch.second.any(dim=1, keepdim=True)
-    return asked if words is None else _among(words, _attended(batch) if asked is None else asked)
+def asked_tokens(batch: HiddenBatch) -> Bool[Tensor, "texts tokens"] | None:
+    """The tokens that are pooled: of a pair, its second text's; None for all."""
+    if batch.second is None:
+        return batch.attended
+    return batch.second | _attended(batch) & ~batch.second.any(dim=1, keepdim=True)
 
 
-def tokens_of_first(
-    batch: HiddenBatch, words: Bool[Tensor, "texts tokens"] | None = None
-) -> Bool[Tensor, "texts tokens"]:
-    """Those of a pair's first text, and all of a text that is none; see ``asked_tokens``."""
-    first = _attended(batch) if batch.second is None else ~batch.second & _attended(batch)
-    return first if words is None else _among(words, first)
+def tokens_of_first(batch: HiddenBatch) -> Bool[Tensor, "texts tokens"]:
+    """The tokens of a pair's first text, and all of a text that is no pair."""
+    return _attended(batch) if batch.second is None else ~batch.second & _attended(batch)
 
 
 def _attended(batch: HiddenBatch) -> Bool[Tensor, "texts tokens"]:
     if batch.attended is not None:
         return batch.attended
     return torch.ones(batch.hidden.shape[:2], dtype=torch.bool, device=batch.hidden.device)
-
-
-def _among(words: Bool[Tensor, "texts tokens"], asked: Bool[Tensor, "texts tokens"]) -> Bool[Tensor, "texts tokens"]:
-    both = asked & words
-    return torch.where(both.any(dim=1, keepdim=True), both, asked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,10 +47,6 @@ class Views:
         layer_weights: Weights of the frozen view's states: after the last layer, the one before it, and so on.
         tuned_layer_weights: The same of the tuned view.
         token_similarity: Weight of the similarity of a pair's tokens, as further columns; 0 for without.
-        lean: How far a task's own view weight may lean to either side; see ``metalearn.stock_share.StockShare``.
-        within_class: How many examples for each column stand for texts of a class that differ alike in all directions;
-            0 for not looking at how they differ. See ``metalearn.within_class.WithinClass``.
-        words_only: Whether the tokens that frame a text are left out of the means over its tokens.
     """
 
     stage: Literal["views"] = "views"
@@ -58,9 +54,6 @@ class Views:
     layer_weights: tuple[float, ...] = (1.0, 0.5, 0.5)
     tuned_layer_weights: tuple[float, ...] = (1.0,)
     token_similarity: float = 0.0
-    lean: float = 0.0
-    within_class: float = 0.0
-    words_only: bool = False
 
 
 Stage = TransformerStage | PoolingStage | Views

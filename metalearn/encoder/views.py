@@ -48,11 +48,10 @@ def frozen_features(
         batch: The texts.
         states: Of the encoder's own layers, those after the last one at the end.
     """
-    words = batch.words if views.words_only else None
-    features = _weighted(states, views.layer_weights, pool, asked_tokens(batch, words))
+    features = _weighted(states, views.layer_weights, pool, asked_tokens(batch))
     if batch.second is None:
         return features
-    first = _weighted(states, views.layer_weights, pool, tokens_of_first(batch, words))
+    first = _weighted(states, views.layer_weights, pool, tokens_of_first(batch))
     return torch.where(batch.second.any(dim=1, keepdim=True), (first - features).abs(), features)
 
 
@@ -72,8 +71,7 @@ def both_views(
         frozen: What ``frozen_features`` made.
         states: Of the meta-trained layers, after those that both views share.
     """
-    words = batch.words if views.words_only else None
-    tuned = _weighted(states, views.tuned_layer_weights, pool, asked_tokens(batch, words))
+    tuned = _weighted(states, views.tuned_layer_weights, pool, asked_tokens(batch))
     both = side_by_side(frozen, tuned, views.view_weight)
     if not views.token_similarity:
         return both

@@ -49,9 +49,8 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
     is_pair = build("ReduceMax", second, build.axis(1), keepdims=1)
     is_single = build("Sub", one, is_pair)
     words = build.words(attended, encoder.tokenizer.special_tokens)
-    pools = build.of_words(words) if views.words_only and tuned is not None else build.shares
     # Of a pair its second text is pooled, of a single text all of it
-    asked = pools(build("Add", second, build("Mul", attended, is_single)))
+    asked = build.shares(build("Add", second, build("Mul", attended, is_single)))
     unit = build.unit if encoder.pool.normalize else lambda name: name
 
     lower = encoder.n_layers - (0 if tuned is None else tuned.layers)
@@ -73,7 +72,7 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
         return unit(build("Sum", *parts))
 
     frozen = weighted(states, views.layer_weights, asked)
-    first = weighted(states, views.layer_weights, pools(build("Sub", attended, second)))
+    first = weighted(states, views.layer_weights, build.shares(build("Sub", attended, second)))
     apart = build("Abs", build("Sub", first, frozen))
     frozen = build("Add", build("Mul", frozen, is_single), build("Mul", apart, is_pair))
     own = states[:1]
@@ -205,16 +204,6 @@ class _Builder:
             is_special = self("Cast", self("Equal", "ids", self.constant(np.int32(token))), to=TensorProto.FLOAT)
             words = self("Mul", words, self("Sub", one, is_special))
         return words
-
-    def of_words(self, words: str) -> Callable[[str], str]:
-        """``shares`` of those tokens that are words, where there are any."""
-
-        def shares(kept: str) -> str:
-            kept_words = self("Mul", kept, words)
-            none = self("Sub", self.constant(np.float32(1)), self("ReduceMax", kept_words, self.axis(1), keepdims=1))
-            return self.shares(self("Add", kept_words, self("Mul", kept, none)))
-
-        return shares
 
     def pooled(self, hidden: str, shares: str) -> str:
         return self("Squeeze", self("MatMul", shares, hidden), self.axis(1))

@@ -69,7 +69,7 @@ def trained(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         encoder_licence="none",
         card="# trained\n\nA card.\n",
         slow_weights=moved(slow, by=0.1),
-        settings=how,
+        stages=how,
         trained_on=[TrainingTask(name="banking77", licence="CC-BY-4.0")],
         extra_files={"curves.png": b"\x89PNG"},
     )

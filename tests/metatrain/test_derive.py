@@ -11,9 +11,7 @@ from metalearn.encoder.encoder import build_encoder
 from metalearn.encoder.stages import Views, encoder_stages
 from metalearn.encoder.views import side_by_side
 from metalearn.model_spec import ModelSpec, make_text_model
-from metalearn.stock_share import StockShare
 from metalearn.types import TextInput
-from metalearn.within_class import WithinClass
 from model_store.checkpoint import UNTRAINED, Checkpoint, read_manifest, read_slow_weights, write_checkpoint
 from model_store.manifest import CARD, TrainingTask
 from service.settings import PREFIX
@@ -85,49 +83,14 @@ def test_a_copy_whose_trained_half_is_a_mix_too(handful: Handful, beside: Path) 
     assert same.model_dump(exclude=left_out) == again.model_dump(exclude=left_out)
 
 
-def test_a_copy_whose_tasks_choose_their_share(handful: Handful, beside: Path) -> None:
-    derive(handful, beside, lean=0.1)
-    before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert before.model.stock_share is None
-    assert after.model.stock_share == StockShare(0.5, 0.1)
-    assert after.fingerprint != before.fingerprint
-    assert "with lean 0.1." in (handful.folder / "copy" / CARD).read_text()
-    # Features are what they were: the task's share is in its head
-    texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
-    assert torch.equal(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
-
-
 def test_a_copy_whose_pairs_are_told_by_their_tokens_too(handful: Handful, beside: Path) -> None:
-    derive(handful, beside, lean=0.1, token_similarity=1.5)
+    derive(handful, beside, token_similarity=1.5)
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert after.encoder.views == Views(lean=0.1, token_similarity=1.5)
-    assert after.model.stock_share == StockShare(0.5, 0.1, 2)
+    assert after.encoder.views == Views(token_similarity=1.5)
     assert after.model.body.dim == before.model.body.dim + 2
     assert "token_similarity 1.5." in (handful.folder / "copy" / CARD).read_text()
     texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
     assert torch.equal(after.encoder.encode_batch(texts)[:, :64], before.encoder.encode_batch(texts))
-
-
-def test_a_copy_whose_tasks_count_less_what_texts_of_a_class_differ_in(handful: Handful, beside: Path) -> None:
-    derive(handful, beside, within_class=5)
-    before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert before.model.within_class is None
-    assert after.model.within_class == WithinClass(5.0, (32, 32))
-    assert after.fingerprint != before.fingerprint
-    assert "with within_class 5." in (handful.folder / "copy" / CARD).read_text()
-    # Features are what they were: what counts less is in the task's head
-    texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
-    assert torch.equal(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
-
-
-def test_a_copy_that_pools_words_alone(handful: Handful, beside: Path) -> None:
-    derive(handful, beside, words_only=True)
-    before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert after.encoder.views == Views(words_only=True)
-    assert after.fingerprint != before.fingerprint
-    assert "with words_only True." in (handful.folder / "copy" / CARD).read_text()
-    texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
-    assert not torch.allclose(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
 
 
 def test_a_copy_in_which_label_texts_count_otherwise(handful: Handful, beside: Path) -> None:
@@ -158,20 +121,17 @@ def test_by_default_a_checkpoint_is_derived_as_it_is(handful: Handful, beside: P
 @pytest.mark.parametrize(
     ("features", "reason"),
     [
-        ({"share": 1.5}, "less than or equal to 1"),
-        ({"share": "much"}, "valid number"),
+        ({"view_weight": 1.5}, "less than or equal to 1"),
+        ({"view_weight": "much"}, "valid number"),
         ({"layer_weights": [1, 1, 1]}, "there are 2 states"),
-        ({"layer_weights": [0]}, "no state counts"),
+        ({"layer_weights": [0]}, "every weight is zero"),
         ({"tuned_layer_weights": [1, 1, 1]}, "there are 2 states"),
-        ({"tuned_layer_weights": [0, 0]}, "no state counts"),
+        ({"tuned_layer_weights": [0, 0]}, "every weight is zero"),
         ({"layer_weights": [1, -1]}, "greater than or equal to 0"),
         ({"layer_weights": [float("inf")]}, "finite"),
-        ({"lean": -1}, "greater than or equal to 0"),
         ({"token_similarity": -1}, "greater than or equal to 0"),
         ({"token_similarity": float("nan")}, "finite"),
-        ({"lean": float("nan")}, "lean"),
-        ({"share": 0, "lean": 0.1}, "leans nowhere"),
-        ({"shares": 0.5}, "features have no 'shares'; they have: layer_weights, share,"),
+        ({"view_weights": 0.5}, "features have no 'view_weights'; they have: stage, view_weight,"),
         ([1], "no JSON object"),
     ],
 )
@@ -208,7 +168,7 @@ def _moved(folder: Path, encoder: Path, seed: int) -> Path:
         encoder_licence="none",
         card=f"# {folder.name}\n",
         slow_weights={n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in slow.items()},
-        settings=how,
+        stages=how,
         trained_on=[TrainingTask(name="both", licence="MIT"), TrainingTask(name=folder.name, licence="MIT")],
     )
     return folder

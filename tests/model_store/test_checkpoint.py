@@ -40,6 +40,7 @@ from model_store.checkpoint import (
     write_checkpoint,
 )
 from model_store.errors import CheckpointInvalid
+from model_store.manifest import upgraded
 
 CPU = torch.device("cpu")
 SLOW = {
@@ -70,7 +71,7 @@ def _write(folder: Path, encoder: Path | str, **changes: Any) -> Manifest:
             "encoder_source": str(encoder),
             "encoder_licence": "none",
             "card": "# test\n\nÜberschrift\n",
-            "settings": encoder_stages(max_tokens=64),
+            "stages": encoder_stages(max_tokens=64),
             **changes,
         },
     )
@@ -156,8 +157,8 @@ def test_the_same_input_gives_the_same_fingerprint_and_any_other_another(tiny_en
         {"spec": ModelSpec(tuned_layers=1, frozen_view=True)},
         {"spec": ModelSpec(options=LearnerOptions(head_rate=1.5))},
         {"spec": ModelSpec("maml")},
-        {"settings": encoder_stages(max_tokens=63)},
-        {"settings": encoder_stages(max_tokens=64, normalize=False)},
+        {"stages": encoder_stages(max_tokens=63)},
+        {"stages": encoder_stages(max_tokens=64, normalize=False)},
         {"trained_on": [TrainingTask(name="x", licence="y")]},
     ]
     prints = [_write(tmp_path / str(n), tiny_encoder, **variant).fingerprint for n, variant in enumerate(variants)]
@@ -186,7 +187,16 @@ def test_an_encoder_may_be_named_from_the_checkpoints_folder(encoder_copy: Path,
 # ---- altered -------------------------------------------------------------------------------------------------------
 
 
-_TRAINED_OF_NOTHING = {"mix": [1.0], "share": 0.5, "tuned_layer_weights": [0.0]}
+def _views(**changes: object) -> Callable[[dict[str, Any]], object]:
+    """Adds a stage of views."""
+    views = {"stage": "views", "view_weight": 0.5, "layer_weights": [1.0], "tuned_layer_weights": [1.0], **changes}
+    return lambda fields: fields["encoder"]["stages"].append(views)
+
+
+def _reading(fields: dict[str, Any]) -> dict[str, Any]:
+    """The stage that reads texts."""
+    stage: dict[str, Any] = fields["encoder"]["stages"][0]
+    return stage
 
 
 def _edit(change: Callable[[dict[str, Any]], object], *, seal: bool = False) -> Callable[[Path], None]:
@@ -197,7 +207,7 @@ def _edit(change: Callable[[dict[str, Any]], object], *, seal: bool = False) -> 
         fields = json.loads(path.read_bytes())
         change(fields)
         if seal:
-            fields["fingerprint"] = Manifest.model_validate(fields).computed_fingerprint()
+            fields["fingerprint"] = Manifest.model_validate_json(json.dumps(fields)).computed_fingerprint()
         path.write_text(json.dumps(fields))
 
     return spoil
@@ -208,7 +218,7 @@ def _edit(change: Callable[[dict[str, Any]], object], *, seal: bool = False) -> 
     [
         _edit(lambda fields: fields.update(name="renamed")),
         _edit(lambda fields: fields["hyperparameters"].update(steps=21)),
-        _edit(lambda fields: fields["encoder"].update(max_tokens=65)),
+        _edit(lambda fields: _reading(fields).update(max_tokens=65)),
         _edit(lambda fields: fields["encoder"]["files"].pop("config.json")),
         _edit(lambda fields: fields["trained_on"].append({"name": "x", "licence": "y"})),
         _edit(lambda fields: fields.update(slow_weights="0" * 64)),
@@ -228,7 +238,7 @@ def test_an_altered_manifest_is_refused(folder: Path, spoil: Callable[[Path], No
     [
         (_edit(lambda fields: fields.update(format=1)), "format"),
         (_edit(lambda fields: fields.update(format=2)), "format"),
-        (_edit(lambda fields: fields.update(format=4)), "format"),
+        (_edit(lambda fields: fields.update(format=5)), "format"),
         (_edit(lambda fields: fields.pop("adaptation")), "adaptation"),
         (_edit(lambda fields: fields["adaptation"].update(surprise=1)), "surprise"),
         (_edit(lambda fields: fields["adaptation"].update(placement="nowhere")), "placement"),
@@ -251,23 +261,22 @@ def test_an_altered_manifest_is_refused(folder: Path, spoil: Callable[[Path], No
         (_edit(lambda fields: fields.update(learner="maml"), seal=True), r"lack learner\.head\.bias.*maml"),
         (_edit(lambda fields: fields["adaptation"].update(fast_layers=1), seal=True), "head.*1 fast"),
         (_edit(lambda fields: fields["adaptation"].update(tuned_layers=3), seal=True), "3 layers.*has 2"),
-        (
-            _edit(lambda fields: fields["adaptation"].update(frozen_view=True), seal=True),
-            "stock features.*train layers",
-        ),
+        (_edit(lambda fields: fields["adaptation"].update(frozen_view=True), seal=True), "frozen view.*tune layers"),
         (
             _edit(lambda fields: fields["adaptation"].update(frozen_view=True, tuned_layers=1), seal=True),
             r"lack body\.layers\.1",
         ),
         (_edit(lambda fields: fields["adaptation"].update(tuned_layers=1), seal=True), r"lack body\.layers\.1"),
         (_edit(lambda fields: fields["adaptation"].update(update_rule="magic"), seal=True), "magic"),
-        (_edit(lambda fields: fields["encoder"].update(stock={"mix": [1.0, -1.0], "share": 0.5})), r"stock\.mix"),
-        (_edit(lambda fields: fields["encoder"].update(stock={"mix": [0.0], "share": 0.5})), "no state counts"),
-        (_edit(lambda fields: fields["encoder"].update(stock={"mix": [1.0], "share": 1.5})), r"stock\.share"),
-        (_edit(lambda fields: fields["encoder"].update(stock=_TRAINED_OF_NOTHING)), r"stock\.tuned_layer_weights"),
+        (_edit(_views(layer_weights=[1.0, -1.0])), r"views\.layer_weights"),
+        (_edit(_views(layer_weights=[0.0])), "every weight is zero"),
+        (_edit(_views(view_weight=1.5)), r"views\.view_weight"),
+        (_edit(_views(tuned_layer_weights=[0.0])), r"views\.tuned_layer_weights"),
+        (_edit(lambda fields: fields["encoder"]["stages"].reverse()), "the stages are pooling, transformer"),
+        (_edit(lambda fields: fields["encoder"]["stages"].append({"stage": "magic"})), "magic"),
         (_edit(lambda fields: fields["encoder"].update(dim=33), seal=True), "33.*32"),
         (_edit(lambda fields: fields["encoder"].update(source="gone"), seal=True), "gone"),
-        (_edit(lambda fields: fields["encoder"].update(max_tokens=129), seal=True), "129"),
+        (_edit(lambda fields: _reading(fields).update(max_tokens=129), seal=True), "129"),
         (_edit(lambda fields: fields["encoder"]["files"].update({"more.json": "0"}), seal=True), r"more\.json"),
     ],
 )
@@ -279,6 +288,54 @@ def test_a_manifest_that_cannot_be_used_is_refused_with_a_reason(
         Checkpoint(folder, CPU)
     if says != "33.*32" and "lack" not in says:
         assert str(folder.parent) in str(caught.value), "it says which file or folder"
+
+
+# ---- format 3 ------------------------------------------------------------------------------------------------------
+
+
+def _of_format_3(folder: Path, **views: object) -> None:
+    """Writes a manifest as the release before did."""
+    path = folder / "manifest.json"
+    fields = json.loads(path.read_bytes())
+    fields["format"] = 3
+    transformer, pooling, *_ = fields["encoder"].pop("stages")
+    fields["encoder"] |= {"max_tokens": transformer["max_tokens"], "normalize": pooling["normalize"]}
+    if views:
+        fields["encoder"]["stock"] = {"mix": [1.0, 0.2], "share": 0.7, **views}
+    adaptation = fields["adaptation"]
+    adaptation |= {"trained_layers": adaptation.pop("tuned_layers"), "stock_view": adaptation.pop("frozen_view")}
+    content = {name: value for name, value in fields.items() if name != "fingerprint"}
+    fields["fingerprint"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize("spec", [ModelSpec(), BESIDE])
+def test_a_manifest_of_format_3_is_converted_where_nothing_is_lost(
+    tiny_encoder: Path, tmp_path: Path, spec: ModelSpec
+) -> None:
+    views = Views(layer_weights=(1.0, 0.2), view_weight=0.7, tuned_layer_weights=(1.0, 0.5))
+    stages = encoder_stages(max_tokens=64, views=views if spec.frozen_view else None)
+    written = _write(tmp_path / "new", tiny_encoder, spec=spec, stages=stages)
+    if spec.frozen_view:
+        _of_format_3(tmp_path / "new", trained_mix=[1.0, 0.5])
+    else:
+        _of_format_3(tmp_path / "new")
+    assert read_manifest(tmp_path / "new") == written
+    assert Checkpoint(tmp_path / "new", CPU).encoder.stages == stages
+
+
+@pytest.mark.parametrize("gone", [{"words_only": True}, {"within_class": 5.0}, {"lean": 0.1}])
+def test_a_manifest_of_format_3_with_an_option_that_is_gone_is_refused(
+    tiny_encoder: Path, tmp_path: Path, gone: dict[str, object]
+) -> None:
+    _write(tmp_path / "new", tiny_encoder, spec=BESIDE)
+    _of_format_3(tmp_path / "new", **gone)
+    with pytest.raises(CheckpointInvalid, match=f"{next(iter(gone))}.*handful checkpoint derive") as caught:
+        read_manifest(tmp_path / "new")
+    assert str(tmp_path / "new") in str(caught.value)
+    fields = json.loads((tmp_path / "new" / "manifest.json").read_text())
+    views = Manifest.model_validate_json(json.dumps(upgraded(fields))).encoder.stages[-1]
+    assert views == Views(layer_weights=(1.0, 0.2), view_weight=0.7)
 
 
 def _flip(path: Path) -> None:
@@ -513,11 +570,8 @@ def test_a_meta_trained_model_is_loaded_as_it_was_trained(
             Views(
                 layer_weights=(1.0, 0.2),
                 view_weight=0.5,
-                lean=0.3,
                 token_similarity=1.5,
                 tuned_layer_weights=(1.0, 0.5),
-                within_class=0.5,
-                words_only=True,
             ),
         ),
     ],
@@ -530,14 +584,13 @@ def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained
         encoder_stages(max_tokens=64, normalize=normalize, views=half),
     )
     slow = _noisy(spec, tiny_encoder, dtype)
-    _write(tmp_path / "new", tiny_encoder, spec=spec, slow_weights=slow, settings=how)
+    _write(tmp_path / "new", tiny_encoder, spec=spec, slow_weights=slow, stages=how)
     loaded, plain = Checkpoint(tmp_path / "new", CPU), build_encoder(tiny_encoder, how, CPU)
     width = 64 + (COLUMNS if half.token_similarity else 0)
     assert (loaded.encoder.dim, loaded.manifest.encoder.dim) == (width, 32)
     assert loaded.encoder.stages == how
-    # What is by default is not written, as in manifests from before it could be otherwise
     written = json.loads((tmp_path / "new" / "manifest.json").read_text())
-    assert ("stock" in written["encoder"]) == (half != Views())
+    assert [stage["stage"] for stage in written["encoder"]["stages"]] == ["transformer", "pooling", "views"]
     texts = plain.tokenize([TextInput("where is my card"), TextInput("a fee"), TextInput("why was I charged a fee")])
     trained = make_text_model(spec, plain)
     whole = {name: weight.float() for name, weight in slow.items()}
@@ -548,7 +601,7 @@ def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained
     assert not found.requires_grad
     # The first half is the stock encoder's
     stock = plain.frozen_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
-    torch.testing.assert_close(found[:, :32], stock * half.share**0.5, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[:, :32], stock * half.view_weight**0.5, atol=1e-6, rtol=0)
     # Nothing of the body is left that would be a function of weights
     assert isinstance(loaded.model.body, TextBody)
     assert (loaded.model.body.layers, loaded.model.body.dim, loaded.model.body.frozen_view) == (0, width, False)

@@ -66,7 +66,7 @@ def beside(tiny_encoder: Path, tmp_path: Path) -> Beside:
         encoder_licence="none",
         card="# beside\n",
         slow_weights=slow,
-        settings=how,
+        stages=how,
     )
     return Beside(tmp_path / "beside", trained, slow)
 

@@ -59,7 +59,6 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
         Views(layer_weights=(1.0, 0.2), view_weight=0.7, token_similarity=1.5),
         Views(layer_weights=(0.0, 0.0, 1.0), view_weight=0.1),
         Views(tuned_layer_weights=(1.0, 0.3, 0.2)),
-        Views(words_only=True),
     ],
 )
 @pytest.mark.parametrize("normalize", [True, False])

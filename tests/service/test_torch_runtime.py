@@ -25,9 +25,7 @@ from tests.conftest import StartService
 from tests.service.conftest import adapt, predict
 from tests.service.test_runtime import CPU, INPUTS, close, with_view
 
-BOTH_VIEWS = Views(
-    layer_weights=(1.0, 0.2), view_weight=0.7, token_similarity=1.5, tuned_layer_weights=(1.0, 0.3), words_only=True
-)
+BOTH_VIEWS = Views(layer_weights=(1.0, 0.2), view_weight=0.7, token_similarity=1.5, tuned_layer_weights=(1.0, 0.3))
 SINGLE = [each for each in INPUTS if each.text_pair is None]
 
 

@@ -207,8 +207,7 @@ def test_a_run_from_a_derived_checkpoint_trains_and_keeps_its_features(
 ) -> None:
     first, derived, second = tmp_path / "first", tmp_path / "derived", tmp_path / "second"
     run(command(folders, tiny_encoder, first, "--steps", "1", "--frozen-view"))
-    features = {"layer_weights": [1, 0.2], "tuned_layer_weights": [1, 0.2], "lean": 0.1, "within_class": 5}
-    features |= {"share": 0.4, "token_similarity": 1.5, "words_only": True}
+    features = {"layer_weights": [1, 0.2], "tuned_layer_weights": [1, 0.2], "view_weight": 0.4, "token_similarity": 1.5}
     (tmp_path / "features.json").write_text(json.dumps(features))
     given = [str(first), str(derived), "--features", str(tmp_path / "features.json")]
     run([sys.executable, "-m", "handful", "checkpoint", "derive", *given])
@@ -218,11 +217,8 @@ def test_a_run_from_a_derived_checkpoint_trains_and_keeps_its_features(
     assert views_of(ended.stages) == Views(
         layer_weights=(1.0, 0.2),
         view_weight=0.4,
-        lean=0.1,
         token_similarity=1.5,
         tuned_layer_weights=(1.0, 0.2),
-        within_class=5.0,
-        words_only=True,
     )
     assert Checkpoint(second, torch.device("cpu")).model.stock_share == StockShare(0.4, 0.1, COLUMNS)
 

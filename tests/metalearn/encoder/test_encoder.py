@@ -354,7 +354,7 @@ def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
     assert found.shape == (len(texts), both.dim)
     assert not found.requires_grad
     own = plain.frozen_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
-    expected = side_by_side(own, trained.encode_batch(texts), stock.share)
+    expected = side_by_side(own, trained.encode_batch(texts), stock.view_weight)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert float((plain.encode_batch(texts) - trained.encode_batch(texts)).abs().max()) > 1e-2, "else nothing trained"
     if normalize:
@@ -391,37 +391,6 @@ def test_the_trained_half_is_a_mix_of_its_own_last_states(
         means = {done: unit(at[row, : len(asked)][asked].mean(dim=0)) for done, at in states.items()}
         want = unit(torch.stack([shares[done] * mean for done, mean in means.items()]).sum(dim=0))
         torch.testing.assert_close(found[32:], want * 0.3**0.5, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("batch_of_pairs", [True, False])
-def test_tokens_that_frame_a_text_are_left_out_of_means(tiny_encoder: Path, batch_of_pairs: bool) -> None:
-    encoder = build_encoder(
-        tiny_encoder, encoder_stages(max_tokens=64, views=Views(layer_weights=(1.0,), words_only=True)), CPU
-    )
-    draw = torch.Generator().manual_seed(1)
-    weights = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in encoder.upper_weights(1).items()}
-    encoder = encoder.with_tuned_view(1, weights)
-    inputs = [TextInput("where is my card"), TextInput("a fee")]
-    if batch_of_pairs:
-        inputs += [TextInput("where is my card", "a blue fee"), TextInput("my card", "\x00")]
-    texts = encoder.tokenize(inputs)
-    batch = encoder.begin_batch(texts, 1)
-    last = [
-        encoder.transformer.run_layers(batch.hidden, batch.attended, first=1, weights=each) for each in (None, weights)
-    ]
-    for row, found in enumerate(encoder.encode_batch(texts)):
-        ids, types = torch.tensor(texts[row].ids), torch.tensor(texts[row].type_ids)
-        words = ~torch.isin(ids, torch.tensor(encoder.tokenizer.special_tokens))
-        asked = words & (types == max(texts[row].type_ids))
-        if not asked.any():
-            asked = types == 1  # a second text without a word has its mark alone
-        stock, trained = ((at[row, : len(ids)][asked].mean(dim=0)) for at in last)
-        stock, trained = stock / stock.norm(), trained / trained.norm()
-        if 1 in texts[row].type_ids:
-            first = last[0][row, : len(ids)][words & (types == 0)].mean(dim=0)
-            stock = (first / first.norm() - stock).abs()
-        expected = torch.cat([stock, trained]) * 0.5**0.5
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_similarity_of_a_pairs_tokens_stands_behind_the_features(tiny_encoder: Path) -> None:
