@@ -36,7 +36,7 @@ _RECIPE = (
     *("--shots", "1-16", "--queries", "6", "--max-support", "96", "--max-query", "64", "--meta-batch", "2"),
     *("--learning-rate", "1e-4", "--encoder-licence", "Apache-2.0"),
 )
-"""As in the Makefile, but for what the runs below differ in."""
+"""As in metatrain/recipes/minilm-l6-handful.toml, but for what the runs below differ in."""
 
 _RECIPE_PARTS: dict[str, tuple[str, ...]] = {
     "stock features": ("--frozen-view",),

@@ -100,8 +100,19 @@ class AdaptOptionFields(BaseModel):
         description="Learner; the checkpoint's own where it is missing. Another one has a head alone on the "
         "checkpoint's encoder, and nothing of it is meta-trained.",
     )
-    use_label_text: bool = Field(True, description="Use the words of label names and descriptions as a prior.")
-    seed: int = Field(0, ge=0, lt=2**63, description="Seed of update rules that draw random numbers.")
+    use_label_text: bool = Field(
+        True,
+        description="Use the words of label names and descriptions as a prior. The checkpoint has learned its weight, "
+        "which falls as examples are added. Opaque labels (`c17`) have no weight; neither do label texts that classify "
+        "the examples (four at least) worse than chance.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**63,
+        description="Seed of update rules that draw random numbers, such as the examples that an inner step sees. The "
+        "shipped checkpoint's rule draws none.",
+    )
 
 
 class AdaptationFields(AdaptOptionFields, _Request):
@@ -109,8 +120,9 @@ class AdaptationFields(AdaptOptionFields, _Request):
 
     support: Annotated[list[LabelledText], FailFast()] = Field(
         default_factory=list,
-        description="The labelled examples: at least one per class, two classes. A class that `labels` describes needs "
-        "none; where it describes two or more, the list may be empty or missing.",
+        description='The labelled examples, `{"text", "label"}` with `"text_pair"` for pairs and `"id"` for a name '
+        "of your own: at least one per class, two classes. A class that `labels` describes needs none; where it "
+        "describes two or more, the list may be empty or missing.",
     )
     labels: dict[str, str] | None = Field(
         None,
@@ -125,7 +137,10 @@ class AdaptRequest(AdaptationFields):
 
     keep_support: bool = Field(True, description="Keep the texts beside the weights.")
     ttl_seconds: int | None = Field(
-        None, ge=1, le=10 * 366 * 86400, description="The task ends after this time; never where it is missing."
+        None,
+        ge=1,
+        le=10 * 366 * 86400,
+        description="The task ends after this time, never where it is missing. Each adapt sets it anew.",
     )
 
 

@@ -121,8 +121,8 @@ def test_a_recipe_makes_the_same_checkpoint_each_time_also_where_it_was_stopped(
     assert "the checkpoint of the recipe is once/made" in made(handful, data, "once")
     once = Checkpoint(handful.folder / "once" / "made", torch.device("cpu"))
     assert once.manifest.name == "made"
-    assert once.encoder.views.share == 0.4
-    assert {task.name for task in once.manifest.trained_on} == {"task0", "task1", "other0", "other2"}
+    assert once.encoder.views.view_weight == 0.4
+    assert {task.name for task in once.manifest.trained_on} == {"task0", "task1", "other1"}
 
     made(handful, data, "again")
     # Stopped in the first step of each run, then gone on with
