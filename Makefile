@@ -106,8 +106,8 @@ LANGUAGES = $(TRAIN) --tasks "$(HALF)" --index "$(DATA)/index.tsv" --pairs-share
   --unlabelled-classes words --bf16
 RECIPE_ON = $(LANGUAGES) --steps 700 --warmup-steps 40 --seed 11 --start-from "$(RUN)-weighed"
 RECIPE_ANEW = $(LANGUAGES) --steps 1500 --warmup-steps 60 --seed 21 --start-from "$(RUN)-stock-weighed"
-WEIGHTS = --stock-share 0.5 --stock-lean 0.1 --stock-mix 1,0.2,0.2 --trained-mix 1,0.2,0.2 --label-text-count 2 \
-  --token-similarity 1.5 --within-class 5
+WEIGHTS = --stock-share 0.5 --stock-mix 1,0.2,0.2 --trained-mix 1,0.2,0.2 --label-text-count 2 \
+  --token-similarity 1.5
 # $(call meta-train,FOLDER,OPTIONS): goes on where it was stopped
 meta-train = $(BIN)/handful metatrain --out "$(1)" $(if $(wildcard $(1)/training/config.json),--resume,$(2))
 # $(call copy,FOLDER,COMMAND,CHECKPOINTS,OPTIONS): unless it is there

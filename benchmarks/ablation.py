@@ -48,12 +48,10 @@ _RECIPE_WITHOUT: dict[str, tuple[str, ...]] = {"many ways": ("--ways", "2-8"), "
 
 _FRAMING = "leaving framing tokens out"
 _WEIGHED_WITHOUT = {
-    "trained features": {"--stock-share": "1", "--stock-lean": "0"},
-    "stock features": {"--stock-share": "0", "--stock-lean": "0"},
-    "a share of the task's own": {"--stock-lean": "0"},
+    "trained features": {"--stock-share": "1"},
+    "stock features": {"--stock-share": "0"},
     "states of lower layers": {"--stock-mix": "1", "--trained-mix": "1"},
     "tokens of pairs": {"--token-similarity": "0"},
-    "covariance within classes": {"--within-class": "0"},
     _FRAMING: {},
     "inner steps": {"--steps": "0"},
 }
@@ -81,11 +79,9 @@ def _weighed(left_out: str, folder: Path) -> list[str]:
     halves = read_manifest(resolve_checkpoint(DEFAULT_CHECKPOINT)).encoder.settings.halves
     weights = {
         "--stock-share": str(halves.share),
-        "--stock-lean": str(halves.lean),
         "--stock-mix": ",".join(map(str, halves.stock_mix)),
         "--trained-mix": ",".join(map(str, halves.trained_mix)),
         "--token-similarity": str(halves.token_similarity),
-        "--within-class": str(halves.within_class),
     } | _WEIGHED_WITHOUT.get(left_out, {})
     words_only = halves.words_only and left_out != _FRAMING
     return [

@@ -19,21 +19,16 @@ class Halves:
     Attributes:
         stock_mix: What the stock half's states count: after the last layer, the one before it, and so on.
         share: Its share in inner products; the rest is the trained half's.
-        lean: How far a task's own share may lean to either side; see ``metalearn.stock_share.StockShare``.
         token_similarity: What the similarity of a pair's tokens, after the layers that are shared, counts as further
             columns; 0 for without. See ``metalearn.token_similarity``.
         trained_mix: As ``stock_mix``, of the trained half.
-        within_class: How many examples for each column stand for texts of a class that differ alike in all directions;
-            0 for not looking at how they differ. See ``metalearn.within_class.WithinClass``.
         words_only: Whether the tokens that frame a text are left out of the means over its tokens.
     """
 
     stock_mix: tuple[float, ...] = (1.0, 0.5, 0.5)
     share: float = 0.5
-    lean: float = 0.0
     token_similarity: float = 0.0
     trained_mix: tuple[float, ...] = (1.0,)
-    within_class: float = 0.0
     words_only: bool = False
 
 

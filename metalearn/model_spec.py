@@ -5,14 +5,11 @@ from dataclasses import dataclass, field, replace
 from metalearn.body import TextBody
 from metalearn.encoder import Encoder
 from metalearn.errors import InvalidModel
-from metalearn.label_text import LabelTextPrior
 from metalearn.learners import make_learner
 from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_model import MetaModel
 from metalearn.placement import PlacementName, make_placement
-from metalearn.stock_share import StockShare
-from metalearn.token_similarity import COLUMNS
-from metalearn.within_class import WithinClass
+from metalearn.task_view.label_text_prior import LabelTextPrior
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +58,12 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     if spec.placement != "head" and not learner.descends:
         raise InvalidModel(f"the learner {spec.learner} takes no inner steps: its fast weights live in the head alone")
     placement = make_placement(spec.placement, layers=spec.fast_layers, rank=spec.rank)
-    halves = encoder.settings.halves
-    similarities = COLUMNS if halves.token_similarity else 0
-    beside = spec.stock_view or encoder.trained_view is not None
-    views = beside and learner.linear_head
-    half = (encoder.dim_beside - similarities) // 2
     return MetaModel(
         TextBody(encoder, layers, stock_view=spec.stock_view),
         placement,
         learner,
         prior=LabelTextPrior() if "classification" in learner.objectives else None,
         calibrated=learner.linear_head,
-        stock_share=StockShare(halves.share, halves.lean, similarities) if views and halves.lean else None,
-        within_class=WithinClass(halves.within_class, (half, half)) if views and halves.within_class else None,
         centred=learner.linear_head and spec.placement == "head",
         balanced=learner.descends,
     )

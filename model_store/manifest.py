@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from metalearn.encoder import EncoderSettings
 from metalearn.halves import Halves
@@ -33,17 +33,9 @@ class HalvesSection(_Frozen):
     mix: _Mix
     share: float = Field(ge=0, le=1)
     # Left out where it is zero, as in manifests that were written before there was one: fingerprints stay
-    lean: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda lean: lean == 0)
     token_similarity: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda counts: counts == 0)
     trained_mix: _Mix = Field([1.0], exclude_if=lambda mix: mix == [1.0])
-    within_class: float = Field(0.0, ge=0, allow_inf_nan=False, exclude_if=lambda prior: prior == 0)
     words_only: bool = Field(False, exclude_if=lambda words_only: not words_only)
-
-    @model_validator(mode="after")
-    def _leans_between(self) -> Self:
-        if self.lean > 0 and not 0 < self.share < 1:
-            raise ValueError("a share of nothing or everything leans nowhere")
-        return self
 
     @field_validator("mix", "trained_mix")
     @classmethod
@@ -65,10 +57,8 @@ class HalvesSection(_Frozen):
             return cls(
                 mix=[*halves.stock_mix],
                 share=halves.share,
-                lean=halves.lean,
                 token_similarity=halves.token_similarity,
                 trained_mix=[*halves.trained_mix],
-                within_class=halves.within_class,
                 words_only=halves.words_only,
             )
         except ValidationError as error:
@@ -105,10 +95,8 @@ class EncoderReference(_Frozen):
             halves = Halves(
                 stock_mix=tuple(written.mix),
                 share=written.share,
-                lean=written.lean,
                 token_similarity=written.token_similarity,
                 trained_mix=tuple(written.trained_mix),
-                within_class=written.within_class,
                 words_only=written.words_only,
             )
         return EncoderSettings(self.max_tokens, self.normalize, halves)

@@ -116,22 +116,8 @@ def reweigh(
         str | None,
         typer.Option(help="The same of trained features: 1,0.2,0.2; else as it is."),
     ] = None,
-    stock_lean: Annotated[
-        float,
-        typer.Option(
-            min=0, help="How far a task's share moves, for each standard deviation by which its examples say so."
-        ),
-    ] = 0.0,
     token_similarity: Annotated[
         float, typer.Option(min=0, help="What the similarity of a pair's tokens counts beside features; 0 for without.")
-    ] = 0.0,
-    within_class: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="How soon a task counts less what texts of one class differ in: after about so many examples for each "
-            "column; 0 for never.",
-        ),
     ] = 0.0,
     words_only: Annotated[
         bool, typer.Option("--words-only", help="Leave the tokens that frame a text out of the means over its tokens.")
@@ -163,7 +149,7 @@ def reweigh(
             raise InvalidModel(f"with {spec.trained_layers} trained layers there are {spec.trained_layers + 1} states")
         before = loaded.encoder.settings.halves
         stock, trained = mixes[0] or before.stock_mix, mixes[1] or before.trained_mix
-        halves = Halves(stock, stock_share, stock_lean, token_similarity, trained, within_class, words_only)
+        halves = Halves(stock, stock_share, token_similarity, trained, words_only)
         settings = replace(loaded.encoder.settings, halves=halves)
         note = (
             f"After training its stock features were given a share of {stock_share:g}, and are a mix of the states "
@@ -171,20 +157,10 @@ def reweigh(
         )
         if len(trained) > 1:
             note += f" Its trained features are such a mix as {_proportion(trained)}."
-        if stock_lean:
-            note += (
-                f" A task's own share leans from there by {stock_lean:g} for each standard deviation by which its "
-                "support set, each example left out in turn, is told apart better by one half than by the other."
-            )
         if token_similarity:
             note += (
                 f" How similar the tokens of a pair's two texts are counts {token_similarity:g} beside features of "
-                "unit length, from nothing to twice that, as a task's support set says."
-            )
-        if within_class:
-            note += (
-                " Features are divided by the root of a task's own covariance within classes, in which "
-                f"{within_class:g} examples for each column stand for a sphere."
+                "unit length."
             )
         if words_only:
             note += " The tokens that frame a text are left out of the means over its tokens."

@@ -9,9 +9,7 @@ import torch
 from metalearn.encoder import Encoder, EncoderSettings
 from metalearn.halves import Halves, side_by_side
 from metalearn.model_spec import ModelSpec, make_text_model
-from metalearn.stock_share import StockShare
 from metalearn.types import TextInput
-from metalearn.within_class import WithinClass
 from model_store.checkpoint import UNTRAINED, Checkpoint, read_manifest, read_slow_weights, write_checkpoint
 from model_store.manifest import CARD, TrainingTask
 from service.settings import PREFIX
@@ -65,40 +63,15 @@ def test_a_copy_whose_trained_half_is_a_mix_too(handful: Handful, beside: Path) 
     assert read_manifest(handful.folder / "again").encoder == after.manifest.encoder
 
 
-def test_a_copy_whose_tasks_choose_their_share(handful: Handful, beside: Path) -> None:
-    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--stock-lean", "0.1")
-    before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert before.model.stock_share is None
-    assert after.model.stock_share == StockShare(0.5, 0.1)
-    assert after.fingerprint != before.fingerprint
-    assert "leans from there by 0.1" in (handful.folder / "copy" / CARD).read_text()
-    # Features are what they were: the task's share is in its head
-    texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
-    assert torch.equal(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
-
-
 def test_a_copy_whose_pairs_are_told_by_their_tokens_too(handful: Handful, beside: Path) -> None:
-    words = ("--stock-share", "0.5", "--stock-lean", "0.1", "--token-similarity", "1.5")
+    words = ("--stock-share", "0.5", "--token-similarity", "1.5")
     handful("checkpoint", "reweigh", str(beside), "copy", *words)
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert after.encoder.settings.halves == Halves(lean=0.1, token_similarity=1.5)
-    assert after.model.stock_share == StockShare(0.5, 0.1, 2)
+    assert after.encoder.settings.halves == Halves(token_similarity=1.5)
     assert after.model.body.dim == before.model.body.dim + 2
     assert "counts 1.5 beside features" in (handful.folder / "copy" / CARD).read_text()
     texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
     assert torch.equal(after.encoder.encode_batch(texts)[:, :64], before.encoder.encode_batch(texts))
-
-
-def test_a_copy_whose_tasks_count_less_what_texts_of_a_class_differ_in(handful: Handful, beside: Path) -> None:
-    handful("checkpoint", "reweigh", str(beside), "copy", "--stock-share", "0.5", "--within-class", "5")
-    before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
-    assert before.model.within_class is None
-    assert after.model.within_class == WithinClass(5.0, (32, 32))
-    assert after.fingerprint != before.fingerprint
-    assert "in which 5 examples for each column" in (handful.folder / "copy" / CARD).read_text()
-    # Features are what they were: what counts less is in the task's head
-    texts = before.encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
-    assert torch.equal(after.encoder.encode_batch(texts), before.encoder.encode_batch(texts))
 
 
 def test_a_copy_that_pools_words_alone(handful: Handful, beside: Path) -> None:
@@ -147,11 +120,8 @@ def test_by_default_the_mix_is_that_of_training(handful: Handful, beside: Path) 
         (("--stock-share", "0.5", "--trained-mix", "0,0"), "no state counts"),
         (("--stock-share", "0.5", "--stock-mix", "1,-1"), "greater than or equal to 0"),
         (("--stock-share", "0.5", "--stock-mix", "inf"), "finite"),
-        (("--stock-share", "0.5", "--stock-lean", "-1"), "greater than or equal to 0"),
         (("--stock-share", "0.5", "--token-similarity", "-1"), "greater than or equal to 0"),
         (("--stock-share", "0.5", "--token-similarity", "nan"), "greater than or equal to 0"),
-        (("--stock-share", "0.5", "--stock-lean", "nan"), "lean"),
-        (("--stock-share", "0", "--stock-lean", "0.1"), "leans nowhere"),
         (("--stock-share", "0.5", "--label-text-count", "0"), "greater than or equal to 0.001"),
     ],
 )

@@ -504,7 +504,7 @@ def test_a_meta_trained_model_is_loaded_as_it_was_trained(
         (1, Halves()),
         (2, Halves()),
         (2, Halves((1.0, 0.2), 0.7, trained_mix=(1.0, 0.5))),
-        (2, Halves((1.0, 0.2), 0.5, 0.3, 1.5, (1.0, 0.5), within_class=0.5, words_only=True)),
+        (2, Halves((1.0, 0.2), 0.5, 1.5, (1.0, 0.5), words_only=True)),
     ],
 )
 def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained(

@@ -16,7 +16,6 @@ import torch
 
 from metalearn.halves import Halves
 from metalearn.learners import LEARNERS
-from metalearn.stock_share import StockShare
 from metalearn.token_similarity import COLUMNS
 from metalearn.update_rules import UPDATE_RULES
 from metatrain.options import TrainingOptions
@@ -207,14 +206,14 @@ def test_a_run_from_a_reweighed_checkpoint_trains_and_keeps_its_features(
 ) -> None:
     first, weighed, second = tmp_path / "first", tmp_path / "weighed", tmp_path / "second"
     run(command(folders, tiny_encoder, first, "--steps", "1", "--stock-view"))
-    words = ["--stock-mix", "1,0.2", "--trained-mix", "1,0.2", "--stock-lean", "0.1", "--within-class", "5"]
+    words = ["--stock-mix", "1,0.2", "--trained-mix", "1,0.2"]
     given = [str(first), str(weighed), "--stock-share", "0.4", "--token-similarity", "1.5", "--words-only", *words]
     run([sys.executable, "-m", "handful", "checkpoint", "reweigh", *given])
     run(command(folders, tiny_encoder, second, "--steps", "2", "--stock-view", "--start-from", str(weighed)))
     begun, ended = (read_manifest(folder).encoder for folder in (weighed, second))
     assert ended == begun
-    assert ended.settings.halves == Halves((1.0, 0.2), 0.4, 0.1, 1.5, (1.0, 0.2), 5.0, words_only=True)
-    assert Checkpoint(second, torch.device("cpu")).model.stock_share == StockShare(0.4, 0.1, COLUMNS)
+    assert ended.settings.halves == Halves((1.0, 0.2), 0.4, 1.5, (1.0, 0.2), words_only=True)
+    assert Checkpoint(second, torch.device("cpu")).encoder.dim == 2 * 32 + COLUMNS
 
 
 def test_an_averaged_run_ends_in_a_checkpoint_of_the_averages(
