@@ -10,7 +10,7 @@ from torch import Tensor
 from metalearn.body import HiddenTexts, TextBody
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.label_text import label_texts, words_of_labels
-from metalearn.prepared import PreparedEpisode, PreparedSet
+from metalearn.prepared import LabelTexts, PreparedEpisode, PreparedSet
 from metalearn.types import Episode, LabelledTexts, Objective, SupportSet, Target, TextInput
 
 
@@ -56,16 +56,22 @@ def plan_support(support: SupportSet, *, use_label_text: bool) -> SupportPlan:
     )
 
 
-def prepared_support(plan: SupportPlan, inputs: HiddenTexts) -> PreparedSet:
-    """The support set as the body reads it: text i of ``inputs`` belongs to input i of the plan."""
-    device = inputs.order.device
-    targets = torch.tensor(plan.targets, device=device)
+def prepared_support(plan: SupportPlan, examples: HiddenTexts, label_texts: HiddenTexts | None) -> PreparedSet:
+    """The support set as the body reads it.
+
+    Args:
+        plan: What was listed.
+        examples: The examples' texts, in the plan's order.
+        label_texts: The label texts, in the plan's order; None where there are none.
+    """
+    device = (examples if label_texts is None else label_texts).order.device
+    classes, labelled = torch.tensor(plan.targets, device=device).tensor_split([plan.n_examples])
     return PreparedSet(
-        inputs,
-        targets,
-        torch.ones(len(plan.targets), device=device),
+        examples,
+        classes,
+        torch.ones(plan.n_examples, device=device),
         plan.n_classes,
-        label_texts=len(plan.targets) - plan.n_examples,
+        label_texts=None if label_texts is None else LabelTexts(label_texts, labelled),
     )
 
 
@@ -95,26 +101,33 @@ def prepare_episode_support(body: TextBody, episode: Episode, *, use_label_text:
         InvalidEpisode: A text has no token.
     """
     support = episode.support
+    prepared = _prepared(body, support, episode)
     pairs = any(text.text_pair is not None for text in support.inputs)
     used = use_label_text and episode.objective == "classification"
     texts = words_of_labels(episode.labels, pairs=pairs) if used else {}
-    together = LabelledTexts(support.inputs + tuple(texts.values()), support.targets + tuple(texts))
-    return replace(_prepared(body, together, episode), label_texts=len(texts))
+    if not texts:
+        return prepared
+    classes = torch.tensor([*texts], device=body.encoder.device)
+    return replace(prepared, label_texts=LabelTexts(_read(body, tuple(texts.values()), episode), classes))
 
 
 def _prepared(body: TextBody, texts: LabelledTexts, episode: Episode) -> PreparedSet:
-    tokenized = body.encoder.tokenize(texts.inputs)
-    for text, read in zip(texts.inputs, tokenized, strict=True):
-        if read.empty:
-            raise InvalidEpisode(f"a text of {episode.task} has no token: {text.text[:40]!r}")
     device = body.encoder.device
     return PreparedSet(
-        body.prepare(tokenized),
+        _read(body, texts.inputs, episode),
         target_tensor(episode.objective, texts.targets, episode.n_classes).to(device),
-        torch.ones(len(tokenized), device=device),
+        torch.ones(len(texts.inputs), device=device),
         episode.n_classes,
         episode.objective,
     )
+
+
+def _read(body: TextBody, texts: tuple[TextInput, ...], episode: Episode) -> HiddenTexts:
+    tokenized = body.encoder.tokenize(texts)
+    for text, read in zip(texts, tokenized, strict=True):
+        if read.empty:
+            raise InvalidEpisode(f"a text of {episode.task} has no token: {text.text[:40]!r}")
+    return body.prepare(tokenized)
 
 
 def target_tensor(objective: Objective, targets: Sequence[Target], n_classes: int) -> Tensor:

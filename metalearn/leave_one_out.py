@@ -44,7 +44,7 @@ def right_without_itself(
     return (nearness_to_own > rivals) & has_others & (weights.squeeze(1) > 0)
 
 
-def leave_one_out_accuracy(support: EncodedSet) -> float | None:
+def leave_one_out_accuracy(support: EncodedSet, n_examples: int | None = None) -> float | None:
     """Share of the examples that are classified correctly without themselves, by the nearest class mean.
 
     A class's mean of n - 1 texts lies further from a text than one of n by chance alone, v / (n - 1) - v / n of the
@@ -52,13 +52,12 @@ def leave_one_out_accuracy(support: EncodedSet) -> float | None:
     two examples a class; see docs/log.md.
 
     Args:
-        support: Of a classification, with features that no task's view was fitted to: under a view that has seen all
-            examples they are told too well.
+        support: Of a classification: the examples, then label texts.
+        n_examples: Number of examples; None for all texts.
 
     Returns:
         None where no class has two examples: one that is the only example of its class is not asked.
     """
-    n_examples = support.features.shape[0] - support.label_texts
     classes, weights = support.targets, support.weights.to(support.features.dtype)
     asked = torch.bincount(classes[:n_examples], minlength=support.n_classes)[classes[:n_examples]] > 1
     if not asked.any():

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,19 +14,32 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metalearn import calibration
 from metalearn.body import Body, MlpBody
 from metalearn.errors import UnsupportedObjective
-from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import InnerState, inner_steps
-from metalearn.label_text import LabelTextPrior, among_examples, names_mislead
 from metalearn.learners.interface import Learner
 from metalearn.options import Order
 from metalearn.placement import Placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
-from metalearn.stock_share import StockShare
+from metalearn.task_view.centring import uncentred_head
+from metalearn.task_view.fit import Steps, fit, label_text_weights
+from metalearn.task_view.label_text_prior import LabelTextPrior
 from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, SlowWeights
 from metalearn.update_rules import minibatch_rows
-from metalearn.within_class import TaskView, WithinClass
 
 _BODY, _FAST, _LEARNER, _PRIOR, _CALIBRATION = "body.", "fast.", "learner.", "prior.", "calibration."
+
+
+class Start(NamedTuple):
+    """Where an adaptation begins.
+
+    Attributes:
+        fast_weights: Before the first inner step.
+        support: Examples and then label texts, whose loss the steps lower.
+        centre: The mean that was taken off their features; None where none was.
+    """
+
+    fast_weights: FastWeights
+    support: EncodedSet
+    centre: Float[Tensor, " dim"] | None
 
 
 class EpisodeResult(NamedTuple):
@@ -56,15 +70,11 @@ class MetaModel:
         body: Inputs -> features.
         placement: Which weights of the body are fast.
         learner: The head's family.
-        prior: What the text of a label counts; without it, what an example counts.
+        prior: The weight of a label's text; without it, that of an example.
         calibrated: Whether there is a temperature.
-        stock_share: How a task weighs stock features against meta-trained ones; without it, as they come.
-        within_class: How a task counts less what texts of a class differ in; without it, all counts alike.
-        centred: Whether a head's steps see features less the mean of its examples. What all texts share tells no
-            class from another, and is most of the features of texts in a language that the encoder hardly reads: steps
-            would swing to and fro along it, see docs/log.md. Not below the head, where features move from step to step.
-        balanced: Whether all classes count alike in what steps lower. A handful of examples seldom says how frequent a
-            class is; and where it does, classes with few examples would be forgotten, see docs/log.md.
+        centred: Whether the inner steps see centred features; see ``metalearn.task_view.centring``. Not below the head,
+            where features move from step to step.
+        balanced: Whether all classes count alike in the steps' loss; see ``metalearn.task_view.class_balance``.
     """
 
     body: Body
@@ -72,8 +82,6 @@ class MetaModel:
     learner: Learner
     prior: LabelTextPrior | None = None
     calibrated: bool = False
-    stock_share: StockShare | None = None
-    within_class: WithinClass | None = None
     centred: bool = False
     balanced: bool = False
 
@@ -97,8 +105,8 @@ class MetaModel:
         """Logits of each class, or predictions in regression."""
         return self.learner.logits(fast, self.features(slow, fast, inputs))
 
-    def start(self, slow: SlowWeights, support: PreparedSet) -> tuple[FastWeights, EncodedSet]:
-        """Fast weights before the first inner step, and the support set as encoded under them, for steps to lower.
+    def start(self, slow: SlowWeights, support: PreparedSet) -> Start:
+        """The fast weights before the first inner step, and the support set as the steps see it.
 
         Raises:
             UnsupportedObjective: The learner does not do what the task asks for.
@@ -107,23 +115,15 @@ class MetaModel:
             does = ", ".join(sorted(self.learner.objectives))
             raise UnsupportedObjective(f"the learner {self.learner.name} does {does}; not {support.objective}")
         deep = self.placement.start(_part(slow, _BODY), _part(slow, _FAST))
-        features = self.features(slow, deep, support.inputs)
-        view = self._view(support, features)
-        weighted = self._believed(self._weighted(slow, support), features if view is None else view.of(features))
-        if not deep:  # below the head, every step reads the texts anew
-            features = self._among_examples(support, features)
-        if view is not None:
-            view = self._view_by_all(view, weighted, features)
-            features = view.of(features)
-        encoded = weighted.encoded(features, view)
-        fast = {**deep, **self.learner.start(_part(slow, _LEARNER), encoded)}
-        return fast, encoded.balanced if self.balanced and support.objective == "classification" else encoded
+        features = self.features(slow, deep, self._inputs_of_all(support))
+        view = fit(support, features, self._view_steps(slow))
+        return Start({**deep, **self.learner.start(_part(slow, _LEARNER), view.for_start)}, view.for_steps, view.centre)
 
     def adapt(
         self,
         slow: SlowWeights,
         support: PreparedSet,
-        start: tuple[FastWeights, EncodedSet],
+        start: Start,
         *,
         steps: int,
         learning_rate: float | None = None,
@@ -144,22 +144,20 @@ class MetaModel:
             last_loss: Whether the loss after the last step is wanted.
         """
         learner, rule = self.learner, self.learner.rule
-        first, encoded_at_start = start
-        support = replace(support, weights=encoded_at_start.weights)
+        first, encoded, centre = start
+        inputs = self._inputs_of_all(support)
+        n_rows = encoded.targets.shape[0]
         deep = bool(self.placement.start(_part(slow, _BODY), _part(slow, _FAST)))
-
-        whole = _rows_of_step(support, rule.batch_size, 0, seed) is None
+        whole = _rows_of_step(n_rows, rule.batch_size, 0, seed) is None
 
         def support_loss(fast: FastWeights, step: int) -> Float[Tensor, ""]:
-            rows = _rows_of_step(support, rule.batch_size, step, seed)
-            if not deep:
-                return learner.support_loss(
-                    fast, encoded_at_start if rows is None else _some_encoded(encoded_at_start, rows)
-                )
-            seen = support if rows is None else self._some(support, rows)
-            with _differentiable_attention(order):
-                features = self.features(slow, fast, seen.inputs)
-            return learner.support_loss(fast, seen.encoded(features))
+            rows = _rows_of_step(n_rows, rule.batch_size, step, seed)
+            seen = encoded if rows is None else encoded.rows(rows)
+            if deep:  # below the head, every step reads the texts anew
+                with _differentiable_attention(order):
+                    features = self.features(slow, fast, inputs if rows is None else self.body.some(inputs, rows))
+                seen = replace(seen, features=features)
+            return learner.support_loss(fast, seen)
 
         states = inner_steps(
             first,
@@ -171,10 +169,11 @@ class MetaModel:
             steps=steps if learner.descends else 0,
             order=order,
             last_loss=last_loss,
-            gradients=learner.head_gradients(encoded_at_start) if whole and not deep else None,
+            gradients=learner.head_gradients(encoded) if whole and not deep else None,
         )
-        view = encoded_at_start.view
-        return states if view is None else (_seen_as_they_come(state, view) for state in states)
+        if centre is None:
+            return states
+        return (state._replace(fast_weights=uncentred_head(state.fast_weights, centre)) for state in states)
 
     def answering(self, slow: SlowWeights, adapted: FastWeights, support: PreparedSet) -> FastWeights:
         """Fast weights after the last inner step as they answer: under the temperature that was fitted."""
@@ -203,14 +202,13 @@ class MetaModel:
             return self._run_splits(slow, episode, steps=steps, seed=seed, splits=splits)
         support, query, learner = episode.support, episode.query, self.learner
         if learner.joins_query:
-            support = self._joined(self._weighted(slow, support), query)
+            support = self._joined(slow, support, query)
         begun = self.start(slow, support)
-        start, encoded = begun
         for state in self.adapt(slow, support, begun, steps=steps, order=learner.order, seed=seed, last_loss=False):
             adapted = state.fast_weights
         features = self.features(slow, adapted, query.inputs)
-        loss = learner.meta_loss(start, adapted, query.encoded(features))
-        own = encoded.features[: episode.support.targets.shape[0]]  # without the query set, where that was joined
+        loss = learner.meta_loss(begun.fast_weights, adapted, query.encoded(features))
+        own = begun.support.features[: episode.support.targets_of_all.shape[0]]  # without a query set that was joined
         return EpisodeResult(loss, learner.logits(adapted, features), features, own)
 
     def _run_splits(
@@ -218,8 +216,14 @@ class MetaModel:
     ) -> EpisodeResult:
         """Encodes once, and adapts and judges once per split; all but the mean loss are those of the first."""
         support, query = episode.support, episode.query
-        features = self.features(slow, {}, self.body.concatenated(support.inputs, query.inputs))
+        inputs = self.body.concatenated(support.inputs, query.inputs)
         targets = torch.cat([support.targets, query.targets])
+        if support.label_texts is None:
+            features = self.features(slow, {}, inputs)
+        else:
+            both = self.features(slow, {}, self.body.concatenated(inputs, support.label_texts.inputs))
+            features, of_label_texts = both.tensor_split([targets.shape[0]])
+            support = replace(support, label_texts=replace(support.label_texts, inputs=of_label_texts))
         on_features = replace(self, body=MlpBody((self.body.dim,)))  # without layers, its features are its inputs
         results = []
         for split in range(splits):
@@ -233,92 +237,35 @@ class MetaModel:
             results.append(on_features.run_episode(slow, divided, steps=steps, seed=seed + (split << 32)))
         return results[0]._replace(meta_loss=torch.stack([result.meta_loss for result in results]).mean())
 
-    def _some(self, support: PreparedSet, rows: Int[Tensor, " rows"]) -> PreparedSet:
-        at = rows.to(support.targets.device)
+    def _inputs_of_all(self, support: PreparedSet) -> Any:
+        """Inputs of the examples and then of the label texts."""
+        if support.label_texts is None:
+            return support.inputs
+        return self.body.concatenated(support.inputs, support.label_texts.inputs)
+
+    def _view_steps(self, slow: SlowWeights) -> Steps:
+        prior = self.prior
+        text_weights = None if prior is None else partial(prior.weights, _part(slow, _PRIOR))
+        return Steps(text_weights, centred=self.centred, balanced=self.balanced)
+
+    def _joined(self, slow: SlowWeights, support: PreparedSet, query: PreparedSet) -> PreparedSet:
+        """The support set with the query set among its examples, and its label texts, weighed by the prior, too."""
+        weights = label_text_weights(support, self._view_steps(slow))
         return replace(
             support,
-            inputs=self.body.some(support.inputs, rows),
-            targets=support.targets[at],
-            weights=support.weights[at],
-            label_texts=0,  # they may be anywhere now, and their weights are settled
-        )
-
-    def _weighted(self, slow: SlowWeights, support: PreparedSet) -> PreparedSet:
-        """With the weights that label texts have by the prior."""
-        n_examples = support.targets.shape[0] - support.label_texts
-        if self.prior is None or support.label_texts == 0:
-            return support
-        counted = torch.bincount(support.targets[:n_examples], minlength=support.n_classes)
-        of_class = self.prior.weights(_part(slow, _PRIOR), counted.to(support.weights.dtype))
-        of_label = of_class[support.targets[n_examples:]]
-        return replace(support, weights=torch.cat([support.weights[:n_examples], of_label]))
-
-    def _believed(self, support: PreparedSet, features: Float[Tensor, "texts dim"]) -> PreparedSet:
-        """With no weight on label texts that mislead; a class without an example has nothing else to go by."""
-        n_examples = support.targets.shape[0] - support.label_texts
-        classes, labelled = support.targets[:n_examples], support.targets[n_examples:]
-        if support.label_texts < 2:
-            return support
-        known = features.detach()
-        mislead = names_mislead(known[:n_examples], classes, known[n_examples:], labelled)
-        mislead &= torch.isin(labelled, classes).all()
-        # Chosen, not multiplied by 0: a learner's derivative may be infinite there
-        of_labels = torch.where(mislead, 0.0, support.weights[n_examples:])
-        return replace(support, weights=torch.cat([support.weights[:n_examples], of_labels]))
-
-    def _among_examples(self, support: PreparedSet, features: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts dim"]:
-        if not support.label_texts:
-            return features
-        n_examples = support.targets.shape[0] - support.label_texts
-        (classes, labelled), (examples, labels) = (
-            support.targets.tensor_split([n_examples]),
-            features.tensor_split([n_examples]),
-        )
-        moved = among_examples(examples, classes, labels, labelled, support.n_classes)
-        return torch.cat([examples, moved])
-
-    def _view(self, support: PreparedSet, features: Float[Tensor, "texts dim"]) -> TaskView | None:
-        """As the examples alone see features: which half tells them decides whether names are believed."""
-        if support.objective != "classification" or not (self.centred or self.stock_share or self.within_class):
-            return None
-        n_examples, n_classes = support.targets.shape[0] - support.label_texts, support.n_classes
-        known, classes = features.detach()[:n_examples], support.targets[:n_examples]
-        view = TaskView(centre=_mean_of_examples(support, features) if self.centred else None)
-        if self.within_class:
-            view = replace(view, narrowings=self.within_class.narrowings(view.of(known).detach(), classes, n_classes))
-        if self.stock_share is None:
-            return view
-        weights = support.weights[:n_examples].detach()
-        return replace(
-            view, scales=self.stock_share.column_scales(view.of(known).detach(), classes, weights, n_classes)
-        )
-
-    def _view_by_all(self, view: TaskView, support: PreparedSet, features: Float[Tensor, "texts dim"]) -> TaskView:
-        """The same where texts of labels have a say in the halves' shares."""
-        if self.stock_share is None or not support.label_texts:
-            return view
-        narrowed, weights = replace(view, scales=None).of(features).detach(), support.weights.detach()
-        scales = self.stock_share.column_scales(narrowed, support.targets, weights, support.n_classes)
-        return replace(view, scales=scales)
-
-    def _joined(self, support: PreparedSet, query: PreparedSet) -> PreparedSet:
-        return replace(
-            support,
-            inputs=self.body.concatenated(support.inputs, query.inputs),
-            targets=torch.cat([support.targets, query.targets]),
-            weights=torch.cat([support.weights, query.weights]),
-            label_texts=0,  # they are not the last rows any more, and their weights are settled
+            inputs=self.body.concatenated(self._inputs_of_all(support), query.inputs),
+            targets=torch.cat([support.targets_of_all, query.targets]),
+            weights=torch.cat([support.weights, weights, query.weights]),
+            label_texts=None,
         )
 
 
 def _split_rows(support: PreparedSet, query: PreparedSet, *, seed: int, split: int) -> Int[Tensor, " texts"]:
     """Which text stands where, of the support set's and then the query set's, if examples change places in a class.
 
-    The first split leaves all as it is; texts of labels and out-of-scope queries keep their places in every one.
+    The first split leaves all as it is; out-of-scope queries keep their places in every one.
     """
     targets = torch.cat([support.targets, query.targets]).cpu()
-    n_support = support.targets.shape[0]
-    targets[n_support - support.label_texts : n_support] = OUT_OF_SCOPE
     rows = torch.arange(targets.shape[0])
     if split == 0:
         return rows
@@ -333,19 +280,6 @@ def _split_rows(support: PreparedSet, query: PreparedSet, *, seed: int, split: i
     return rows
 
 
-def _mean_of_examples(support: PreparedSet, features: Float[Tensor, "texts dim"]) -> Float[Tensor, " dim"]:
-    """Their weighted mean; where there are none, that of the texts of labels."""
-    n_examples = support.targets.shape[0] - support.label_texts
-    weights = support.weights[: n_examples or None]
-    return (weights / weights.sum()) @ features[: weights.shape[0]]
-
-
-def _seen_as_they_come(state: InnerState, view: TaskView) -> InnerState:
-    """A state of the inner loop, which sees features under the task's view, for features as they come."""
-    weight, bias = view.head(state.fast_weights[HEAD_WEIGHT], state.fast_weights[HEAD_BIAS])
-    return state._replace(fast_weights={**state.fast_weights, HEAD_WEIGHT: weight, HEAD_BIAS: bias})
-
-
 def _part(slow: SlowWeights, prefix: str) -> Mapping[str, Tensor]:
     return {name.removeprefix(prefix): weight for name, weight in slow.items() if name.startswith(prefix)}
 
@@ -355,20 +289,8 @@ def _differentiable_attention(order: Order) -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH) if order == "second" else nullcontext()
 
 
-def _rows_of_step(support: PreparedSet, batch_size: int | None, step: int, seed: int) -> Int[Tensor, " rows"] | None:
-    """Which rows a step sees, on the CPU; None for all."""
-    n_rows = support.targets.shape[0]
+def _rows_of_step(n_rows: int, batch_size: int | None, step: int, seed: int) -> Int[Tensor, " rows"] | None:
+    """The rows that a step sees, on the CPU; None for all."""
     if batch_size is None or batch_size >= n_rows:
         return None
     return minibatch_rows(n_rows, batch_size, step, seed)
-
-
-def _some_encoded(encoded: EncodedSet, rows: Int[Tensor, " rows"]) -> EncodedSet:
-    at = rows.to(encoded.features.device)
-    return replace(
-        encoded,
-        features=encoded.features[at],
-        targets=encoded.targets[at],
-        weights=encoded.weights[at],
-        label_texts=0,  # they may be anywhere now
-    )

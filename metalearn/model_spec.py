@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 from metalearn.body import TextBody
 from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidModel
-from metalearn.label_text import LabelTextPrior
 from metalearn.learners import make_learner
 from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_model import MetaModel
 from metalearn.options import PlacementName
 from metalearn.placement import make_placement
+from metalearn.task_view.label_text_prior import LabelTextPrior
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,24 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from metalearn.types import EncodedSet, Objective
-from metalearn.within_class import TaskView
+
+
+@dataclass(frozen=True)
+class LabelTexts:
+    """Texts that stand for classes beside the examples: descriptions, or the words of names.
+
+    Attributes:
+        inputs: The texts as the body reads them.
+        classes: The class of each; no class has two.
+    """
+
+    inputs: Any
+    classes: Int[Tensor, " labels"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +29,7 @@ class PreparedSet:
 
     Attributes:
         inputs: As the body reads them.
-        label_texts: How many of the rows, the last ones, are the texts of labels and not examples.
+        label_texts: Of a support set; None where labels' texts are not used.
     """
 
     inputs: Any
@@ -24,16 +37,21 @@ class PreparedSet:
     weights: Float[Tensor, " texts"]
     n_classes: int
     objective: Objective = "classification"
-    label_texts: int = 0
+    label_texts: LabelTexts | None = None
 
     @property
     def shots(self) -> float:
         """Examples per class, as a mean over the classes."""
-        return (self.targets.shape[0] - self.label_texts) / self.n_classes
+        return self.targets.shape[0] / self.n_classes
 
-    def encoded(self, features: Float[Tensor, "texts dim"], view: TaskView | None = None) -> EncodedSet:
-        """With their features, and the view that these are under."""
-        return EncodedSet(features, self.targets, self.weights, self.n_classes, self.objective, view, self.label_texts)
+    @property
+    def targets_of_all(self) -> Int[Tensor, " texts"] | Float[Tensor, "texts outputs"]:
+        """Targets of the examples and then of the label texts."""
+        return self.targets if self.label_texts is None else torch.cat([self.targets, self.label_texts.classes])
+
+    def encoded(self, features: Float[Tensor, "texts dim"]) -> EncodedSet:
+        """The examples with their features."""
+        return EncodedSet(features, self.targets, self.weights, self.n_classes, self.objective)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
-from metalearn.within_class import TaskView
 
 Objective = Literal["classification", "multi_label", "regression"]
 """What a task asks for: one class, any number of classes, or a number."""
@@ -195,8 +194,7 @@ class EncodedSet:
         weights: How much each row counts in the loss and in its class's mean; an example counts 1.
         n_classes: Number of classes, or of outputs in regression. In a support set each class has at least one row.
         objective: What the targets mean.
-        view: What the features went through; None for nothing.
-        label_texts: How many of a support set's rows, the last ones, are the texts of labels and not examples.
+        has_examples: Whether some of a support set's rows are examples, and not all of them label texts.
     """
 
     features: Float[Tensor, "texts dim"]
@@ -204,8 +202,7 @@ class EncodedSet:
     weights: Float[Tensor, " texts"]
     n_classes: int
     objective: Objective = "classification"
-    view: TaskView | None = None
-    label_texts: int = 0
+    has_examples: bool = True
 
     @property
     def membership(self) -> Float[Tensor, "texts classes"]:
@@ -219,12 +216,10 @@ class EncodedSet:
         """What the rows of each class count together."""
         return self.membership.T @ self.weights
 
-    @property
-    def balanced(self) -> "EncodedSet":
-        """The same in which all classes of a classification count alike, and all rows together what they counted."""
-        of_class = self.weight_of_class
-        factor = of_class.sum() / (self.n_classes * of_class.masked_fill(of_class == 0, 1.0))
-        return replace(self, weights=self.weights * factor[self.targets])
+    def rows(self, rows: Int[Tensor, " rows"]) -> "EncodedSet":
+        """Some of the texts."""
+        at = rows.to(self.features.device)
+        return replace(self, features=self.features[at], targets=self.targets[at], weights=self.weights[at])
 
 
 @dataclass(frozen=True)

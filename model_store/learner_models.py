@@ -109,7 +109,7 @@ def _loaded(model: MetaModel, slow_weights: SlowWeights) -> LoadedModel:
         features = torch.randn(n_texts, model.body.dim, generator=torch.Generator().manual_seed(0)).to(device)
         targets = torch.arange(n_texts, device=device) % n_classes
         weights = torch.ones(n_texts, device=device)
-        fast_weights, _ = on_features.start(slow_weights, PreparedSet(features, targets, weights, n_classes))
+        fast_weights = on_features.start(slow_weights, PreparedSet(features, targets, weights, n_classes)).fast_weights
         return {name: tuple(weight.shape) for name, weight in fast_weights.items()}
 
     return LoadedModel(model, slow_weights, FastWeightShapes.measured(shapes_of))

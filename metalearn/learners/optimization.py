@@ -34,8 +34,8 @@ _DEFAULT_RATES = {
 }
 """Where the rates of head and body start, by update rule; for features of unit length."""
 
-_MIDDLE = 2.0
-"""How many examples the middle of all classes counts in the mean of each; see docs/log.md."""
+_SHRINKAGE = 2.0
+"""How many examples the grand mean counts in the mean of each class; see docs/log.md."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class GradientLearner(Losses):
     Attributes:
         name: As registered.
         head_start: ``shared_row``: one learned row for every class. ``class_means``: nearest class mean, those of few
-            examples drawn to the middle of all.
+            examples shrunk towards the grand mean.
         rates: Which inner rates are meta-learned.
         order: How far meta-gradients see into the inner loop.
         rule: The inner update rule.
@@ -102,18 +102,18 @@ class GradientLearner(Losses):
 
         Source: Triantafillou et al. 2020, Meta-Dataset, section 3 (Proto-MAML), eq. 3 and below.
 
-        The mean of few examples lies away from the middle m of all classes by chance alone, and the further the fewer
-        they are, so that queries go to classes with more examples or with a mean that happens to be central. So c_k is
-        m + n / (n + 2) (c_k - m) of n examples: as if the class had two more in the middle, an empirical Bayes estimate
-        (Efron and Morris 1973). The scale makes up for what that shortens. Where texts of labels are all there is, no
-        mean is one of chance, and all stay.
+        Shrinkage towards the grand mean: the mean of few examples lies away from the mean m of all classes by chance
+        alone, and the further the fewer they are, so that queries go to classes with more examples or with a mean that
+        happens to be central. So c_k is m + n / (n + 2) (c_k - m) of n examples: as if the class had two more at m, an
+        empirical Bayes estimate (Efron and Morris 1973). The scale makes up for the shorter means. Where there are
+        label texts alone, no mean is one of chance, and none is shrunk.
         """
         if self.head_start == "class_means":
             means, scale = class_means(support), slow["log_scale"].exp()
-            if support.objective == "classification" and support.label_texts < support.features.shape[0]:
-                middle, counted = means.mean(dim=0), support.weight_of_class
-                kept = (counted / (counted + _MIDDLE)).unsqueeze(1)
-                means, scale = middle + kept * (means - middle), scale / kept.mean()
+            if support.objective == "classification" and support.has_examples:
+                grand_mean, counted = means.mean(dim=0), support.weight_of_class
+                kept = (counted / (counted + _SHRINKAGE)).unsqueeze(1)
+                means, scale = grand_mean + kept * (means - grand_mean), scale / kept.mean()
             return {HEAD_WEIGHT: 2 * scale * means, HEAD_BIAS: -scale * means.square().sum(dim=1)}
         row, bias = slow["head.row"], slow["head.bias"]
         if support.objective == "classification":

@@ -134,12 +134,13 @@ def adapt_slices(
     """
     model, slow, device = loaded.model, loaded.slow_weights, checkpoint.encoder.device
     # Below the head it is states of every token that a task goes on from: too many to be kept, and not to be shared
-    if loaded.is_deep:
-        inputs, encode_s = yield from _own_hidden(loaded.body, texts, batches.max_batch_tokens)
-    else:
-        inputs, encode_s = yield from _shared_features(batches, tenant, texts)
+    examples, label_texts, encode_s = (
+        yield from _own_hidden(loaded.body, texts, plan.n_examples, batches.max_batch_tokens)
+        if loaded.is_deep
+        else _shared_features(batches, tenant, texts, plan.n_examples)
+    )
     began = time.perf_counter()
-    prepared = prepared_support(plan, inputs)
+    prepared = prepared_support(plan, examples, label_texts)
     dim = model.body.dim
     # Of one product: of all tokens with a layer, or of all texts with a head
     products = dim * (dim * sum(len(text.ids) for text in texts) if loaded.is_deep else len(texts) * plan.n_classes)
@@ -168,9 +169,8 @@ def adapt_slices(
         result = finished(fast_weights, losses)
         # As it will be stored: the same answers before and after
         own = rounded_head(model.answering(slow, result.fast_weights, prepared))
-        logits = model.outputs(slow, own, inputs)[: plan.n_examples]
-        seen = start[1] if loaded.is_deep else replace(start[1], features=model.features(slow, {}, inputs))
-        left_out_accuracy = leave_one_out_accuracy(seen)
+        logits = model.outputs(slow, own, examples) if support.examples else torch.empty(0, plan.n_classes)
+        left_out_accuracy = leave_one_out_accuracy(start.support, plan.n_examples)
     accuracy = support_accuracy(logits, support.targets)
     return Adaptation(
         adapter=Adapter(own, support.labels, checkpoint.fingerprint, model.learner.name, support.pairs),
@@ -184,14 +184,14 @@ def adapt_slices(
         inner_s=inner_s + time.perf_counter() - began,
         plan=plan,
         texts=texts,
-        label_text_ignored=len(texts) > plan.n_examples and not start[1].weights[plan.n_examples :].any(),
+        label_text_ignored=len(texts) > plan.n_examples and not start.support.weights[plan.n_examples :].any(),
     )
 
 
 def _shared_features(
-    batches: SupportBatches, tenant: str, texts: Sequence[TokenizedText]
-) -> Generator[int, None, tuple[HiddenTexts, float]]:
-    """Features of texts, each as if it were a text's only token, and the seconds that they took."""
+    batches: SupportBatches, tenant: str, texts: Sequence[TokenizedText], n_examples: int
+) -> Generator[int, None, tuple[HiddenTexts, HiddenTexts | None, float]]:
+    """Features of examples and label texts, each as a text's only token, and the seconds that they took."""
     waiting = batches.add(tenant, texts)
     try:
         while not waiting.encoded:
@@ -199,19 +199,27 @@ def _shared_features(
             yield waiting.new_tokens()
     finally:
         batches.drop(waiting)
-    features = HiddenBatch(waiting.features().unsqueeze(1), None)
-    return HiddenTexts((features,), torch.arange(len(texts), device=features.hidden.device)), waiting.encode_s
+    examples, label_texts = (_as_hidden(rows) for rows in waiting.features().tensor_split([n_examples]))
+    return examples, label_texts if len(texts) > n_examples else None, waiting.encode_s
+
+
+def _as_hidden(features: Float[Tensor, "texts dim"]) -> HiddenTexts:
+    order = torch.arange(features.shape[0], device=features.device)
+    return HiddenTexts((HiddenBatch(features.unsqueeze(1), None),), order)
 
 
 def _own_hidden(
-    body: TextBody, texts: Sequence[TokenizedText], max_batch_tokens: int
-) -> Generator[int, None, tuple[HiddenTexts, float]]:
-    """Texts after the frozen layers, and the seconds that they took."""
-    plan, begun, encode_s = plan_batches([len(text.ids) for text in texts], max_batch_tokens), [], 0.0
-    for rows in plan:
-        began = time.perf_counter()
-        begun.append(body.begin([texts[i] for i in rows]))
-        wait_for(body.encoder.device)
-        encode_s += time.perf_counter() - began
-        yield sum(len(texts[i].ids) for i in rows)
-    return body.joined(plan, begun), encode_s
+    body: TextBody, texts: Sequence[TokenizedText], n_examples: int, max_batch_tokens: int
+) -> Generator[int, None, tuple[HiddenTexts, HiddenTexts | None, float]]:
+    """Examples and label texts after the frozen layers, and the seconds that they took."""
+    parts, encode_s = [], 0.0
+    for part in (texts[:n_examples], texts[n_examples:]):
+        plan, begun = plan_batches([len(text.ids) for text in part], max_batch_tokens), []
+        for rows in plan:
+            began = time.perf_counter()
+            begun.append(body.begin([part[i] for i in rows]))
+            wait_for(body.encoder.device)
+            encode_s += time.perf_counter() - began
+            yield sum(len(part[i].ids) for i in rows)
+        parts.append(body.joined(plan, begun))
+    return parts[0], parts[1] if len(texts) > n_examples else None, encode_s

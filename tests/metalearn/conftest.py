@@ -1,14 +1,18 @@
 """Fixtures of the learning core's tests: encoders on the CPU, and folders to spoil."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from metalearn.adaptation import SupportPlan, prepared_support
+from metalearn.body import TextBody
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.source import locate_encoder
 from metalearn.encoder.stages import encoder_stages
+from metalearn.prepared import LabelTexts, PreparedSet
 from metalearn.types import EncodedSet, Example, SupportSet, TextInput
 from tests.conftest import STOCK_ENCODER
 
@@ -48,3 +52,24 @@ def clusters(
     noise = 0.1 * torch.randn(len(targets), dim, generator=draw, dtype=dtype)
     features = torch.nn.functional.normalize(centres[targets] + noise, dim=1)
     return EncodedSet(features, targets, torch.ones(len(targets), dtype=dtype), n_classes)
+
+
+def as_prepared(plan: SupportPlan, body: TextBody) -> PreparedSet:
+    """A planned support set, read by a body."""
+    texts = body.encoder.tokenize(plan.inputs)
+    examples, label_texts = texts[: plan.n_examples], texts[plan.n_examples :]
+    return prepared_support(plan, body.prepare(examples), body.prepare(label_texts) if label_texts else None)
+
+
+def with_last_as_label_texts(support: PreparedSet, n: int) -> PreparedSet:
+    """The support set whose last ``n`` rows of numbers are label texts."""
+    if n == 0:
+        return support
+    kept = len(support.targets) - n
+    return replace(
+        support,
+        inputs=support.inputs[:kept],
+        targets=support.targets[:kept],
+        weights=support.weights[:kept],
+        label_texts=LabelTexts(support.inputs[kept:], support.targets[kept:]),
+    )

@@ -12,7 +12,7 @@ from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.inner_loop import InnerLoopResult, collect
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.types import OUT_OF_SCOPE, Episode, Example, LabelledTexts, Objective, SupportSet, TextInput
-from tests.metalearn.conftest import support_set
+from tests.metalearn.conftest import as_prepared, support_set
 
 PAIR = support_set(("my card is late", "card_arrival"), ("a fee?", "extra_charge"), ("where is it", "card_arrival"))
 
@@ -80,7 +80,7 @@ def _adapt(
     plan = plan_support(support, use_label_text=use_label_text)
     model = make_text_model(spec, encoder)
     assert isinstance(model.body, TextBody)
-    prepared = prepared_support(plan, model.body.prepare(encoder.tokenize(plan.inputs)))
+    prepared = as_prepared(plan, model.body)
     slow = model.initial_slow_weights(steps=steps)
     return collect(model.adapt(slow, prepared, model.start(slow, prepared), steps=steps))
 
@@ -88,14 +88,17 @@ def _adapt(
 def test_a_prepared_support_set_is_what_was_planned(encoder: Encoder) -> None:
     plan = plan_support(PAIR, use_label_text=True)
     body = TextBody(encoder, 1)
-    inputs = body.prepare(encoder.tokenize(plan.inputs))
-    prepared = prepared_support(plan, inputs)
-    assert prepared.inputs is inputs
-    assert prepared.targets.tolist() == [0, 1, 0, 0, 1]
-    assert prepared.weights.tolist() == [1, 1, 1, 1, 1]
-    assert prepared.label_texts == 2
+    texts = encoder.tokenize(plan.inputs)
+    examples, label_texts = body.prepare(texts[:3]), body.prepare(texts[3:])
+    prepared = prepared_support(plan, examples, label_texts)
+    assert prepared.inputs is examples
+    assert prepared.targets.tolist() == [0, 1, 0]
+    assert prepared.weights.tolist() == [1, 1, 1]
+    assert prepared.label_texts is not None
+    assert prepared.label_texts.inputs is label_texts
+    assert prepared.label_texts.classes.tolist() == [0, 1]
     assert (prepared.n_classes, prepared.objective) == (2, "classification")
-    assert prepared_support(plan_support(PAIR, use_label_text=False), inputs).label_texts == 0
+    assert prepared_support(plan_support(PAIR, use_label_text=False), examples, None).label_texts is None
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.placement)
@@ -103,12 +106,12 @@ def test_a_labels_text_counts_what_the_model_says(encoder: Encoder, spec: ModelS
     model = replace(make_text_model(spec, encoder), balanced=False)
     assert isinstance(model.body, TextBody)
     plan = plan_support(PAIR, use_label_text=True)
-    prepared = prepared_support(plan, model.body.prepare(encoder.tokenize(plan.inputs)))
+    prepared = as_prepared(plan, model.body)
     slow = model.initial_slow_weights(steps=1)
-    _, at_first = model.start(slow, prepared)
+    at_first = model.start(slow, prepared).support
     torch.testing.assert_close(at_first.weights, torch.tensor([1.0, 1.0, 1.0, 2.0, 2.0]))
     learned = {**slow, "prior.log_weight": torch.tensor(6.0).log(), "prior.fade": torch.tensor(1.0)}
-    _, later = model.start(learned, prepared)
+    later = model.start(learned, prepared).support
     # Two examples of the first class, one of the second
     torch.testing.assert_close(later.weights, torch.tensor([1.0, 1.0, 1.0, 6 / 3, 6 / 2]))
 
@@ -185,17 +188,19 @@ def test_an_episode_is_read_as_its_sets_are(encoder: Encoder) -> None:
 def test_label_words_join_the_support_set_of_a_classification_alone(encoder: Encoder) -> None:
     body = TextBody(encoder, 0)
     prepared = prepare_episode(body, _episode(), use_label_text=True)
-    assert prepared.support.targets.tolist() == [0, 1, 0, 0], "an opaque label has no words"
-    assert prepared.support.weights.tolist() == [1.0] * 4
-    assert (prepared.support.label_texts, prepared.query.label_texts) == (1, 0)
+    assert prepared.support.label_texts is not None
+    assert prepared.support.label_texts.classes.tolist() == [0], "an opaque label has no words"
+    assert prepared.support.targets.tolist() == [0, 1, 0]
+    assert prepared.support.weights.tolist() == [1.0] * 3
+    assert prepared.query.label_texts is None
     assert prepared.query.targets.tolist() == [1, OUT_OF_SCOPE]
-    features = body.features({}, prepared.support.inputs)
+    features = body.features({}, prepared.support.label_texts.inputs)
     words = encoder.encode_batch(encoder.tokenize([TextInput("card arrival")]))
-    torch.testing.assert_close(features[3:], words, atol=1e-6, rtol=0)
+    torch.testing.assert_close(features, words, atol=1e-6, rtol=0)
     for objective in ("multi_label", "regression"):
         other = prepare_episode(body, _episode(objective), use_label_text=True)
         assert other.support.weights.tolist() == [1.0] * 3
-        assert other.support.label_texts == 0
+        assert other.support.label_texts is None
         assert other.support.objective == objective
 
 

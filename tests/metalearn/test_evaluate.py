@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from metalearn import evaluate
-from metalearn.adaptation import plan_support, prepare_episode, prepare_episode_support, prepared_support
+from metalearn.adaptation import plan_support, prepare_episode, prepare_episode_support
 from metalearn.body import HiddenTexts, MlpBody, TextBody
 from metalearn.encoder.encoder import Encoder
 from metalearn.encoder.tokenizing import TokenizedText
@@ -26,6 +26,7 @@ from metalearn.report import EpisodeScores, Report
 from metalearn.tasks.fixed import read_fixed_tasks
 from metalearn.tasks.task import Task
 from metalearn.types import OUT_OF_SCOPE, Episode, Example, LabelledTexts, SupportSet, TextInput
+from tests.metalearn.conftest import as_prepared
 from tests.metalearn.tasks.making import classes_task, multi_label_task, scores_task
 from tests.metalearn.tasks.test_fixed import write_task
 from tests.metalearn.test_meta_model import episode_of, model_of, slow_of
@@ -93,7 +94,7 @@ def test_fast_weights_are_those_that_serving_makes(encoder: Encoder, spec: Model
     ]
     plan = plan_support(SupportSet(tuple(examples)), use_label_text=use_label_text)
     assert isinstance(model.body, TextBody)
-    served = prepared_support(plan, model.body.prepare(encoder.tokenize(plan.inputs)))
+    served = as_prepared(plan, model.body)
     wanted = collect(model.adapt(slow, served, model.start(slow, served), steps=3)).fast_weights
     support = prepare_episode_support(model.body, given, use_label_text=use_label_text)
     found = evaluate.adapted(model, slow, support, steps=3)

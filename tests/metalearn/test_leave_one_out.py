@@ -10,11 +10,8 @@ from metalearn.types import EncodedSet
 from tests.metalearn.conftest import clusters
 
 
-def support(features: list[list[float]], classes: list[int], *, label_texts: int = 0) -> EncodedSet:
-    n_classes = max(classes) + 1
-    return EncodedSet(
-        torch.tensor(features), torch.tensor(classes), torch.ones(len(classes)), n_classes, label_texts=label_texts
-    )
+def support(features: list[list[float]], classes: list[int]) -> EncodedSet:
+    return EncodedSet(torch.tensor(features), torch.tensor(classes), torch.ones(len(classes)), max(classes) + 1)
 
 
 def test_classes_that_lie_apart_are_told() -> None:
@@ -49,10 +46,10 @@ def test_it_is_the_accuracy_of_the_nearest_mean_without_each_example() -> None:
 def test_texts_of_labels_count_in_the_means_and_are_not_asked() -> None:
     features, classes = [[0.0], [4.0], [5.0], [9.0]], [0, 0, 1, 1]
     assert leave_one_out_accuracy(support(features, classes)) == 0.5
-    assert leave_one_out_accuracy(support([*features, [3.9], [5.1]], [*classes, 0, 1], label_texts=2)) == 1.0
-    none = support([*features, [9.0], [0.0]], [*classes, 0, 1], label_texts=2)
+    assert leave_one_out_accuracy(support([*features, [3.9], [5.1]], [*classes, 0, 1]), 4) == 1.0
+    none = support([*features, [9.0], [0.0]], [*classes, 0, 1])
     weighed = replace(none, weights=torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0, 0.0]))
-    assert leave_one_out_accuracy(weighed) == 0.5, "names that mislead weigh nothing"
+    assert leave_one_out_accuracy(weighed, 4) == 0.5, "names that mislead weigh nothing"
 
 
 @pytest.mark.parametrize("n_classes", [2, 5])
@@ -83,9 +80,9 @@ def test_the_only_example_of_a_class_is_not_asked() -> None:
 @pytest.mark.parametrize("label_texts", [0, 3])
 def test_without_two_examples_of_a_class_there_is_none(label_texts: int) -> None:
     classes = [0, 1, 2] * (2 if label_texts else 1)
-    found = support([[float(i), 1.0] for i in range(len(classes))], classes, label_texts=label_texts)
-    assert leave_one_out_accuracy(found) is None
+    found = support([[float(i), 1.0] for i in range(len(classes))], classes)
+    assert leave_one_out_accuracy(found, 3) is None
 
 
 def test_without_examples_there_is_none() -> None:
-    assert leave_one_out_accuracy(support([[0.0], [1.0]], [0, 1], label_texts=2)) is None
+    assert leave_one_out_accuracy(support([[0.0], [1.0]], [0, 1]), 0) is None

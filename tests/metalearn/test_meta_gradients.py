@@ -276,7 +276,7 @@ def test_first_order_rates_are_judged_by_the_inner_gradients_they_scale() -> Non
     model = _model("metasgd", "full", order="first")
     slow = _slow(model, 1)
     gradient = _meta_gradient(model, slow, INDEPENDENT, 1)
-    start, _ = model.start(slow, INDEPENDENT.support)
+    start = model.start(slow, INDEPENDENT.support).fast_weights
     leaves = {name: weight.detach().clone().requires_grad_() for name, weight in start.items()}
     support = INDEPENDENT.support.encoded(model.features(slow, leaves, INDEPENDENT.support.inputs))
     inner = torch.autograd.grad(model.learner.support_loss(leaves, support), list(leaves.values()))
@@ -307,7 +307,7 @@ def test_reptiles_gradient_is_the_way_back_from_the_adapted_weights(placement: P
         targets=torch.cat([support.targets, query.targets]),
         weights=torch.cat([support.weights, query.weights]),
     )
-    start, _ = model.start(slow, both)
+    start = model.start(slow, both).fast_weights
     adapted = collect(model.adapt(slow, both, model.start(slow, both), steps=steps)).fast_weights
     way = {name: weight - adapted[name] for name, weight in start.items()}
     assert all(float(value.abs().max()) > 1e-4 for value in way.values())

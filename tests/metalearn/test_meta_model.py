@@ -16,7 +16,6 @@ from metalearn.encoder.encoder import Encoder
 from metalearn.errors import AdaptationDiverged, UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import Gradients, collect
-from metalearn.label_text import LabelTextPrior, among_examples
 from metalearn.learners import LEARNERS as LEARNERS_BY_NAME
 from metalearn.learners import LearnerOptions, make_learner
 from metalearn.learners.interface import ReadingLearner
@@ -26,8 +25,10 @@ from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.options import Order, PlacementName
 from metalearn.placement import HeadOnly, make_placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
+from metalearn.task_view.label_text_prior import LabelTextPrior
 from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, Objective, SlowWeights, TextInput
 from metalearn.update_rules import minibatch_gradient_descent
+from tests.metalearn.conftest import with_last_as_label_texts
 from tests.metalearn.test_placement import DEEP, PLACEMENTS, NormBody, drawn, moved
 
 LEARNERS = ("maml", "fomaml", "reptile", "anil", "metasgd", "protomaml")
@@ -125,7 +126,7 @@ def test_learned_rates_fit_the_fast_weights(placement: PlacementName) -> None:
     for kind, own in (("per_parameter", "rate."), ("per_layer_per_step", "log_rate.")):
         model = model_of("metasgd", placement, rates=kind)
         slow = model.initial_slow_weights(steps=4)
-        fast, _ = model.start(slow, support)
+        fast = model.start(slow, support).fast_weights
         named = {name.removeprefix(f"learner.{own}") for name in slow if name.startswith(f"learner.{own}")}
         assert named == set(fast)
         for name, weight in fast.items():
@@ -147,7 +148,7 @@ def test_fast_weights_are_a_head_and_what_the_placement_names(
 ) -> None:
     model = model_of(learner, placement)
     slow, support = slow_of(model), points(n_classes, 2, 1)
-    fast, encoded = model.start(slow, support)
+    fast, encoded, _ = model.start(slow, support)
     shapes = {name: tuple(weight.shape) for name, weight in fast.items()}
     assert shapes.pop(HEAD_WEIGHT) == (n_classes, 6)
     assert shapes.pop(HEAD_BIAS) == (n_classes,)
@@ -165,7 +166,7 @@ def test_fast_weights_are_a_head_and_what_the_placement_names(
 def test_before_meta_training_the_start_sees_the_bodys_own_features(placement: PlacementName) -> None:
     model = model_of(placement=placement)
     slow, support = model.initial_slow_weights(steps=1), points(3, 2, 1)
-    _, encoded = model.start(slow, support)
+    encoded = model.start(slow, support).support
     assert torch.equal(encoded.features, BODY.features(BODY.initial_weights(drawn()), support.inputs))
 
 
@@ -178,7 +179,7 @@ def rows_of_head(slow: SlowWeights, means: Tensor, counted: Tensor) -> Tensor:
 def test_a_head_of_class_means_is_that_of_the_features_at_the_start() -> None:
     model = model_of("protomaml", "modulations")
     slow, support = slow_of(model), points(3, 2, 1)
-    fast, encoded = model.start(slow, support)
+    fast, encoded, _ = model.start(slow, support)
     torch.testing.assert_close(fast[HEAD_WEIGHT], rows_of_head(slow, class_means(encoded), encoded.weight_of_class))
     plain = BODY.features({n.removeprefix("body."): w for n, w in slow.items()}, support.inputs)
     assert not torch.allclose(encoded.features, plain), "the slow modulations are not those of the first start"
@@ -249,7 +250,7 @@ def test_inner_steps_lower_the_support_loss_and_move_every_fast_weight(learner: 
 def test_one_step_is_a_step_against_the_gradient(placement: PlacementName) -> None:
     model = model_of("maml", placement)
     slow, support = slow_of(model), points(3, 2, 1)
-    start, _ = model.start(slow, support)
+    start = model.start(slow, support).fast_weights
     leaves = {name: weight.detach().clone().requires_grad_() for name, weight in start.items()}
     encoded = support.encoded(model.features(slow, leaves, support.inputs))
     gradients = torch.autograd.grad(model.learner.support_loss(leaves, encoded), list(leaves.values()))
@@ -284,7 +285,7 @@ def test_a_learner_that_does_not_descend_is_still_meta_trained() -> None:
 def test_no_steps_leave_the_start() -> None:
     model = model_of()
     slow, support = slow_of(model), points(3, 2, 1)
-    start, _ = model.start(slow, support)
+    start = model.start(slow, support).fast_weights
     found = _adapted(model, slow, support, steps=0)
     assert all(torch.equal(found[name], weight) for name, weight in start.items())
 
@@ -350,9 +351,9 @@ def test_an_episode_is_start_adaptation_and_query(learner: str, placement: Place
     slow = slow_of(model)
     support = episode.support
     if model.learner.joins_query:
-        support = model._joined(support, episode.query)
+        support = model._joined(slow, support, episode.query)
         assert len(support.inputs) == len(support.targets) == len(support.weights) == 18
-    start, encoded = model.start(slow, support)
+    start, encoded, _ = model.start(slow, support)
     adapted = _adapted(model, slow, support)
     result = model.run_episode(slow, episode, steps=3)
     torch.testing.assert_close(result.query_outputs, model.outputs(slow, adapted, episode.query.inputs))
@@ -485,13 +486,20 @@ def with_label_texts(counts: Sequence[int] = COUNTS, seed: int = 1) -> PreparedS
     n_classes = len(counts)
     targets = torch.cat([torch.arange(n_classes).repeat_interleave(torch.tensor(counts)), torch.arange(n_classes)])
     inputs = torch.randn(len(targets), 3, generator=drawn(seed))
-    return PreparedSet(inputs, targets, torch.ones(len(targets)), n_classes, label_texts=n_classes)
+    return with_last_as_label_texts(PreparedSet(inputs, targets, torch.ones(len(targets)), n_classes), n_classes)
 
 
 def settled(support: PreparedSet, weights: Sequence[float]) -> PreparedSet:
-    """The same rows without a word of which are label texts; these weights are the last rows'."""
-    kept = support.weights[: -len(weights)]
-    return replace(support, weights=torch.cat([kept, torch.tensor(weights)]), label_texts=0)
+    """The same rows, in which label texts are examples of these weights."""
+    texts = support.label_texts
+    assert texts is not None
+    return replace(
+        support,
+        inputs=torch.cat([support.inputs, texts.inputs]),
+        targets=support.targets_of_all,
+        weights=torch.cat([support.weights, torch.tensor(weights)]),
+        label_texts=None,
+    )
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
@@ -500,14 +508,14 @@ def test_label_texts_that_mislead_count_nothing(learner: str) -> None:
     model = replace(with_prior(learner), body=MlpBody((3,)))
     slow = model.initial_slow_weights(steps=3)
     looks = torch.tensor([0, 0, 1, 1, 1, 0])
-    support = PreparedSet(torch.eye(3)[looks], torch.tensor([0, 0, 1, 1, 0, 1]), torch.ones(6), 2, label_texts=2)
-    _, encoded = model.start(slow, support)
-    assert encoded.weights.tolist() == [1, 1, 1, 1, 0, 0]
-    believed = replace(support, targets=torch.tensor([0, 0, 1, 1, 1, 0]))
-    assert min(model.start(slow, believed)[1].weights.tolist()) > 0
+    whole = PreparedSet(torch.eye(3)[looks], torch.tensor([0, 0, 1, 1, 0, 1]), torch.ones(6), 2)
+    support = with_last_as_label_texts(whole, 2)
+    assert model.start(slow, support).support.weights.tolist() == [1, 1, 1, 1, 0, 0]
+    right = with_last_as_label_texts(replace(whole, targets=torch.tensor([0, 0, 1, 1, 1, 0])), 2)
+    assert min(model.start(slow, right).support.weights.tolist()) > 0
     # Without an example a class has nothing but its text
-    alone = replace(support, inputs=support.inputs[2:], targets=support.targets[2:], weights=torch.ones(4))
-    assert min(model.start(slow, alone)[1].weights.tolist()) > 0
+    alone = replace(support, inputs=support.inputs[2:], targets=support.targets[2:], weights=torch.ones(2))
+    assert min(model.start(slow, alone).support.weights.tolist()) > 0
     # And it is adapted and answers as without the texts
     adapted = _adapted(model, slow, support, steps=3)
     examples = PreparedSet(support.inputs[:4], support.targets[:4], torch.ones(4), 2)
@@ -529,7 +537,7 @@ def test_label_texts_get_the_priors_weight_at_the_start_and_in_every_step(
     model, support = with_prior(learner, placement), with_label_texts()
     slow = slow_of(model) | {"prior.log_weight": torch.tensor(3.0).log(), "prior.fade": torch.tensor(0.5)}
     weights = [3 / 6**0.5, 3 / 2**0.5, 3.0]
-    _, encoded = model.start(slow, support)
+    encoded = model.start(slow, support).support
     torch.testing.assert_close(encoded.weights, torch.tensor([1.0] * 6 + weights))
     # The very weights given by hand lead to the same place, and others elsewhere
     plain = replace(model, prior=None)
@@ -538,7 +546,7 @@ def test_label_texts_get_the_priors_weight_at_the_start_and_in_every_step(
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, atol=1e-5, rtol=1e-5)
     assert any(float((found[name] - weight).abs().max()) > 1e-3 for name, weight in other.items())
-    assert support.weights.tolist() == [1.0] * 9, "what was given is left as it is"
+    assert support.weights.tolist() == [1.0] * 6, "what was given is left as it is"
 
 
 @pytest.mark.parametrize("placement", ["head", "full"])
@@ -562,26 +570,13 @@ def test_before_meta_training_a_labels_text_counts_two_examples(learner: str, pl
 def test_a_class_without_examples_starts_at_its_labels_text() -> None:
     model, support = with_prior(), with_label_texts()
     slow = slow_of(model) | {"prior.log_weight": torch.tensor(0.3).log(), "prior.fade": torch.tensor(1.7)}
-    fast, encoded = model.start(slow, support)
+    fast, encoded, _ = model.start(slow, support)
     means = class_means(encoded)
     torch.testing.assert_close(means[2], encoded.features[8])
     of_text = 0.3 / 2**1.7
     torch.testing.assert_close(means[1], (of_text * encoded.features[7] + encoded.features[5]) / (of_text + 1))
     counted = torch.stack([0.3 / 6**1.7 + torch.tensor(5.0), of_text + torch.tensor(1.0), torch.tensor(0.3)])
     torch.testing.assert_close(fast[HEAD_WEIGHT], rows_of_head(slow, means, counted))
-
-
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_label_texts_stand_among_the_examples_unless_every_step_reads_them_anew(placement: PlacementName) -> None:
-    model, support = with_prior(placement=placement), with_label_texts((2, 1, 3, 1))
-    slow = slow_of(model)
-    start, encoded = model.start(slow, support)
-    plain = model.features(slow, start, support.inputs)
-    if placement == "head":
-        labels, of_labels = plain[7:], support.targets[7:]
-        plain = torch.cat([plain[:7], among_examples(plain[:7], support.targets[:7], labels, of_labels, 4)])
-        assert float((plain[7:] - labels).abs().max()) > 1e-2
-    torch.testing.assert_close(encoded.features, plain)
 
 
 def test_without_label_texts_the_prior_has_no_say() -> None:
@@ -599,7 +594,7 @@ def test_without_label_texts_the_prior_has_no_say() -> None:
 def test_without_a_prior_a_labels_text_counts_as_an_example() -> None:
     model, support = model_of(placement="head"), with_label_texts()
     slow = slow_of(model)
-    _, encoded = model.start(slow, support)
+    encoded = model.start(slow, support).support
     assert encoded.weights.tolist() == [1.0] * 9
 
 
@@ -609,7 +604,9 @@ def test_an_episodes_gradient_reaches_what_label_texts_count(learner: str, split
     made = MetaModel(BODY, HeadOnly(), make_learner(learner), LabelTextPrior())
     slow = {name: weight.double() for name, weight in slow_of(made).items()}
     support, query = with_label_texts((5, 1, 2)), points(3, 2, 2)
-    support = replace(support, inputs=support.inputs.double(), weights=support.weights.double())
+    assert support.label_texts is not None
+    texts = replace(support.label_texts, inputs=support.label_texts.inputs.double())
+    support = replace(support, inputs=support.inputs.double(), weights=support.weights.double(), label_texts=texts)
     query = replace(query, inputs=query.inputs.double(), weights=query.weights.double())
     episode = PreparedEpisode(support, query)
 
@@ -627,7 +624,6 @@ def test_an_episodes_gradient_reaches_what_label_texts_count(learner: str, split
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_a_joined_set_keeps_what_its_label_texts_count(placement: PlacementName) -> None:
-    # Behind the query set they are not the last rows any more
     model, support, query = with_prior("reptile", placement), with_label_texts(), points(3, 4, 2)
     slow = slow_of(model) | {"prior.log_weight": torch.tensor(3.0).log(), "prior.fade": torch.tensor(0.5)}
     by_hand = settled(support, [3 / 6**0.5, 3 / 2**0.5, 3.0])
@@ -638,8 +634,8 @@ def test_a_joined_set_keeps_what_its_label_texts_count(placement: PlacementName)
     assert found.support_features.shape[0] == 9
     # As a learner sees it: examples, then label texts, then queries
     joined = PreparedSet(
-        torch.cat([support.inputs, query.inputs]),
-        torch.cat([support.targets, query.targets]),
+        torch.cat([by_hand.inputs, query.inputs]),
+        torch.cat([by_hand.targets, query.targets]),
         torch.cat([by_hand.weights, query.weights]),
         3,
     )
@@ -683,22 +679,19 @@ def divided(episode: PreparedEpisode, *, seed: int, split: int) -> PreparedEpiso
 def test_examples_change_places_within_their_class_alone(data: st.DataObject, seed: int, split: int) -> None:
     n_classes = data.draw(st.integers(1, 5))
     a_class = st.integers(0, n_classes - 1)
-    examples, texts = data.draw(st.lists(a_class, min_size=1, max_size=12)), data.draw(st.sets(a_class))
+    examples = data.draw(st.lists(a_class, min_size=1, max_size=12))
     queries = data.draw(st.lists(st.integers(OUT_OF_SCOPE, n_classes - 1), min_size=1, max_size=12))
 
-    def labelled(targets: list[int], label_texts: int = 0) -> PreparedSet:
+    def labelled(targets: list[int]) -> PreparedSet:
         rows = len(targets)
-        return PreparedSet(
-            torch.zeros(rows, 1), torch.tensor(targets), torch.ones(rows), n_classes, "classification", label_texts
-        )
+        return PreparedSet(torch.zeros(rows, 1), torch.tensor(targets), torch.ones(rows), n_classes)
 
-    support, query = labelled([*examples, *sorted(texts)], len(texts)), labelled(queries)
+    support, query = labelled(examples), labelled(queries)
     rows = _split_rows(support, query, seed=seed, split=split).tolist()
     targets = [*support.targets.tolist(), *queries]
     assert sorted(rows) == list(range(len(targets))), "every text has one place"
     assert [targets[row] for row in rows] == targets, "and every place a text of its class"
-    fixed = [*range(len(examples), len(examples) + len(texts))]
-    fixed += [len(examples) + len(texts) + i for i, target in enumerate(queries) if target == OUT_OF_SCOPE]
+    fixed = [len(examples) + i for i, target in enumerate(queries) if target == OUT_OF_SCOPE]
     assert all(rows[place] == place for place in fixed)
     if split == 0:
         assert rows == list(range(len(targets)))
@@ -716,7 +709,7 @@ def test_every_example_stands_in_the_support_set_as_often_as_any_other_of_its_cl
         orders.add(tuple(rows.tolist()))
     # Class k has (3, 1, 2)[k] places in the support set for its examples and queries together
     for k, places in enumerate((3, 1, 2)):
-        own = [i for i in range(len(targets)) if targets[i] == k and i not in (6, 7, 8)]
+        own = [i for i in range(len(targets)) if targets[i] == k]
         torch.testing.assert_close(often[own], torch.full((len(own),), places / len(own)), atol=0.05, rtol=0)
     assert len(orders) > 1500
 
@@ -883,17 +876,14 @@ def test_only_a_linear_head_has_a_temperature(learner: str, encoder: Encoder) ->
     torch.testing.assert_close(divided, logits / divisor, atol=1e-5, rtol=1e-5)
 
 
-def test_texts_of_labels_are_no_shots() -> None:
-    with_texts = PreparedSet(torch.zeros(9, 3), torch.tensor([0, 0, 1, 1, 2, 2, 0, 1, 2]), torch.ones(9), 3)
-    assert with_texts.shots == 3
-    with_texts = replace(with_texts, label_texts=3)
-    assert with_texts.shots == 2
-    assert replace(with_texts, label_texts=9).shots == 0
-    assert replace(with_texts, label_texts=2).shots == pytest.approx(7 / 3)
+def test_label_texts_are_no_shots() -> None:
+    whole = PreparedSet(torch.zeros(9, 3), torch.tensor([0, 0, 1, 1, 2, 2, 0, 1, 2]), torch.ones(9), 3)
+    by_number = {n: with_last_as_label_texts(whole, n) for n in (0, 2, 3, 9)}
+    assert [support.shots for support in by_number.values()] == [3, pytest.approx(7 / 3), 2, 0]
     model, slow = calibrated("protomaml")
-    adapted = _adapted(model, slow, with_texts)
+    adapted = _adapted(model, slow, by_number[3])
     for label_texts, shots in ((0, 3), (3, 2), (9, 0)):
-        found = model.answering(slow, adapted, replace(with_texts, label_texts=label_texts))
+        found = model.answering(slow, adapted, by_number[label_texts])
         divisor = math.exp(0.3) * (1 + shots) ** 0.5 * 3**-0.25
         torch.testing.assert_close(found[HEAD_BIAS], adapted[HEAD_BIAS] / divisor)
 

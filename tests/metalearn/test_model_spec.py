@@ -5,9 +5,9 @@ import pytest
 from metalearn.body import TextBody
 from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidModel
-from metalearn.label_text import LabelTextPrior
 from metalearn.learners import LEARNERS
 from metalearn.model_spec import ModelSpec, make_text_model
+from metalearn.task_view.label_text_prior import LabelTextPrior
 
 BESIDE = ModelSpec(tuned_layers=1, frozen_view=True)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_args
 import pytest
 import torch
 
-from metalearn.adaptation import plan_support, prepared_support
+from metalearn.adaptation import plan_support
 from metalearn.body import MlpBody, TextBody
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.pooling import HiddenBatch
@@ -30,6 +30,7 @@ from service.engine.forward import class_probabilities
 from service.engine.runtime import OnnxFeatures, start_runtime
 from service.settings import RuntimeName
 from tests.conftest import SUPPORT, MakeCheckpoint, StartService
+from tests.metalearn.conftest import as_prepared
 from tests.metalearn.test_placement import moved
 from tests.service.conftest import TEXTS, adapt, predict
 
@@ -80,7 +81,7 @@ def random_adapter(models: Models, learner: str, n_classes: int, seed: int, n_te
     features = torch.nn.functional.normalize(torch.randn(n_texts, dim, generator=draw), dim=1)
     on_features = MetaModel(MlpBody((dim,)), loaded.model.placement, loaded.model.learner)
     support = PreparedSet(features, torch.arange(n_texts) % n_classes, torch.ones(n_texts), n_classes)
-    fast_weights, _ = on_features.start(loaded.slow_weights, support)
+    fast_weights = on_features.start(loaded.slow_weights, support).fast_weights
     moved = {name: w + 0.05 * torch.rand(w.shape, generator=draw) for name, w in fast_weights.items()}
     labels = tuple(f"{i:03}" for i in range(n_classes))
     return Adapter(moved, labels, models.checkpoint.fingerprint, learner)
@@ -259,7 +260,7 @@ def test_a_service_answers_beside_the_stock_view_as_the_model_that_was_trained(
     support = SupportSet(tuple(Example(TextInput(e["text"]), e["label"]) for e in SUPPORT))
     plan = plan_support(support, use_label_text=use_label_text)
     tokenize = model.body.encoder.tokenize
-    prepared = prepared_support(plan, model.body.prepare(tokenize(plan.inputs)))
+    prepared = as_prepared(plan, model.body)
     result = collect(model.adapt(slow, prepared, model.start(slow, prepared), steps=5))
     assert made["losses"] == pytest.approx(result.losses.tolist(), abs=1e-4)
     queries = model.body.prepare(tokenize([TextInput(text) for text in TEXTS]))

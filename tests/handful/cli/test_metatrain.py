@@ -17,7 +17,6 @@ import torch
 from metalearn.encoder.stages import Views, views_of
 from metalearn.encoder.views import COLUMNS
 from metalearn.learners import LEARNERS
-from metalearn.stock_share import StockShare
 from metalearn.update_rules import UPDATE_RULES
 from metatrain.options import TrainingOptions
 from model_store.checkpoint import Checkpoint, read_manifest
@@ -220,7 +219,7 @@ def test_a_run_from_a_derived_checkpoint_trains_and_keeps_its_features(
         token_similarity=1.5,
         tuned_layer_weights=(1.0, 0.2),
     )
-    assert Checkpoint(second, torch.device("cpu")).model.stock_share == StockShare(0.4, 0.1, COLUMNS)
+    assert Checkpoint(second, torch.device("cpu")).encoder.dim == 2 * 32 + COLUMNS
 
 
 def test_an_averaged_run_ends_in_a_checkpoint_of_the_averages(

@@ -95,7 +95,7 @@ def test_without_steps_it_is_a_nearest_class_mean_classifier_where_no_mean_is_on
         torch.tensor([0, 0, 1]),
         torch.ones(3, dtype=torch.float64),
         2,
-        label_texts=3,
+        has_examples=False,
     )
     query = torch.tensor([[0.0, 0.0], [1.0, 0.5], [-1.0, 3.0]], dtype=torch.float64)
     squared_distances = torch.tensor([[1.0, 4.0], [0.25, 3.25], [13.0, 2.0]], dtype=torch.float64)
@@ -105,7 +105,7 @@ def test_without_steps_it_is_a_nearest_class_mean_classifier_where_no_mean_is_on
 
 
 def test_without_steps_random_data_go_to_the_nearest_mean() -> None:
-    support = replace(clusters(5, 3, dtype=torch.float64), label_texts=15)
+    support = replace(clusters(5, 3, dtype=torch.float64), has_examples=False)
     query = torch.randn(40, 8, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     means = torch.stack([support.features[support.targets == k].mean(dim=0) for k in range(5)])
     learner = proto_maml(UNTRAINED)

@@ -17,6 +17,7 @@ from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedSet
+from metalearn.task_view.class_balance import balanced_weights
 from metalearn.types import EncodedSet
 
 WIDTH = 6
@@ -24,13 +25,17 @@ SCALE = {"log_scale": torch.tensor(3.0, dtype=torch.float64).log()}
 DESCENDING = [name for name in sorted(LEARNERS) if make_learner(name).descends]
 
 
-def encoded(*counts: int, seed: int = 0, label_texts: int = 0) -> EncodedSet:
+def encoded(*counts: int, seed: int = 0, has_examples: bool = True) -> EncodedSet:
     """So many examples of each class, at random."""
     draw = torch.Generator().manual_seed(seed)
     targets = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     features = torch.randn(len(targets), WIDTH, generator=draw, dtype=torch.float64)
     weights = torch.ones(len(targets), dtype=torch.float64)
-    return EncodedSet(features, targets, weights, len(counts), label_texts=label_texts)
+    return EncodedSet(features, targets, weights, len(counts), has_examples=has_examples)
+
+
+def as_balanced(support: EncodedSet) -> EncodedSet:
+    return replace(support, weights=balanced_weights(support.weights, support.targets, support.n_classes))
 
 
 def model(learner: str = "protomaml") -> MetaModel:
@@ -98,11 +103,11 @@ def test_the_start_is_the_same_wherever_the_origin_is(counts: list[int], seed: i
 
 
 def test_where_texts_of_labels_are_all_there_is_their_means_stay() -> None:
-    support = encoded(1, 1, 1, label_texts=3)
+    support = encoded(1, 1, 1, has_examples=False)
     start = make_learner("protomaml").start(SCALE, support)
     torch.testing.assert_close(start[HEAD_WEIGHT], 6 * support.features)
     torch.testing.assert_close(start[HEAD_BIAS], -3 * support.features.square().sum(dim=1))
-    beside_examples = make_learner("protomaml").start(SCALE, replace(support, label_texts=2))
+    beside_examples = make_learner("protomaml").start(SCALE, replace(support, has_examples=True))
     assert not torch.allclose(beside_examples[HEAD_BIAS], start[HEAD_BIAS])
 
 
@@ -119,7 +124,7 @@ def test_balanced_classes_count_alike_and_rows_within_a_class_as_before(
 ) -> None:
     support = encoded(*counts)
     support = replace(support, weights=torch.tensor(weights[: len(support.targets)], dtype=torch.float64))
-    balanced, of_class = support.balanced, support.weight_of_class
+    balanced, of_class = as_balanced(support), support.weight_of_class
     there = of_class > 0
     assert bool(balanced.weights.isfinite().all())
     expected = of_class.sum() / len(counts)
@@ -131,7 +136,7 @@ def test_balanced_classes_count_alike_and_rows_within_a_class_as_before(
 
 def test_equal_classes_are_balanced_already() -> None:
     support = encoded(3, 3)
-    torch.testing.assert_close(support.balanced.weights, support.weights)
+    torch.testing.assert_close(as_balanced(support).weights, support.weights)
 
 
 @pytest.mark.parametrize("learner", sorted({*DESCENDING} - {"protomaml", "reptile"}))  # see the start of the first

@@ -10,17 +10,17 @@ from torch import Tensor
 
 from metalearn.body import MlpBody
 from metalearn.encoder.encoder import Encoder
-from metalearn.fast_weights import HEAD_WEIGHT
+from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits
 from metalearn.inner_loop import collect
-from metalearn.label_text import LabelTextPrior
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.options import PlacementName
 from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedEpisode, PreparedSet
-from metalearn.stock_share import StockShare
-from metalearn.within_class import Narrowing, TaskView, WithinClass
+from metalearn.task_view.centring import uncentred_head
+from metalearn.task_view.label_text_prior import LabelTextPrior
+from tests.metalearn.conftest import with_last_as_label_texts
 
 WIDTH = 8
 LINEAR = [name for name in sorted(LEARNERS) if make_learner(name).linear_head]
@@ -60,13 +60,14 @@ def probabilities(model: MetaModel, support: PreparedSet, queries: Tensor) -> Te
 @pytest.mark.parametrize("label_texts", [0, 3])
 @pytest.mark.parametrize("learner", LINEAR)
 def test_a_centred_task_is_the_task_less_its_mean(learner: str, label_texts: int) -> None:
-    support, model = replace(examples(3, 4), label_texts=label_texts), centred(learner)
-    support = replace(support, inputs=support.inputs + 0.8)
-    n_examples = len(support.targets) - label_texts
-    weights = support.weights[:n_examples].unsqueeze(1)
-    mean = (weights * support.inputs[:n_examples]).sum(dim=0) / weights.sum()
+    whole, model = examples(3, 4), centred(learner)
+    whole = replace(whole, inputs=whole.inputs + 0.8)
+    support = with_last_as_label_texts(whole, label_texts)
+    weights = support.weights.unsqueeze(1)
+    mean = (weights * support.inputs).sum(dim=0) / weights.sum()
     queries = examples(3, 2, 1).inputs + 0.8
-    by_hand = logits(replace(model, centred=False), replace(support, inputs=support.inputs - mean), queries - mean)
+    moved = with_last_as_label_texts(replace(whole, inputs=whole.inputs - mean), label_texts)
+    by_hand = logits(replace(model, centred=False), moved, queries - mean)
     torch.testing.assert_close(logits(model, support, queries), by_hand)
     assert not torch.allclose(by_hand, logits(replace(model, centred=False), support, queries), atol=1e-3) or (
         learner in {"prototypical", "ridge"}  # which are the same wherever the origin is
@@ -121,11 +122,11 @@ def test_steps_do_not_swing_along_what_texts_share() -> None:
 
 
 def test_without_an_example_the_texts_of_labels_are_the_middle() -> None:
-    texts = replace(examples(3, 1), label_texts=3)
+    texts = examples(3, 1)
     queries = examples(3, 2, 1).inputs
     shared = torch.ones(WIDTH, dtype=torch.float64)
-    moved = replace(texts, inputs=texts.inputs + shared)
-    found = probabilities(centred(), texts, queries)
+    moved = with_last_as_label_texts(replace(texts, inputs=texts.inputs + shared), 3)
+    found = probabilities(centred(), with_last_as_label_texts(texts, 3), queries)
     torch.testing.assert_close(probabilities(centred(), moved, queries + shared), found)
     assert bool(found.isfinite().all())
 
@@ -153,29 +154,13 @@ def test_meta_gradients_go_through_the_middle(learner: str) -> None:
     assert float((gradient * direction).sum()) == pytest.approx(slope, rel=1e-5)
 
 
-def test_a_view_tells_the_head_all_that_it_did_to_features() -> None:
+def test_the_head_of_centred_features_has_the_same_logits_for_plain_ones() -> None:
     draw = torch.Generator().manual_seed(0)
-    directions = torch.randn(WIDTH - 2, 3, generator=draw) / 4
-    view = TaskView(
-        (Narrowing(directions, torch.tensor(1.3)),),
-        torch.rand(WIDTH, generator=draw) + 0.5,
-        torch.randn(WIDTH, generator=draw),
-    )
-    features, weight, bias = (torch.randn(*shape, generator=draw) for shape in ((5, WIDTH), (4, WIDTH), (4,)))
-    expected = torch.nn.functional.linear(view.of(features), weight, bias)
-    torch.testing.assert_close(torch.nn.functional.linear(features, *view.head(weight, bias)), expected)
-
-
-def test_shares_and_narrowing_are_of_the_examples_wherever_they_are() -> None:
-    model = replace(
-        centred(), stock_share=StockShare(0.5, 0.2), within_class=WithinClass(1.0, (WIDTH // 2, WIDTH // 2))
-    )
-    support, queries = examples(3, 6, spread=1.0), examples(3, 4, 1).inputs
-    shared = torch.full((WIDTH,), 2.0, dtype=torch.float64)
-    moved = replace(support, inputs=support.inputs + shared)
-    found = probabilities(model, support, queries)
-    torch.testing.assert_close(probabilities(model, moved, queries + shared), found)
-    assert not torch.allclose(found, probabilities(centred(), support, queries), atol=1e-3)
+    features, weight, bias, centre = (torch.randn(shape, generator=draw) for shape in ((5, 8), (4, 8), (4,), (8,)))
+    plain = uncentred_head({HEAD_WEIGHT: weight, HEAD_BIAS: bias, "layers.0.weight": weight}, centre)
+    expected = torch.nn.functional.linear(features - centre, weight, bias)
+    torch.testing.assert_close(head_logits(plain, features), expected)
+    assert plain["layers.0.weight"] is weight
 
 
 def test_what_is_no_classification_is_left_where_it_is() -> None:
@@ -183,7 +168,7 @@ def test_what_is_no_classification_is_left_where_it_is() -> None:
     scores = replace(
         examples(2, 3), targets=torch.randn(6, 1, dtype=torch.float64), n_classes=1, objective="regression"
     )
-    assert model.start(slow_of(model), scores)[1].view is None
+    assert model.start(slow_of(model), scores).centre is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+"""Label-text gate: label texts that classify the examples worse than chance count nothing."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+_FEWEST_TO_JUDGE_BY = 4
+"""Below so many examples the gate stays open."""
+
+
+def label_texts_mislead(
+    examples: Float[Tensor, "examples dim"],
+    classes: Int[Tensor, " examples"],
+    labels: Float[Tensor, "labels dim"],
+    classes_of_labels: Int[Tensor, " labels"],
+) -> Bool[Tensor, ""]:
+    """Whether label texts classify the examples worse than chance, as where two names were swapped.
+
+    An example belongs to the label text that it is most similar to, beside how similar all examples are to that text.
+    Few examples are misclassified by chance even where the texts are right: fewer than four close no gate; see
+    docs/log.md.
+
+    Args:
+        examples: Features of the examples.
+        classes: Their classes.
+        labels: Features of the label texts.
+        classes_of_labels: Their classes, each once.
+    """
+    similarity = examples @ labels.T
+    nearest = classes_of_labels[(similarity - similarity.mean(dim=0)).argmax(dim=1)]
+    has_text = torch.isin(classes, classes_of_labels)
+    right, asked = ((nearest == classes) & has_text).sum(), has_text.sum()
+    return (right * classes_of_labels.shape[0] < asked) & (asked >= _FEWEST_TO_JUDGE_BY)
+
+
+def gated_weights(
+    weights: Float[Tensor, " labels"],
+    examples: Float[Tensor, "examples dim"],
+    classes: Int[Tensor, " examples"],
+    labels: Float[Tensor, "labels dim"],
+    classes_of_labels: Int[Tensor, " labels"],
+) -> Float[Tensor, " labels"]:
+    """The weights of label texts, or zeros where the texts mislead.
+
+    A single label text has nothing to be compared with, and a class without an example has nothing else to start
+    from: the gate stays open then.
+    """
+    if classes_of_labels.shape[0] < 2:
+        return weights
+    mislead = label_texts_mislead(examples.detach(), classes, labels.detach(), classes_of_labels)
+    mislead &= torch.isin(classes_of_labels, classes).all()
+    # Chosen, not multiplied by 0: a learner's derivative may be infinite there
+    return torch.where(mislead, 0.0, weights)
