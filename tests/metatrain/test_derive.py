@@ -147,7 +147,7 @@ def test_other_values_that_make_no_sense_are_refused(handful: Handful, beside: P
     assert "0.001" in refused
     assert "cannot read" in fails("checkpoint", "derive", str(beside), "copy", "--features", "absent", codes=(1, 2))
     words = file_of(handful, {"share": 0.5})
-    assert "no stock features" in fails("checkpoint", "derive", str(tiny_checkpoint), "copy", *words)
+    assert "no frozen view" in fails("checkpoint", "derive", str(tiny_checkpoint), "copy", *words)
     assert not (handful.folder / "copy").exists()
 
 

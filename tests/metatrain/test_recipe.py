@@ -52,7 +52,7 @@ make = "derive"
 base = "stage:stock"
 steps = 2
 [stages.features]
-share = 0.4
+view_weight = 0.4
 
 [[stages]]
 name = "first"

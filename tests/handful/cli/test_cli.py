@@ -461,7 +461,7 @@ def test_a_checkpoint_of_any_model_is_made_shown_and_used(
         (("--placement", "full", "--fast-layers", "0"), "full does not go with 0"),
         (("--placement", "full", "--fast-layers", "3"), "3 layers"),
         (("--tuned-layers", "3"), "3 layers"),
-        (("--frozen-view",), "train layers"),
+        (("--frozen-view",), "tune layers"),
         (("--placement", "modulations", "--learner", "matching"), "matching takes no inner steps"),
         (("--encoder", "absent"), "absent"),
     ],
