@@ -116,9 +116,7 @@ def made(handful: Handful, data: Path, out: str, *more: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_recipe_makes_the_same_checkpoint_each_time_also_where_it_was_stopped(
-    handful: Handful, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recipe_makes_the_same_checkpoint_each_time_also_where_it_was_stopped(handful: Handful, data: Path) -> None:
     assert "the checkpoint of the recipe is once/made" in made(handful, data, "once")
     once = Checkpoint(handful.folder / "once" / "made", torch.device("cpu"))
     assert once.manifest.name == "made"
