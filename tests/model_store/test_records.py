@@ -29,8 +29,8 @@ def test_a_record_of_the_release_before_loads() -> None:
 
 
 def test_a_record_of_this_release_has_all_that_the_release_before_reads() -> None:
-    version = Version.from_json(OF_0_1_0)
-    assert json.loads(version.to_json()) == {**json.loads(OF_0_1_0), "support_digests": None}
+    written = json.loads(Version.from_json(OF_0_1_0).to_json())
+    assert written == {**written, **json.loads(OF_0_1_0)}
 
 
 def test_a_record_from_before_options_were_recorded_has_their_defaults() -> None:
