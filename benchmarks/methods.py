@@ -15,11 +15,11 @@ from benchmarks.comparison import Answer
 from benchmarks.episodes import Episode, Row, Rows
 from benchmarks.server import running_server
 from handful.client import Client
+from metalearn import adapting
 from metalearn.batches import batch_tokens, plan_batches
 from metalearn.body import MlpBody
 from metalearn.encoder import Encoder, EncoderSettings
 from metalearn.encoder_source import locate_encoder
-from metalearn.evaluate import adapted
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.prepared import PreparedSet
 from metalearn.types import TextInput
@@ -119,7 +119,7 @@ class FrozenLearner:
         place = {label: i for i, label in enumerate(episode.labels)}
         targets = torch.tensor([place[row.label] for row in episode.support])
         support = PreparedSet(self._features.of(episode.support), targets, torch.ones(len(targets)), len(place))
-        fast = adapted(self._model, self._slow, support, steps=0)
+        fast = adapting.adapt(self._model, self._slow, support, adapting.AdaptSettings(0)).fast_weights
         adapt_s = time.perf_counter() - began
         queries, encode_s = self._features.of_queries(episode.queries)
         began = time.perf_counter()

@@ -4,18 +4,18 @@ A figure is of what serving does: the same support set meets the same texts, the
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.adaptation import prepare_episode_support, target_tensor
+from metalearn.adapting import AdaptSettings, adapt
 from metalearn.body import TextBody
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, UnsupportedObjective
-from metalearn.inner_loop import collect
 from metalearn.meta_model import MetaModel
-from metalearn.prepared import PreparedEpisode, PreparedSet
+from metalearn.prepared import PreparedEpisode
 from metalearn.report import NotEvaluated, Report
 from metalearn.scores import EpisodeScores, judge
 from metalearn.tasks.fixed import FixedEpisode, FixedTask
@@ -24,10 +24,8 @@ from metalearn.tasks.task import Task
 from metalearn.types import Episode, FastWeights, SlowWeights, TextInput
 
 __all__ = [
-    "AdaptSettings",
     "EpisodePlan",
     "Evaluator",
-    "adapted",
     "draw_validation_episodes",
     "evaluate_fixed",
     "evaluate_tasks",
@@ -39,23 +37,6 @@ _QUERIES_AT_ONCE = 256
 
 Observer = Callable[[EpisodeScores], None]
 """Told of each episode when it is done."""
-
-
-@dataclass(frozen=True, slots=True)
-class AdaptSettings:
-    """How support sets are adapted on.
-
-    Attributes:
-        steps: Inner steps.
-        learning_rate: Takes the place of the meta-learned inner rate.
-        use_label_text: Whether the words of labels are used.
-        seed: Decides the mini-batches of update rules that work on such.
-    """
-
-    steps: int
-    learning_rate: float | None = None
-    use_label_text: bool = False
-    seed: int = 0
 
 
 class Evaluator:
@@ -117,19 +98,20 @@ class Evaluator:
             return EpisodeScores(given.task, failure=str(error))
         return replace(scores, adapt_ms=adapt_ms, unseen=unseen)
 
+    def outputs_of(self, episode: Episode, settings: AdaptSettings) -> Float[Tensor, "queries outputs"]:
+        """Logits of an episode's queries after adaptation, or predictions in regression.
+
+        Raises:
+            AdaptationDiverged: A loss or a weight is not finite.
+        """
+        return self._outputs(self._adapted(episode, settings)[0], episode.query.inputs)
+
     @torch.no_grad()
     def _adapted(self, episode: Episode, settings: AdaptSettings) -> tuple[FastWeights, float | None]:
         """Fast weights, and the milliseconds from the support set's texts to them."""
         began = self._clock() if self._clock else 0.0
         support = prepare_episode_support(self._body, episode, use_label_text=settings.use_label_text)
-        fast = adapted(
-            self.model,
-            self._slow,
-            support,
-            steps=settings.steps,
-            learning_rate=settings.learning_rate,
-            seed=settings.seed,
-        )
+        fast = adapt(self.model, self._slow, support, settings).fast_weights
         return fast, (self._clock() - began) * 1000 if self._clock else None
 
     @torch.no_grad()
@@ -161,26 +143,6 @@ class Evaluator:
         return torch.stack([found[text] for text in texts])
 
 
-def adapted(
-    model: MetaModel,
-    slow: SlowWeights,
-    support: PreparedSet,
-    *,
-    steps: int,
-    learning_rate: float | None = None,
-    seed: int = 0,
-) -> FastWeights:
-    """Fast weights after the inner loop, cut off from the slow ones.
-
-    Raises:
-        AdaptationDiverged: A loss or a weight is not finite.
-        UnsupportedObjective: The learner does not do what the task asks for.
-    """
-    start = model.start(slow, support)
-    result = collect(model.adapt(slow, support, start, steps=steps, learning_rate=learning_rate, seed=seed))
-    return model.answering(slow, result.fast_weights, support)
-
-
 @torch.no_grad()
 def score(
     model: MetaModel,
@@ -208,7 +170,7 @@ def score(
     for episode in prepared:
         query = episode.query
         try:
-            fast = adapted(model, slow, episode.support, steps=steps, learning_rate=learning_rate)
+            fast = adapt(model, slow, episode.support, AdaptSettings(steps, learning_rate)).fast_weights
             outputs = model.outputs(slow, fast, query.inputs)
             scores.append(judge(outputs.cpu(), query.targets.cpu(), query.objective, task=episode.task))
         except (AdaptationDiverged, InvalidEpisode, UnsupportedObjective) as error:

@@ -10,6 +10,7 @@ from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_model import MetaModel
 from metalearn.placement import PlacementName, make_placement
 from metalearn.task_view.label_text_prior import LabelTextPrior
+from metalearn.token_similarity import COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     if spec.placement != "head" and not learner.descends:
         raise InvalidModel(f"the learner {spec.learner} takes no inner steps: its fast weights live in the head alone")
     placement = make_placement(spec.placement, layers=spec.fast_layers, rank=spec.rank)
+    has_views = spec.stock_view or encoder.trained_view is not None
+    has_similarity = has_views and encoder.settings.halves.token_similarity > 0
     return MetaModel(
         TextBody(encoder, layers, stock_view=spec.stock_view),
         placement,
@@ -65,5 +68,6 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
         prior=LabelTextPrior() if "classification" in learner.objectives else None,
         calibrated=learner.linear_head,
         centred=learner.linear_head and spec.placement == "head",
+        pair_columns=COLUMNS if has_similarity and learner.linear_head else 0,
         balanced=learner.descends,
     )

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from metalearn.adaptation import prepare_episode
+from metalearn.adapting import AdaptSettings, adapt
 from metalearn.body import TextBody
 from metalearn.calibration import JudgedEpisode, fit_temperature, fit_threshold, initial_slow_weights
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, InvalidTasks
-from metalearn.evaluate import adapted
 from metalearn.tasks.sampler import EpisodeSampler, SamplerSettings
 from metalearn.tasks.task import Task
 from metatrain.copies import write_copy
@@ -39,7 +39,7 @@ def judged_episodes(checkpoint: Checkpoint, tasks: Sequence[Task], episodes: int
     for index in range(episodes):
         try:
             prepared = prepare_episode(body, sampler.episode(index), use_label_text=bool(index % 2))
-            fast = adapted(model, slow, prepared.support, steps=steps)
+            fast = adapt(model, slow, prepared.support, AdaptSettings(steps)).fast_weights
         except (AdaptationDiverged, InvalidEpisode):
             continue
         with torch.no_grad():

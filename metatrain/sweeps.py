@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
+from metalearn.adapting import AdaptSettings
 from metalearn.errors import InvalidTasks
-from metalearn.evaluate import AdaptSettings, EpisodePlan, Evaluator, Observer, evaluate_fixed, evaluate_tasks
+from metalearn.evaluate import EpisodePlan, Evaluator, Observer, evaluate_fixed, evaluate_tasks
 from metalearn.report import Figures, NotEvaluated, Report
 from metalearn.tasks.fixed import FixedTask
 from metalearn.tasks.task import TaskPool

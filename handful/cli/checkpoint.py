@@ -9,7 +9,6 @@ import typer
 from rich.progress import track
 
 from handful.cli.output import print_json, stderr, waiting
-from service.settings import granted_threads
 
 
 class Placement(Enum):
@@ -80,20 +79,19 @@ def calibrate(
     half: Annotated[bool, typer.Option(help="Store the encoder's weights in half precision.")] = False,
     seed: Annotated[int, typer.Option(help="Decides the episodes.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8, as in serving.")] = "auto",
 ) -> None:
     """Copy a checkpoint with confidences fitted on tasks: a temperature by shots and ways, a threshold to abstain."""
     with waiting("reading checkpoint and tasks"):
-        import torch
-
-        from metalearn.devices import select_device
         from metalearn.tasks.labelled import read_tasks
         from metatrain.calibrate import judged_episodes, write_calibrated
-        from model_store.checkpoint import Checkpoint, check_free, resolve_checkpoint
+        from model_store.checkpoint import check_free
+        from service.app import load_checkpoint
+        from service.settings import load_settings
 
         check_free(out.absolute())
-        torch.set_num_threads(granted_threads())
         found = read_tasks(tasks).tasks
-        loaded = Checkpoint(resolve_checkpoint(checkpoint), select_device(device))
+        loaded = load_checkpoint(load_settings(checkpoint=checkpoint, device=device, precision=precision))
     judged = list(
         track(judged_episodes(loaded, found, episodes, seed), "judging episodes", total=episodes, console=stderr)
     )
@@ -160,7 +158,7 @@ def reweigh(
         if token_similarity:
             note += (
                 f" How similar the tokens of a pair's two texts are counts {token_similarity:g} beside features of "
-                "unit length."
+                "unit length, from nothing to twice that, as a task's support set says."
             )
         if words_only:
             note += " The tokens that frame a text are left out of the means over its tokens."

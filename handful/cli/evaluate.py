@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from handful.cli.output import stderr, stdout, waiting
-from service.settings import granted_threads, load_settings, prepare_threads
+from service.settings import load_settings, prepare_threads
 
 if TYPE_CHECKING:
     from metalearn.evaluate import Observer
@@ -70,6 +70,10 @@ def evaluate(
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. [env: HANDFUL_DEVICE]")] = None,
+    runtime: Annotated[str | None, typer.Option(help="auto, torch or onnxruntime. [env: HANDFUL_RUNTIME]")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, float32, bfloat16 or int8. [env: HANDFUL_PRECISION]")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=0, help="CPU threads; 0 takes what the machine grants. [env: HANDFUL_THREADS]")
     ] = None,
@@ -84,7 +88,9 @@ def evaluate(
     if tasks and max_queries:
         raise typer.BadParameter("--max-queries is for fixed episodes: see --queries")
     _check_outputs(json_file, plot_file)
-    settings = load_settings(checkpoint=checkpoint, device=device, threads=threads)
+    settings = load_settings(
+        checkpoint=checkpoint, device=device, runtime=runtime, precision=precision, threads=threads
+    )
     prepare_threads(settings)
     numbers = sorted({_number(part, "shots") for text in shots or [] for part in text.split(",")})
     drawn = (_number_or_all(ways or "5", "ways", least=2), _number_or_all(queries or "15", "queries"))
@@ -92,13 +98,12 @@ def evaluate(
     with waiting("loading the checkpoint and reading the tasks"):
         import torch
 
-        torch.set_num_threads(settings.threads or granted_threads())
-        from metalearn.devices import select_device
-        from metalearn.evaluate import AdaptSettings, EpisodePlan
+        from metalearn.adapting import AdaptSettings
+        from metalearn.evaluate import EpisodePlan
         from metalearn.tasks.fixed import read_fixed_tasks
         from metalearn.tasks.labelled import read_tasks
         from metatrain.sweeps import FixedEpisodes, RandomEpisodes, evaluate_all, make_evaluator
-        from model_store.checkpoint import Checkpoint, resolve_checkpoint
+        from service.app import load_checkpoint
 
         sweeps = _sweeps(sweep or [])
         source: Episodes
@@ -109,7 +114,7 @@ def evaluate(
         else:
             plan = EpisodePlan(drawn[0], tuple(numbers) or (5,), drawn[1], episodes or 20, seed)
             source = RandomEpisodes(read_tasks(tasks or []), plan)
-        loaded = Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
+        loaded = load_checkpoint(settings)
         evaluator = make_evaluator(loaded, learner)
         own = loaded.manifest.hyperparameters
         adapting = AdaptSettings(
@@ -132,6 +137,7 @@ def evaluate(
         "learning_rate": adapting.learning_rate,
         "label_text": adapting.use_label_text,
         "device": str(loaded.encoder.device),
+        "runtime": loaded.encoder.runtime_name,
         "threads": torch.get_num_threads(),
     }
     named = {"name": loaded.manifest.name, "fingerprint": loaded.fingerprint}

@@ -11,12 +11,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from metalearn import adapting
 from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.calibration import JudgedEpisode, temperature
 from metalearn.encoder import Encoder, EncoderSettings
 from metalearn.errors import InvalidModel, InvalidTasks
-from metalearn.evaluate import adapted
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.tasks.labelled import read_tasks
 from metalearn.tasks.sampler import EpisodeSampler, SamplerSettings
@@ -183,7 +183,9 @@ def _answers(folder: Path, tasks: Path) -> list[Tensor]:
     found = []
     for index in range(4):
         episode = prepare_episode(loaded.model.body, sampler.episode(index))
-        fast = adapted(loaded.model, loaded.slow_weights, episode.support, steps=5)
+        fast = adapting.adapt(
+            loaded.model, loaded.slow_weights, episode.support, adapting.AdaptSettings(5)
+        ).fast_weights
         with torch.no_grad():
             logits = loaded.model.outputs(loaded.slow_weights, fast, episode.query.inputs)
         found.append(logits.softmax(dim=1))
