@@ -29,8 +29,8 @@ from metalearn.batches import batch_tokens, plan_batches
 from metalearn.body import MlpBody
 from metalearn.encoder import Encoder
 from metalearn.errors import InvalidEpisode
-from metalearn.evaluate import score
-from metalearn.intervals import Difference, paired_difference
+from metalearn.evaluation.evaluate import score
+from metalearn.evaluation.intervals import Difference, paired_difference
 from metalearn.meta_model import MetaModel
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.tasks.episode import usable_classes

@@ -14,7 +14,7 @@ from metalearn.collective import Collective
 from metalearn.encoder import Encoder, EncoderSettings
 from metalearn.encoder_source import locate_encoder
 from metalearn.errors import InvalidEpisode
-from metalearn.evaluate import score
+from metalearn.evaluation.evaluate import score
 from metalearn.halves import Halves
 from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_train import MetaTrainer, MetaTrainSettings, StepResult, TrainingState

@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol, get_args
 
 from metalearn.adapting import AdaptSettings
 from metalearn.errors import InvalidTasks
-from metalearn.evaluate import EpisodePlan, Evaluator, Observer, evaluate_fixed, evaluate_tasks
-from metalearn.report import Figures, NotEvaluated, Report
+from metalearn.evaluation.evaluate import EpisodePlan, Evaluator, Observer, evaluate_fixed, evaluate_tasks
+from metalearn.evaluation.report import Figures, NotEvaluated, Report
 from metalearn.tasks.fixed import FixedTask
 from metalearn.tasks.task import TaskPool
 from model_store.checkpoint import Checkpoint

@@ -17,8 +17,8 @@ from handful.cli.output import stderr, stdout, waiting
 from service.settings import load_settings, prepare_threads
 
 if TYPE_CHECKING:
-    from metalearn.evaluate import Observer
-    from metalearn.report import Figures, Report
+    from metalearn.evaluation.evaluate import Observer
+    from metalearn.evaluation.report import Figures, Report
     from metatrain.sweeps import Episodes, Evaluation, Sweep
 
 _ALL = "all"
@@ -99,7 +99,7 @@ def evaluate(
         import torch
 
         from metalearn.adapting import AdaptSettings
-        from metalearn.evaluate import EpisodePlan
+        from metalearn.evaluation.evaluate import EpisodePlan
         from metalearn.tasks.fixed import read_fixed_tasks
         from metalearn.tasks.labelled import read_tasks
         from metatrain.sweeps import FixedEpisodes, RandomEpisodes, evaluate_all, make_evaluator

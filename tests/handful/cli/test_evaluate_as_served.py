@@ -9,7 +9,7 @@ import torch
 from pydantic import SecretStr
 
 from metalearn.adapting import AdaptSettings
-from metalearn.evaluate import Evaluator
+from metalearn.evaluation.evaluate import Evaluator
 from metalearn.types import Episode, LabelledTexts, TextInput
 from metatrain.sweeps import make_evaluator
 from service.app import load_checkpoint

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from metalearn import evaluate
 from metalearn.adaptation import plan_support, prepare_episode, prepare_episode_support
 from metalearn.adapting import AdaptSettings, adapt
 from metalearn.body import HiddenTexts, MlpBody, TextBody
 from metalearn.encoder import Encoder, TokenizedText
 from metalearn.errors import InvalidModel, UnsupportedObjective
-from metalearn.evaluate import EpisodePlan, Evaluator, evaluate_fixed, evaluate_tasks, score
+from metalearn.evaluation import evaluate
+from metalearn.evaluation.evaluate import EpisodePlan, Evaluator, evaluate_fixed, evaluate_tasks, score
+from metalearn.evaluation.report import EpisodeScores, Report
 from metalearn.fast_weights import rounded_head
 from metalearn.inner_loop import collect
 from metalearn.learners import make_learner
 from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import HeadOnly
-from metalearn.report import EpisodeScores, Report
 from metalearn.tasks.fixed import read_fixed_tasks
 from metalearn.tasks.task import Task
 from metalearn.types import OUT_OF_SCOPE, Episode, Example, LabelledTexts, SupportSet, TextInput

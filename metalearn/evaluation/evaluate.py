@@ -14,10 +14,10 @@ from metalearn.adaptation import prepare_episode_support, target_tensor
 from metalearn.adapting import AdaptSettings, adapt
 from metalearn.body import TextBody
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, UnsupportedObjective
+from metalearn.evaluation.report import NotEvaluated, Report
+from metalearn.evaluation.scores import EpisodeScores, judge
 from metalearn.meta_model import MetaModel
 from metalearn.prepared import PreparedEpisode
-from metalearn.report import NotEvaluated, Report
-from metalearn.scores import EpisodeScores, judge
 from metalearn.tasks.fixed import FixedEpisode, FixedTask
 from metalearn.tasks.plan import EpisodePlan, draw_validation_episodes
 from metalearn.tasks.task import Task
