@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.adaptation import prepare_episode_support, target_tensor
+from metalearn.adaptation import prepare_episode_support
 from metalearn.adapting import AdaptSettings, adapt
 from metalearn.body import TextBody
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, UnsupportedObjective
 from metalearn.evaluation.report import NotEvaluated, Report
 from metalearn.evaluation.scores import EpisodeScores, judge
 from metalearn.meta_model import MetaModel
+from metalearn.objectives import OBJECTIVES
 from metalearn.prepared import PreparedEpisode
 from metalearn.tasks.fixed import FixedEpisode, FixedTask
 from metalearn.tasks.plan import EpisodePlan, draw_validation_episodes
@@ -85,7 +86,7 @@ class Evaluator:
         truth, n_classes, unseen = given.query.targets, given.n_classes, 0
         if isinstance(episode, FixedEpisode):
             truth, n_classes, unseen = episode.truth, n_classes + len(episode.unseen), episode.n_unseen_queries
-        targets = target_tensor(given.objective, truth, n_classes)
+        targets = OBJECTIVES[given.objective].targets(truth, n_classes)
         try:
             if self._clock and not self._warm:
                 # The first adaptation of a process also pays for what the later ones find done
