@@ -7,7 +7,7 @@ from statistics import fmean, median, stdev
 
 from benchmarks.comparison import Mismatch, Outcome, read_outcomes
 from benchmarks.suites import SUITES
-from metalearn.intervals import Difference, paired_difference
+from metalearn.evaluation.intervals import Difference, paired_difference
 
 OURS = "handful"
 BASELINE = "frozen + logistic regression"

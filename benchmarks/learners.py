@@ -23,14 +23,16 @@ from statistics import fmean, median
 
 import torch
 
+from metalearn import adapting
 from metalearn.adaptation import prepare_episode, prepare_episode_support
 from metalearn.body import MlpBody
 from metalearn.encoder.batches import batch_tokens, plan_batches
 from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidEpisode
-from metalearn.evaluate import adapted, score
-from metalearn.intervals import Difference, paired_difference
+from metalearn.evaluation.evaluate import score
+from metalearn.evaluation.intervals import Difference, paired_difference
 from metalearn.meta_model import MetaModel
+from metalearn.options import AdaptOptions
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.tasks.episode import usable_classes
 from metalearn.tasks.labelled import read_tasks
@@ -218,7 +220,7 @@ def measure_adaptation(folder: Path, task: Task) -> tuple[float, int, float]:
     @torch.no_grad()
     def adapt() -> FastWeights:
         support = prepare_episode_support(model.body, episode)  # type: ignore[arg-type]
-        return adapted(model, checkpoint.slow_weights, support, steps=steps)
+        return adapting.adapt(model, checkpoint.slow_weights, support, AdaptOptions(steps)).fast_weights
 
     Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is counted anew
     before = _status("VmRSS")

@@ -15,13 +15,14 @@ from benchmarks.comparison import Answer
 from benchmarks.episodes import Episode, Row, Rows
 from benchmarks.server import running_server
 from handful.client import Client
+from metalearn import adapting
 from metalearn.body import MlpBody
 from metalearn.encoder.batches import batch_tokens, plan_batches
 from metalearn.encoder.encoder import build_encoder
 from metalearn.encoder.source import locate_encoder
 from metalearn.encoder.stages import encoder_stages
-from metalearn.evaluate import adapted
 from metalearn.model_spec import ModelSpec, make_text_model
+from metalearn.options import AdaptOptions
 from metalearn.prepared import PreparedSet
 from metalearn.types import TextInput
 from model_store.checkpoint import resolve_checkpoint
@@ -120,7 +121,7 @@ class FrozenLearner:
         place = {label: i for i, label in enumerate(episode.labels)}
         targets = torch.tensor([place[row.label] for row in episode.support])
         support = PreparedSet(self._features.of(episode.support), targets, torch.ones(len(targets)), len(place))
-        fast = adapted(self._model, self._slow, support, steps=0)
+        fast = adapting.adapt(self._model, self._slow, support, AdaptOptions(0)).fast_weights
         adapt_s = time.perf_counter() - began
         queries, encode_s = self._features.of_queries(episode.queries)
         began = time.perf_counter()

@@ -1,6 +1,5 @@
 """From labelled texts to what a learner adapts on: which texts are encoded, and what each counts."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,8 +9,9 @@ from torch import Tensor
 from metalearn.body import HiddenTexts, TextBody
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.label_text import label_texts, words_of_labels
+from metalearn.objectives import OBJECTIVES
 from metalearn.prepared import LabelTexts, PreparedEpisode, PreparedSet
-from metalearn.types import Episode, LabelledTexts, Objective, SupportSet, Target, TextInput
+from metalearn.types import Episode, LabelledTexts, SupportSet, TextInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def _prepared(body: TextBody, texts: LabelledTexts, episode: Episode) -> Prepare
     device = body.encoder.device
     return PreparedSet(
         _read(body, texts.inputs, episode),
-        target_tensor(episode.objective, texts.targets, episode.n_classes).to(device),
+        OBJECTIVES[episode.objective].targets(texts.targets, episode.n_classes).to(device),
         torch.ones(len(texts.inputs), device=device),
         episode.n_classes,
         episode.objective,
@@ -128,19 +128,6 @@ def _read(body: TextBody, texts: tuple[TextInput, ...], episode: Episode) -> Hid
         if read.empty:
             raise InvalidEpisode(f"a text of {episode.task} has no token: {text.text[:40]!r}")
     return body.prepare(tokenized)
-
-
-def target_tensor(objective: Objective, targets: Sequence[Target], n_classes: int) -> Tensor:
-    """Targets as ``EncodedSet`` holds them: class indices, rows of zeros and ones, or scores."""
-    if objective == "classification":
-        return torch.tensor(targets, dtype=torch.long)
-    if objective == "regression":
-        return torch.tensor(targets, dtype=torch.float32).reshape(-1, 1)
-    rows = torch.zeros(len(targets), n_classes)
-    for row, classes in enumerate(targets):
-        assert isinstance(classes, tuple)  # noqa: S101 - what an episode of this objective holds
-        rows[row, list(classes)] = 1.0
-    return rows
 
 
 def support_accuracy(logits: Float[Tensor, "examples classes"], targets: tuple[int, ...]) -> float | None:

@@ -1,5 +1,6 @@
 """What turns inputs into features, as a function of weights: the part below the head that may be adapted, too."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metalearn.encoder.batches import batch_tokens, plan_batches
-from metalearn.encoder.encoder import Encoder
+from metalearn.encoder.encoder import Encoder, FeatureRuntime
 from metalearn.encoder.pooling import HiddenBatch
 from metalearn.encoder.tokenizing import TokenizedText
 
@@ -81,6 +82,13 @@ class TextBody:
         self.max_batch_tokens = max_batch_tokens or batch_tokens(encoder.device)
         self.bf16 = bf16
         self.frozen_view = frozen_view
+        self._runtime: FeatureRuntime | None = None
+
+    def computed_by(self, runtime: FeatureRuntime) -> "TextBody":
+        """The same body, whose whole features a runtime computes. Layers with weights of their own stay with torch."""
+        body = copy.copy(self)
+        body._runtime = runtime
+        return body
 
     @property
     def dim(self) -> int:
@@ -103,7 +111,8 @@ class TextBody:
                 return self.encoder.begin_batch(texts, self.encoder.n_layers - self.layers)
             # Nothing is left to run: a vector per text is kept, as if it were its only token, and not one per token,
             # which for a large support set would be gigabytes
-            return HiddenBatch(self.encoder.encode_batch(texts).unsqueeze(1), None)
+            compute = self._runtime or self.encoder.encode_batch
+            return HiddenBatch(compute(texts).unsqueeze(1), None)
 
     def joined(self, plan: Sequence[Sequence[int]], batches: Sequence[HiddenBatch]) -> HiddenTexts:
         """Batches whose rows are the texts named by ``plan``."""

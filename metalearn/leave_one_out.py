@@ -1,7 +1,5 @@
 """Which labelled texts are classified correctly without themselves: an estimate for new texts that costs little."""
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -10,24 +8,20 @@ from torch.nn.functional import one_hot
 from metalearn.types import EncodedSet
 
 
-class Rows(NamedTuple):
-    """The class of each row, and its weight there; 0 in all other classes."""
-
-    classes: Int[Tensor, " texts"]
-    members: Float[Tensor, "texts classes"]
-
-
 def right_without_itself(
-    features: Float[Tensor, "texts dim"], rows: Rows, credit: Float[Tensor, " texts"] | None = None
+    features: Float[Tensor, "texts dim"],
+    classes: Int[Tensor, " texts"],
+    members: Float[Tensor, "texts classes"],
+    credit: Float[Tensor, " texts"] | None = None,
 ) -> Bool[Tensor, " texts"]:
     """Which texts are nearest to the mean of their own class's others; False where there are no others.
 
     Args:
         features: Of the texts.
-        rows: Their classes, and what they count in the means.
+        classes: Their classes.
+        members: The weight of each text in its class's mean; 0 in all other classes.
         credit: What is taken off each text's squared distance to its own class; None for nothing.
     """
-    classes, members = rows
     weights, counted = members.sum(dim=1, keepdim=True), (members > 0).sum(dim=0)
     sums, totals = members.T @ features, members.sum(dim=0)
     means = sums / torch.where(counted > 0, totals, 1.0).unsqueeze(1)
@@ -63,16 +57,19 @@ def leave_one_out_accuracy(support: EncodedSet, n_examples: int | None = None) -
     if not asked.any():
         return None
     members = support.membership * weights.unsqueeze(1)
-    rows = Rows(classes, members)
-    right = right_without_itself(support.features, rows, _credit(support.features, rows, weights))
+    right = right_without_itself(
+        support.features, classes, members, _credit(support.features, classes, members, weights)
+    )
     return int(right[:n_examples][asked].sum()) / int(asked.sum())
 
 
 def _credit(
-    features: Float[Tensor, "texts dim"], rows: Rows, weights: Float[Tensor, " texts"]
+    features: Float[Tensor, "texts dim"],
+    classes: Int[Tensor, " texts"],
+    members: Float[Tensor, "texts classes"],
+    weights: Float[Tensor, " texts"],
 ) -> Float[Tensor, " texts"]:
     """The excess squared distance of each text to its class's mean without it, over that of a new text to the mean."""
-    classes, members = rows
     totals, squares = members.sum(dim=0), members.square().sum(dim=0)
     noise = squares / totals.square().masked_fill(totals == 0, 1.0)  # 1 / n where all texts count alike
     means = (members.T @ features) / totals.masked_fill(totals == 0, 1.0).unsqueeze(1)

@@ -3,7 +3,7 @@
 None of them looks at the values of a tensor in Python: nothing waits for the device.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from metalearn.types import OUT_OF_SCOPE, Objective
+from metalearn.types import OUT_OF_SCOPE
 
 
 def weighted_cross_entropy(
@@ -85,24 +85,6 @@ def weighted_binary_cross_entropy(
     return _weighted_mean(per_element.mean(dim=1), weights)
 
 
-def objective_loss(
-    objective: Objective,
-    logits: Float[Tensor, "rows outputs"],
-    targets: Int[Tensor, " rows"] | Float[Tensor, "rows outputs"],
-    weights: Float[Tensor, " rows"],
-) -> Float[Tensor, ""]:
-    """The loss that belongs to an objective.
-
-    Args:
-        objective: What the targets mean.
-        logits: Scores of the classes, or the predicted outputs in regression.
-        targets: Class indices in classification (``OUT_OF_SCOPE`` for none of them), zeros and ones in multi-label
-            tasks, scores in regression.
-        weights: How much each row counts.
-    """
-    return _LOSSES[objective](logits, targets, weights)
-
-
 def supervised_contrastive(
     features: Float[Tensor, "rows dim"], classes: Int[Tensor, " rows"], temperature: float
 ) -> Float[Tensor, ""]:
@@ -134,10 +116,3 @@ def _weighted_mean(per_row: Float[Tensor, " rows"], weights: Float[Tensor, " row
     """0 where the weights are: a mini-batch may hold nothing but rows that do not count."""
     total = weights.sum()
     return (per_row * weights).sum() / torch.where(total == 0, 1.0, total)
-
-
-_LOSSES: Mapping[Objective, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "classification": weighted_cross_entropy,
-    "multi_label": weighted_binary_cross_entropy,
-    "regression": weighted_mean_squared_error,
-}

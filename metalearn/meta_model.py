@@ -19,8 +19,7 @@ from metalearn.learners.interface import Learner
 from metalearn.options import Order
 from metalearn.placement import Placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
-from metalearn.task_view.centring import uncentred_head
-from metalearn.task_view.fit import Steps, fit, label_text_weights
+from metalearn.task_view.fit import FeatureMap, Steps, fit, label_text_weights
 from metalearn.task_view.label_text_prior import LabelTextPrior
 from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, SlowWeights
 from metalearn.update_rules import minibatch_rows
@@ -34,12 +33,14 @@ class Start(NamedTuple):
     Attributes:
         fast_weights: Before the first inner step.
         support: Examples and then label texts, whose loss the steps lower.
-        centre: The mean that was taken off their features; None where none was.
+        n_examples: How many of the texts are examples.
+        map: What their features went through; None for nothing.
     """
 
     fast_weights: FastWeights
     support: EncodedSet
-    centre: Float[Tensor, " dim"] | None
+    n_examples: int
+    map: FeatureMap | None
 
 
 class EpisodeResult(NamedTuple):
@@ -74,6 +75,8 @@ class MetaModel:
         calibrated: Whether there is a temperature.
         centred: Whether the inner steps see centred features; see ``metalearn.task_view.centring``. Not below the head,
             where features move from step to step.
+        pair_columns: How many columns of features, the last ones, measure the token similarity of pairs; they get a
+            weight of the task's own; see ``metalearn.task_view.pair_weight``.
         balanced: Whether all classes count alike in the steps' loss; see ``metalearn.task_view.class_balance``.
     """
 
@@ -83,6 +86,7 @@ class MetaModel:
     prior: LabelTextPrior | None = None
     calibrated: bool = False
     centred: bool = False
+    pair_columns: int = 0
     balanced: bool = False
 
     def initial_slow_weights(self, *, steps: int, seed: int = 0) -> dict[str, Tensor]:
@@ -115,9 +119,10 @@ class MetaModel:
             does = ", ".join(sorted(self.learner.objectives))
             raise UnsupportedObjective(f"the learner {self.learner.name} does {does}; not {support.objective}")
         deep = self.placement.start(_part(slow, _BODY), _part(slow, _FAST))
-        features = self.features(slow, deep, self._inputs_of_all(support))
+        features = self.features(slow, deep, self.inputs_of_all(support))
         view = fit(support, features, self._view_steps(slow))
-        return Start({**deep, **self.learner.start(_part(slow, _LEARNER), view.for_start)}, view.for_steps, view.centre)
+        fast = {**deep, **self.learner.start(_part(slow, _LEARNER), view.for_start)}
+        return Start(fast, view.for_steps, support.targets.shape[0], view.map)
 
     def adapt(
         self,
@@ -144,8 +149,8 @@ class MetaModel:
             last_loss: Whether the loss after the last step is wanted.
         """
         learner, rule = self.learner, self.learner.rule
-        first, encoded, centre = start
-        inputs = self._inputs_of_all(support)
+        first, encoded, _, seen_through = start
+        inputs = self.inputs_of_all(support)
         n_rows = encoded.targets.shape[0]
         deep = bool(self.placement.start(_part(slow, _BODY), _part(slow, _FAST)))
         whole = _rows_of_step(n_rows, rule.batch_size, 0, seed) is None
@@ -171,9 +176,9 @@ class MetaModel:
             last_loss=last_loss,
             gradients=learner.head_gradients(encoded) if whole and not deep else None,
         )
-        if centre is None:
+        if seen_through is None:
             return states
-        return (state._replace(fast_weights=uncentred_head(state.fast_weights, centre)) for state in states)
+        return (state._replace(fast_weights=seen_through.plain_head(state.fast_weights)) for state in states)
 
     def answering(self, slow: SlowWeights, adapted: FastWeights, support: PreparedSet) -> FastWeights:
         """Fast weights after the last inner step as they answer: under the temperature that was fitted."""
@@ -237,7 +242,7 @@ class MetaModel:
             results.append(on_features.run_episode(slow, divided, steps=steps, seed=seed + (split << 32)))
         return results[0]._replace(meta_loss=torch.stack([result.meta_loss for result in results]).mean())
 
-    def _inputs_of_all(self, support: PreparedSet) -> Any:
+    def inputs_of_all(self, support: PreparedSet) -> Any:
         """Inputs of the examples and then of the label texts."""
         if support.label_texts is None:
             return support.inputs
@@ -246,14 +251,20 @@ class MetaModel:
     def _view_steps(self, slow: SlowWeights) -> Steps:
         prior = self.prior
         text_weights = None if prior is None else partial(prior.weights, _part(slow, _PRIOR))
-        return Steps(text_weights, centred=self.centred, balanced=self.balanced)
+        return Steps(
+            text_weights,
+            shifts_label_texts=self.placement.layers == 0,  # below the head, every step reads the texts anew
+            centred=self.centred,
+            pair_columns=self.pair_columns,
+            balanced=self.balanced,
+        )
 
     def _joined(self, slow: SlowWeights, support: PreparedSet, query: PreparedSet) -> PreparedSet:
         """The support set with the query set among its examples, and its label texts, weighed by the prior, too."""
         weights = label_text_weights(support, self._view_steps(slow))
         return replace(
             support,
-            inputs=self.body.concatenated(self._inputs_of_all(support), query.inputs),
+            inputs=self.body.concatenated(self.inputs_of_all(support), query.inputs),
             targets=torch.cat([support.targets_of_all, query.targets]),
             weights=torch.cat([support.weights, weights, query.weights]),
             label_texts=None,

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from metalearn.collective import Alone, Collective
 from metalearn.errors import InvalidEpisode, InvalidModel, MetaTrainingFailed
-from metalearn.losses import objective_loss, supervised_contrastive
+from metalearn.losses import supervised_contrastive
 from metalearn.meta_model import EpisodeResult, MetaModel
+from metalearn.objectives import OBJECTIVES
 from metalearn.options import Optimizer, Schedule
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import OUT_OF_SCOPE
@@ -353,22 +354,13 @@ def _optimizer(trained: Mapping[str, Tensor], settings: MetaTrainSettings) -> to
 
 
 def _record(index: int, episode: PreparedEpisode, result: EpisodeResult) -> EpisodeRecord:
-    query = episode.query
+    query, rules = episode.query, OBJECTIVES[episode.query.objective]
     with torch.no_grad():
         outputs = result.query_outputs
-        loss = float(objective_loss(query.objective, outputs, query.targets, query.weights))
+        loss = float(rules.loss(outputs, query.targets, query.weights))
         finite = math.isfinite(loss) and math.isfinite(float(result.meta_loss))
     skipped = "" if finite else "the loss was not finite"
-    return EpisodeRecord(index, episode.task, episode.group, loss, _accuracy(query, outputs), skipped)
-
-
-def _accuracy(query: PreparedSet, outputs: Tensor) -> float | None:
-    if query.objective == "regression":
-        return None
-    if query.objective == "multi_label":
-        return float(((outputs > 0) == (query.targets > 0.5)).float().mean())
-    hits = (outputs.argmax(dim=1) == query.targets)[query.targets != OUT_OF_SCOPE]
-    return float(hits.float().mean()) if hits.numel() else None
+    return EpisodeRecord(index, episode.task, episode.group, loss, rules.accuracy(outputs, query.targets), skipped)
 
 
 def _contrast(sets: Sequence[tuple[PreparedSet, Tensor]], temperature: float) -> Tensor:

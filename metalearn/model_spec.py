@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from metalearn.body import TextBody
 from metalearn.encoder.encoder import Encoder
+from metalearn.encoder.views import COLUMNS
 from metalearn.errors import InvalidModel
 from metalearn.learners import make_learner
 from metalearn.learners.interface import LearnerOptions
@@ -59,6 +60,8 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     if spec.placement != "head" and not learner.descends:
         raise InvalidModel(f"the learner {spec.learner} takes no inner steps: its fast weights live in the head alone")
     placement = make_placement(spec.placement, layers=spec.fast_layers, rank=spec.rank)
+    has_views = spec.frozen_view or encoder.tuned is not None
+    has_similarity = has_views and encoder.views.token_similarity > 0
     return MetaModel(
         TextBody(encoder, layers, frozen_view=spec.frozen_view),
         placement,
@@ -66,5 +69,6 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
         prior=LabelTextPrior() if "classification" in learner.objectives else None,
         calibrated=learner.linear_head,
         centred=learner.linear_head and spec.placement == "head",
+        pair_columns=COLUMNS if has_similarity and learner.linear_head else 0,
         balanced=learner.descends,
     )

@@ -232,6 +232,7 @@ class Adapter:
         checkpoint: Fingerprint of the checkpoint that it was adapted from and that alone can use it.
         learner: Name of the learner that made it and that alone can read it.
         pairs: Whether the task's texts are pairs; None where that is not known.
+        objective: What the outputs of its head mean.
     """
 
     fast_weights: FastWeights
@@ -239,6 +240,12 @@ class Adapter:
     checkpoint: str
     learner: str = "protomaml"
     pairs: bool | None = None
+    objective: Objective = "classification"
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of classes, or of outputs in regression."""
+        return len(self.labels) or 1
 
     @cached_property
     def size_bytes(self) -> int:

@@ -6,14 +6,15 @@ from pathlib import Path
 import torch
 
 from metalearn.adaptation import prepare_episode
-from metalearn.body import TextBody
+from metalearn.adapting import adapt
 from metalearn.calibration import JudgedEpisode, fit_temperature, fit_threshold, initial_slow_weights
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, InvalidTasks
-from metalearn.evaluate import adapted
+from metalearn.options import AdaptOptions
 from metalearn.tasks.sampler import EpisodeSampler, SamplerSettings
 from metalearn.tasks.task import Task
 from metatrain.derive import write_copy
 from model_store.checkpoint import Checkpoint, read_slow_weights
+from model_store.learner_models import Models
 from model_store.manifest import Hyperparameters, Manifest
 
 _PREFIX = "calibration."
@@ -23,15 +24,16 @@ _SETTINGS = SamplerSettings(
 """As varied as what tenants bring."""
 
 
-def judged_episodes(checkpoint: Checkpoint, tasks: Sequence[Task], episodes: int, seed: int) -> Iterator[JudgedEpisode]:
+def judged_episodes(models: Models, tasks: Sequence[Task], episodes: int, seed: int) -> Iterator[JudgedEpisode]:
     """Answers of the checkpoint without its calibration, in every other episode with the words of the labels.
 
     Raises:
         InvalidModel: The checkpoint's learner has no linear head, whose temperature could be set.
         InvalidTasks: No task can give an episode.
     """
-    model, body = checkpoint.model, checkpoint.model.body
-    if not model.calibrated or not isinstance(body, TextBody):
+    checkpoint, loaded = models.checkpoint, models.of()
+    model, body = loaded.model, loaded.body
+    if not model.calibrated:
         raise InvalidModel(f"the learner {model.learner.name} has no linear head: its confidences stay as they are")
     slow = {**checkpoint.slow_weights, **{_PREFIX + name: weight for name, weight in initial_slow_weights().items()}}
     steps = checkpoint.manifest.hyperparameters.steps
@@ -39,7 +41,7 @@ def judged_episodes(checkpoint: Checkpoint, tasks: Sequence[Task], episodes: int
     for index in range(episodes):
         try:
             prepared = prepare_episode(body, sampler.episode(index), use_label_text=bool(index % 2))
-            fast = adapted(model, slow, prepared.support, steps=steps)
+            fast = adapt(model, slow, prepared.support, AdaptOptions(steps)).fast_weights
         except (AdaptationDiverged, InvalidEpisode):
             continue
         with torch.no_grad():

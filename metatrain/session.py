@@ -15,7 +15,7 @@ from metalearn.encoder.encoder import build_encoder
 from metalearn.encoder.source import locate_encoder
 from metalearn.encoder.stages import encoder_stages, views_of
 from metalearn.errors import InvalidEpisode
-from metalearn.evaluate import score
+from metalearn.evaluation.evaluate import score
 from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_train import MetaTrainer, MetaTrainSettings, StepResult, TrainingState
 from metalearn.model_spec import ModelSpec, make_text_model

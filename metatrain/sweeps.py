@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
 from metalearn.errors import InvalidTasks
-from metalearn.evaluate import EpisodePlan, Evaluator, Observer, evaluate_fixed, evaluate_tasks
+from metalearn.evaluation.evaluate import EpisodePlan, Evaluator, Observer, evaluate_fixed, evaluate_tasks
+from metalearn.evaluation.report import Figures, NotEvaluated, Report
 from metalearn.options import AdaptOptions
-from metalearn.report import Figures, NotEvaluated, Report
 from metalearn.tasks.fixed import FixedTask
 from metalearn.tasks.task import TaskPool
-from model_store.checkpoint import Checkpoint
 from model_store.learner_models import Models
 
 Swept = Literal["steps", "learning_rate", "shots"]
@@ -174,14 +173,14 @@ class Evaluation:
         return {**self.report.to_json(), **swept}
 
 
-def make_evaluator(checkpoint: Checkpoint, learner: str | None) -> Evaluator:
-    """Evaluates what a server with this checkpoint does, for requests that name that learner, or none.
+def make_evaluator(models: Models, learner: str | None) -> Evaluator:
+    """Evaluates what a server with these models does, for requests that name that learner, or none.
 
     Raises:
         UnknownLearner: There is no such learner.
     """
-    loaded = Models(checkpoint).of(learner)
-    steps = checkpoint.manifest.hyperparameters.steps
+    loaded = models.of(learner)
+    steps = models.checkpoint.manifest.hyperparameters.steps
     return Evaluator(loaded.model, loaded.slow_weights, steps=steps, clock=time.perf_counter)
 
 

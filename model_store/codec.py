@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from metalearn.errors import InvalidSupportSet, UnknownLearner
 from metalearn.fast_weights import is_finite
-from metalearn.types import Adapter, Example, FastWeights, SupportSet, TextInput
+from metalearn.types import Adapter, Example, FastWeights, Objective, SupportSet, TextInput
 from model_store.errors import AdapterCorrupt, StaleAdapter
 from model_store.shapes import FastWeightShapes
 
@@ -57,6 +57,8 @@ class _Header(BaseModel):
     learner: str = "protomaml"
     labels: list[str]
     pairs: bool | None = None
+    # Left out where it is the default, so that stored adapters stay the same bytes
+    objective: Objective = Field("classification", exclude_if=lambda objective: objective == "classification")
 
 
 class _Support(BaseModel):
@@ -75,6 +77,7 @@ def encode_adapter(adapter: Adapter, key: AdapterKey) -> bytes:
         learner=adapter.learner,
         labels=list(adapter.labels),
         pairs=adapter.pairs,
+        objective=adapter.objective,
     )
     header = fields.model_dump_json().encode()
     tensors = safetensors.torch.save({name: _packed(weight) for name, weight in adapter.fast_weights.items()})
@@ -121,10 +124,10 @@ def decode_adapter(
         raise StaleAdapter(header.checkpoint, checkpoint, task=key.task, version=key.version)
     labels = tuple(header.labels)
     weights = {name: _widened(weight) if weight.dtype == torch.float16 else weight for name, weight in weights.items()}
-    _check_weights(weights, len(labels), header.learner, shapes)
+    _check_weights(weights, len(labels) or 1, header.learner, shapes)
     if device is not None:
         weights = {name: weight.to(device) for name, weight in weights.items()}
-    return Adapter(weights, labels, checkpoint, header.learner, header.pairs)
+    return Adapter(weights, labels, checkpoint, header.learner, header.pairs, header.objective)
 
 
 def _widened(weight: Tensor) -> Tensor:

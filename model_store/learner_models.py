@@ -66,7 +66,7 @@ class Models:
         """
         self.checkpoint = checkpoint
         self.runtime = runtime or TorchRuntime(checkpoint.encoder)
-        own = _loaded(checkpoint.model, checkpoint.slow_weights)
+        own = self._loaded(checkpoint.model, checkpoint.slow_weights)
         self._models = {checkpoint.learner.name: own}
 
     def of(self, learner: str | None = None) -> LoadedModel:
@@ -82,7 +82,7 @@ class Models:
             encoder, steps = self.checkpoint.encoder, self.checkpoint.manifest.hyperparameters.steps
             model = make_text_model(ModelSpec(name), encoder)
             slow_weights = model.initial_slow_weights(steps=steps)
-            self._models[name] = _loaded(model, {n: w.to(encoder.device) for n, w in slow_weights.items()})
+            self._models[name] = self._loaded(model, {n: w.to(encoder.device) for n, w in slow_weights.items()})
         return self._models[name]
 
     def shapes(self, learner: str) -> FastWeightShapes:
@@ -92,6 +92,10 @@ class Models:
             UnknownLearner: There is no such learner.
         """
         return self.of(learner).shapes
+
+    def _loaded(self, model: MetaModel, slow_weights: SlowWeights) -> LoadedModel:
+        body = cast(TextBody, model.body).computed_by(self.runtime)
+        return _loaded(replace(model, body=body), slow_weights)
 
 
 def modulated_norms(checkpoint: Checkpoint) -> list[str]:

@@ -60,35 +60,44 @@ def calibrate(
     half: Annotated[bool, typer.Option(help="Store the encoder's weights in half precision.")] = False,
     seed: Annotated[int, typer.Option(help="Decides the episodes.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8, as in serving.")] = "auto",
 ) -> None:
     """Copy a checkpoint with confidences fitted on tasks: a temperature by shots and ways, a threshold to abstain."""
-    import torch
-
-    from service.settings import granted_threads
-
-    torch.set_num_threads(granted_threads())
     name = name or out.absolute().name
-    print_json(calibrated(checkpoint, out, tasks, name=name, episodes=episodes, half=half, seed=seed, device=device))
+    manifest = calibrated(
+        checkpoint, out, tasks, name=name, episodes=episodes, half=half, seed=seed, device=device, precision=precision
+    )
+    print_json(manifest)
 
 
 def calibrated(
-    checkpoint: str, out: Path, tasks: Sequence[Path], *, name: str, episodes: int, half: bool, seed: int, device: str
+    checkpoint: str,
+    out: Path,
+    tasks: Sequence[Path],
+    *,
+    name: str,
+    episodes: int,
+    half: bool,
+    seed: int,
+    device: str,
+    precision: str = "auto",
 ) -> "Manifest":
     """Writes a checkpoint with fitted confidences."""
     with waiting("reading checkpoint and tasks"):
-        from metalearn.devices import select_device
         from metalearn.tasks.labelled import read_tasks
         from metatrain.calibrate import judged_episodes, write_calibrated
-        from model_store.checkpoint import Checkpoint, check_free, resolve_checkpoint
+        from model_store.checkpoint import check_free
+        from service.app import load_models
+        from service.settings import load_settings
 
         check_free(out.absolute())
         found = read_tasks(tasks).tasks
-        loaded = Checkpoint(resolve_checkpoint(checkpoint), select_device(device))
+        models = load_models(load_settings(checkpoint=checkpoint, device=device, precision=precision))
     judged = list(
-        track(judged_episodes(loaded, found, episodes, seed), "judging episodes", total=episodes, console=stderr)
+        track(judged_episodes(models, found, episodes, seed), "judging episodes", total=episodes, console=stderr)
     )
     names = [task.name for task in found if task.objective == "classification"]
-    return write_calibrated(loaded, judged, names, out, name=name, half=half)
+    return write_calibrated(models.checkpoint, judged, names, out, name=name, half=half)
 
 
 @app.command()

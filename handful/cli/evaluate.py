@@ -21,8 +21,8 @@ from handful.wire import AdaptOptionFields
 from metalearn.options import AdaptOptions
 
 if TYPE_CHECKING:
-    from metalearn.evaluate import Observer
-    from metalearn.report import Figures, Report
+    from metalearn.evaluation.evaluate import Observer
+    from metalearn.evaluation.report import Figures, Report
     from metatrain.sweeps import Episodes, Evaluation, Sweep
 
 _ALL = "all"
@@ -71,6 +71,10 @@ def evaluate(
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. [env: HANDFUL_DEVICE]")] = None,
+    runtime: Annotated[str | None, typer.Option(help="auto, torch or onnxruntime. [env: HANDFUL_RUNTIME]")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, float32, bfloat16 or int8. [env: HANDFUL_PRECISION]")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=0, help="CPU threads; 0 takes what the machine grants. [env: HANDFUL_THREADS]")
     ] = None,
@@ -87,8 +91,10 @@ def evaluate(
         raise typer.BadParameter("--max-queries is for fixed episodes: see --queries")
     _check_outputs(json_file, plot_file)
     asked = validated(AdaptOptionFields, {**given(**adapt_options), "use_label_text": label_text})
-    settings = load_settings(checkpoint=checkpoint, device=device, threads=threads)
-    from service.settings import granted_threads, prepare_threads
+    settings = load_settings(
+        checkpoint=checkpoint, device=device, runtime=runtime, precision=precision, threads=threads
+    )
+    from service.settings import prepare_threads
 
     prepare_threads(settings)
     numbers = sorted({_number(part, "shots") for text in shots or [] for part in text.split(",")})
@@ -97,13 +103,11 @@ def evaluate(
     with waiting("loading the checkpoint and reading the tasks"):
         import torch
 
-        torch.set_num_threads(settings.threads or granted_threads())
-        from metalearn.devices import select_device
-        from metalearn.evaluate import EpisodePlan
+        from metalearn.evaluation.evaluate import EpisodePlan
         from metalearn.tasks.fixed import read_fixed_tasks
         from metalearn.tasks.labelled import read_tasks
         from metatrain.sweeps import FixedEpisodes, RandomEpisodes, evaluate_all, make_evaluator
-        from model_store.checkpoint import Checkpoint, resolve_checkpoint
+        from service.app import load_models
 
         sweeps = _sweeps(sweep or [])
         source: Episodes
@@ -114,8 +118,9 @@ def evaluate(
         else:
             plan = EpisodePlan(drawn[0], tuple(numbers) or (5,), drawn[1], episodes or 20, seed)
             source = RandomEpisodes(read_tasks(tasks or []), plan)
-        loaded = Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
-        evaluator = make_evaluator(loaded, learner)
+        models = load_models(settings)
+        loaded = models.checkpoint
+        evaluator = make_evaluator(models, learner)
         options = AdaptOptions(**dict(asked))
     with _progress() as (set_total, observe):
         found = evaluate_all(
@@ -132,6 +137,7 @@ def evaluate(
         "steps": evaluator.steps if options.steps is None else options.steps,
         "label_text": label_text,
         "device": str(loaded.encoder.device),
+        "runtime": models.runtime.name,
         "threads": torch.get_num_threads(),
     }
     named = {"name": loaded.manifest.name, "fingerprint": loaded.fingerprint}

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.inner_loop import Gradients
-from metalearn.losses import objective_loss
+from metalearn.objectives import OBJECTIVES
 from metalearn.options import Order, RateKind
 from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
 from metalearn.update_rules import UpdateRule, gradient_descent
@@ -114,7 +114,7 @@ class Losses:
     def support_loss(self, fast_weights: FastWeights, support: EncodedSet) -> Float[Tensor, ""]:
         """The objective's loss on the support set."""
         logits = self.logits(fast_weights, support.features)
-        return objective_loss(support.objective, logits, support.targets, support.weights)
+        return OBJECTIVES[support.objective].loss(logits, support.targets, support.weights)
 
     def head_gradients(self, support: EncodedSet) -> Gradients | None:
         """None: a learner that has the closed form of its ``support_loss`` says so."""
@@ -122,7 +122,7 @@ class Losses:
 
     def meta_loss(self, start: FastWeights, adapted: FastWeights, query: EncodedSet) -> Float[Tensor, ""]:
         """The objective's loss on the query set."""
-        return objective_loss(query.objective, self.logits(adapted, query.features), query.targets, query.weights)
+        return OBJECTIVES[query.objective].loss(self.logits(adapted, query.features), query.targets, query.weights)
 
 
 class ReadingLearner(Losses):

@@ -4,12 +4,8 @@ What all texts of a task share does not tell one class from another, and it is m
 language that the encoder hardly reads. Inner steps would swing to and fro along it; see docs/log.md.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
-from metalearn.types import FastWeights
 
 
 def mean_of_examples(
@@ -18,9 +14,3 @@ def mean_of_examples(
     """The weighted mean of the examples, which are the first texts; without examples, that of the label texts."""
     counted = n_examples or weights.shape[0]
     return (weights[:counted] / weights[:counted].sum()) @ features[:counted]
-
-
-def uncentred_head(fast_weights: FastWeights, centre: Float[Tensor, " dim"]) -> dict[str, Tensor]:
-    """The fast weights whose head has the logits for plain features that the given head has for centred ones."""
-    bias = fast_weights[HEAD_BIAS] - torch.mv(fast_weights[HEAD_WEIGHT], centre)
-    return {**fast_weights, HEAD_BIAS: bias}

@@ -8,11 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.prepared import PreparedSet
 from metalearn.task_view.centring import mean_of_examples
 from metalearn.task_view.class_balance import balanced_weights
 from metalearn.task_view.label_text_gate import gated_weights
-from metalearn.types import EncodedSet
+from metalearn.task_view.label_text_shift import shifted_label_texts
+from metalearn.task_view.pair_weight import column_scales
+from metalearn.types import EncodedSet, FastWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +24,35 @@ class Steps:
 
     Attributes:
         text_weights: Number of examples of each class -> weight of its label text; None for the weight of an example.
+        shifts_label_texts: Whether label texts are shifted to where the examples are.
         centred: Whether features are centred.
+        pair_columns: How many columns of features, the last ones, measure the token similarity of pairs.
         balanced: Whether classes count alike.
     """
 
     text_weights: Callable[[Float[Tensor, " classes"]], Float[Tensor, " classes"]] | None
+    shifts_label_texts: bool
     centred: bool
+    pair_columns: int
     balanced: bool
+
+
+class FeatureMap(NamedTuple):
+    """What a task does to features: (features - centre) * scales.
+
+    Attributes:
+        centre: The mean of the examples.
+        scales: A factor for each column; None for ones.
+    """
+
+    centre: Float[Tensor, " dim"]
+    scales: Float[Tensor, " dim"] | None
+
+    def plain_head(self, fast_weights: FastWeights) -> dict[str, Tensor]:
+        """The fast weights whose head has the logits for plain features that the given head has for mapped ones."""
+        weight = fast_weights[HEAD_WEIGHT] if self.scales is None else fast_weights[HEAD_WEIGHT] * self.scales
+        bias = fast_weights[HEAD_BIAS] - weight @ self.centre
+        return {**fast_weights, HEAD_WEIGHT: weight, HEAD_BIAS: bias}
 
 
 class FittedView(NamedTuple):
@@ -36,12 +61,12 @@ class FittedView(NamedTuple):
     Attributes:
         for_start: Examples and then label texts, as the learner's start reads them.
         for_steps: The same rows, as inner steps lower their loss.
-        centre: The mean that was taken off the features; None where none was.
+        map: What features went through; None for nothing.
     """
 
     for_start: EncodedSet
     for_steps: EncodedSet
-    centre: Float[Tensor, " dim"] | None
+    map: FeatureMap | None
 
 
 def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps) -> FittedView:
@@ -49,8 +74,10 @@ def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps
 
     1. Label-text prior: the weight of each label text beside the examples of its class.
     2. Label-text gate: label texts that mislead weigh nothing.
-    3. Centring: the mean of the examples is taken off all features.
-    4. Class balance: all classes count alike in inner steps.
+    3. Shift of label texts to where the examples are.
+    4. Centring: the mean of the examples is taken off all features.
+    5. Pair weight: the weight of the columns that measure the token similarity of pairs.
+    6. Class balance: all classes count alike in inner steps.
 
     One more step is the learner's, since it is about class means: shrinkage towards the grand mean; see
     ``GradientLearner.start``. Tasks without exclusive classes take none of the steps.
@@ -63,24 +90,28 @@ def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps
     n_examples, weights = support.targets.shape[0], support.weights
     if support.label_texts is not None:
         of_texts, (examples, texts) = label_text_weights(support, steps), features.tensor_split([n_examples])
-        of_texts = gated_weights(of_texts, examples, support.targets, texts, support.label_texts.classes)
-        weights = torch.cat([weights, of_texts])
-    classifies, centre = support.objective == "classification", None
-    if steps.centred and classifies:
-        centre = mean_of_examples(features, weights, n_examples)
-        features = features - centre
+        classes, of_labels = support.targets, support.label_texts.classes
+        weights = torch.cat([weights, gated_weights(of_texts, examples, classes, texts, of_labels)])
+        if steps.shifts_label_texts:
+            texts = shifted_label_texts(texts, of_labels, examples, classes, support.n_classes)
+            features = torch.cat([examples, texts])
     encoded = EncodedSet(
-        features,
-        support.targets_of_all,
-        weights,
-        support.n_classes,
-        support.objective,
-        has_examples=n_examples > 0,
+        features, support.targets_of_all, weights, support.n_classes, support.objective, has_examples=n_examples > 0
     )
-    if not (steps.balanced and classifies):
-        return FittedView(encoded, encoded, centre)
-    balanced = balanced_weights(weights, encoded.targets, support.n_classes)
-    return FittedView(encoded, replace(encoded, weights=balanced), centre)
+    if support.objective != "classification":
+        return FittedView(encoded, encoded, None)
+    fitted = None
+    if steps.centred:
+        centre = mean_of_examples(features, weights, n_examples)
+        encoded = replace(encoded, features=features - centre)
+        scales = column_scales(encoded, steps.pair_columns) if steps.pair_columns else None
+        if scales is not None:
+            encoded = replace(encoded, features=encoded.features * scales)
+        fitted = FeatureMap(centre, scales)
+    if not steps.balanced:
+        return FittedView(encoded, encoded, fitted)
+    balanced = replace(encoded, weights=balanced_weights(weights, encoded.targets, support.n_classes))
+    return FittedView(encoded, balanced, fitted)
 
 
 def label_text_weights(support: PreparedSet, steps: Steps) -> Float[Tensor, " labels"]:

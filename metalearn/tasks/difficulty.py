@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from metalearn.errors import InvalidTasks
+from metalearn.objectives import OBJECTIVES
 from metalearn.types import Episode
 
 CHANCE = 1.0
@@ -68,11 +69,5 @@ def normalised_loss(loss: float, episode: Episode) -> float:
     Guessing costs ln(ways) nats in classification (cross-entropy), ln 2 in multi-label (binary cross-entropy per class)
     and the variance of the queries' scores in regression (mean squared error).
     """
-    if episode.objective == "classification":
-        return loss / math.log(episode.n_classes)
-    if episode.objective == "multi_label":
-        return loss / math.log(2)
-    scores = [float(score) for score in episode.query.targets if not isinstance(score, tuple)]
-    mean = math.fsum(scores) / len(scores)
-    variance = math.fsum((score - mean) ** 2 for score in scores) / len(scores)
-    return loss / variance if variance > 0 else CHANCE
+    guessing = OBJECTIVES[episode.objective].loss_of_guessing(episode)
+    return loss / guessing if guessing > 0 else CHANCE

@@ -10,15 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.adaptation import SupportPlan, prepared_support, support_accuracy
+from metalearn.adapting import Adapted, adapt_stepwise, left_out_accuracy
 from metalearn.body import HiddenTexts, TextBody
 from metalearn.devices import wait_for
 from metalearn.encoder.batches import plan_batches
 from metalearn.encoder.pooling import HiddenBatch
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import InvalidSupportSet
-from metalearn.fast_weights import rounded_head
-from metalearn.inner_loop import finished
-from metalearn.leave_one_out import leave_one_out_accuracy
 from metalearn.options import AdaptOptions
 from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint
@@ -139,52 +137,42 @@ def adapt_slices(
         if loaded.is_deep
         else _shared_features(batches, tenant, texts, plan.n_examples)
     )
-    began = time.perf_counter()
+    began, inner_s = time.perf_counter(), 0.0
     prepared = prepared_support(plan, examples, label_texts)
     dim = model.body.dim
     # Of one product: of all tokens with a layer, or of all texts with a head
     products = dim * (dim * sum(len(text.ids) for text in texts) if loaded.is_deep else len(texts) * plan.n_classes)
-    with shared_if_worth_it(products):
-        start = model.start(slow, prepared)
-    wait_for(device)
-    inner_s = time.perf_counter() - began
-    yield 0
-    steps = checkpoint.manifest.hyperparameters.steps if options.steps is None else options.steps
-    states = model.adapt(slow, prepared, start, steps=steps, learning_rate=options.learning_rate, seed=options.seed)
-    losses: list[Float[Tensor, ""]] = []
+    default_steps = checkpoint.manifest.hyperparameters.steps
+    slices = adapt_stepwise(model, slow, prepared, options, default_steps=default_steps)
     while True:
-        began = time.perf_counter()
-        with shared_if_worth_it(products):
-            state = next(states, None)
-        if state is None:
+        try:
+            with shared_if_worth_it(products):
+                next(slices)
+        except StopIteration as done:
+            adapted: Adapted = done.value
             break
-        if state.loss is not None:  # only where the last one was declined
-            losses.append(state.loss)
-        fast_weights = state.fast_weights
         wait_for(device)
         inner_s += time.perf_counter() - began
         yield 0
-    began = time.perf_counter()
+        began = time.perf_counter()
+    own = adapted.fast_weights
     with shared_if_worth_it(products), torch.no_grad():
-        result = finished(fast_weights, losses)
-        # As it will be stored: the same answers before and after
-        own = rounded_head(model.answering(slow, result.fast_weights, prepared))
         logits = model.outputs(slow, own, examples) if support.examples else torch.empty(0, plan.n_classes)
-        left_out_accuracy = leave_one_out_accuracy(start.support, plan.n_examples)
+        without_itself = left_out_accuracy(model, slow, prepared, adapted)
     accuracy = support_accuracy(logits, support.targets)
     return Adaptation(
         adapter=Adapter(own, support.labels, checkpoint.fingerprint, model.learner.name, support.pairs),
-        steps=len(losses) - 1,
-        losses=result.losses.tolist(),
+        steps=len(adapted.losses) - 1,
+        losses=adapted.losses.tolist(),
         support_accuracy=accuracy,
-        leave_one_out_accuracy=left_out_accuracy,
+        leave_one_out_accuracy=without_itself,
         truncated=sum(text.truncated for text in texts[: plan.n_examples]),
         queue_s=0.0,
         encode_s=encode_s,
         inner_s=inner_s + time.perf_counter() - began,
         plan=plan,
         texts=texts,
-        label_text_ignored=len(texts) > plan.n_examples and not start.support.weights[plan.n_examples :].any(),
+        label_text_ignored=adapted.ignores_label_texts,
     )
 
 

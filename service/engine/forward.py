@@ -11,6 +11,7 @@ from metalearn.body import HiddenTexts
 from metalearn.encoder.batches import plan_batches
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, mixed_logits, stack_heads
+from metalearn.objectives import OBJECTIVES
 from metalearn.placement import Modulations
 from metalearn.types import Adapter
 from model_store.learner_models import Models
@@ -41,7 +42,7 @@ def class_probabilities(
     for adapter, rows in shares:
         learner = models.of(adapter.learner).model.learner
         if not learner.linear_head:
-            probabilities = learner.logits(adapter.fast_weights, features[rows]).softmax(dim=1)
+            probabilities = _answer(adapter, learner.logits(adapter.fast_weights, features[rows]))
             for row, answer in zip(rows, probabilities.tolist(), strict=True):
                 answers[row] = answer
     return answers
@@ -113,18 +114,30 @@ def _shares(adapters: Sequence[Adapter]) -> Shares:
 
 def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], answers: list[list[float]]) -> None:
     """One product for all linear heads."""
-    with shared_if_worth_it(features.numel() * max(len(adapter.labels) for adapter, _ in shares)):
+    with shared_if_worth_it(features.numel() * max(adapter.n_outputs for adapter, _ in shares)):
         if len(shares) == 1 and len(shares[0][1]) == len(features):
             # Copied, as several are: how a head lies in memory decides the last bits of its products
             weights = [shares[0][0].fast_weights[name] for name in (HEAD_WEIGHT, HEAD_BIAS)]
             head = [weight.clone(memory_format=torch.contiguous_format) for weight in weights]
-            for row, answer in enumerate(torch.nn.functional.linear(features, *head).softmax(dim=1).tolist()):
+            for row, answer in enumerate(_answer(shares[0][0], torch.nn.functional.linear(features, *head)).tolist()):
                 answers[row] = answer
             return
         rows = [row for _, own in shares for row in own]
         task_of_row = torch.tensor([task for task, (_, own) in enumerate(shares) for _ in own], device=features.device)
         heads = stack_heads([adapter.fast_weights for adapter, _ in shares])
-        probabilities = mixed_logits(heads, task_of_row, features[rows]).softmax(dim=1).tolist()
-    sizes = [len(adapter.labels) for adapter, own in shares for _ in own]
+        logits = mixed_logits(heads, task_of_row, features[rows])
+        probabilities = logits.softmax(dim=1).tolist()  # of all tasks at once, since most classify
+    sizes = [adapter.n_outputs for adapter, own in shares for _ in own]
     for row, answer, size in zip(rows, probabilities, sizes, strict=True):
         answers[row] = answer[:size]
+    begin = 0
+    for adapter, own in shares:
+        if adapter.objective != "classification":
+            of_task = logits[begin : begin + len(own), : adapter.n_outputs]
+            for row, answer in zip(own, _answer(adapter, of_task).tolist(), strict=True):
+                answers[row] = answer
+        begin += len(own)
+
+
+def _answer(adapter: Adapter, logits: Float[Tensor, "rows outputs"]) -> Float[Tensor, "rows outputs"]:
+    return OBJECTIVES[adapter.objective].activation(logits)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.accuracy_report import report
 from benchmarks.comparison import Answer, calibration_error, read_outcomes, run
 from benchmarks.episodes import Episode, Row
-from metalearn.metrics import expected_calibration_error
+from metalearn.evaluation.figures import expected_calibration_error
 
 EPISODE = Episode("own", "moods", 1, 0, (Row("a", "sad"), Row("b", "glad")), (Row("c", "sad"), Row("d", "glad")))
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from metalearn.adaptation import plan_support, prepare_episode, prepared_support, support_accuracy, target_tensor
+from metalearn.adaptation import plan_support, prepare_episode, prepared_support, support_accuracy
 from metalearn.body import TextBody
 from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.inner_loop import InnerLoopResult, collect
 from metalearn.model_spec import ModelSpec, make_text_model
+from metalearn.objectives import OBJECTIVES
 from metalearn.types import OUT_OF_SCOPE, Episode, Example, LabelledTexts, Objective, SupportSet, TextInput
 from tests.metalearn.conftest import as_prepared, support_set
 
@@ -205,10 +206,10 @@ def test_label_words_join_the_support_set_of_a_classification_alone(encoder: Enc
 
 
 def test_targets_become_what_the_losses_take() -> None:
-    assert torch.equal(target_tensor("classification", (0, OUT_OF_SCOPE), 3), torch.tensor([0, -1]))
-    rows = target_tensor("multi_label", ((2, 0), (), (1,)), 3)
+    assert torch.equal(OBJECTIVES["classification"].targets((0, OUT_OF_SCOPE), 3), torch.tensor([0, -1]))
+    rows = OBJECTIVES["multi_label"].targets(((2, 0), (), (1,)), 3)
     assert torch.equal(rows, torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
-    assert torch.equal(target_tensor("regression", (1, -0.5), 1), torch.tensor([[1.0], [-0.5]]))
+    assert torch.equal(OBJECTIVES["regression"].targets((1, -0.5), 1), torch.tensor([[1.0], [-0.5]]))
 
 
 @pytest.mark.parametrize("where", ["support", "query"])

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from metalearn.losses import (
     linear_head_gradients,
-    objective_loss,
     supervised_contrastive,
     weighted_binary_cross_entropy,
     weighted_cross_entropy,
     weighted_mean_squared_error,
 )
+from metalearn.objectives import OBJECTIVES
 from metalearn.types import OUT_OF_SCOPE
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-OBJECTIVES: dict[str, Loss] = {
+LOSSES: dict[str, Loss] = {
     "classification": weighted_cross_entropy,
     "multi_label": weighted_binary_cross_entropy,
     "regression": weighted_mean_squared_error,
@@ -39,7 +39,7 @@ def _case(objective: str, n_rows: int, n_columns: int, seed: int) -> tuple[Tenso
     return logits, torch.randn(n_rows, n_columns, generator=draw, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", LOSSES)
 @settings(deadline=None, max_examples=60)
 @given(
     counts=st.lists(st.integers(0, 4), min_size=1, max_size=10).filter(any),
@@ -53,8 +53,8 @@ def test_a_weight_counts_like_repetition(
     logits, targets = _case(objective, len(counts), n_columns, seed)
     times = torch.tensor(counts)
     repeated, again = logits.repeat_interleave(times, dim=0), targets.repeat_interleave(times, dim=0)
-    expected = OBJECTIVES[objective](repeated, again, torch.ones(len(again), dtype=torch.float64))
-    found = OBJECTIVES[objective](logits, targets, times.double() * scale)
+    expected = LOSSES[objective](repeated, again, torch.ones(len(again), dtype=torch.float64))
+    found = LOSSES[objective](logits, targets, times.double() * scale)
     torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
 
 
@@ -143,48 +143,48 @@ def test_binary_cross_entropy_by_hand() -> None:
     assert float(found) == pytest.approx((3 * rows[0] + rows[1]) / 4, rel=1e-6)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", LOSSES)
 def test_an_objective_has_its_loss(objective: str) -> None:
     logits, targets = _case(objective, 7, 3, seed=4)
     weights = torch.arange(7.0, dtype=torch.float64)
     assert torch.equal(
-        objective_loss(objective, logits, targets, weights), OBJECTIVES[objective](logits, targets, weights)
+        OBJECTIVES[objective].loss(logits, targets, weights), LOSSES[objective](logits, targets, weights)
     )
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", LOSSES)
 def test_losses_of_large_logits_are_numbers(objective: str) -> None:
     logits, targets = _case(objective, 5, 3, seed=5)
     large = (logits.float() * 1e4).requires_grad_()
     targets = targets if objective == "classification" else targets.float()
-    loss = objective_loss(objective, large, targets, torch.ones(5))
+    loss = OBJECTIVES[objective].loss(large, targets, torch.ones(5))
     (gradient,) = torch.autograd.grad(loss, [large])
     assert bool(loss.isfinite()) and bool(gradient.isfinite().all())
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", LOSSES)
 def test_rows_that_do_not_count_move_nothing(objective: str) -> None:
     logits, targets = _case(objective, 4, 3, seed=6)
     logits.requires_grad_()
     some = torch.tensor([0.0, 1.0, 0.0, 2.0], dtype=torch.float64)
-    (gradient,) = torch.autograd.grad(objective_loss(objective, logits, targets, some), [logits])
+    (gradient,) = torch.autograd.grad(OBJECTIVES[objective].loss(logits, targets, some), [logits])
     assert torch.equal(gradient[[0, 2]], torch.zeros(2, 3, dtype=torch.float64))
     assert bool((gradient[[1, 3]] != 0).any())
-    loss = objective_loss(objective, logits, targets, torch.zeros(4, dtype=torch.float64))
+    loss = OBJECTIVES[objective].loss(logits, targets, torch.zeros(4, dtype=torch.float64))
     (gradient,) = torch.autograd.grad(loss, [logits])
     assert float(loss.detach()) == 0, "a mini-batch may hold nothing but such rows"
     assert torch.equal(gradient, torch.zeros(4, 3, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", LOSSES)
 def test_losses_can_be_differentiated_twice(objective: str) -> None:
     logits, targets = _case(objective, 4, 3, seed=7)
     if objective == "classification":
         targets[1] = OUT_OF_SCOPE
     weights = torch.tensor([1.0, 0.5, 2.0, 0.0], dtype=torch.float64)
     inputs = [logits.requires_grad_(), weights.requires_grad_()]
-    assert torch.autograd.gradcheck(lambda x, w: objective_loss(objective, x, targets, w), inputs)
-    assert torch.autograd.gradgradcheck(lambda x, w: objective_loss(objective, x, targets, w), inputs)
+    assert torch.autograd.gradcheck(lambda x, w: OBJECTIVES[objective].loss(x, targets, w), inputs)
+    assert torch.autograd.gradgradcheck(lambda x, w: OBJECTIVES[objective].loss(x, targets, w), inputs)
 
 
 def _naive_contrastive(features: Tensor, classes: list[int], temperature: float) -> Tensor:
@@ -272,9 +272,9 @@ def test_no_loss_reads_a_value_on_the_device() -> None:
     indices = torch.empty(4, dtype=torch.int64, device="meta")
     with pytest.raises(RuntimeError):
         bool(weights.sum() > 0)
-    for objective in OBJECTIVES:
+    for objective in LOSSES:
         targets = indices if objective == "classification" else torch.empty_like(logits)
-        assert objective_loss(objective, logits, targets, weights).shape == ()
+        assert OBJECTIVES[objective].loss(logits, targets, weights).shape == ()
     assert supervised_contrastive(logits, indices, 0.1).shape == ()
 
 

@@ -26,6 +26,7 @@ from metalearn.options import Order, PlacementName
 from metalearn.placement import HeadOnly, make_placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.task_view.label_text_prior import LabelTextPrior
+from metalearn.task_view.label_text_shift import shifted_label_texts
 from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, Objective, SlowWeights, TextInput
 from metalearn.update_rules import minibatch_gradient_descent
 from tests.metalearn.conftest import with_last_as_label_texts
@@ -148,7 +149,7 @@ def test_fast_weights_are_a_head_and_what_the_placement_names(
 ) -> None:
     model = model_of(learner, placement)
     slow, support = slow_of(model), points(n_classes, 2, 1)
-    fast, encoded, _ = model.start(slow, support)
+    fast, encoded, *_ = model.start(slow, support)
     shapes = {name: tuple(weight.shape) for name, weight in fast.items()}
     assert shapes.pop(HEAD_WEIGHT) == (n_classes, 6)
     assert shapes.pop(HEAD_BIAS) == (n_classes,)
@@ -179,7 +180,7 @@ def rows_of_head(slow: SlowWeights, means: Tensor, counted: Tensor) -> Tensor:
 def test_a_head_of_class_means_is_that_of_the_features_at_the_start() -> None:
     model = model_of("protomaml", "modulations")
     slow, support = slow_of(model), points(3, 2, 1)
-    fast, encoded, _ = model.start(slow, support)
+    fast, encoded, *_ = model.start(slow, support)
     torch.testing.assert_close(fast[HEAD_WEIGHT], rows_of_head(slow, class_means(encoded), encoded.weight_of_class))
     plain = BODY.features({n.removeprefix("body."): w for n, w in slow.items()}, support.inputs)
     assert not torch.allclose(encoded.features, plain), "the slow modulations are not those of the first start"
@@ -353,7 +354,7 @@ def test_an_episode_is_start_adaptation_and_query(learner: str, placement: Place
     if model.learner.joins_query:
         support = model._joined(slow, support, episode.query)
         assert len(support.inputs) == len(support.targets) == len(support.weights) == 18
-    start, encoded, _ = model.start(slow, support)
+    start, encoded, *_ = model.start(slow, support)
     adapted = _adapted(model, slow, support)
     result = model.run_episode(slow, episode, steps=3)
     torch.testing.assert_close(result.query_outputs, model.outputs(slow, adapted, episode.query.inputs))
@@ -570,13 +571,27 @@ def test_before_meta_training_a_labels_text_counts_two_examples(learner: str, pl
 def test_a_class_without_examples_starts_at_its_labels_text() -> None:
     model, support = with_prior(), with_label_texts()
     slow = slow_of(model) | {"prior.log_weight": torch.tensor(0.3).log(), "prior.fade": torch.tensor(1.7)}
-    fast, encoded, _ = model.start(slow, support)
+    fast, encoded, *_ = model.start(slow, support)
     means = class_means(encoded)
     torch.testing.assert_close(means[2], encoded.features[8])
     of_text = 0.3 / 2**1.7
     torch.testing.assert_close(means[1], (of_text * encoded.features[7] + encoded.features[5]) / (of_text + 1))
     counted = torch.stack([0.3 / 6**1.7 + torch.tensor(5.0), of_text + torch.tensor(1.0), torch.tensor(0.3)])
     torch.testing.assert_close(fast[HEAD_WEIGHT], rows_of_head(slow, means, counted))
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_label_texts_stand_among_the_examples_unless_every_step_reads_them_anew(placement: PlacementName) -> None:
+    model, support = with_prior(placement=placement), with_label_texts((2, 1, 3, 1))
+    slow = slow_of(model)
+    start, encoded, *_ = model.start(slow, support)
+    assert support.label_texts is not None
+    examples, labels = (model.features(slow, start, each) for each in (support.inputs, support.label_texts.inputs))
+    if placement == "head":
+        moved_labels = shifted_label_texts(labels, support.label_texts.classes, examples, support.targets, 4)
+        assert float((moved_labels - labels).abs().max()) > 1e-2
+        labels = moved_labels
+    torch.testing.assert_close(encoded.features, torch.cat([examples, labels]))
 
 
 def test_without_label_texts_the_prior_has_no_say() -> None:

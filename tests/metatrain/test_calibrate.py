@@ -11,20 +11,22 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from metalearn import adapting
 from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.calibration import JudgedEpisode, temperature
 from metalearn.encoder.encoder import build_encoder
 from metalearn.encoder.stages import encoder_stages
 from metalearn.errors import InvalidModel, InvalidTasks
-from metalearn.evaluate import adapted
 from metalearn.model_spec import ModelSpec, make_text_model
+from metalearn.options import AdaptOptions
 from metalearn.tasks.labelled import read_tasks
 from metalearn.tasks.sampler import EpisodeSampler, SamplerSettings
 from metalearn.tasks.task import Task
 from metalearn.types import OUT_OF_SCOPE
 from metatrain.calibrate import judged_episodes, write_calibrated
 from model_store.checkpoint import Checkpoint, Hyperparameters, TrainingTask, read_manifest, write_checkpoint
+from model_store.learner_models import Models
 from model_store.manifest import CARD, SLOW_WEIGHTS
 from service.settings import PREFIX
 from tests.conftest import MakeCheckpoint, StartService
@@ -133,7 +135,7 @@ def test_a_calibrated_copy_answers_alike_with_other_confidences(
     assert f"{EPISODES} episodes of 3 tasks" in card
     assert f"abstention under {threshold:.3f}" in card
     # Confidences are better where they were fitted
-    judged = list(judged_episodes(old, classification_tasks(tasks), EPISODES, seed=0))
+    judged = list(judged_episodes(Models(old), classification_tasks(tasks), EPISODES, seed=0))
     fitted = mean_cross_entropy(judged, of_calibration(new))
     assert fitted <= mean_cross_entropy(judged, None) + 1e-6
     assert fitted < mean_cross_entropy(judged, of_calibration(old))
@@ -184,7 +186,7 @@ def _answers(folder: Path, tasks: Path) -> list[Tensor]:
     found = []
     for index in range(4):
         episode = prepare_episode(loaded.model.body, sampler.episode(index))
-        fast = adapted(loaded.model, loaded.slow_weights, episode.support, steps=5)
+        fast = adapting.adapt(loaded.model, loaded.slow_weights, episode.support, AdaptOptions(5)).fast_weights
         with torch.no_grad():
             logits = loaded.model.outputs(loaded.slow_weights, fast, episode.query.inputs)
         found.append(logits.softmax(dim=1))
@@ -210,12 +212,12 @@ def test_every_model_with_a_linear_head_can_be_calibrated(
 def test_judged_answers_are_those_before_any_calibration(trained: Path, tasks: Path) -> None:
     loaded = Checkpoint(trained, CPU)
     assert all(float(number) != 0 for number in of_calibration(loaded).values())
-    judged = list(judged_episodes(loaded, classification_tasks(tasks), 6, seed=3))
+    judged = list(judged_episodes(Models(loaded), classification_tasks(tasks), 6, seed=3))
     loaded.slow_weights = {
         name: torch.zeros(()) if name.startswith(PREFIX_OF_CALIBRATION) else weight
         for name, weight in loaded.slow_weights.items()
     }
-    plain = list(judged_episodes(loaded, classification_tasks(tasks), 6, seed=3))
+    plain = list(judged_episodes(Models(loaded), classification_tasks(tasks), 6, seed=3))
     for one, other in zip(judged, plain, strict=True):
         assert torch.equal(one.logits, other.logits)
         assert torch.equal(one.targets, other.targets)
@@ -242,7 +244,7 @@ def test_a_learner_without_a_linear_head_has_no_temperature(
     folder = make_checkpoint(ModelSpec(learner))
     assert f"the learner {learner} has no linear head" in refusal(handful, folder, "--tasks", str(tasks))
     with pytest.raises(InvalidModel):
-        next(judged_episodes(Checkpoint(folder, CPU), classification_tasks(tasks), 1, seed=0))
+        next(judged_episodes(Models(Checkpoint(folder, CPU)), classification_tasks(tasks), 1, seed=0))
 
 
 def test_a_taken_folder_is_refused_before_anything_is_read(handful: Handful, tiny_checkpoint: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from metalearn.intervals import (
+from metalearn.evaluation.intervals import (
     Estimate,
     estimate_mean,
     mean_interval,

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from metalearn.intervals import estimate_mean, mean_interval, mean_of, wilson_interval
-from metalearn.report import NotEvaluated, Report
-from metalearn.scores import EpisodeScores
+from metalearn.evaluation.intervals import estimate_mean, mean_interval, mean_of, wilson_interval
+from metalearn.evaluation.report import NotEvaluated, Report
+from metalearn.evaluation.scores import EpisodeScores
 
 FIELDS = {"accuracy", "macro_f1", "ece", "majority", "interval", "n_queries", "adapt_ms"}
 """What the contract names."""

@@ -9,20 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from metalearn import evaluate
 from metalearn.adaptation import plan_support, prepare_episode, prepare_episode_support
+from metalearn.adapting import adapt
 from metalearn.body import HiddenTexts, MlpBody, TextBody
 from metalearn.encoder.encoder import Encoder
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import InvalidModel, UnsupportedObjective
-from metalearn.evaluate import EpisodePlan, Evaluator, evaluate_fixed, evaluate_tasks, score
+from metalearn.evaluation import evaluate
+from metalearn.evaluation.evaluate import EpisodePlan, Evaluator, evaluate_fixed, evaluate_tasks, score
+from metalearn.evaluation.report import EpisodeScores, Report
+from metalearn.fast_weights import rounded_head
 from metalearn.inner_loop import collect
 from metalearn.learners import make_learner
 from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.options import AdaptOptions
 from metalearn.placement import HeadOnly
-from metalearn.report import EpisodeScores, Report
 from metalearn.tasks.fixed import read_fixed_tasks
 from metalearn.tasks.task import Task
 from metalearn.types import OUT_OF_SCOPE, Episode, Example, LabelledTexts, SupportSet, TextInput
@@ -95,9 +97,10 @@ def test_fast_weights_are_those_that_serving_makes(encoder: Encoder, spec: Model
     plan = plan_support(SupportSet(tuple(examples)), use_label_text=use_label_text)
     assert isinstance(model.body, TextBody)
     served = as_prepared(plan, model.body)
-    wanted = collect(model.adapt(slow, served, model.start(slow, served), steps=3)).fast_weights
+    result = collect(model.adapt(slow, served, model.start(slow, served), steps=3))
+    wanted = rounded_head(model.answering(slow, result.fast_weights, served))
     support = prepare_episode_support(model.body, given, use_label_text=use_label_text)
-    found = evaluate.adapted(model, slow, support, steps=3)
+    found = adapt(model, slow, support, AdaptOptions(3)).fast_weights
     assert found.keys() == wanted.keys()
     for name, weights in wanted.items():
         assert torch.equal(found[name], weights), name

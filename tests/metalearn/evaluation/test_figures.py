@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 from torch.nn.functional import one_hot
 
-from metalearn import metrics
+from metalearn.evaluation import figures
 
 pairs_of_classes = st.integers(2, 6).flatmap(
     lambda n: st.tuples(
@@ -29,33 +29,33 @@ rows_of_sets = st.integers(1, 4).flatmap(
 def test_accuracy_and_macro_f1_of_classes_are_scikit_learns(case: tuple[int, list[tuple[int, int]]]) -> None:
     n, rows = case
     predicted, actual = (torch.tensor(column) for column in zip(*rows, strict=True))
-    assert metrics.accuracy(predicted, actual) == pytest.approx(accuracy_score(actual, predicted))
+    assert figures.accuracy(predicted, actual) == pytest.approx(accuracy_score(actual, predicted))
     wanted = f1_score(actual, predicted, average="macro", labels=range(n), zero_division=0)
-    found = metrics.macro_f1(one_hot(predicted, n).bool(), one_hot(actual, n).bool())
+    found = figures.macro_f1(one_hot(predicted, n).bool(), one_hot(actual, n).bool())
     assert found == pytest.approx(wanted)
 
 
 @given(rows_of_sets)
 def test_accuracy_and_macro_f1_of_label_sets_are_scikit_learns(rows: list[tuple[list[bool], list[bool]]]) -> None:
     predicted, actual = (torch.tensor(column) for column in zip(*rows, strict=True))
-    assert metrics.accuracy(predicted, actual) == pytest.approx(
+    assert figures.accuracy(predicted, actual) == pytest.approx(
         sum(p == a for p, a in rows) / len(rows)  # scikit-learn reads a single column as classes
     )
     if predicted.shape[1] > 1:
-        assert metrics.accuracy(predicted, actual) == pytest.approx(accuracy_score(actual.numpy(), predicted.numpy()))
+        assert figures.accuracy(predicted, actual) == pytest.approx(accuracy_score(actual.numpy(), predicted.numpy()))
         wanted = f1_score(actual.numpy(), predicted.numpy(), average="macro", zero_division=0)
-        assert metrics.macro_f1(predicted, actual) == pytest.approx(wanted)
+        assert figures.macro_f1(predicted, actual) == pytest.approx(wanted)
 
 
 def test_a_class_that_nobody_has_or_predicts_counts_as_zero() -> None:
     predicted = actual = torch.tensor([[True, False, False], [False, True, False]])
-    assert metrics.macro_f1(predicted, actual) == pytest.approx(2 / 3)
+    assert figures.macro_f1(predicted, actual) == pytest.approx(2 / 3)
 
 
 def test_the_majority_is_the_most_frequent_class_or_set() -> None:
-    assert metrics.majority_share(torch.tensor([2, 0, 2, 1, 2])) == pytest.approx(3 / 5)
+    assert figures.majority_share(torch.tensor([2, 0, 2, 1, 2])) == pytest.approx(3 / 5)
     sets = torch.tensor([[True, False], [True, False], [True, True], [False, False]])
-    assert metrics.majority_share(sets) == pytest.approx(1 / 2)
+    assert figures.majority_share(sets) == pytest.approx(1 / 2)
 
 
 def test_calibration_error_by_hand() -> None:
@@ -63,7 +63,7 @@ def test_calibration_error_by_hand() -> None:
     correct = torch.tensor([True, False, True, True, False])
     # Bins of 1/15: 0.55 and 0.58 share (8/15, 9/15]; 0.95, 0.99 and 1.0 the last
     by_hand = 2 / 5 * abs(1 / 2 - 0.565) + 3 / 5 * abs(2 / 3 - 0.98)
-    assert metrics.expected_calibration_error(confidence, correct) == pytest.approx(by_hand, abs=1e-6)
+    assert figures.expected_calibration_error(confidence, correct) == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_calibration_bins_hold_their_upper_end() -> None:
@@ -71,7 +71,7 @@ def test_calibration_bins_hold_their_upper_end() -> None:
     correct = torch.tensor([False, True, False, True])
     # Two bins: {0, 0.5} and {0.5000001, 1}
     by_hand = abs(0.5 - 0.25) / 2 + abs(0.5 - 0.75) / 2
-    assert metrics.expected_calibration_error(confidence, correct, bins=2) == pytest.approx(by_hand, abs=1e-6)
+    assert figures.expected_calibration_error(confidence, correct, bins=2) == pytest.approx(by_hand, abs=1e-6)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=50))
@@ -83,7 +83,7 @@ def test_calibration_error_is_that_of_a_loop_over_bins(decisions: list[tuple[flo
             accuracy = sum(hit for _, hit in inside) / len(inside)
             wanted += len(inside) / len(decisions) * abs(accuracy - sum(c for c, _ in inside) / len(inside))
     confidence, correct = (torch.tensor(column) for column in zip(*decisions, strict=True))
-    found = metrics.expected_calibration_error(
+    found = figures.expected_calibration_error(
         torch.tensor([c for c, _ in decisions], dtype=torch.float64), correct.bool()
     )
     assert len(confidence) == len(correct)
@@ -91,14 +91,14 @@ def test_calibration_error_is_that_of_a_loop_over_bins(decisions: list[tuple[flo
 
 
 def test_a_perfectly_sure_and_right_model_is_calibrated() -> None:
-    assert metrics.expected_calibration_error(torch.ones(4), torch.ones(4, dtype=torch.bool)) == 0
-    assert metrics.expected_calibration_error(torch.ones(4), torch.zeros(4, dtype=torch.bool)) == 1
+    assert figures.expected_calibration_error(torch.ones(4), torch.ones(4, dtype=torch.bool)) == 0
+    assert figures.expected_calibration_error(torch.ones(4), torch.zeros(4, dtype=torch.bool)) == 1
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=2, max_size=30))
 def test_rank_correlation_is_scipys(rows: list[tuple[int, int]]) -> None:
     predicted, actual = (torch.tensor(column, dtype=torch.float32) for column in zip(*rows, strict=True))
-    found = metrics.spearman(predicted, actual)
+    found = figures.spearman(predicted, actual)
     if len(set(predicted.tolist())) == 1 or len(set(actual.tolist())) == 1:
         assert found is None
     else:
@@ -106,4 +106,4 @@ def test_rank_correlation_is_scipys(rows: list[tuple[int, int]]) -> None:
 
 
 def test_mean_squared_error_by_hand() -> None:
-    assert metrics.mean_squared_error(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0])) == pytest.approx(2.5)
+    assert figures.mean_squared_error(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0])) == pytest.approx(2.5)

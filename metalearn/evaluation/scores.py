@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from metalearn import metrics
 from metalearn.errors import AdaptationDiverged, InvalidEpisode
+from metalearn.evaluation import figures
 from metalearn.types import OUT_OF_SCOPE, Objective
 
 
@@ -75,8 +75,8 @@ def judge(
     return EpisodeScores(
         task,
         n_queries=len(actual),
-        mse=metrics.mean_squared_error(predicted, actual),
-        spearman=metrics.spearman(predicted, actual),
+        mse=figures.mean_squared_error(predicted, actual),
+        spearman=figures.spearman(predicted, actual),
     )
 
 
@@ -90,10 +90,10 @@ def _judge_classes(outputs: Tensor, targets: Tensor, task: str) -> EpisodeScores
     return EpisodeScores(
         task,
         n_queries=len(actual),
-        accuracy=metrics.accuracy(predicted, actual),
-        macro_f1=metrics.macro_f1(one_hot(predicted, n_classes).bool(), one_hot(actual, n_classes).bool()),
-        ece=metrics.expected_calibration_error(confidence, predicted == actual),
-        majority=metrics.majority_share(actual),
+        accuracy=figures.accuracy(predicted, actual),
+        macro_f1=figures.macro_f1(one_hot(predicted, n_classes).bool(), one_hot(actual, n_classes).bool()),
+        ece=figures.expected_calibration_error(confidence, predicted == actual),
+        majority=figures.majority_share(actual),
     )
 
 
@@ -107,8 +107,8 @@ def _judge_label_sets(outputs: Tensor, actual: Tensor, task: str) -> EpisodeScor
     return EpisodeScores(
         task,
         n_queries=len(actual),
-        accuracy=metrics.accuracy(predicted, actual),
-        macro_f1=metrics.macro_f1(predicted, actual),
-        ece=metrics.expected_calibration_error(confidence.flatten(), correct.flatten()),
-        majority=metrics.majority_share(actual),
+        accuracy=figures.accuracy(predicted, actual),
+        macro_f1=figures.macro_f1(predicted, actual),
+        ece=figures.expected_calibration_error(confidence.flatten(), correct.flatten()),
+        majority=figures.majority_share(actual),
     )

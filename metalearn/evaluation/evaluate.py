@@ -10,15 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.adaptation import prepare_episode_support, target_tensor
+from metalearn.adaptation import prepare_episode_support
+from metalearn.adapting import adapt
 from metalearn.body import TextBody
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, UnsupportedObjective
-from metalearn.inner_loop import collect
+from metalearn.evaluation.report import NotEvaluated, Report
+from metalearn.evaluation.scores import EpisodeScores, judge
 from metalearn.meta_model import MetaModel
+from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
-from metalearn.prepared import PreparedEpisode, PreparedSet
-from metalearn.report import NotEvaluated, Report
-from metalearn.scores import EpisodeScores, judge
+from metalearn.prepared import PreparedEpisode
 from metalearn.tasks.fixed import FixedEpisode, FixedTask
 from metalearn.tasks.plan import EpisodePlan, draw_validation_episodes
 from metalearn.tasks.task import Task
@@ -27,7 +28,6 @@ from metalearn.types import Episode, FastWeights, SlowWeights, TextInput
 __all__ = [
     "EpisodePlan",
     "Evaluator",
-    "adapted",
     "draw_validation_episodes",
     "evaluate_fixed",
     "evaluate_tasks",
@@ -90,7 +90,7 @@ class Evaluator:
         truth, n_classes, unseen = given.query.targets, given.n_classes, 0
         if isinstance(episode, FixedEpisode):
             truth, n_classes, unseen = episode.truth, n_classes + len(episode.unseen), episode.n_unseen_queries
-        targets = target_tensor(given.objective, truth, n_classes)
+        targets = OBJECTIVES[given.objective].targets(truth, n_classes)
         try:
             if self._clock and not self._warm:
                 # The first adaptation of a process also pays for what the later ones find done
@@ -103,19 +103,20 @@ class Evaluator:
             return EpisodeScores(given.task, failure=str(error))
         return replace(scores, adapt_ms=adapt_ms, unseen=unseen)
 
+    def outputs_of(self, episode: Episode, settings: AdaptOptions) -> Float[Tensor, "queries outputs"]:
+        """Logits of an episode's queries after adaptation, or predictions in regression.
+
+        Raises:
+            AdaptationDiverged: A loss or a weight is not finite.
+        """
+        return self._outputs(self._adapted(episode, settings)[0], episode.query.inputs)
+
     @torch.no_grad()
     def _adapted(self, episode: Episode, settings: AdaptOptions) -> tuple[FastWeights, float | None]:
         """Fast weights, and the milliseconds from the support set's texts to them."""
         began = self._clock() if self._clock else 0.0
         support = prepare_episode_support(self._body, episode, use_label_text=settings.use_label_text)
-        fast = adapted(
-            self.model,
-            self._slow,
-            support,
-            steps=self.steps if settings.steps is None else settings.steps,
-            learning_rate=settings.learning_rate,
-            seed=settings.seed,
-        )
+        fast = adapt(self.model, self._slow, support, settings, default_steps=self.steps).fast_weights
         return fast, (self._clock() - began) * 1000 if self._clock else None
 
     @torch.no_grad()
@@ -147,26 +148,6 @@ class Evaluator:
         return torch.stack([found[text] for text in texts])
 
 
-def adapted(
-    model: MetaModel,
-    slow: SlowWeights,
-    support: PreparedSet,
-    *,
-    steps: int,
-    learning_rate: float | None = None,
-    seed: int = 0,
-) -> FastWeights:
-    """Fast weights after the inner loop, cut off from the slow ones.
-
-    Raises:
-        AdaptationDiverged: A loss or a weight is not finite.
-        UnsupportedObjective: The learner does not do what the task asks for.
-    """
-    start = model.start(slow, support)
-    result = collect(model.adapt(slow, support, start, steps=steps, learning_rate=learning_rate, seed=seed))
-    return model.answering(slow, result.fast_weights, support)
-
-
 @torch.no_grad()
 def score(
     model: MetaModel,
@@ -194,7 +175,7 @@ def score(
     for episode in prepared:
         query = episode.query
         try:
-            fast = adapted(model, slow, episode.support, steps=steps, learning_rate=learning_rate)
+            fast = adapt(model, slow, episode.support, AdaptOptions(steps, learning_rate)).fast_weights
             outputs = model.outputs(slow, fast, query.inputs)
             scores.append(judge(outputs.cpu(), query.targets.cpu(), query.objective, task=episode.task))
         except (AdaptationDiverged, InvalidEpisode, UnsupportedObjective) as error:

@@ -7,8 +7,8 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
-from metalearn.intervals import LEVEL, Estimate, Interval, estimate_mean, mean_of, wilson_interval
-from metalearn.scores import EpisodeScores
+from metalearn.evaluation.intervals import LEVEL, Estimate, Interval, estimate_mean, mean_of, wilson_interval
+from metalearn.evaluation.scores import EpisodeScores
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
-from metalearn import metrics
 from metalearn.errors import AdaptationDiverged, InvalidEpisode
-from metalearn.scores import judge
+from metalearn.evaluation import figures
+from metalearn.evaluation.scores import judge
 from metalearn.types import OUT_OF_SCOPE
 
 
@@ -54,7 +54,7 @@ def test_label_sets_by_hand() -> None:
     assert found.macro_f1 == pytest.approx((2 * 2 / (2 * 2 + 1) + 0) / 2)
     confidence = torch.maximum(logits.sigmoid(), 1 - logits.sigmoid()).flatten()
     correct = ((logits > 0) == (targets > 0.5)).flatten()
-    assert found.ece == pytest.approx(metrics.expected_calibration_error(confidence, correct), abs=1e-6)
+    assert found.ece == pytest.approx(figures.expected_calibration_error(confidence, correct), abs=1e-6)
 
 
 def test_a_class_that_the_model_lacks_is_missing_from_its_label_sets() -> None:

@@ -1,0 +1,107 @@
+"""The one path from a support set to fast weights as they are stored: start, inner loop, temperature, rounding.
+
+The server, ``handful evaluate``, ``handful checkpoint calibrate`` and the benchmarks all take it. What computes the
+features of ``support`` is whatever runtime its body's encoder has.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metalearn.fast_weights import rounded_head
+from metalearn.inner_loop import finished
+from metalearn.leave_one_out import leave_one_out_accuracy
+from metalearn.meta_model import MetaModel, Start
+from metalearn.options import AdaptOptions
+from metalearn.prepared import PreparedSet
+from metalearn.types import FastWeights, SlowWeights
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What an adaptation came to.
+
+    Attributes:
+        fast_weights: As they are stored and answer: under the temperature, the head rounded to half precision.
+        losses: Support loss before the first step and after each step.
+        start: Where it began.
+    """
+
+    fast_weights: FastWeights
+    losses: Float[Tensor, " steps_and_start"]
+    start: Start
+
+    @property
+    def ignores_label_texts(self) -> bool:
+        """Whether there are label texts and none of them counts."""
+        weights = self.start.support.weights[self.start.n_examples :]
+        return weights.shape[0] > 0 and not bool(weights.any())
+
+
+def adapt_stepwise(
+    model: MetaModel, slow: SlowWeights, support: PreparedSet, options: AdaptOptions, *, default_steps: int = 0
+) -> Generator[None, None, Adapted]:
+    """The adaptation, paused after the start and after each inner step, so that a caller may do other work there.
+
+    Args:
+        model: What adapts.
+        slow: Its slow weights.
+        support: What is adapted on.
+        options: How.
+        default_steps: Inner steps where the options name no number.
+
+    Yields:
+        None, after each slice of work.
+
+    Raises:
+        AdaptationDiverged: A loss or a weight is not finite.
+        UnsupportedObjective: The learner does not do what the task asks for.
+    """
+    start = model.start(slow, support)
+    yield
+    losses: list[Float[Tensor, ""]] = []
+    steps = default_steps if options.steps is None else options.steps
+    states = model.adapt(slow, support, start, steps=steps, learning_rate=options.learning_rate, seed=options.seed)
+    for state in states:
+        if state.loss is not None:  # only where the last one was declined
+            losses.append(state.loss)
+        fast_weights = state.fast_weights
+        yield
+    with torch.no_grad():
+        result = finished(fast_weights, losses)
+        # As it is stored: the same answers before and after
+        own = rounded_head(model.answering(slow, result.fast_weights, support))
+    return Adapted(own, result.losses, start)
+
+
+def adapt(
+    model: MetaModel, slow: SlowWeights, support: PreparedSet, options: AdaptOptions, *, default_steps: int = 0
+) -> Adapted:
+    """The same in one go.
+
+    Raises:
+        AdaptationDiverged: A loss or a weight is not finite.
+        UnsupportedObjective: The learner does not do what the task asks for.
+    """
+    slices = adapt_stepwise(model, slow, support, options, default_steps=default_steps)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as done:
+            adapted: Adapted = done.value
+            return adapted
+
+
+def left_out_accuracy(model: MetaModel, slow: SlowWeights, support: PreparedSet, adapted: Adapted) -> float | None:
+    """Leave-one-out accuracy of the examples on plain features, to which no task view was fitted.
+
+    Where fast weights live below the head, the features at the start are plain.
+    """
+    start = adapted.start
+    seen = start.support
+    if model.placement.layers == 0:
+        seen = replace(seen, features=model.features(slow, {}, model.inputs_of_all(support)))
+    return leave_one_out_accuracy(seen, start.n_examples)
