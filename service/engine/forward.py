@@ -1,4 +1,4 @@
-"""From a batch of texts, each of some task's, to class probabilities: as much at once as the tasks have in common."""
+"""From a batch of texts, each of some task's, to class probabilities: texts of one width are encoded at once."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -41,9 +41,9 @@ def class_probabilities(
     for adapter, rows in shares:
         learner = models.of(adapter.learner).model.learner
         if not learner.linear_head:
-            probabilities = learner.logits(adapter.fast_weights, features[rows]).softmax(dim=1)
-            for row, answer in zip(rows, probabilities.tolist(), strict=True):
-                answers[row] = answer
+            for row in rows:  # each alone, as in _answer_one_by_one
+                probabilities = learner.logits(adapter.fast_weights, features[[row]]).softmax(dim=1)
+                answers[row] = probabilities[0].tolist()
     return answers
 
 
@@ -112,19 +112,28 @@ def _shares(adapters: Sequence[Adapter]) -> Shares:
 
 
 def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], answers: list[list[float]]) -> None:
-    """One product for all linear heads."""
-    with shared_if_worth_it(features.numel() * max(len(adapter.labels) for adapter, _ in shares)):
-        if len(shares) == 1 and len(shares[0][1]) == len(features):
-            # Copied, as several are: how a head lies in memory decides the last bits of its products
-            weights = [shares[0][0].fast_weights[name] for name in (HEAD_WEIGHT, HEAD_BIAS)]
-            head = [weight.clone(memory_format=torch.contiguous_format) for weight in weights]
-            for row, answer in enumerate(torch.nn.functional.linear(features, *head).softmax(dim=1).tolist()):
-                answers[row] = answer
-            return
-        rows = [row for _, own in shares for row in own]
-        task_of_row = torch.tensor([task for task, (_, own) in enumerate(shares) for _ in own], device=features.device)
-        heads = stack_heads([adapter.fast_weights for adapter, _ in shares])
-        probabilities = mixed_logits(heads, task_of_row, features[rows]).softmax(dim=1).tolist()
+    if features.device.type == "cpu":
+        for adapter, rows in shares:
+            _answer_one_by_one(adapter, rows, features, answers)
+        return
+    rows = [row for _, own in shares for row in own]
+    task_of_row = torch.tensor([task for task, (_, own) in enumerate(shares) for _ in own], device=features.device)
+    heads = stack_heads([adapter.fast_weights for adapter, _ in shares])
+    probabilities = mixed_logits(heads, task_of_row, features[rows]).softmax(dim=1).tolist()
     sizes = [len(adapter.labels) for adapter, own in shares for _ in own]
     for row, answer, size in zip(rows, probabilities, sizes, strict=True):
         answers[row] = answer[:size]
+
+
+def _answer_one_by_one(
+    adapter: Adapter, rows: Sequence[int], features: Float[Tensor, "texts dim"], answers: list[list[float]]
+) -> None:
+    """A product for each text: in a product of several rows the last bits of a row depend on how many there are.
+
+    Both sides are copied, since how they lie in memory decides the last bits, too.
+    """
+    weights = [adapter.fast_weights[name] for name in (HEAD_WEIGHT, HEAD_BIAS)]
+    weight, bias = (each.clone(memory_format=torch.contiguous_format) for each in weights)
+    with shared_if_worth_it(weight.numel()):
+        for row in rows:
+            answers[row] = torch.addmv(bias, weight, features[row].clone()).softmax(dim=0).tolist()

@@ -24,7 +24,7 @@ BESIDE = ModelSpec(tuned_layers=1, frozen_view=True)
     ],
 )
 def test_a_stock_view_without_trained_layers_or_with_fast_ones_is_refused(encoder: Encoder, spec: ModelSpec) -> None:
-    with pytest.raises(InvalidModel, match="train layers, and adapt the head alone"):
+    with pytest.raises(InvalidModel, match="tune layers, and adapt the head alone"):
         make_text_model(spec, encoder)
 
 
