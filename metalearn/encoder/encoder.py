@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from metalearn.encoder.batches import padded_width
 from metalearn.encoder.pooling import HiddenBatch, PaddedBatch, Pool, asked_tokens
 from metalearn.encoder.stages import Stages, Views, pooling_stage, transformer_stage, views_of
 from metalearn.encoder.tokenizing import TextTokenizer, TokenizedText
@@ -167,14 +168,13 @@ class Encoder:
         return self.transformer.run_layers(batch.hidden, batch.attended, first=shared, weights=self.tuned.weights)
 
     def padded(self, texts: Sequence[TokenizedText]) -> PaddedBatch:
-        """Texts on the encoder's device."""
-        lengths = [len(text.ids) for text in texts]
-        ids = self._on_device([text.ids for text in texts])
-        types = self._on_device([text.type_ids for text in texts])
-        second = self._on_device([second_tokens(text) for text in texts]).bool()
-        attended = None
-        if min(lengths) < max(lengths):
-            attended = self._on_device([[1] * length for length in lengths]).bool()
+        """Texts on the encoder's device, padded to a width that follows from their own lengths."""
+        width = self.width(texts)
+        ids = self._on_device([text.ids for text in texts], width)
+        types = self._on_device([text.type_ids for text in texts], width)
+        second = self._on_device([second_tokens(text) for text in texts], width).bool()
+        # Also where none is padding: without a mask another kernel computes other bits
+        attended = self._on_device([[1] * len(text.ids) for text in texts], width).bool()
         return PaddedBatch(ids, types, second, attended, any(text.second_from is not None for text in texts))
 
     # ---- lower and upper part ----------------------------------------------------------------------------------
@@ -233,8 +233,11 @@ class Encoder:
             states.append(self.transformer.run_layers(states[-1], batch.attended, first=i, last=i + 1, weights=weights))
         return states
 
-    def _on_device(self, rows: list[list[int]]) -> Int[Tensor, "rows width"]:
-        width = max(len(row) for row in rows)
+    def width(self, texts: Sequence[TokenizedText]) -> int:
+        """What a batch is padded to; texts of one ``padded_width`` have it whatever else is in the batch."""
+        return min(padded_width(max(len(text.ids) for text in texts)), self.transformer.max_tokens)
+
+    def _on_device(self, rows: list[list[int]], width: int) -> Int[Tensor, "rows width"]:
         host = torch.tensor([row + [0] * (width - len(row)) for row in rows])
         if self.device.type != "cuda":
             return host.to(self.device)

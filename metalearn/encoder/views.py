@@ -123,7 +123,7 @@ def token_similarity(
 
     both = torch.stack([found(of_second, of_first), found(of_first, of_second)], dim=1)
     has_words = of_second.any(dim=1) & of_first.any(dim=1)
-    return both * has_words.unsqueeze(1)
+    return torch.where(has_words.unsqueeze(1), both, torch.zeros_like(both))
 
 
 def _weighted(

@@ -1,4 +1,4 @@
-"""From a batch of texts, each of some task's, to class probabilities: as much at once as the tasks have in common."""
+"""From a batch of texts, each of some task's, to class probabilities: texts of one width are encoded at once."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -42,9 +42,8 @@ def class_probabilities(
     for adapter, rows in shares:
         learner = models.of(adapter.learner).model.learner
         if not learner.linear_head:
-            probabilities = _answer(adapter, learner.logits(adapter.fast_weights, features[rows]))
-            for row, answer in zip(rows, probabilities.tolist(), strict=True):
-                answers[row] = answer
+            for row in rows:  # each alone, as in _answer_one_by_one
+                answers[row] = _activated(adapter, learner.logits(adapter.fast_weights, features[[row]]))[0].tolist()
     return answers
 
 
@@ -113,31 +112,40 @@ def _shares(adapters: Sequence[Adapter]) -> Shares:
 
 
 def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], answers: list[list[float]]) -> None:
-    """One product for all linear heads."""
-    with shared_if_worth_it(features.numel() * max(adapter.n_outputs for adapter, _ in shares)):
-        if len(shares) == 1 and len(shares[0][1]) == len(features):
-            # Copied, as several are: how a head lies in memory decides the last bits of its products
-            weights = [shares[0][0].fast_weights[name] for name in (HEAD_WEIGHT, HEAD_BIAS)]
-            head = [weight.clone(memory_format=torch.contiguous_format) for weight in weights]
-            for row, answer in enumerate(_answer(shares[0][0], torch.nn.functional.linear(features, *head)).tolist()):
-                answers[row] = answer
-            return
-        rows = [row for _, own in shares for row in own]
-        task_of_row = torch.tensor([task for task, (_, own) in enumerate(shares) for _ in own], device=features.device)
-        heads = stack_heads([adapter.fast_weights for adapter, _ in shares])
-        logits = mixed_logits(heads, task_of_row, features[rows])
-        probabilities = logits.softmax(dim=1).tolist()  # of all tasks at once, since most classify
-    sizes = [adapter.n_outputs for adapter, own in shares for _ in own]
-    for row, answer, size in zip(rows, probabilities, sizes, strict=True):
-        answers[row] = answer[:size]
+    if features.device.type == "cpu":
+        for adapter, rows in shares:
+            _answer_one_by_one(adapter, rows, features, answers)
+        return
+    rows = [row for _, own in shares for row in own]
+    task_of_row = torch.tensor([task for task, (_, own) in enumerate(shares) for _ in own], device=features.device)
+    heads = stack_heads([adapter.fast_weights for adapter, _ in shares])
+    logits = mixed_logits(heads, task_of_row, features[rows])
+    probabilities = logits.softmax(dim=1).tolist()  # of all tasks at once, since most classify
     begin = 0
     for adapter, own in shares:
+        end, size = begin + len(own), adapter.n_outputs
+        of_task = probabilities[begin:end]
         if adapter.objective != "classification":
-            of_task = logits[begin : begin + len(own), : adapter.n_outputs]
-            for row, answer in zip(own, _answer(adapter, of_task).tolist(), strict=True):
-                answers[row] = answer
-        begin += len(own)
+            of_task = _activated(adapter, logits[begin:end, :size]).tolist()
+        for row, answer in zip(own, of_task, strict=True):
+            answers[row] = answer[:size]
+        begin = end
 
 
-def _answer(adapter: Adapter, logits: Float[Tensor, "rows outputs"]) -> Float[Tensor, "rows outputs"]:
+def _answer_one_by_one(
+    adapter: Adapter, rows: Sequence[int], features: Float[Tensor, "texts dim"], answers: list[list[float]]
+) -> None:
+    """A product for each text: in a product of several rows the last bits of a row depend on how many there are.
+
+    Both sides are copied, since how they lie in memory decides the last bits, too.
+    """
+    weights = [adapter.fast_weights[name] for name in (HEAD_WEIGHT, HEAD_BIAS)]
+    weight, bias = (each.clone(memory_format=torch.contiguous_format) for each in weights)
+    with shared_if_worth_it(weight.numel()):
+        for row in rows:
+            logits = torch.addmv(bias, weight, features[row].clone())
+            answers[row] = _activated(adapter, logits.unsqueeze(0))[0].tolist()
+
+
+def _activated(adapter: Adapter, logits: Float[Tensor, "rows outputs"]) -> Float[Tensor, "rows outputs"]:
     return OBJECTIVES[adapter.objective].activation(logits)

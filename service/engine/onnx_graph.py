@@ -219,13 +219,16 @@ class _Builder:
             far = self("Mul", self("Sub", one, there), self.constant(np.float32(4)))
             reached = self("Sub", cosines, self("Unsqueeze", far, self.axis(1)))
             best = self("ReduceMax", reached, self.axis(2), keepdims=0)
-            total = self("ReduceSum", self("Mul", best, asked), self.axis(1), keepdims=1)
+            # A product, not a sum over an axis: there the order of the terms depends on where a row lies in memory
+            row, column = self("Unsqueeze", best, self.axis(1)), self("Unsqueeze", asked, self.axis(2))
+            total = self("Squeeze", self("MatMul", row, column), self.axis(2))
             count = self("Max", self("ReduceSum", asked, self.axis(1), keepdims=1), one)
             return self("Sub", self("Div", total, count), self.constant(np.float32(MIDDLE)))
 
         both = self("Concat", found(of_second, of_first), found(of_first, of_second), axis=1)
         has_words = [self("ReduceMax", words_of, self.axis(1), keepdims=1) for words_of in (of_second, of_first)]
-        return self("Mul", both, self("Mul", *has_words))
+        is_pair = self("Cast", self("Mul", *has_words), to=TensorProto.BOOL)
+        return self("Where", is_pair, both, self.constant(np.float32(0)))
 
     def unit(self, features: str) -> str:
         return self("LpNormalization", features, axis=-1, p=2)

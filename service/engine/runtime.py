@@ -64,6 +64,7 @@ class OnnxFeatures:
         content = feature_graph(encoder, int8=precision == "int8", norms=norms).SerializeToString()
         self.name = "onnxruntime" if precision == "float32" else f"onnxruntime-{precision}"
         self.norms = norms
+        self._encoder = encoder
         own = encoder.transformer.layer_weights(0)
         self._own_norms = [own[name].view(1, 1, -1) for name in _weights_of(norms)]
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -79,7 +80,7 @@ class OnnxFeatures:
         return self._run("states", texts, None)
 
     def _run(self, output: str, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None) -> Tensor:
-        shape = len(texts), max(len(text.ids) for text in texts)
+        shape = len(texts), self._encoder.width(texts)
         ids, types, second, attended = (np.zeros(shape, dtype=np.int32) for _ in range(4))
         for row, text in enumerate(texts):
             length = len(text.ids)

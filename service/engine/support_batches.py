@@ -9,16 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.devices import wait_for
-from metalearn.encoder.batches import batch_cost, plan_batches
+from metalearn.encoder.batches import padded_width, plan_batches
 from metalearn.encoder.encoder import FeatureRuntime
 from metalearn.encoder.tokenizing import TokenizedText
 from service.engine.feature_cache import FeatureCache
 
 _SHARED_TOKENS_OF_CPU = 128
 """A prediction that comes in waits for the batch that is computed: on a CPU 13 ms for so many; see docs/adr."""
-
-_TEXTS_OF_A_BATCH = 6
-"""By how many texts of one support set what a batch costs is paid, roughly."""
 
 
 class SupportTexts:
@@ -37,10 +34,10 @@ class SupportTexts:
         self.texts = texts
         self.encode_s = 0.0
         self._features = list(known)
-        self._waiting: dict[int, list[int]] = {}  # tokens of a text -> which have so many
+        self._waiting: dict[int, list[int]] = {}  # padded width -> which texts have it
         for index, features in enumerate(known):
             if features is None:
-                self._waiting.setdefault(len(texts[index].ids), []).append(index)
+                self._waiting.setdefault(padded_width(len(texts[index].ids)), []).append(index)
         self._plan: list[list[int]] | None = None
         self._new_tokens = 0
 
@@ -66,12 +63,9 @@ class SupportTexts:
             self._plan = [[left[row] for row in rows] for rows in reversed(plan)]
         return self._plan[-1]
 
-    def of_about(self, width: int, padding: int, most: int) -> list[int]:
-        """At most so many texts that wait, no longer than ``width`` and little shorter, the longest first."""
-        found: list[int] = []
-        for length in range(width, max(0, width - padding - 1), -1):
-            found += self._waiting.get(length, [])[: most - len(found)]
-        return found
+    def of_width(self, width: int, most: int) -> list[int]:
+        """At most so many texts that wait and have this padded width."""
+        return self._waiting.get(width, [])[:most]
 
     def take(self, indices: Sequence[int], features: Float[Tensor, "some dim"], seconds: float) -> None:
         """Notes what some texts' features are, and how long that took."""
@@ -80,10 +74,10 @@ class SupportTexts:
             length = len(self.texts[index].ids)
             self._features[index] = row
             self._new_tokens += length
-            of_length = self._waiting[length]
-            of_length.remove(index)
-            if not of_length:
-                del self._waiting[length]
+            width = padded_width(length)
+            self._waiting[width].remove(index)
+            if not self._waiting[width]:
+                del self._waiting[width]
         if self._plan is not None and self._plan[-1] == indices:
             self._plan.pop()
         else:
@@ -93,8 +87,9 @@ class SupportTexts:
 class SupportBatches:
     """Encodes support sets batch by batch. Belongs to the compute thread.
 
-    A batch is of one support set, whose turn it is, and takes texts of others along where it has room and they are of
-    about the same length: many who adapt at once need fewer batches then, and none waits for more than its own.
+    A batch is of one support set, whose turn it is, and takes texts of others along where it has room and they have the
+    same padded width: many who adapt at once need fewer batches then, none waits for more than its own, and features
+    are the same bits as without the others.
 
     Attributes:
         max_batch_tokens: Bound on rows times width of a padded batch.
@@ -116,7 +111,6 @@ class SupportBatches:
         self.max_batch_tokens = max_batch_tokens
         on_cpu = device.type == "cpu"
         self._shared_tokens = min(max_batch_tokens, _SHARED_TOKENS_OF_CPU) if on_cpu else max_batch_tokens
-        self._padding = int(batch_cost(max_batch_tokens) / _TEXTS_OF_A_BATCH)
         self._waiting: list[SupportTexts] = []
 
     def add(self, tenant: str, texts: Sequence[TokenizedText]) -> SupportTexts:
@@ -142,13 +136,13 @@ class SupportBatches:
             self._encode(shares[:1])
 
     def _fitting(self, support: SupportTexts, own: Sequence[int]) -> list[tuple[SupportTexts, list[int]]]:
-        width = max(len(support.texts[index].ids) for index in own)
+        width = padded_width(max(len(support.texts[index].ids) for index in own))
         room = self._shared_tokens // width - len(own)
         shares: list[tuple[SupportTexts, list[int]]] = []
         for other in self._waiting:
             if room <= 0:
                 break
-            if other is not support and (along := other.of_about(width, self._padding, room)):
+            if other is not support and (along := other.of_width(width, room)):
                 shares.append((other, along))
                 room -= len(along)
         return shares

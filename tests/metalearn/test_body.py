@@ -90,7 +90,7 @@ def test_more_layers_than_the_encoder_has_are_refused(encoder: Encoder, layers: 
 
 def test_where_nothing_is_left_to_run_a_text_is_kept_as_one_vector(encoder: Encoder) -> None:
     texts = encoder.tokenize(INPUTS)
-    width = max(len(text.ids) for text in texts)
+    width = encoder.width(texts)
     for layers, kept in ((0, 1), (1, width), (2, width)):
         body = TextBody(encoder, layers)
         batch = body.begin(texts)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metalearn.encoder.batches import batch_cost
+from metalearn.encoder.batches import padded_width
 from metalearn.encoder.encoder import Encoder, TokenizedText
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint
@@ -107,12 +107,12 @@ def test_every_text_is_encoded_once_and_gets_its_own_features(
             assert not {id(each) for each in support.texts} & {id(t) for b in encoder.batches[before:] for t in b}
     for batch in encoder.batches:
         owners = [next(s for s in supports if any(t is each for t in s.texts)) for each in batch]
-        width = max(len(each.ids) for each in batch)
+        width = padded_width(max(len(each.ids) for each in batch))
         assert len(batch) == 1 or width * len(batch) <= max_batch_tokens
         along = [each for each, owner in zip(batch, owners, strict=True) if owner is not owners[0]]
         if along:
             assert width * len(batch) <= SHARED_TOKENS
-            assert min(len(each.ids) for each in along) >= width - batch_cost(max_batch_tokens) / 6
+            assert {padded_width(len(each.ids)) for each in batch} == {padded_width(width)}
 
 
 def test_sets_of_one_length_share_batches() -> None:

@@ -104,7 +104,7 @@ def test_on_a_gpu_graphs_are_tried_first(
         real(self, encoder, products)  # type: ignore[arg-type]
 
     monkeypatch.setattr(TorchFeatures, "__init__", noted)
-    monkeypatch.setattr(Encoder, "_on_device", lambda self, rows: _padded(rows))
+    monkeypatch.setattr(Encoder, "_on_device", lambda self, rows, width: _padded(rows, width))
     encoder = with_view(tiny_encoder, 1)
     encoder = replace(encoder, device=torch.device("cuda"))
     with caplog.at_level(logging.WARNING, logger="handful"):
@@ -114,8 +114,8 @@ def test_on_a_gpu_graphs_are_tried_first(
     assert ("no graphs here" in caplog.text) is not recorded
 
 
-def _padded(rows: list[list[int]]) -> torch.Tensor:
-    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+def _padded(rows: list[list[int]], width: int) -> torch.Tensor:
+    return torch.tensor([row + [0] * (width - len(row)) for row in rows])
 
 
 def test_a_service_in_bfloat16_answers_as_one_in_float32(start_service: StartService) -> None:

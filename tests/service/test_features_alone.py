@@ -1,0 +1,106 @@
+"""Features and answers depend on the text alone: the same bits in any batch, beside anybody, in every process."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from metalearn.encoder.batches import plan_batches
+from metalearn.encoder.encoder import Encoder, FeatureRuntime, TorchRuntime
+from metalearn.encoder.stages import Views
+from metalearn.encoder.tokenizing import TokenizedText
+from metalearn.types import TextInput
+from service.engine.runtime import OnnxFeatures
+from tests.conftest import SUPPORT, StartService
+from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, predict
+from tests.service.test_runtime import with_view
+
+WORDS = st.lists(st.sampled_from(["why", "was", "my", "card", "charged", "an", "extra", "fee", "日本語"]), min_size=1)
+TEXT = st.builds(lambda one: TextInput(" ".join(one)), WORDS)
+PAIR = st.builds(lambda one, other: TextInput(" ".join(one), " ".join(other)), WORDS, WORDS)
+RUNTIMES = ("torch", "float32", "int8")
+VIEWS = Views(layer_weights=(1.0, 0.2), view_weight=0.7, token_similarity=1.5, tuned_layer_weights=(1.0, 0.3))
+
+
+@cache
+def made(folder: Path, kind: str) -> tuple[Encoder, FeatureRuntime]:
+    encoder = with_view(folder, 1, views=VIEWS)
+    return encoder, TorchRuntime(encoder) if kind == "torch" else OnnxFeatures(encoder, kind)  # type: ignore[arg-type]
+
+
+def encoded(runtime: Callable[[Sequence[TokenizedText]], torch.Tensor], texts: list[TokenizedText]) -> torch.Tensor:
+    """Features of all, in the batches that serving plans."""
+    rows = [(i, row) for plan in plan_batches([len(t.ids) for t in texts], 512)
+            for i, row in zip(plan, runtime([texts[i] for i in plan]), strict=True)]  # fmt: skip
+    return torch.stack([row for _, row in sorted(rows, key=lambda each: each[0])])
+
+
+def bits(features: torch.Tensor) -> bytes:
+    return features.contiguous().numpy().tobytes()
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(inputs=st.lists(TEXT | PAIR, min_size=1, max_size=12), neighbours=st.lists(TEXT | PAIR, max_size=12))
+def test_neighbours_change_no_bit(
+    tiny_encoder: Path, kind: str, inputs: list[TextInput], neighbours: list[TextInput]
+) -> None:
+    encoder, runtime = made(tiny_encoder, kind)
+    texts, others = encoder.tokenize(inputs), encoder.tokenize(neighbours)
+    alone = torch.cat([runtime([text]) for text in texts])
+    assert bits(encoded(runtime, texts)) == bits(alone)
+    assert bits(encoded(runtime, [*others, *texts])[len(others) :]) == bits(alone)
+
+
+_PROGRAM = """
+import hashlib, sys
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from metalearn.types import TextInput
+from tests.service.test_features_alone import made, encoded, bits
+digests = []
+for kind in ("torch", "float32", "int8"):
+    encoder, runtime = made(Path(sys.argv[1]), kind)
+    texts = [TextInput("why was my card charged"), TextInput("an extra fee", "a fee"), TextInput("card " * 30)]
+    digests.append(hashlib.sha256(bits(encoded(runtime, encoder.tokenize(texts)))).hexdigest())
+print(*digests)
+"""
+
+
+def test_two_processes_have_the_same_bits(tiny_encoder: Path) -> None:
+    asked = [sys.executable, "-c", _PROGRAM, str(tiny_encoder)]
+    answers = {subprocess.run(asked, check=True, capture_output=True, text=True).stdout for _ in range(2)}
+    texts = [TextInput("why was my card charged"), TextInput("an extra fee", "a fee"), TextInput("card " * 30)]
+    here = []
+    for kind in RUNTIMES:
+        encoder, runtime = made(tiny_encoder, kind)
+        here.append(hashlib.sha256(bits(encoded(runtime, encoder.tokenize(texts)))).hexdigest())
+    assert answers == {" ".join(here) + "\n"}
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+@pytest.mark.parametrize("learner", ["protomaml", "matching"])
+def test_adapting_and_predicting_again_gives_the_same_bits(
+    start_service: StartService, tmp_path: Path, runtime: str, learner: str
+) -> None:
+    first = start_service(runtime=runtime)
+    made_first = adapt(first, learner=learner)
+    alone = [predict(first, queries=[text])["predictions"][0]["scores"] for text in TEXTS]
+    assert [each["scores"] for each in predict(first)["predictions"]] == alone
+    # Beside another task's texts and examples, some of them in the cache, in another server
+    second = start_service(runtime=runtime, store=f"sqlite:{tmp_path / 'second.db'}")
+    adapt(second, "other", [*OTHER_SUPPORT, *SUPPORT[:3]], learner=learner)
+    made_second = adapt(second, learner=learner)
+    assert made_second["losses"] == made_first["losses"]
+    assert [each["scores"] for each in predict(second, queries=[*TEXTS, "another"])["predictions"]][:-1] == alone
+    body = {"support": SUPPORT, "queries": TEXTS, "learner": learner}
+    answer = second.post("/v1/classify", json=body).json()
+    assert [each["scores"] for each in answer["predictions"]] == alone
