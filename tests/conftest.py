@@ -43,7 +43,7 @@ from tests.waiting import LIMIT_S
 
 # No outcome hangs on a timing: an example may take as long as a busy machine makes it take
 hypothesis.settings.register_profile(
-    "handful", deadline=None, max_examples=50, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "handful", deadline=None, max_examples=25, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("handful")
 # httpx gives a request five seconds where a call names no timeout. The product's clients name theirs

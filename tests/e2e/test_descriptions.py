@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import httpx
+import pytest
 
 from benchmarks.server import running_server
 from tests.conftest import SUPPORT
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_class_that_has_a_description_alone_is_found(tmp_path: Path) -> None:

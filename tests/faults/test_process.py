@@ -19,6 +19,8 @@ from tests.conftest import SUPPORT
 from tests.faults.conftest import ADAPT, PREDICT, TEXTS
 from tests.waiting import LIMIT_S, until
 
+pytestmark = pytest.mark.slow
+
 LARGE = {"support": [{"text": f"{'some words ' * 10}{i}", "label": f"class {i % 4}"} for i in range(200)]}
 """Large enough to be held."""
 

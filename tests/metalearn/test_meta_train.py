@@ -476,6 +476,7 @@ def test_no_process_leaves_before_all_have_finished() -> None:
             each.result(LIMIT_S)
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
