@@ -17,7 +17,8 @@ from metalearn.encoder.stages import encoder_stages, views_of
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluation.evaluate import score
 from metalearn.learners.interface import LearnerOptions
-from metalearn.meta_train import MetaTrainer, MetaTrainSettings, StepResult, TrainingState
+from metalearn.meta_train import MetaTrainer, StepResult, TrainingState
+from metalearn.meta_train_settings import MetaTrainSettings
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.prepared import PreparedEpisode
 from metalearn.tasks.feed import EpisodeFeed

@@ -23,7 +23,8 @@ from metalearn.learners import make_learner
 from metalearn.learners.interface import LearnerOptions
 from metalearn.losses import supervised_contrastive
 from metalearn.meta_model import MetaModel
-from metalearn.meta_train import MetaTrainer, MetaTrainSettings
+from metalearn.meta_train import MetaTrainer
+from metalearn.meta_train_settings import MetaTrainSettings
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import Full, HeadOnly, Placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
