@@ -117,7 +117,7 @@ def test_every_text_is_encoded_once_and_gets_its_own_features(
 
 def test_sets_of_one_length_share_batches() -> None:
     batches, encoder = make_batches()
-    supports = [batches.add(tenant, [text(10, i) for i in range(4)]) for tenant in ("a", "b", "c")]
+    supports = [batches.add(tenant, [text(8, i) for i in range(4)]) for tenant in ("a", "b", "c")]
     batches.encode_next(supports[1])
     assert [len(batch) for batch in encoder.batches] == [12]
     for support in supports:
