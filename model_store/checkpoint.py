@@ -72,14 +72,19 @@ class Checkpoint:
         slow_weights: The meta-learned start and rates as ``model`` names them, on the compute device.
     """
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
+    def __init__(self, folder: Path, device: torch.device, *, drop_gone: bool = False) -> None:
         """Loads a checkpoint folder, encoder included.
+
+        Args:
+            folder: The checkpoint's.
+            device: Where it is computed.
+            drop_gone: See ``read_manifest``.
 
         Raises:
             CheckpointInvalid: A file is missing, altered or unknown to this version, or does not fit the others.
         """
         self.folder = folder
-        self.manifest = read_manifest(folder)
+        self.manifest = read_manifest(folder, drop_gone=drop_gone)
         reference, spec = self.manifest.encoder, self.manifest.spec
         stored = read_slow_weights(folder)
         try:
@@ -247,7 +252,7 @@ def read_slow_weights(folder: Path) -> dict[str, Tensor]:
         CheckpointInvalid: They are missing, altered, or the manifest is.
     """
     path = folder / SLOW_WEIGHTS
-    _check_digest(path, read_manifest(folder).slow_weights)
+    _check_digest(path, read_manifest(folder, drop_gone=True).slow_weights)
     try:
         stored = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:

@@ -221,8 +221,12 @@ class Manifest(_Frozen):
         return (self.model_dump_json(indent=2) + "\n").encode()
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, *, drop_gone: bool = False) -> Manifest:
     """The verified manifest of a checkpoint folder; one of format 3 is converted where nothing of it is lost.
+
+    Args:
+        folder: The checkpoint's.
+        drop_gone: Convert one of format 3 also where it names options that are gone; they are dropped.
 
     Raises:
         CheckpointInvalid: It is missing, malformed, its fingerprint is not its own, or it names an option that is gone.
@@ -237,7 +241,7 @@ def read_manifest(folder: Path) -> Manifest:
         if fields.get("fingerprint") != _fingerprint(fields):
             raise CheckpointInvalid(f"the manifest in {folder} was altered: its fingerprint does not match its content")
         gone = options_gone(fields)
-        if gone:
+        if gone and not drop_gone:
             raise CheckpointInvalid(
                 f"the checkpoint in {folder} was made with {', '.join(gone)}, which this release does not have: "
                 f"`handful checkpoint derive {folder} NEW` makes a checkpoint of this release out of it"
@@ -267,6 +271,8 @@ def upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:
     encoder, adaptation = dict(fields["encoder"]), dict(fields["adaptation"])
     adaptation["tuned_layers"] = adaptation.pop("trained_layers")
     adaptation["frozen_view"] = adaptation.pop("stock_view")
+    if adaptation["placement"] == "everything":
+        adaptation["placement"] = "full"
     stages: list[Stage] = [
         TransformerStage(max_tokens=encoder.pop("max_tokens")),
         PoolingStage(normalize=encoder.pop("normalize")),

@@ -137,7 +137,8 @@ def derived(base: str, out: Path, *, name: str, **changes: Any) -> "Manifest":
     from metatrain.derive import derive as write_derived
     from model_store.checkpoint import Checkpoint, resolve_checkpoint
 
-    return write_derived(Checkpoint(resolve_checkpoint(base), torch.device("cpu")), out, name=name, **changes)
+    loaded = Checkpoint(resolve_checkpoint(base), torch.device("cpu"), drop_gone=True)
+    return write_derived(loaded, out, name=name, **changes)
 
 
 @app.command()

@@ -304,12 +304,14 @@ def _of_format_3(folder: Path, **views: object) -> None:
         fields["encoder"]["stock"] = {"mix": [1.0, 0.2], "share": 0.7, **views}
     adaptation = fields["adaptation"]
     adaptation |= {"trained_layers": adaptation.pop("tuned_layers"), "stock_view": adaptation.pop("frozen_view")}
+    if adaptation["placement"] == "full":
+        adaptation["placement"] = "everything"
     content = {name: value for name, value in fields.items() if name != "fingerprint"}
     fields["fingerprint"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps(fields))
 
 
-@pytest.mark.parametrize("spec", [ModelSpec(), BESIDE])
+@pytest.mark.parametrize("spec", [ModelSpec(), BESIDE, SPECS["full"]])
 def test_a_manifest_of_format_3_is_converted_where_nothing_is_lost(
     tiny_encoder: Path, tmp_path: Path, spec: ModelSpec
 ) -> None:
@@ -336,6 +338,7 @@ def test_a_manifest_of_format_3_with_an_option_that_is_gone_is_refused(
     fields = json.loads((tmp_path / "new" / "manifest.json").read_text())
     views = Manifest.model_validate_json(json.dumps(upgraded(fields))).encoder.stages[-1]
     assert views == Views(layer_weights=(1.0, 0.2), view_weight=0.7)
+    assert Checkpoint(tmp_path / "new", CPU, drop_gone=True).encoder.views == views
 
 
 def _flip(path: Path) -> None:
