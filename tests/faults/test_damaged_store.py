@@ -144,10 +144,10 @@ def test_an_adapter_of_another_checkpoint_is_stale(
     start_service: StartService, store_url: str, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other-checkpoint"
-    settings = encoder_stages(max_tokens=32)
-    slow = make_text_model(
-        ModelSpec(), build_encoder(tiny_encoder, settings, torch.device("cpu"))
-    ).initial_slow_weights(steps=UNTRAINED.steps)
+    stages = encoder_stages(max_tokens=32)
+    slow = make_text_model(ModelSpec(), build_encoder(tiny_encoder, stages, torch.device("cpu"))).initial_slow_weights(
+        steps=UNTRAINED.steps
+    )
     write_checkpoint(
         other,
         name="other",
@@ -157,7 +157,7 @@ def test_an_adapter_of_another_checkpoint_is_stale(
         encoder_licence="none",
         slow_weights={**slow, "learner.log_scale": torch.tensor(1.0), "learner.log_head_rate": torch.tensor(0.7)},
         card="# other\n",
-        settings=settings,
+        stages=stages,
     )
     old = start_service(store=store_url)
     made = old.post("/v1/tasks/bank/adapt", json={"support": SUPPORT}).json()

@@ -486,8 +486,7 @@ MIXED = ("card", "I was charged a fee that I do not know of", "late card", "what
 def exact_encoder(tiny_encoder: Path) -> Encoder:
     """The tiny encoder in float64."""
     encoder = build_encoder(tiny_encoder, encoder_stages(max_tokens=64), torch.device("cpu"))
-    encoder._model.double()
-    return encoder
+    return replace(encoder, transformer=encoder.transformer.to(torch.float64))
 
 
 def _text_episode(body: TextBody, texts: tuple[str, ...], objective: Objective) -> PreparedEpisode:

@@ -9,8 +9,9 @@ import torch
 
 from metalearn.adaptation import plan_support
 from metalearn.body import MlpBody, TextBody
+from metalearn.encoder.batches import padded_width
 from metalearn.encoder.encoder import Encoder, build_encoder
-from metalearn.encoder.pooling import HiddenBatch
+from metalearn.encoder.pooling import PaddedBatch
 from metalearn.encoder.stages import encoder_stages
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import UnknownLearner
@@ -165,7 +166,7 @@ def test_hidden_states_are_not_kept_where_nothing_is_left_to_run(make_checkpoint
     for placement in PLACEMENTS:
         models = models_of(make_checkpoint, placement)
         tokenized = models.checkpoint.encoder.tokenize(texts)
-        width = max(len(text.ids) for text in tokenized)
+        width = padded_width(max(len(text.ids) for text in tokenized))
         batch = models.of().body.begin(tokenized)
         assert batch.hidden.shape == (len(texts), 1 if placement == "head" else width, 32)
         # Either way the features are the encoder's own, as long as no fast weight has moved
@@ -332,13 +333,13 @@ def test_texts_of_all_lengths_are_answered_in_batches_of_about_one(
     texts = encoder.tokenize([TextInput("card " * n) for n in lengths])
     adapters = [random_adapter(models, "protomaml", 3, i % 2) for i in range(len(texts))]
     shapes = []
-    real = encoder.begin_batch
+    real = encoder.padded
 
-    def noted(_: Encoder, texts: list[TokenizedText], layers: int) -> HiddenBatch:
+    def noted(_: Encoder, texts: list[TokenizedText]) -> PaddedBatch:
         shapes.append((len(texts), max(len(text.ids) for text in texts), sum(len(text.ids) for text in texts)))
-        return real(texts, layers)
+        return real(texts)
 
-    monkeypatch.setattr(Encoder, "begin_batch", noted)
+    monkeypatch.setattr(Encoder, "padded", noted)
     together = class_probabilities(models, texts, adapters, 100)
     assert sum(rows for rows, _, _ in shapes) == len(texts)
     assert all(rows == 1 or rows * width <= 100 for rows, width, _ in shapes)

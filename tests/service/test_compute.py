@@ -593,7 +593,7 @@ def test_concurrent_requests_of_many_tasks_equal_single_ones(service: httpx.Clie
 
 
 def test_a_full_queue_answers_503_and_recovers(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = start_service(max_queue_tokens=200)
+    client = start_service(max_queue_tokens=200, runtime="torch")
     adapt(client)
     gate = Gate(parts_of(client).engine.checkpoint, monkeypatch)
 
@@ -619,8 +619,9 @@ def test_a_full_queue_answers_503_and_recovers(start_service: StartService, monk
 
 
 def test_a_text_that_cannot_be_computed_fails_its_own_request_alone(
-    service: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    service = start_service(runtime="torch")
     adapt(service, "one")
     adapt(service, "two", OTHER_SUPPORT)
     expected = predict(service, "one")["predictions"]

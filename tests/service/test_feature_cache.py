@@ -87,13 +87,13 @@ def test_the_bound_holds_and_what_is_there_is_right(puts: list[list[int]], room:
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the batches that torch encodes from now on."""
     sizes: list[int] = []
-    real = Encoder.encode_batch
+    real = Encoder.padded
 
-    def noted(self: Encoder, texts: list[TokenizedText], *more: Any) -> Any:
+    def noted(self: Encoder, texts: list[TokenizedText]) -> Any:
         sizes.append(len(texts))
-        return real(self, texts, *more)
+        return real(self, texts)
 
-    monkeypatch.setattr(Encoder, "encode_batch", noted)
+    monkeypatch.setattr(Encoder, "padded", noted)
     return sizes
 
 

@@ -68,8 +68,7 @@ def test_bfloat16_that_is_far_off_is_not_taken(tiny_encoder: Path, monkeypatch: 
     monkeypatch.setattr(TorchFeatures, "__call__", lambda self, *given: real(self, *given) * 1.2)
     encoder = with_view(tiny_encoder, 0)
     with pytest.raises(SettingsInvalid, match="away from torch's: take --precision float32"):
-        runtime = start_runtime(encoder, "auto", "bfloat16")
-    assert runtime.name == "torch"
+        start_runtime(encoder, "auto", "bfloat16")
 
 
 @pytest.mark.parametrize("emulated", [True, False])

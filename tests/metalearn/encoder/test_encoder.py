@@ -110,7 +110,7 @@ def test_rows_of_a_batch_keep_their_masks(encoder: Encoder) -> None:
     texts = encoder.tokenize(INPUTS)
     batch = encoder.begin_batch(texts, 1)
     rows = [3, 0, 5]
-    for features in (encoder.finish_batch, encoder.stock_features):
+    for features in (encoder.finish_batch, encoder.frozen_features):
         torch.testing.assert_close(features(batch.rows(rows), 1), features(batch, 1)[rows])
     whole = encoder.begin_batch(encoder.tokenize([TextInput("a"), TextInput("b")]), 1)
     assert whole.second is None
