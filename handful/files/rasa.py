@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 from handful.files.content import Content
+from handful.files.document_shapes import Records
 from handful.files.documents import Located
 from handful.files.rows import FileInvalid
-from handful.files.shapes import Records
 
 # [Berlin](city), [Berlin](city:value), [Berlin]{"entity": "city"} and [Berlin][{"entity": "city"}, …]
 _ENTITY = re.compile(r"\[([^\[\]]+)\](?:\([^()]*\)|\{[^{}]*\}|\[\s*\{.*?\}\s*\])")

@@ -6,11 +6,11 @@ from typing import Any
 
 from handful.files.columns import Columns, ColumnsUnclear, choose_columns, guess_columns, known_roles
 from handful.files.content import Content, read_content
+from handful.files.document_shapes import Records, descriptions_of, unfold
 from handful.files.documents import read_json, read_json_texts
 from handful.files.rasa import is_rasa_markdown, is_rasa_yaml, rasa_markdown, rasa_yaml
-from handful.files.records import describe_columns, rows_of_records, weight_of
+from handful.files.record_rows import describe_columns, rows_of_records, weight_of
 from handful.files.rows import FileInvalid, ReadFile, ReadOptions, Row
-from handful.files.shapes import Records, descriptions_of, unfold
 from handful.files.tables import Table, holds_table, read_table
 
 _NO_OPTIONS = ReadOptions()

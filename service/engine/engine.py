@@ -13,7 +13,7 @@ from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.options import AdaptOptions
 from metalearn.types import Adapter, SupportSet, TextInput
 from model_store.learner_models import LoadedModel, Models
-from service.engine.adaptation import Adaptation, adapt_slices, readable, refuse_empty
+from service.engine.adapt_slices import Adaptation, adapt_slices, readable, refuse_empty
 from service.engine.compute import ComputeThread
 from service.engine.errors import SupportTooLarge
 from service.engine.feature_cache import FeatureCache

@@ -13,7 +13,7 @@ from handful.wire import TASK_PATTERN
 from service.auth import Authenticator
 from service.errors import IDEMPOTENCY_KEY, ApiError, FieldError, field_errors, invalid_content
 from service.path_prefix import route_path
-from service.routes.body import bounded_body, check_media_type, check_utf8
+from service.routes.request_body import bounded_body, check_media_type, check_utf8
 from service.tasks.app_parts import Parts
 from service.tasks.idempotency import Committed, IdempotentRequest
 

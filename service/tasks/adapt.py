@@ -9,7 +9,7 @@ from handful.wire import AdaptOptionFields, AdaptRequest, AdaptResponse, Support
 from metalearn.options import AdaptOptions
 from model_store.codec import encode_support, support_digests
 from model_store.records import Version, VersionDraft
-from service.engine.adaptation import Adaptation
+from service.engine.adapt_slices import Adaptation
 from service.tasks.app_parts import Parts
 from service.tasks.commit import commit_next
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer

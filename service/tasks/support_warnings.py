@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from handful.wire import SupportWarning
 from metalearn.encoder.tokenizing import TokenizedText, nfkc
 from metalearn.types import SupportSet, TextInput
-from service.engine.adaptation import Adaptation
+from service.engine.adapt_slices import Adaptation
 from service.tasks.labels import look_alikes, misspellings
 from service.tasks.support_set import CheckedSupport
 

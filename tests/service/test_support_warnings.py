@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from metalearn.adaptation import SupportPlan
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import Adapter, Example, SupportSet, TextInput
-from service.engine.adaptation import Adaptation
+from service.engine.adapt_slices import Adaptation
 from service.tasks.support_set import CheckedSupport
 from service.tasks.support_warnings import support_warnings
 from tests.conftest import SUPPORT

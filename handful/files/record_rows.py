@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from handful.files.columns import Columns, ColumnsUnclear, choose_columns
+from handful.files.document_shapes import Records
 from handful.files.rows import FileInvalid, ReadOptions, Row
-from handful.files.shapes import Records
 
 _MAX_SHOWN_CHARS = 60
 
