@@ -18,7 +18,7 @@ _TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".psv"}
 _YAML_SUFFIXES = {".yml", ".yaml"}
 # A list of labels in a cell, as Python or JSON writes it
 _LIST = re.compile(r"\[['\"].*['\"]\]")
-# Of the service: what the name of an example may be
+# The service's rule for the id of an example
 _EXAMPLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
@@ -55,7 +55,7 @@ def read_queries(source: str, options: ReadOptions = _NO_OPTIONS) -> ReadFile:
 
 
 def read_descriptions(source: str) -> dict[str, str]:
-    """Reads what labels mean, in words.
+    """Reads descriptions of labels.
 
     The file is a JSON object, alone or under ``labels``, the same in YAML, or a table of labels and descriptions.
 
@@ -183,7 +183,7 @@ def _table_columns(
 
 
 def _numbered(content: Content, table: Table, options: ReadOptions, *, labelled: bool) -> Columns | None:
-    """Columns that the caller gives by number, where the table has no header."""
+    """Resolves columns that the caller gives by number, where the table has no header."""
     asked = {"text": options.text_column, "label": options.label_column}
     given = {role: name for role, name in asked.items() if name is not None}
     if not given:
@@ -235,7 +235,7 @@ def _read_file(
 
 
 def _without_bad_ids(read: ReadFile) -> ReadFile:
-    """Leaves ids out that cannot name examples, and says so: columns named ``id`` often identify something else."""
+    """Drops ids that cannot name examples, with a note: columns named ``id`` often identify something else."""
     ids = [row.id for row in read.rows if row.id is not None]
     if all(map(_EXAMPLE_ID.fullmatch, ids)) and len(set(ids)) == len(ids):
         return read
