@@ -1,4 +1,4 @@
-"""The one reader of the environment."""
+"""The settings: the one reader of the environment."""
 
 import difflib
 import math
@@ -17,7 +17,7 @@ PREFIX = "HANDFUL_"
 
 
 class SettingsInvalid(Exception):
-    """A setting that is unknown or that makes no sense; the message says which and what to do."""
+    """A setting is unknown or not acceptable; the message names it and the remedy."""
 
 
 RuntimeName = Literal["auto", "torch", "onnxruntime"]
@@ -25,7 +25,7 @@ Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
 
 class Settings(BaseSettings):
-    """Everything that can be configured. Built once at start, handed down, never changed."""
+    """The settings of a server. They are built once at the start, handed down, and never changed."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     @field_validator("store")
     @classmethod
     def _strip_store(cls, store: SecretStr) -> SecretStr:
-        """A line end of an environment file would be a part of the path otherwise."""
+        """Strips white space, since the line end of an environment file would be a part of the path otherwise."""
         return SecretStr(store.get_secret_value().strip())
 
     @model_validator(mode="after")
@@ -172,7 +172,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Settings from the environment; ``overrides`` that are not None win.
+    """Reads the settings from the environment; ``overrides`` that are not None take precedence.
 
     Raises:
         SettingsInvalid: A ``HANDFUL_`` variable is unknown, or a value is not acceptable.
@@ -197,7 +197,7 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def granted_threads(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPU threads that this process may keep busy: its affinity, or its container's quota where that is less."""
+    """The number of CPU threads for this process: its affinity, or its container's quota if that is less."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()

@@ -336,7 +336,7 @@ class SlowStore:
 def adapters_on(store: SlowStore, checkpoint: Checkpoint) -> Adapters:
     """Adapters with an empty cache."""
     cache = AdapterCache(Metrics(), max_bytes=2**30, max_adapters=10)
-    return Adapters(store, cache, Models(checkpoint), max_staleness_s=0, max_believed=10)  # type: ignore[arg-type]
+    return Adapters(store, cache, Models(checkpoint), max_staleness_s=0, max_recent=10)  # type: ignore[arg-type]
 
 
 @pytest.fixture
