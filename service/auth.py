@@ -35,7 +35,7 @@ def key_digest(key: str) -> str:
 _MOST_KNOWN = 20_000
 """Most keys in memory, some 8 MB. Other keys are looked up again."""
 _LOOK_FOR_KEYS_EVERY_S = 1.0
-"""Most seconds that a refused caller waits."""
+"""Least seconds between two looks for a first key, so that refused callers do not load the store."""
 
 
 class Unauthorized(Exception):

@@ -30,7 +30,7 @@ _UNIONS = ("queries", "abstain")
 _RETRY_SOON_S = "1"
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
-"""The header that names the authentication scheme."""
+"""The header that holds the idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)

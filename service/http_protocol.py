@@ -25,7 +25,7 @@ _MAX_DISCARDED_BYTES = 64 * 2**20
 _DISCARDING_S = 30.0
 """Bytes and seconds for which an unread body is drained, so that its sender sees the answer."""
 _LAST_WORDS_S = 2.0
-"""Bytes and seconds of draining while the server stops."""
+"""Seconds of draining while the server stops."""
 _MAY_RETURN_S = 1.0
 """Seconds for which a connection stays open after its last use when the server stops, for one more request."""
 _UPGRADE_HEADERS = {b"upgrade", b"http2-settings"}

@@ -27,7 +27,7 @@ log = logging.getLogger("handful")
 
 _TOO_SOON_S = 10.0
 _PAUSE_S = 1.0
-"""Least seconds from a worker's start to its successor's, since a worker that ends at once may do so again."""
+"""A worker that ends sooner than this after its start may do so again, so its successor is started after a pause."""
 
 # Spawned, not forked: threads of torch and of the tokenizer do not outlive a fork
 _processes = multiprocessing.get_context("spawn")

@@ -27,7 +27,7 @@ def read_support(source: str, options: ReadOptions = _NO_OPTIONS) -> ReadFile:
 
     Args:
         source: A path, or ``-`` for standard input.
-        options: What the caller says about the file.
+        options: The caller's statements about the file.
 
     Returns:
         Rows that all have a label.
@@ -43,7 +43,7 @@ def read_queries(source: str, options: ReadOptions = _NO_OPTIONS) -> ReadFile:
 
     Args:
         source: A path, or ``-`` for standard input.
-        options: What the caller says about the file.
+        options: The caller's statements about the file.
 
     Returns:
         Rows; those of a labelled file keep their label.

@@ -23,7 +23,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 
 _FEW_TEXTS, _FEW_CHARS = 2, 500
-"""Most characters that are tokenized on the event loop: they take 0.1 ms, less than a hand-over to a thread."""
+"""Most texts and characters that are tokenized on the event loop: in 0.1 ms, less than a hand-over to a thread."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ class _Builder:
         return self(operator, *inputs, domain=_OPERATORS_OF_RUNTIME, **attributes)
 
     def either(self, condition: str, then: Callable[[], str], otherwise: Callable[[], str]) -> str:
-        """Adds a branch of two parts, of which one is computed."""
+        """Adds a branch with two parts, only one of which is computed; returns the name of its output."""
         outside, branches = self._nodes, {}
         for name, part in (("then_branch", then), ("else_branch", otherwise)):
             self._nodes = []

@@ -57,7 +57,7 @@ class OnnxFeatures:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         if not spins_between:
-            # Sleeping threads have to be woken for every product, and threads that never sleep take the event loop's cores.
+            # Sleeping threads are woken for every product, and threads that never sleep take the event loop's cores.
             # So they stay awake for the time in which a client sends its next request
             options.add_session_config_entry("session.intra_op.spin_duration_us", "2000")
         options.log_severity_level = 3

@@ -15,7 +15,7 @@ from metalearn.encoder.tokenizing import TokenizedText
 from service.engine.feature_cache import FeatureCache
 
 _SHARED_TOKENS_OF_CPU = 128
-"""Most tokens of a batch on a CPU. They take 13 ms there, for which a new prediction may have to wait; see docs/adr."""
+"""Most tokens of a mixed batch on a CPU. It takes 13 ms, for which a new prediction may have to wait; see docs/adr."""
 
 
 class SupportTexts:

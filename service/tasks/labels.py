@@ -57,7 +57,7 @@ def is_blank(text: str) -> bool:
 
 
 def look_alike_key(label: str) -> str:
-    """The key of look-alikes: equal for labels that differ by case, white space, word separators, Unicode form or invisible
+    """A key that is equal for labels that differ by case, white space, word separators, Unicode form or invisible
     characters alone.
 
     Spaces, underscores and dashes between words count nothing. Between two digits one is as good as another, so that

@@ -61,7 +61,7 @@ def _descriptions(given: Mapping[str, str], check: LimitChecker) -> tuple[dict[s
     keys: dict[str, str] = {}
     for key, description in given.items():
         check.description(description, "labels", key)
-        # The key as it was sent, since the answer repeats it
+        # The key is checked as it was sent, since the answer repeats it
         if not check.label(key, "labels", key):
             continue
         label = normalised(key)
