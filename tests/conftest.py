@@ -122,7 +122,7 @@ def make_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
         name = (
             "tiny"
             if spec == ModelSpec()
-            else f"tiny-{spec.learner}-{spec.placement}{'-beside-stock' * spec.frozen_view}"
+            else f"tiny-{spec.learner}-{spec.placement}{'-frozen-view' * spec.frozen_view}"
         )
         folder = Path(tempfile.mkdtemp(dir=parent)) / name
         write_checkpoint(

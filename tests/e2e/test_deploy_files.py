@@ -160,7 +160,7 @@ def probed(request: pytest.FixtureRequest) -> Iterator[tuple[int, int, list[str]
         server.shutdown()
 
 
-def test_the_health_check_tells_ready_from_unready(probed: tuple[int, int, list[str]]) -> None:
+def test_the_health_check_distinguishes_ready_from_unready(probed: tuple[int, int, list[str]]) -> None:
     port, status, asked = probed
     (instruction,) = dockerfile_instructions("HEALTHCHECK")
     command = json.loads(instruction[instruction.index("CMD ") + 4 :])

@@ -37,7 +37,7 @@ def degraded(answer: httpx.Response, version: int = 1) -> None:
     assert 0 <= int(age) <= 300
 
 
-def test_a_warm_task_is_answered_and_everything_else_is_unavailable(client: httpx.Client) -> None:
+def test_a_warm_task_is_answered_and_all_else_is_unavailable(client: httpx.Client) -> None:
     expected = client.post(PREDICT, json=QUERIES)
     assert DEGRADED not in expected.headers
     before = metric(client, "handful_degraded_answers_total")

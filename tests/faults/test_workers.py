@@ -116,7 +116,7 @@ def test_workers_end_with_their_parent(server: ServerProcess) -> None:
     until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
-def test_what_a_worker_cannot_start_with_is_said_in_a_line(tmp_path: Path) -> None:
+def test_an_error_at_a_workers_start_is_reported_in_a_line(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "handful", "serve", "--port", "0", "--workers", "2", "--checkpoint", "nowhere")
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert ended.returncode == 1

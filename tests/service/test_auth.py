@@ -105,7 +105,7 @@ def test_a_server_whose_keys_were_all_revoked_stays_closed_also_after_a_restart(
     assert start_service(store=store_url).get("/v1/tasks").status_code == 200
 
 
-def test_a_server_without_any_key_says_how_to_make_one(start_service: StartService, tmp_path: Path) -> None:
+def test_a_server_without_any_key_names_the_command_that_makes_one(start_service: StartService, tmp_path: Path) -> None:
     client = start_service(host="0.0.0.0")  # noqa: S104
     for headers in ({}, bearer("handful_nonsense")):
         answer = client.get("/v1/tasks", headers=headers)
@@ -179,7 +179,7 @@ def test_a_revoked_key_is_refused_and_others_are_not(stored_service: httpx.Clien
     assert stored_service.get("/v1/tasks", headers=bearer(kept)).status_code == 200
 
 
-def test_a_revoked_key_works_no_longer_than_the_setting_says(start_service: StartService) -> None:
+def test_a_revoked_key_works_no_longer_than_the_setting_allows(start_service: StartService) -> None:
     client = start_service(auth_cache_s=0.5)
     revoked, kept = make_key(client, "acme"), make_key(client, "globex")
     assert client.get("/v1/tasks", headers=bearer(revoked)).status_code == 200

@@ -153,10 +153,10 @@ def test_a_batch_that_mixes_tenants_answers_as_each_alone_would(
             assert sum(row) == pytest.approx(1, abs=1e-5)
     # Else the test above would hold for a thread that never mixes
     of_most = metrics.registry.get_sample_value("handful_batch_tenants_bucket", {"le": "8.0"})
-    everything = metrics.registry.get_sample_value("handful_batch_tenants_count")
+    n_batches = metrics.registry.get_sample_value("handful_batch_tenants_count")
     assert of_most is not None
-    assert everything is not None
-    assert of_most < everything
+    assert n_batches is not None
+    assert of_most < n_batches
     assert queued(metrics) == 0
 
 

@@ -60,7 +60,7 @@ def test_all_of_them_are_named(service: httpx.Client) -> None:
     assert refused(service, "/v1/tasks/pairs/predict", {"queries": queries}) == ["#/queries/0"]
 
 
-def test_half_a_pair_is_something_to_read(service: httpx.Client) -> None:
+def test_one_text_of_a_pair_is_enough_to_read(service: httpx.Client) -> None:
     support = [*PAIRS, {"text": "\u200b", "text_pair": "where is my card", "label": "card_arrival"}]
     assert adapt(service, support=support)["n_support"] == 7
     assert predict(service, queries=[{"text": "where is my card", "text_pair": "\u200b"}])["version"] == 1

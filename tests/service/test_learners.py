@@ -34,7 +34,7 @@ PROTOMAML += [ModelSpec("protomaml", tuned_layers=2, frozen_view=True)]
 
 def named(spec: ModelSpec) -> str:
     """A test's name."""
-    return f"{spec.learner}-{spec.placement}{'-beside-stock' * spec.frozen_view}"
+    return f"{spec.learner}-{spec.placement}{'-frozen-view' * spec.frozen_view}"
 
 
 def scores(answer: dict[str, Any]) -> list[dict[str, float]]:
@@ -195,7 +195,7 @@ def test_an_unknown_learner_is_refused_by_name(service: httpx.Client, learner: s
 
 
 @pytest.mark.parametrize("learner", READING)
-def test_a_learner_that_takes_no_steps_says_so(service: httpx.Client, learner: str) -> None:
+def test_a_learner_that_takes_no_steps_reports_none(service: httpx.Client, learner: str) -> None:
     plain = adapt(service, learner=learner)
     asked = adapt(service, learner=learner, steps=50, learning_rate=3.0)
     for answer in (plain, asked):

@@ -14,7 +14,7 @@ TWICE = [{"text": text, "label": label} for label, text in (("card", "where is m
 """Each example has another with the same words and the same label."""
 
 
-def test_examples_that_others_repeat_are_told_without_themselves(service: httpx.Client) -> None:
+def test_examples_that_others_repeat_are_classified_without_themselves(service: httpx.Client) -> None:
     assert adapt(service, support=TWICE, use_label_text=False)["leave_one_out_accuracy"] == 1.0
 
 

@@ -147,7 +147,7 @@ def test_threads_follow_the_containers_quota(
     assert granted_threads(tmp_path) == (8 if expected is None else expected)
 
 
-def test_the_server_says_in_one_line_what_it_does_not_know(tmp_path: Path) -> None:
+def test_the_server_reports_an_unknown_setting_in_one_line(tmp_path: Path) -> None:
     started = subprocess.run(
         [sys.executable, "-m", "handful", "serve"],
         env={**os.environ, "HANDFUL_PROT": "1", "COLUMNS": "200"},

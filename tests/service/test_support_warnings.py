@@ -43,7 +43,7 @@ def warned(client: httpx.Client, support: list[dict[str, str]], **fields: Any) -
     return {each["code"]: each for each in found if each["code"] != "label_text_ignored"}
 
 
-def test_nothing_is_said_of_a_support_set_without_a_slip(shared_service: httpx.Client) -> None:
+def test_a_support_set_without_a_slip_has_no_warning(shared_service: httpx.Client) -> None:
     assert warned(shared_service, many("arrival") + many("fee")) == {}
 
 

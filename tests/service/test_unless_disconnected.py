@@ -92,7 +92,7 @@ def test_an_error_of_the_work_passes() -> None:
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.05])
-def test_who_cancels_the_request_is_not_told_that_the_client_left(after_s: float) -> None:
+def test_a_cancelled_request_is_not_counted_as_a_client_that_left(after_s: float) -> None:
     async def scenario() -> None:
         serving = asyncio.create_task(_serve(Client(), lambda: asyncio.sleep(60)))
         await asyncio.sleep(after_s)

@@ -43,7 +43,7 @@ def faults(client: httpx.Client, body: dict[str, Any], path: str = "/v1/classify
         ({"text": ["a"]}, "#/text", "unknown field: remove it, or check its spelling"),
     ],
 )
-def test_a_wrong_field_is_told_what_it_may_be(
+def test_a_wrong_field_is_refused_with_the_allowed_values(
     shared_service: httpx.Client, fields: dict[str, Any], pointer: str, words: str
 ) -> None:
     found = faults(shared_service, {"support": SUPPORT, "queries": TEXTS, **fields})

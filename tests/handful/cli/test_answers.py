@@ -105,7 +105,7 @@ def test_requests_without_an_id_get_one_each(service: httpx.Client) -> None:
     assert len({service.get("/livez").headers["x-request-id"] for _ in range(50)}) == 50
 
 
-def test_server_timing_tells_the_phases(service: httpx.Client) -> None:
+def test_server_timing_lists_the_phases(service: httpx.Client) -> None:
     adapted = service.post("/v1/tasks/bank/adapt", json={"support": SUPPORT})
     predicted = service.post("/v1/tasks/bank/predict", json={"queries": TEXTS})
     for response, busy in ((adapted, ("encode", "adapt", "store")), (predicted, ("encode", "store"))):
@@ -116,7 +116,7 @@ def test_server_timing_tells_the_phases(service: httpx.Client) -> None:
     assert float(re.findall(r"adapt;dur=([0-9.]+)", predicted.headers["server-timing"])[0]) == 0
 
 
-def test_health_needs_no_key_and_says_what_it_looked_at(service: httpx.Client) -> None:
+def test_health_needs_no_key_and_names_its_checks(service: httpx.Client) -> None:
     assert service.get("/livez").json() == {"status": "ok", "checks": {"compute": True}}
     ready = service.get("/readyz")
     assert ready.json() == {"status": "ok", "checks": {"compute": True, "store": True, "not_draining": True}}
@@ -213,7 +213,7 @@ def test_the_docs_page_loads_without_another_host(service: httpx.Client) -> None
 
 
 @pytest.mark.parametrize("query", [7, None, True, ["a"]])
-def test_a_query_of_another_type_is_told_what_it_may_be(service: httpx.Client, query: object) -> None:
+def test_a_query_of_another_type_is_refused_with_the_allowed_types(service: httpx.Client, query: object) -> None:
     answer = service.post("/v1/classify", json={"support": SUPPORT, "queries": ["fine", query]})
     (error,) = answer.json()["errors"]
     assert (answer.status_code, error["pointer"]) == (422, "#/queries/1")

@@ -117,7 +117,7 @@ def test_two_files_cannot_both_come_from_standard_input(handful: Handful) -> Non
     assert "give --queries FILE" in handful.fails("classify", "--support", "-", codes=(2,))
 
 
-def test_what_the_reader_found_is_said_on_standard_error(handful: Handful) -> None:
+def test_the_readers_summary_is_printed_on_standard_error(handful: Handful) -> None:
     done = handful.run("predict", "bank", stdin="where is my card\n")
     assert "standard input: 1 row" in done.stderr
     assert len(lines(done.stdout)) == 1
@@ -236,7 +236,7 @@ def test_options_that_do_not_go_together_are_refused(handful: Handful) -> None:
     assert "--store needs --local" in handful.fails("tasks", "list", "--store", "sqlite:x.db", codes=(2,))
 
 
-def test_an_error_is_said_once_and_an_option_by_its_name(handful: Handful) -> None:
+def test_an_error_is_printed_once_and_names_the_option(handful: Handful) -> None:
     done = handful.run("adapt", "bank", "--support", "support.jsonl", "--steps", "9999")
     errors = [line for line in done.stderr.splitlines() if "steps" in line]
     assert len(errors) == 1
@@ -355,7 +355,7 @@ def test_warnings_are_printed_once_with_the_files_lines(capsys: pytest.CaptureFi
     assert capsys.readouterr().err.splitlines() == ["warning: 2 labels look alike. See support.csv, lines 2 and 5."]
 
 
-def test_texts_that_were_cut_or_not_read_are_said_by_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_that_were_cut_or_not_read_are_reported_by_line(capsys: pytest.CaptureFixture[str]) -> None:
     answer = {"name": "x", "fingerprint": "x", "learner": "x", "placement": "head", "fast_layers": 0, "steps": 1}
     answer |= {"encoder": {"max_tokens": 64}, "device": "cpu", "runtime": "torch", "limits": {}}
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json=answer))

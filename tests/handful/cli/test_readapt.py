@@ -161,8 +161,8 @@ def test_a_key_in_an_empty_folder_names_the_new_store(handful: Handful) -> None:
     ids=" ".join,
 )
 def test_a_command_that_reads_makes_no_store(handful: Handful, words: tuple[str, ...]) -> None:
-    said = handful.fails(*words, stdin="a text\n")
-    assert f"there is no store at {handful.folder / 'handful.db'}" in said
+    message = handful.fails(*words, stdin="a text\n")
+    assert f"there is no store at {handful.folder / 'handful.db'}" in message
     assert list(handful.folder.iterdir()) == []
 
 
@@ -172,8 +172,8 @@ def test_a_command_that_reads_makes_no_store(handful: Handful, words: tuple[str,
     ids=" ".join,
 )
 def test_a_folder_is_never_made(handful: Handful, words: tuple[str, ...]) -> None:
-    said = handful.fails(*words, "--store", "sqlite:typo/handful.db", stdin=as_jsonl(SUPPORT))
-    assert f"the folder {handful.folder / 'typo'} does not exist" in said
+    message = handful.fails(*words, "--store", "sqlite:typo/handful.db", stdin=as_jsonl(SUPPORT))
+    assert f"the folder {handful.folder / 'typo'} does not exist" in message
     assert list(handful.folder.iterdir()) == []
 
 
@@ -187,11 +187,11 @@ def test_a_url_of_sqlalchemys_means_the_working_folder(handful: Handful) -> None
 def test_a_store_under_the_former_meaning_is_not_passed_over(handful: Handful) -> None:
     path = handful.folder / "kept.db"
     handful("keys", "create", "acme", "--store", f"sqlite:{path}")
-    said = handful.fails("keys", "create", "acme", "--store", f"sqlite://{path}")
-    assert f"write sqlite:{path}" in said
+    message = handful.fails("keys", "create", "acme", "--store", f"sqlite://{path}")
+    assert f"write sqlite:{path}" in message
 
 
-def test_an_adapt_that_makes_a_store_says_so(handful: Handful) -> None:
+def test_an_adapt_that_makes_a_store_reports_it(handful: Handful) -> None:
     done = handful.run("adapt", "bank", "--local", "--support", "-", stdin=as_jsonl(SUPPORT))
     assert done.returncode == 0, done.stderr
     assert f"made a new store at {handful.folder / 'handful.db'}" in done.stderr
