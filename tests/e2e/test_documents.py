@@ -1,4 +1,4 @@
-"""Markdown documents: their links lead somewhere, and their form is the agreed one."""
+"""Markdown documents: their links resolve, and their form is the agreed one."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""A server that stops breaks no connection between two requests, and one that starts says when it is ready."""
+"""A stopping server breaks no connection between two requests, and a starting server reports when it is ready."""
 
 import asyncio
 import json

@@ -21,7 +21,7 @@ def client(start_service: StartService, store_url: str) -> httpx.Client:
 
 
 def adapt(client: httpx.Client, **more: object) -> int:
-    """Adapts; has to succeed. The version."""
+    """Adapts, which has to succeed; returns the version."""
     answer = client.post(ADAPT, json={"support": SUPPORT, **more})
     assert answer.status_code == 200, answer.text
     version: int = answer.json()["version"]
@@ -29,7 +29,7 @@ def adapt(client: httpx.Client, **more: object) -> int:
 
 
 def degraded(answer: httpx.Response, version: int = 1) -> None:
-    """An answer has to come from memory, and to tell so."""
+    """Checks that an answer comes from memory, and is marked so."""
     assert answer.status_code == 200, answer.text
     assert answer.json()["version"] == version
     reason, _, age = answer.headers[DEGRADED].partition(";age=")

@@ -1,4 +1,4 @@
-"""The typed clients: what they try again, what they give up on, and what they say then."""
+"""The typed clients: retries, limits of retries, and error messages."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,7 +22,7 @@ DELETED = {"task": "bank", "deleted": True}
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long a client would have slept; it does not."""
+    """The pauses of a client, which does not sleep."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:

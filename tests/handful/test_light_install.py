@@ -1,4 +1,4 @@
-"""The installation without the server part: the client and its commands work, the others say what to install."""
+"""The installation without the server part: the client and its commands work, the others name the missing package."""
 
 import json
 import subprocess

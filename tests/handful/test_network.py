@@ -1,4 +1,4 @@
-"""How the client reaches a server: addresses, proxies, certificates, and the words when no answer comes."""
+"""The client's way to a server: addresses, proxies, certificates, and messages when no answer comes."""
 
 import ssl
 import subprocess
@@ -34,7 +34,7 @@ class Tasks(BaseHTTPRequestHandler):
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the caller's network settings; no pauses between attempts."""
+    """Removes the caller's network settings and the pauses between attempts."""
     for name in (*PROXY_VARIABLES, "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -83,7 +83,7 @@ def tls_port(certificate: Path) -> Iterator[int]:
 
 
 def fault(address: str) -> str:
-    """What a client of this address reports."""
+    """The error of a client of this address."""
     with pytest.raises(HandfulError) as caught, Client(address, timeout_s=20) as client:
         list(client.tasks())
     assert caught.value.status == 0

@@ -1,4 +1,4 @@
-"""Keys: who needs one, what a wrong one gets, and what is stored of them."""
+"""Keys: when they are needed, refusals, and stored digests."""
 
 import asyncio
 import sqlite3
@@ -29,7 +29,7 @@ OPEN_ROUTES = ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json")
 
 
 def refused(response: httpx.Response) -> None:
-    """A 401 as promised."""
+    """Checks that an answer is the documented 401."""
     assert response.status_code == 401, response.text
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["www-authenticate"] == "Bearer"
@@ -201,7 +201,7 @@ def test_no_key_is_stored_as_it_is(service: httpx.Client, tmp_path: Path) -> Non
     for file in tmp_path.glob("service.db*"):
         data = file.read_bytes()
         assert secret.encode() not in data, file.name
-        # The hint tells keys apart; what is left has to be as hard to guess as before
+        # The hint distinguishes keys; the rest has to be as hard to guess as before
         assert secret[5:].encode() not in data, file.name
     assert len(secret) >= 40
 

@@ -1,4 +1,4 @@
-"""Texts of which nothing is left to read: refused where they stand, left out where they are labels."""
+"""Texts with nothing to read: examples and queries are refused, label texts are left out."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.conftest import SUPPORT
 from tests.service.conftest import OTHER_SUPPORT, adapt, predict
 
 UNREADABLE = ["\u200b", "\u200b\u200d\ufeff", "\x00", "\x01\x02\x7f", " \u200b ", "\u2028\u200e", "\ue000"]
-"""Zero-width, control and unassigned characters; what is white space is refused before anything is tokenized."""
+"""Zero-width, control and unassigned characters; white space is refused before anything is tokenized."""
 
 BLANK = ["\u2060", "\u00ad", "\u3164", "\u115f\u1160", "\uffa0", "\u2800", "\ufe0f", "\U000e0041"]
 """More characters that show nothing, and that a tokenizer may take for something."""

@@ -99,7 +99,7 @@ def test_another_path_gets_no_hint(shared: httpx.Client, path: str) -> None:
 
 
 def labels(answer: httpx.Response) -> list[str]:
-    """What was predicted."""
+    """The predicted labels."""
     assert answer.status_code == 200, answer.text
     return [prediction["label"] for prediction in answer.json()["predictions"]]
 
@@ -280,13 +280,13 @@ def test_what_is_no_origin_is_refused_at_the_start(origins: str) -> None:
 
 
 def check_pages(client: httpx.Client, asked: str, shown: str, headers: dict[str, str]) -> None:
-    """The pages work where a browser sees them.
+    """Checks that the pages work where a browser sees them.
 
     Args:
-        client: Of the server.
-        asked: Prefix of the paths that reach the server.
-        shown: Prefix of the paths in the browser.
-        headers: Of the proxy.
+        client: The server's client.
+        asked: The prefix of the paths that reach the server.
+        shown: The prefix of the paths in the browser.
+        headers: The proxy's headers.
     """
     page = client.get(f"{asked}/docs", headers=headers).text
     for name in ("static-offline-docs/swagger-ui-bundle.js", "static-offline-docs/swagger-ui.css", "openapi.json"):

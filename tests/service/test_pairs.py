@@ -1,4 +1,4 @@
-"""A task has pairs or single texts, and is asked for what it has."""
+"""A task has pairs or single texts, and answers queries of the same kind."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What predict and classify answer: scores, top_k, abstention, pairs, descriptions; and what they leave behind."""
+"""The answers of predict and classify: scores, top_k, abstention, pairs, descriptions; and the data that they store."""
 
 import sqlite3
 import zlib

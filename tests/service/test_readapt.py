@@ -1,4 +1,4 @@
-"""``readapt``: a task of another checkpoint answers again, from its stored support set, as it was asked for."""
+"""``readapt``: a task of another checkpoint answers again, from its stored support set and options."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ READAPT = "/v1/tasks/bank/readapt"
 
 
 def readapt(client: httpx.Client, task: str = "bank", **body: Any) -> dict[str, Any]:
-    """Readapts; has to succeed."""
+    """Readapts, which has to succeed."""
     response = client.post(f"/v1/tasks/{task}/readapt", json=body)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()

@@ -1,4 +1,4 @@
-"""Settings: one reader of the environment, which refuses what it does not know."""
+"""Settings: one reader of the environment, which refuses unknown variables."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ from tests.waiting import LIMIT_S
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What whoever runs the tests has set does not count."""
+    """Removes the caller's settings from the environment."""
     for name in os.environ:
         if name.upper().startswith(PREFIX):
             monkeypatch.delenv(name)

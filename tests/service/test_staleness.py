@@ -1,4 +1,4 @@
-"""Two servers on one store: how long one goes on with what the other has replaced, where the settings let it."""
+"""Two servers on one store: the time for which one serves a version that the other has replaced."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ LONG_MS = 60_000
 
 @contextmanager
 def counted_reads(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """How often the store is asked which version is the newest."""
+    """Counts the store's reads of the newest version."""
     reads: list[int] = []
     access = parts_of(client).access
     original = access.current

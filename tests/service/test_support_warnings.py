@@ -1,4 +1,4 @@
-"""What the answers to adapt and classify say of a support set that may not mean what its owner thinks."""
+"""Warnings about possible mistakes in a support set, in the answers to adapt and classify."""
 
 from typing import Any
 

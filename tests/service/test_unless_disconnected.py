@@ -1,4 +1,4 @@
-"""Work is dropped when its client goes away, and by nothing else that happens then."""
+"""Work is dropped when its client goes away, and not by other errors meanwhile."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,7 +30,7 @@ class Client:
 
 @pytest.fixture(params=[0.0, 0.02], ids=["watched at once", "watched later"], autouse=True)
 def unwatched_s(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
-    """For how long nobody looks."""
+    """The time before the first check of the connection."""
     monkeypatch.setattr(disconnecting, "_UNWATCHED_S", request.param)
     return float(request.param)
 

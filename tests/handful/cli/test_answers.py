@@ -1,4 +1,4 @@
-"""What every answer carries, errors that nobody foresaw, and the documents that describe it all."""
+"""Headers of every answer, unexpected errors, and the documents that describe the API."""
 
 import functools
 import re
@@ -26,11 +26,11 @@ CONTRACT = {
     ("post", "/v1/tasks/{task}/rollback"),
     ("get", "/v1/checkpoint"),
 }
-"""Of the contract's routes those that exist."""
+"""The documented routes."""
 
 
 def raising(client: httpx.Client, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    """Makes one method of the store raise what nobody foresaw."""
+    """Makes one method of the store raise an unexpected error."""
     original = getattr(store_of(client), method)
 
     @functools.wraps(original)
@@ -81,7 +81,7 @@ def test_an_unforeseen_error_is_a_500_without_details(
 def test_the_log_names_the_request_of_an_unforeseen_error(
     service: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # The answer says that the log has it under its X-Request-Id
+    # The answer refers to the log's line under its X-Request-Id
     raising(service, monkeypatch, "tasks")
     service.get("/v1/tasks", headers={"X-Request-Id": "find-me-2"})
     assert "find-me-2" in caplog.text
@@ -181,7 +181,7 @@ def test_openapi_has_no_reference_that_leads_nowhere(service: httpx.Client) -> N
 
 
 class Assets(HTMLParser):
-    """Everything that a page loads."""
+    """The assets that a page loads."""
 
     def __init__(self) -> None:
         super().__init__()

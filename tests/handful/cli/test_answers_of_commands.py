@@ -1,4 +1,4 @@
-"""What predict, classify and try print: lines of files, answers that are kept, warnings in words."""
+"""The output of predict, classify and try: answers with lines of files, and warnings."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def handful(tmp_path: Path, service: httpx.Client, tiny_checkpoint: Path, monkey
 
 
 def numbered(count: int, **faulty: str) -> str:
-    """Lines of text; those at ``line_N`` are others."""
+    """Lines of text, some of which are replaced by ``line_N``."""
     return "".join(faulty.get(f"line_{i}", f"where is my card {i}") + "\n" for i in range(1, count + 1))
 
 
@@ -210,7 +210,7 @@ def test_try_asks_for_texts_on_a_terminal(handful: Handful, tiny_checkpoint: Pat
 
 
 def typed(terminal: int, words: list[bytes]) -> str:
-    """What a command shows on a terminal where these words are typed, each after a prompt."""
+    """The output of a command on a terminal where these texts are typed, each after a prompt."""
     shown = b""
     while True:
         try:
@@ -256,7 +256,7 @@ def test_a_pipe_that_closes_ends_the_command_quietly(handful: Handful) -> None:
     with mock.patch.object(sys, "stdout", Closed()), mock.patch("contextlib.redirect_stdout", mock.MagicMock()):
         done = handful.run("predict", "bank", stdin=numbered(300))
     assert done.returncode == 1
-    assert done.stderr.splitlines() == [done.stderr.splitlines()[0]]  # what the reader found, and nothing else
+    assert done.stderr.splitlines() == [done.stderr.splitlines()[0]]  # the reader's summary, and nothing else
     assert "standard input" in done.stderr
 
 
@@ -266,12 +266,12 @@ def rows_of(*texts: str, first: int = 1) -> Rows:
 
 
 def prediction(**fields: Any) -> Prediction:
-    """Some prediction."""
+    """A prediction."""
     return Prediction(**{"label": "x", "confidence": 0.5, "scores": {"x": 0.5}, "abstained": False, **fields})
 
 
 def refusal(*pointers: str, status: int = 422, code: str = "empty_text") -> HandfulError:
-    """What the server refuses."""
+    """A refusal of the server."""
     errors = [{"pointer": pointer, "detail": "no good"} for pointer in pointers]
     return HandfulError("no good", status=status, code=code, errors=errors)
 

@@ -24,14 +24,14 @@ from tests.waiting import LIMIT_S
 
 @pytest.fixture(scope="module")
 def environment(tiny_checkpoint: Path) -> dict[str, str]:
-    """Nothing of the caller's settings; the tiny checkpoint."""
+    """An environment without the caller's settings, with the tiny checkpoint."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     return {**kept, "HANDFUL_CHECKPOINT": str(tiny_checkpoint), "HANDFUL_THREADS": "1", "COLUMNS": "200"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the server runs, its store included."""
+    """The folder of the server and its store."""
     return tmp_path_factory.mktemp("cli")
 
 
@@ -59,13 +59,13 @@ class Handful:
         self._environment = environment
 
     def __call__(self, *words: str, stdin: str | bytes = "", code: int = 0, **variables: str) -> str:
-        """Its standard output; the exit code has to be this one."""
+        """Runs a command and returns its standard output; the exit code has to be this one."""
         done = self.run(*words, stdin=stdin, **variables)
         assert done.returncode == code, done.stderr
         return done.stdout
 
     def fails(self, *words: str, stdin: str | bytes = "", codes: tuple[int, ...] = (1,), **variables: str) -> str:
-        """What it says on standard error; nothing on standard output, and no exception that nobody caught."""
+        """The message on standard error; nothing is on standard output, and no exception escapes."""
         done = self.run(*words, stdin=stdin, **variables)
         assert "Traceback" not in done.stderr
         assert done.returncode in codes, done.stderr
@@ -76,7 +76,7 @@ class Handful:
     def run(
         self, *words: str, stdin: str | bytes = "", stdin_errors: str = "surrogateescape", **variables: str
     ) -> Done:
-        """The finished command; what nobody catches fails the test."""
+        """The finished command; an escaped exception fails the test."""
         given = io.BytesIO(stdin if isinstance(stdin, bytes) else stdin.encode())
         out, err = io.StringIO(), io.StringIO()
         code = 0

@@ -47,7 +47,7 @@ def evaluated(handful: Handful, *words: str) -> dict[str, Any]:
 
 
 def untimed(value: Any) -> Any:
-    """Without what no two runs have in common."""
+    """The figures without times, which differ from run to run."""
     if isinstance(value, dict):
         return {key: untimed(inner) for key, inner in value.items() if key != "adapt_ms"}
     return [untimed(inner) for inner in value] if isinstance(value, list) else value

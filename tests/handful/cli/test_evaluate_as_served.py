@@ -1,4 +1,4 @@
-"""What ``handful evaluate`` measures is what HTTP answers: on the same episodes, by the same runtime."""
+"""``handful evaluate`` measures the answers of HTTP, on the same episodes and the same runtime."""
 
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from service.settings import Settings
 from tests.conftest import SUPPORT, running_service
 
 LABELS = ("card_arrival", "extra_charge_on_statement", "getting_virtual_card")
-"""In the order of a head's rows."""
+"""The labels, in the order of a head's rows."""
 
 
 def episode(seed: int) -> Episode:

@@ -114,12 +114,12 @@ def signalled(arguments: Sequence[str], number: signal.Signals, at: int) -> list
 
 
 def weights_of(out: Path) -> bytes:
-    """The very bytes."""
+    """The bytes of a checkpoint's weights."""
     return (out / "slow_weights.safetensors").read_bytes()
 
 
 def curves_of(out: Path, event: str) -> list[dict[str, object]]:
-    """Lines of one kind."""
+    """The curves' lines of one kind."""
     lines = (out / "training" / "curves.jsonl").read_text().splitlines()
     return [line for line in map(json.loads, lines) if line["event"] == event]
 

@@ -37,7 +37,7 @@ def store(store_url: str, other_checkpoint: Path, tiny_checkpoint: Path) -> Iter
 
 
 def look(store: dict[str, str], checkpoint: Path, see: Callable[[LocalService], object]) -> object:
-    """What a service on the store sees."""
+    """The tasks that a service on the store sees."""
     settings = Settings(checkpoint=str(checkpoint), store=SecretStr(store["HANDFUL_STORE"]), device="cpu", threads=1)
     with local_service(settings) as service:
         return see(service)
@@ -65,7 +65,7 @@ def test_all_tasks_of_all_tenants_are_adapted_again(
     assert lines(done.stdout) == [expected]
     assert "4 of 4 tasks adapted again" in done.stderr
     assert "acme/unkept" in done.stderr
-    # Again: what is done is not done twice
+    # Again: tasks that are done are not adapted twice
     (again,) = lines(handful("tasks", "readapt", "--all", "--local", **store))
     assert again == {**expected, "readapted": 0, "not_needed": 6}
 

@@ -1,4 +1,4 @@
-"""What annotation tools and chatbot platforms export."""
+"""Exports of annotation tools and chatbot platforms."""
 
 import json
 from typing import Any
