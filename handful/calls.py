@@ -62,7 +62,7 @@ class Call(Generic[Answer]):
         """The pause before a retry when no answer came; None for no retry.
 
         Args:
-            error: Why no answer came.
+            error: The reason why no answer came.
             attempt: The number of attempts so far.
         """
         # A DELETE that was carried out but not answered would find nothing the second time

@@ -221,7 +221,7 @@ def speaks_https(answer: httpx.Response) -> bool:
 
 
 def https_address(url: httpx.URL) -> str:
-    """The same address by HTTPS, for messages."""
+    """An address with HTTPS as its scheme, for messages."""
     return _with_scheme(url, "https")
 
 

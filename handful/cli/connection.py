@@ -1,4 +1,4 @@
-"""How commands reach a service: a running server, or the app inside this process."""
+"""Connections of commands to a service: a running server, or the app inside this process."""
 
 import tempfile
 from collections.abc import Iterator

@@ -35,7 +35,7 @@ class Rows:
         return cls(file.source, tuple(replace(row, line=i) for i, row in enumerate(file.rows, 1)), "row")
 
     def only(self, rows: Sequence[Row]) -> "Rows":
-        """Some of these rows."""
+        """The given rows of this file."""
         return replace(self, rows=rows)
 
     def at(self, lines: Sequence[int]) -> str:

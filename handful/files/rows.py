@@ -48,7 +48,7 @@ class ReadOptions:
 
     Attributes:
         text_column: Name of the text's column or key, or its number from 1 where a table has no header.
-        label_column: The same for the label.
+        label_column: Name or number of the label's column or key.
         delimiter: One character, or ``tab``.
         encoding: A codec's name, such as ``utf-8`` or ``windows-1252``.
     """

@@ -114,8 +114,10 @@ class Engine:
         return dataclasses.replace(adaptation, queue_s=work.queue_s)
 
     def _check_size(self, loaded: LoadedModel, texts: Sequence[TokenizedText]) -> None:
-        """What is cheap for a head may be too much for others: a step's memory grows with the support set's tokens
-        where it reaches below the head, and with the square of its texts where all are compared with all.
+        """Refuses a support set that would take too much memory.
+
+        The memory of a step below the head grows with the tokens. The memory of a learner that compares all texts with
+        each other grows with the square of their number.
 
         Raises:
             SupportTooLarge: There are too many texts or tokens.

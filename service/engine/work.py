@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class Work(Generic[Result]):
-    """Something to compute for one request. Made on the event loop; resolved or failed from any thread.
+    """A computation for one request. It is made on the event loop, and resolved or failed from any thread.
 
     Attributes:
         tokens: Tokens still to be computed.

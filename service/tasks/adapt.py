@@ -25,7 +25,7 @@ async def adapt(
 
     Args:
         parts: The app's parts.
-        tenant: Whose task.
+        tenant: The owner of the task.
         task: The task's name.
         asked: The support set and the options.
         idempotent: Set for a request that may be repeated.
@@ -71,7 +71,7 @@ async def adapt_and_commit(
 
     Args:
         parts: The app's parts.
-        tenant: Whose task.
+        tenant: The owner of the task.
         task: The task's name.
         options: The options of the adaptation.
         checked: The support set.

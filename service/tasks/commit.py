@@ -42,7 +42,7 @@ async def commit_next(
 
     Args:
         parts: The app's parts.
-        tenant: Whose task.
+        tenant: The owner of the task.
         task: The task's name.
         adapter: The weights.
         draft: The rest of the record.

@@ -29,7 +29,7 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
 
     Args:
         parts: The app's parts.
-        tenant: Whose task.
+        tenant: The owner of the task.
         task: The task's name.
         asked: The queries and the options.
 

@@ -24,7 +24,7 @@ async def readapt(
 
     Args:
         parts: The app's parts.
-        tenant: Whose task.
+        tenant: The owner of the task.
         task: The task's name.
         asked: The version and the checkpoint.
         idempotent: Set for a request that may be repeated.

@@ -68,7 +68,7 @@ async def rollback(
 
     Args:
         parts: The app's parts.
-        tenant: Whose task.
+        tenant: The owner of the task.
         task: The task's name.
         asked: The version.
         idempotent: Set for a request that may be repeated.

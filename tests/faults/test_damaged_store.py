@@ -64,7 +64,7 @@ def restart(start_service: StartService, store_url: str) -> Iterator[Callable[[]
 
 
 def flipped(data: bytes, position: int) -> bytes:
-    """The same bytes but for one bit."""
+    """Bytes of which one bit is flipped."""
     return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
 
 

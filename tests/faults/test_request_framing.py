@@ -41,7 +41,7 @@ def client(server: SocketServer) -> Iterator[httpx.Client]:
 
 @pytest.fixture(autouse=True)
 def _task_lives(client: httpx.Client) -> Iterator[None]:
-    """Checks that the task exists before and after a test."""
+    """Makes the task where it is absent, and checks that it exists after a test."""
     if client.get(TASK).status_code == 404:
         assert client.post(f"{TASK}/adapt", json={"support": SUPPORT}).status_code == 200
     yield
@@ -124,7 +124,7 @@ AMBIGUOUS = {
 
 
 def in_pieces(sent: bytes) -> list[bytes]:
-    """The same bytes in small parts."""
+    """A request's bytes in small parts."""
     return [sent[i : i + 40] for i in range(0, len(sent), 40)]
 
 

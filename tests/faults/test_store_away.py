@@ -32,7 +32,7 @@ def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 
 def restarted(server: ValkeyServer, port: int) -> ValkeyServer:
-    """The same data on the same port."""
+    """Restarts the server with its data on its port."""
     again = ValkeyServer(port=port, data_dir=server.data_dir, config=dict(DURABLE))
     again.start()
     return again

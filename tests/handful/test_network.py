@@ -29,7 +29,7 @@ class Tasks(BaseHTTPRequestHandler):
         self.wfile.write(LIST)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
-        """Is silent."""
+        """Logs nothing."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""How many examples are classified correctly without themselves: in answers, in records, after a rollback."""
+"""Leave-one-out accuracy: in answers, in records, after a rollback."""
 
 import json
 

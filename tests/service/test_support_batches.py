@@ -32,7 +32,7 @@ SHARED_TOKENS = 128
 
 
 class CountingRuntime:
-    """In the place of a runtime: a text's features are its token ids' sum, and one text cannot be encoded."""
+    """A stand-in for a runtime: a text's features are its token ids' sum, and one text cannot be encoded."""
 
     device = torch.device("cpu")
 

@@ -22,7 +22,7 @@ LABELS = ("card_arrival", "extra_charge_on_statement", "getting_virtual_card")
 
 
 def episode(seed: int) -> Episode:
-    """Some of the examples beside others; queries of every length, those of a class being its own examples' rest."""
+    """An episode of the examples in a random order; its queries are the examples' texts with further words."""
     draw = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(SUPPORT), generator=draw).tolist()
     classes = tuple(LABELS.index(SUPPORT[i]["label"]) for i in order)
