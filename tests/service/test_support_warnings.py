@@ -138,7 +138,7 @@ def test_pointers_are_bounded_and_the_detail_has_their_number(shared_service: ht
     assert all(len(each["detail"]) < 1000 for each in warned(shared_service, labels).values())
 
 
-def test_label_texts_that_mislead_are_named(shared_service: httpx.Client) -> None:
+def test_the_label_text_gate_is_reported(shared_service: httpx.Client) -> None:
     names = ["card arrival", "extra charge", "virtual card"]
     texts = [f"{name} {i}" for name in names for i in range(5)]
     swapped = [{"text": text, "label": names[(i // 5 + 1) % 3]} for i, text in enumerate(texts)]

@@ -289,7 +289,7 @@ def asker(refuse: Callable[[Sequence[Row]], HandfulError | None], asked: list[in
     return ask
 
 
-def test_a_request_that_is_too_large_is_asked_in_halves() -> None:
+def test_a_request_that_is_too_large_is_split_in_two() -> None:
     asked: list[int] = []
     ask = asker(lambda rows: refusal(status=413, code="body_too_large") if len(rows) > 2 else None, asked)
     answers = list(answer_rows(rows_of(*"abcde"), ask, Places()))

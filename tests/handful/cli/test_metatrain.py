@@ -158,7 +158,7 @@ def test_a_run_ends_in_a_checkpoint_that_serves_and_lists_its_training_data(
     assert "resume it, or choose another folder" in again.stderr.replace("\n", " ")
 
 
-def test_a_run_with_a_stock_view_ends_in_a_checkpoint_whose_encoder_has_both_views(
+def test_a_run_with_a_frozen_view_ends_in_a_checkpoint_whose_encoder_has_both_views(
     folders: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "made"
