@@ -456,7 +456,7 @@ def test_a_checkpoint_of_any_model_is_made_shown_and_used(
     ("words", "message"),
     [
         (("--learner", "nope"), "no learner 'nope'"),
-        (("--placement", "nowhere"), "nowhere"),
+        (("--placement", "nowhere"), "placement: Input should be 'head'"),
         (("--fast-layers", "1"), "head does not go with 1"),
         (("--placement", "full", "--fast-layers", "0"), "full does not go with 0"),
         (("--placement", "full", "--fast-layers", "3"), "3 layers"),
