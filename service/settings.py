@@ -97,8 +97,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=60_000,
-        description="Milliseconds for which predictions may use a version that another server has replaced or deleted; 0 asks "
-        "the store each time.",
+        description="Milliseconds for which predictions may use a version that another server has replaced or deleted; "
+        "0 asks the store each time.",
     )
     auth_cache_s: float = Field(5.0, ge=0, description="Seconds for which a key that was removed may still work.")
     stale_if_error_s: float = Field(
