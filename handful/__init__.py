@@ -14,7 +14,7 @@ _MODULES = {"AsyncClient": "async_client", "Client": "client", "HandfulError": "
 
 
 def __getattr__(name: str) -> Any:
-    """The client's names, loaded when first used: a server that reads ``handful.wire`` does without httpx."""
+    """Loads a client's name on first use, so that a server that reads ``handful.wire`` needs no httpx."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"handful.{_MODULES[name]}"), name)

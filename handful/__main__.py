@@ -6,7 +6,7 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Runs the command line; Ctrl-C ends it without a word, also while it is being loaded."""
+    """Runs the command line; Ctrl-C ends it without a message, also while its modules load."""
     try:
         from handful.cli.main import main as run
 

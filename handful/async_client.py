@@ -41,9 +41,9 @@ class AsyncClient:
 
         Args:
             url: The server's address.
-            api_key: Needed once the server has any key.
-            timeout_s: For each attempt.
-            transport: In place of the network.
+            api_key: The API key; needed once the server has any key.
+            timeout_s: The timeout of each attempt.
+            transport: A transport in place of the network.
 
         Raises:
             HandfulError: The address, the key, or a proxy or certificate setting cannot be used.
@@ -106,7 +106,7 @@ class AsyncClient:
         await self._answer(calls.delete(task))
 
     async def checkpoint(self) -> CheckpointResponse:
-        """What the server answers with."""
+        """The checkpoint that the server has loaded."""
         return await self._answer(calls.checkpoint())
 
     async def _pages(self, page_from: Callable[[Any], Call[Page]]) -> AsyncIterator[Page]:
@@ -127,7 +127,7 @@ class AsyncClient:
             except httpx.TransportError as error:
                 pause_s = call.pause_after_error_s(error, attempt)
                 if pause_s is None:
-                    # In a thread, since it may try the connection
+                    # In a thread, since finding the cause may open a connection
                     raise await anyio.to_thread.run_sync(self._server.no_response, error) from error
             else:
                 pause_s = call.pause_after_response_s(response, attempt)

@@ -1,4 +1,4 @@
-"""The calls of the API as requests: what both clients send, and when they send it again."""
+"""The API's calls as requests that both clients send, and the rules by which they retry."""
 
 import json
 import re
@@ -45,11 +45,11 @@ class Call(Generic[Answer]):
     """A request of the API.
 
     Attributes:
-        answer: The type of its answer.
-        method: HTTP method.
-        path: Path after the server's address, with the query.
-        headers: Headers of its own. A write has an idempotency key, so that a repeated write counts once.
-        content: Body.
+        answer: The type of the answer.
+        method: The HTTP method.
+        path: The path after the server's address, with the query.
+        headers: Headers of this call. A write has an idempotency key, so that a repeated write counts once.
+        content: The body.
     """
 
     answer: type[Answer]
@@ -59,11 +59,11 @@ class Call(Generic[Answer]):
     content: bytes | None
 
     def pause_after_error_s(self, error: httpx.TransportError, attempt: int) -> float | None:
-        """The pause before the call is sent again after no answer came; None where it is not.
+        """The pause before a retry when no answer came; None for no retry.
 
         Args:
-            error: Why no answer came.
-            attempt: How many attempts there have been.
+            error: The reason why no answer came.
+            attempt: The number of attempts so far.
         """
         # A DELETE that was carried out but not answered would find nothing the second time
         if attempt >= _ATTEMPTS or self.method == "DELETE" or is_permanent(error):
@@ -71,11 +71,11 @@ class Call(Generic[Answer]):
         return _BACKOFF_S * 2.0 ** (attempt - 1)
 
     def pause_after_response_s(self, response: httpx.Response, attempt: int) -> float | None:
-        """The pause before the call is sent again to a busy server; None where the response counts.
+        """The pause before a retry when the server is busy; None where the response is the answer.
 
         Args:
-            response: What came.
-            attempt: How many attempts there have been.
+            response: The server's response.
+            attempt: The number of attempts so far.
         """
         if attempt >= _ATTEMPTS or response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             return None
@@ -151,7 +151,7 @@ def _write(answer: type[Answer], path: str, body: Mapping[str, Any]) -> Call[Ans
 def _post(
     answer: type[Answer], path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> Call[Answer]:
-    # ASCII: what no encoding can express reaches the server all the same, which says where it is
+    # ASCII, so that a lone surrogate reaches the server too; its error names the place
     content = json.dumps(body).encode()
     return Call(answer, "POST", path, {"Content-Type": "application/json", **(headers or {})}, content)
 
@@ -188,7 +188,7 @@ def _queries(queries: Query | Iterable[Query]) -> list[str | dict[str, Any]]:
 
 
 def _path(task: str, rest: str = "") -> str:
-    """The path of a task; refused here, since a name with a slash or a dot would make the path of something else."""
+    """The path of a task. A name with a slash or a dot is refused, since it would be the path of another resource."""
     if not isinstance(task, str) or not re.fullmatch(TASK_PATTERN, task):
         raise HandfulError(
             f"{task!r} cannot be the name of a task: {TASK_NAME_RULE}",

@@ -24,8 +24,8 @@ from handful.wire import (
 class Client:
     """Talks to a Handful server; a context manager.
 
-    Calls that found the server busy or away are tried again, writes under an idempotency key, so that a repeated
-    write counts once. Servers on this machine are reached without a proxy; for others the usual variables count
+    A call is tried again when the server is busy or away. Writes have an idempotency key, so that a repeated write
+    counts once. Servers on this machine are reached without a proxy; for others the usual variables count
     (``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``, ``SSL_CERT_DIR``).
     """
 
@@ -41,9 +41,9 @@ class Client:
 
         Args:
             url: The server's address.
-            api_key: Needed once the server has any key.
-            timeout_s: For each attempt.
-            transport: In place of the network.
+            api_key: The API key; needed once the server has any key.
+            timeout_s: The timeout of each attempt.
+            transport: A transport in place of the network.
 
         Raises:
             HandfulError: The address, the key, or a proxy or certificate setting cannot be used.
@@ -87,7 +87,7 @@ class Client:
             options: Further fields of the request, such as ``top_k`` or ``abstain``.
 
         Returns:
-            A prediction for each query, in their order; one for one text.
+            A prediction for each query, in the queries' order; a single prediction for a single text.
 
         Raises:
             HandfulError: The server refused or is away.
@@ -166,7 +166,7 @@ class Client:
         self._answer(calls.delete(task))
 
     def checkpoint(self) -> CheckpointResponse:
-        """What the server answers with.
+        """The checkpoint that the server has loaded.
 
         Raises:
             HandfulError: The server refused or is away.

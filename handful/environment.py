@@ -1,4 +1,4 @@
-"""The environment variables that the command line reads to reach a server. The server's own are its settings."""
+"""The environment variables by which the command line finds a server. ``service.settings`` has the server's own."""
 
 import os
 

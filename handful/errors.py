@@ -1,4 +1,4 @@
-"""What a call to a server can end in."""
+"""The error of a call to a server."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,10 +7,10 @@ class HandfulError(Exception):
     """The server refused, or could not be reached.
 
     Attributes:
-        status: HTTP status; 0 where there was no answer.
-        code: Stable reason, such as ``task_not_found``.
-        errors: Parts of the request at fault: pointer and detail of each.
-        request_id: Finds the request in the server's log.
+        status: The HTTP status; 0 where there was no answer.
+        code: A stable reason, such as ``task_not_found``.
+        errors: The pointer and the detail of each part of the request at fault.
+        request_id: The id of the request in the server's log.
     """
 
     def __init__(

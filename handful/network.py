@@ -1,4 +1,4 @@
-"""How the client reaches a server: its address, proxies, certificates, and what to report when no answer comes."""
+"""The client's way to a server: address, proxies, certificates, and the message when no answer comes."""
 
 import ipaddress
 import os
@@ -24,15 +24,15 @@ Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 
 
 class AddressInvalid(ValueError):
-    """An address, a proxy or a certificate setting that cannot be used; the message names it and what to do."""
+    """An address, a proxy or a certificate setting that cannot be used; the message names it and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy that the environment asks for.
+    """A proxy that the environment names.
 
     Attributes:
-        url: Its address.
+        url: The proxy's address.
         source: The setting and its value, without secrets, for messages.
     """
 
@@ -41,7 +41,7 @@ class Proxy:
 
 
 def masked(url: str | httpx.URL) -> str:
-    """An address as messages have it: without a user name and password, and without a slash at its end."""
+    """An address for messages: without user name and password, and without a slash at its end."""
     return re.sub(r"(^|//)[^/@]*@", r"\1***@", re.sub(r"(?<!/)/$", "", str(url)))
 
 
@@ -104,7 +104,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def proxy_of(url: httpx.URL) -> Proxy | None:
-    """The proxy that the environment asks for on the way to a server; none to this machine."""
+    """The proxy that the environment names for a server; None for a server on this machine."""
     if is_this_machine(url.host):
         return None
     proxies = urllib.request.getproxies()
@@ -132,8 +132,8 @@ def http_client(
     Raises:
         AddressInvalid: The proxy or the certificates cannot be used.
     """
-    # Without the environment: its proxies would be asked for this machine too. Plain HTTP needs no certificates, and
-    # to load them takes time; an empty context trusts nobody.
+    # Without the environment, whose proxies httpx would use for this machine too. Plain HTTP needs no certificates,
+    # and loading them takes time, so the context is empty and trusts nobody.
     needs_certificates = url.scheme == "https" and transport is None
     context = _trusted() if needs_certificates else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
@@ -167,7 +167,7 @@ def absent_certificates() -> str | None:
 
 
 def reason_of(error: httpx.TransportError, url: httpx.URL, proxy: Proxy | None) -> str:
-    """What came between the client and the server, and what to do about it."""
+    """The message on a failed connection: the cause and the remedy."""
     shown = masked(url)
     detail = str(error) or type(error).__name__
     reason = f"{detail}; is `handful serve` running?"
@@ -208,7 +208,7 @@ def _found_plain_http(fault: ssl.SSLError) -> bool:
 
 
 def is_permanent(error: httpx.TransportError) -> bool:
-    """Whether to try again is of no use."""
+    """Whether a retry is of no use."""
     return _tls_fault(error) is not None or isinstance(error, httpx.UnsupportedProtocol)
 
 
@@ -221,7 +221,7 @@ def speaks_https(answer: httpx.Response) -> bool:
 
 
 def https_address(url: httpx.URL) -> str:
-    """The same address by HTTPS, for messages."""
+    """An address with HTTPS as its scheme, for messages."""
     return _with_scheme(url, "https")
 
 
@@ -270,7 +270,7 @@ def _tls_fault(error: BaseException) -> ssl.SSLError | None:
 
 
 def _speaks_tls(url: httpx.URL) -> bool:
-    """Whether a port answers a TLS greeting; nothing is sent beyond it."""
+    """Whether a port answers a TLS handshake; no request is sent."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""A server as the clients know it: how it is reached, and what its responses mean."""
+"""A server as the clients see it: its address, its proxy, and the meaning of its responses."""
 
 from dataclasses import dataclass, field
 from typing import Self
@@ -29,9 +29,9 @@ class Server:
     """A server's address, the key for it, and the proxy on the way.
 
     Attributes:
-        url: Its address.
-        key: API key; empty for none.
-        proxy: None where it is reached directly.
+        url: The server's address.
+        key: The API key; empty for none.
+        proxy: The proxy; None where the server is reached directly.
     """
 
     url: httpx.URL
@@ -43,9 +43,9 @@ class Server:
         """The server at an address.
 
         Args:
-            url: Its address.
-            api_key: Needed once the server has any key.
-            by_network: Whether a proxy of the environment counts.
+            url: The server's address.
+            api_key: The API key; needed once the server has any key.
+            by_network: Whether to use a proxy of the environment.
 
         Raises:
             HandfulError: The address or the key cannot be used.
@@ -68,8 +68,8 @@ class Server:
 
         Args:
             kind: ``httpx.Client`` or ``httpx.AsyncClient``.
-            timeout_s: For each attempt.
-            transport: In place of the network.
+            timeout_s: The timeout of each attempt.
+            transport: A transport in place of the network.
 
         Raises:
             HandfulError: The proxy or the certificates cannot be used.
@@ -81,7 +81,7 @@ class Server:
             raise _invalid_address(error) from None
 
     def no_response(self, error: httpx.TransportError) -> HandfulError:
-        """The error for a call that no response came to. May try the connection for a moment, to name the cause."""
+        """The error for a call without a response. Finding the cause may open a connection for a moment."""
         return HandfulError(reason_of(error, self.url, self.proxy), status=0, code="unreachable")
 
     def answer(self, call: Call[Answer], response: httpx.Response) -> Answer:
@@ -98,7 +98,7 @@ class Server:
             raise self._unexpected(response) from None
 
     def _refusal(self, response: httpx.Response) -> HandfulError:
-        """The server's problem as an error."""
+        """The error for a problem document of the server."""
         try:
             problem = response.json()
             detail, code, errors = problem["detail"], problem["code"], problem.get("errors", ())
@@ -117,7 +117,7 @@ class Server:
         )
 
     def _unexpected(self, response: httpx.Response) -> HandfulError:
-        """What is not an answer of Handful: another server, a proxy, or a page of either."""
+        """The error for a response of another program, such as a proxy."""
         shown = masked(self.url)
         if self.url.scheme == "http" and speaks_https(response):
             detail = f"{shown} speaks HTTPS: use {https_address(self.url)}"

@@ -11,7 +11,7 @@ TASK_NAME_RULE = (
     "a task's name has letters (a to z, A to Z), digits, '.', '_' and '-', starts with a letter or digit, and is at "
     "most 128 characters long"
 )
-"""``TASK_PATTERN`` in words."""
+"""A sentence that explains ``TASK_PATTERN``."""
 
 
 def body_pointer(*path: str | int) -> str:
@@ -116,7 +116,7 @@ class AdaptOptionFields(BaseModel):
 
 
 class AdaptationFields(AdaptOptionFields, _Request):
-    """What ``adapt`` and ``classify`` share."""
+    """The fields of both ``adapt`` and ``classify``."""
 
     support: Annotated[list[LabelledText], FailFast()] = Field(
         default_factory=list,
@@ -126,7 +126,7 @@ class AdaptationFields(AdaptOptionFields, _Request):
     )
     labels: dict[str, str] | None = Field(
         None,
-        description="What labels mean, in words: a prior for their classes. A label that stands only here is a class "
+        description="Descriptions of labels: a prior for their classes. A label that stands only here is a class "
         "that starts from its description alone.",
         examples=[{"refund": "asks for money back"}],
     )
@@ -145,7 +145,7 @@ class AdaptRequest(AdaptationFields):
 
 
 class PredictionFields(_Request):
-    """What ``predict`` and ``classify`` share."""
+    """The fields of both ``predict`` and ``classify``."""
 
     queries: Annotated[list[Query], FailFast()] = Field(description="Texts to classify.")
     top_k: int | None = Field(None, ge=1, description="How many labels to score in the answer; all where missing.")
@@ -196,12 +196,13 @@ class Prediction(BaseModel):
     abstained: bool = Field(description="Whether confidence was under the threshold, or the text could not be read.")
     truncated: bool = Field(False, description="Whether the text was longer than the encoder reads and was cut.")
     unreadable: bool = Field(
-        False, description="Whether the encoder knows half of the text's tokens or fewer, so that scores say little."
+        False,
+        description="Whether the encoder knows half of the text's tokens or fewer, so that its scores are unreliable.",
     )
 
 
 class SupportWarning(BaseModel):
-    """A support set was adapted on, and something in it is worth a look."""
+    """A possible mistake in a support set that was adapted on."""
 
     code: str = Field(description="Stable, machine-readable reason.", examples=["labels_look_alike"])
     detail: str = Field(description="What was found, and what to do.")
@@ -222,7 +223,7 @@ _LEAVE_ONE_OUT = (
 
 
 class AdaptResponse(BaseModel):
-    """A version that was made."""
+    """The version that an adaptation made."""
 
     task: str
     version: int
@@ -235,7 +236,7 @@ class AdaptResponse(BaseModel):
     checkpoint: str = Field(description="Fingerprint of the checkpoint that the version was made from.")
     bytes: int = Field(description="Size of the stored adapter.")
     elapsed_ms: float
-    truncated: int = Field(description="How many texts were longer than the encoder reads and were cut.")
+    truncated: int = Field(description="Number of texts that were longer than the encoder reads and were cut.")
     warnings: list[SupportWarning] = Field(
         default_factory=list, description="What is worth a look in the support set, at most one of each code."
     )
@@ -247,11 +248,11 @@ class PredictResponse(BaseModel):
     task: str
     version: int
     predictions: list[Prediction]
-    truncated: int = Field(description="How many queries were longer than the encoder reads and were cut.")
+    truncated: int = Field(description="Number of queries that were longer than the encoder reads and were cut.")
 
 
 class ClassifyResponse(BaseModel):
-    """Predictions of an adapter that is already forgotten."""
+    """Predictions of an adapter that is not stored."""
 
     labels: list[str]
     predictions: list[Prediction]
@@ -289,7 +290,7 @@ class VersionResponse(BaseModel):
 
 
 class TaskResponse(VersionResponse):
-    """A task: its newest version, and when it began and ends."""
+    """A task: its newest version, its creation and its end."""
 
     task_created_at: datetime
     expires_at: datetime | None
@@ -310,20 +311,20 @@ class VersionList(BaseModel):
 
 
 class DeleteResponse(BaseModel):
-    """A task that is gone."""
+    """A task that was deleted."""
 
     task: str
     deleted: Literal[True] = True
 
 
 class CheckpointResponse(BaseModel):
-    """What the server answers with."""
+    """The checkpoint that the server has loaded."""
 
     name: str
     fingerprint: str
     learner: str
-    placement: str = Field(description="Where fast weights live: head, modulations, low_rank or full.")
-    fast_layers: int = Field(description="How many of the encoder's top layers have fast weights.")
+    placement: str = Field(description="Placement of the fast weights: head, modulations, low_rank or full.")
+    fast_layers: int = Field(description="Number of the encoder's top layers that have fast weights.")
     steps: int
     encoder: dict[str, Any]
     device: str

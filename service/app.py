@@ -40,12 +40,12 @@ _REQUEST_MODELS = (AdaptRequest, PredictRequest, ClassifyRequest, RollbackReques
 
 
 def create_app(settings: Settings, *, models: Models | None = None, trusted: bool = False) -> FastAPI:
-    """The service as an ASGI app. The store is opened when the app starts.
+    """Builds the service as an ASGI app, which opens the store when it starts.
 
     Args:
-        settings: Everything that can be configured.
-        models: What to answer with; None loads what the settings name when the app starts.
-        trusted: Let callers in without a key; see ``Authenticator``. Never for an app behind a socket.
+        settings: The settings.
+        models: The loaded models; None loads the checkpoint that the settings name when the app starts.
+        trusted: Whether callers need no key; see ``Authenticator``. Never for an app behind a socket.
     """
     metrics = Metrics()
 
@@ -96,12 +96,12 @@ def create_app(settings: Settings, *, models: Models | None = None, trusted: boo
 
 
 def load_models(settings: Settings) -> Models:
-    """The models of the checkpoint that the settings name, on their device, computed by their runtime.
+    """Loads the models of the checkpoint that the settings name, with the device and the runtime of the settings.
 
     Raises:
-        CheckpointInvalid: It is missing, incomplete or altered.
+        CheckpointInvalid: The checkpoint is missing, incomplete or altered.
         DeviceUnavailable: The device does not exist here.
-        SettingsInvalid: The runtime cannot compute it.
+        SettingsInvalid: The runtime cannot compute the checkpoint.
     """
     torch.set_num_threads(settings.threads or granted_threads())
     checkpoint = Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
@@ -116,7 +116,7 @@ def _start(settings: Settings, metrics: Metrics, models: Models, *, trusted: boo
             log.warning("store: %s", warning)
         has_keys: bool | None = access.store.has_keys()
         needs_keys = access.store.needs_keys()
-    except StoreUnavailable as error:  # it may come later; until then /readyz says so
+    except StoreUnavailable as error:  # it may come later; until then /readyz reports it
         log.warning("store: %s", error)
         has_keys, needs_keys = None, True
     checkpoint = models.checkpoint
@@ -136,7 +136,7 @@ def _start(settings: Settings, metrics: Metrics, models: Models, *, trusted: boo
         cache,
         engine.models,
         max_staleness_s=settings.max_staleness_ms / 1000,
-        max_believed=settings.cache_max_adapters,
+        max_recent=settings.cache_max_adapters,
         stale_if_error_s=settings.stale_if_error_s,
     )
     authenticator = Authenticator(
@@ -154,7 +154,7 @@ def _start(settings: Settings, metrics: Metrics, models: Models, *, trusted: boo
 
 
 def _entrance(has_keys: bool | None, *, may_be_open: bool) -> str:
-    """Who is let in, for the operator who starts the server."""
+    """A log message on which callers need a key."""
     if has_keys is None:
         return "whether it has API keys is not known yet"
     if has_keys:
@@ -165,7 +165,7 @@ def _entrance(has_keys: bool | None, *, may_be_open: bool) -> str:
 
 
 async def _purge_expired(access: StoreAccess) -> None:
-    """Erases what has outlived its time also where nobody writes."""
+    """Erases expired tasks, also where nobody writes."""
     while True:
         try:
             await access.call(access.store.purge_expired)

@@ -22,29 +22,29 @@ _HINT_CHARS = len(_PREFIX) + 4
 
 
 def new_key(tenant: str) -> tuple[str, ApiKeyRecord]:
-    """A fresh key, to be shown once, and what is stored of it."""
+    """A fresh key, to be shown once, and the record that is stored of it."""
     key = _PREFIX + secrets.token_urlsafe(32)
     return key, ApiKeyRecord(key_digest(key), tenant, key[:_HINT_CHARS], time.time())
 
 
 def key_digest(key: str) -> str:
-    """What is stored in place of a key."""
+    """The digest that is stored in place of a key."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 _MOST_KNOWN = 20_000
-"""Most keys that are remembered, some 8 MB. Others are looked up again."""
+"""Most keys in memory, some 8 MB. Other keys are looked up again."""
 _LOOK_FOR_KEYS_EVERY_S = 1.0
-"""At most, for the sake of those who are refused."""
+"""Least seconds between two looks for a first key, so that refused callers do not load the store."""
 
 
 class Unauthorized(Exception):
-    """A key that is missing or unknown; the message tells the caller what to send."""
+    """A key is missing or unknown; the message explains what to send."""
 
 
 @dataclass(frozen=True, slots=True)
 class _KnownKey:
-    """The tenant of a key, and when the store was asked for it."""
+    """The tenant of a key, and the time of the store's answer."""
 
     tenant: str
     found_at: float
@@ -70,12 +70,12 @@ class Authenticator:
         """Prepares an authenticator.
 
         Args:
-            access: Where the keys are.
-            may_be_open: Whether to answer without a key while there is none.
-            trusted: Whether whoever asks is let in: for a caller in the same process, who could read the store itself.
-            cache_s: How long a key that was found, or that there is none, is believed.
-            stale_if_error_s: How long so while the store is away.
-            how_to_make_a_key: A command for who is refused while there is no key; None does not look whether there is.
+            access: The store of the keys.
+            may_be_open: Whether to answer without a key while no key exists.
+            trusted: Whether callers need no key: for a caller in the same process, who could read the store itself.
+            cache_s: Seconds for which the store's answer on a key is reused.
+            stale_if_error_s: Seconds for which that answer is reused while the store is away.
+            how_to_make_a_key: The command that a refusal names while no key exists; None does not check for keys.
         """
         self._access = access
         self._may_be_open = may_be_open
@@ -83,7 +83,7 @@ class Authenticator:
         self._cache_s = cache_s
         self._stale_if_error_s = stale_if_error_s
         self._how_to_make_a_key = how_to_make_a_key
-        # The key found first stands first. Keys stay here beyond ``cache_s``: they are of use while the store is away
+        # Ordered by the time of the look-up. Keys stay here beyond ``cache_s``: they are of use while the store is away
         self._known: dict[str, _KnownKey] = {}
         self._found_open_at = -math.inf
         self._saw_keys = False
@@ -92,7 +92,7 @@ class Authenticator:
         self._looked_for_keys_at = -math.inf
 
     async def tenant(self, authorization: str | None) -> str:
-        """The tenant that an Authorization header speaks for.
+        """The tenant of an Authorization header.
 
         Raises:
             Unauthorized: The key is missing or unknown.
@@ -102,7 +102,7 @@ class Authenticator:
         scheme, _, key = (authorization or "").partition(" ")
         key = key.strip()
         is_open = await self._is_open(now)
-        # Also where nobody needs a key: who sends one believes to be somebody
+        # Checked also where no key is needed: a caller who sends a key expects to be its tenant
         if is_open and (self._trusted or scheme.lower() != "bearer"):
             return OPEN_TENANT
         if scheme.lower() != "bearer" or not key:
@@ -133,7 +133,7 @@ class Authenticator:
         return found
 
     def store_replaced(self) -> None:
-        """Forgets what another store said. If callers needed a key, they do so with the new store, too."""
+        """Forgets the keys of the former store. If callers needed a key, they need one with the new store, too."""
         self._known.clear()
         self._found_open_at = self._looked_for_keys_at = -math.inf
         if self._saw_keys:
@@ -163,7 +163,7 @@ class Authenticator:
         return self._may_be_open
 
     async def _look_for_keys(self) -> None:
-        """Closes the server where there is a key, or was one."""
+        """Requires keys from now on if a key exists or has existed."""
         store = self._access.store
         has_keys = await self._access.call(store.has_keys)
         if has_keys or await self._access.call(store.needs_keys):
@@ -175,7 +175,7 @@ class Authenticator:
             self._may_be_open, self._saw_keys = False, True
 
     async def _refusal(self, now: float, detail: str, *, is_open: bool = False) -> Unauthorized:
-        """The refusal of a caller; where no key exists, it tells how to make one."""
+        """The refusal of a caller; where no key exists, the message names the command that makes one."""
         if is_open:
             return Unauthorized(f"{detail}; this server answers without a key, too: leave the header out")
         if self._how_to_make_a_key is None:

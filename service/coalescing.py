@@ -1,4 +1,4 @@
-"""Many who ask at once are answered by one call."""
+"""Coalescing: one call answers many simultaneous questions."""
 
 import asyncio
 from collections import deque
@@ -11,17 +11,17 @@ Value = TypeVar("Value")
 
 
 class Coalescer(Generic[Key, Value]):
-    """Whoever asks while a call is under way shares the next one, which begins when that one ends.
+    """Joins the questions that arrive while a call is under way into the next call, which begins when it ends.
 
-    So a call always begins after the question that it answers: it sees what was written before that. Nobody waits while
-    nothing is under way. Lives on the event loop.
+    So a call always begins after the questions that it answers, and sees all earlier writes. A question waits only
+    while a call is under way. Lives on the event loop.
     """
 
     def __init__(self, call: Callable[[Sequence[Key]], Awaitable[Sequence[Value | Exception]]], *, most: int) -> None:
         """Prepares a coalescer.
 
         Args:
-            call: Keys -> their values, in the same order; an error in place of a value is that key's alone.
+            call: Returns the values of keys, in the same order; an error in place of a value concerns that key alone.
             most: Most keys of one call.
         """
         self._call = call
@@ -30,11 +30,11 @@ class Coalescer(Generic[Key, Value]):
         self._running: asyncio.Task[None] | None = None
 
     async def get(self, key: Key) -> Value:
-        """The value of a key; raises the key's own error, or what the call raises, to all who share it."""
+        """The value of a key. Raises the key's own error; an error of the call itself is raised for all its keys."""
         future: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
         self._waiting.append((key, future))
         if self._running is None:
-            # In a context of its own: what it does is not the first request's alone
+            # In a context of its own, since the call serves more requests than the first one
             self._running = asyncio.get_running_loop().create_task(self._run(), context=Context())
         return await future
 

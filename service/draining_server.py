@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, which on SIGTERM is unready first, serves on for a while, and then drains."""
+"""The HTTP server: uvicorn that on SIGTERM reports unready, serves on for a while, and then drains."""
 
 import asyncio
 import gc
@@ -20,30 +20,30 @@ from service.tasks.status import readiness
 _LOOK_EVERY_S = 1.0
 
 Report = Callable[[str], None]
-"""Takes what keeps a server from being ready; an empty text when nothing does."""
+"""Takes the reason why a server is not ready; an empty text when it is."""
 
 
 class DrainingServer(uvicorn.Server):
-    """On SIGTERM: unready first, serving on for a while, since traffic still arrives; then no new connections."""
+    """A server that on SIGTERM reports unready, serves on while traffic still arrives, then takes no connections."""
 
     def __init__(self, app: FastAPI, settings: Settings, report: Report) -> None:
         """Prepares the server.
 
         Args:
-            app: Its state notes that the server is draining.
-            settings: How to drain.
-            report: Called once the server listens, with what keeps it from being ready, and again when that changes.
+            app: The app, whose state notes that the server is draining.
+            settings: The settings, with the drain's times.
+            report: Called once the server listens, with the reason why it is not ready, and again when that changes.
         """
         config = uvicorn.Config(
             app,
             http=HttpProtocol,
             ws="none",
-            # Its lines on starting and stopping say nothing that ours do not
+            # Its messages on starting and stopping repeat ours
             log_level="warning" if settings.log_level == "info" else settings.log_level,
             log_config=None,
             access_log=False,  # ours has no query strings
             server_header=False,
-            # Longer than a load balancer keeps idle connections, so that it is never we who close one under a request
+            # Longer than a load balancer keeps idle connections, so that the server never closes one under a request
             timeout_keep_alive=75,
             timeout_graceful_shutdown=round(settings.drain_timeout_s) or 1,
         )
@@ -54,14 +54,14 @@ class DrainingServer(uvicorn.Server):
         self._waiting: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts, and says where and whether it is ready."""
+        """Starts, and reports the addresses and the readiness."""
         try:
             await super().startup(sockets)
         except OSError as error:  # another program has come to listen there meanwhile
             await self.lifespan.shutdown()
             raise cannot_listen(self._settings.host, self._settings.port, error) from None
         if self.started:
-            # What is there now stays: modules, weights, routes. Collections need not look through it again
+            # Modules, weights and routes stay for good: the garbage collector need not look through them again
             gc.collect()
             gc.freeze()
             if not await self._reported():
@@ -84,7 +84,7 @@ class DrainingServer(uvicorn.Server):
                 return
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Takes a signal; a second one, or Ctrl-C, skips the wait."""
+        """Handles a signal; a second one, or Ctrl-C, skips the wait."""
         if sig == signal.SIGTERM and not self._app.state.draining:
             self._app.state.draining = True
             timer = threading.Timer(self._settings.drain_delay_s, self._stop_accepting)

@@ -1,4 +1,4 @@
-"""Exception -> (status, code): the one table. Answers are RFC 9457 problem details."""
+"""The one table of exceptions and their statuses and codes. Answers are RFC 9457 problem details."""
 
 import json
 import logging
@@ -30,17 +30,17 @@ _UNIONS = ("queries", "abstain")
 _RETRY_SOON_S = "1"
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
-"""The header."""
+"""The header that holds the idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """What is wrong with one part of a request.
+    """A fault in one part of a request.
 
     Attributes:
         pointer: ``#/support/3/text`` in the body (a JSON pointer); ``path/task``, ``query/limit`` or
             ``header/Authorization`` elsewhere.
-        detail: What is wrong, and what would be right.
+        detail: The fault, and the expected value.
     """
 
     pointer: str
@@ -53,7 +53,7 @@ class ApiError(Exception):
     Attributes:
         status: HTTP status.
         code: Stable, machine-readable reason.
-        detail: What went wrong and what to do next.
+        detail: The failure and the remedy.
         errors: The parts of the request at fault.
         headers: Further headers.
     """
@@ -76,7 +76,7 @@ class ApiError(Exception):
 
 
 class ClientGone(ApiError):
-    """Nobody will read the answer."""
+    """The client has gone, so nobody will read the answer."""
 
     def __init__(self) -> None:
         super().__init__(499, "client_closed_request", "the client went away")
@@ -88,7 +88,7 @@ def server_busy(detail: str) -> ApiError:
 
 
 def server_stopping(detail: str) -> ApiError:
-    """The answer where the server computes nothing any more."""
+    """The answer where the compute thread has stopped."""
     return ApiError(503, "server_stopping", detail, headers={"Retry-After": _RETRY_SOON_S})
 
 
@@ -100,7 +100,7 @@ def invalid_content(errors: Sequence[FieldError], code: str = "invalid_request")
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:
-    """Field errors of a validation of the body; the offending input is never repeated."""
+    """The field errors of a body's validation. They never repeat the offending input."""
     if error.error_count() > _MAX_LISTED_ERRORS:
         # Listing millions of them, a megabyte of wrong fields' worth, takes minutes and gigabytes
         return [FieldError("#", f"{error.error_count()} faults, too many to list: see /docs for the body's form")]
@@ -115,12 +115,12 @@ def field_errors(error: ValidationError) -> list[FieldError]:
 
 
 def _at_fault(status: int, code: str, detail: str, pointer: str, headers: dict[str, str] | None = None) -> ApiError:
-    """An answer that names the one part of the request that is at fault."""
+    """An answer that names one part of the request as the fault."""
     return ApiError(status, code, detail, errors=[FieldError(pointer, detail)], headers=headers)
 
 
 def _invalid(error: Exception, code: str, *paths: Sequence[str | int]) -> ApiError:
-    """The 422 whose message is the error's, for each place in the body."""
+    """The 422 with the error's message for each place in the body."""
     return invalid_content([FieldError(body_pointer(*path), str(error)) for path in paths], code)
 
 
@@ -203,18 +203,18 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
         _RETRY_SOON_S,
     ),
 }
-"""The answer for each type of exception; for a type that is not here, its nearest base's."""
+"""The answer for each type of exception. A type that is absent here has the answer of its nearest base."""
 
 _LOGGED: dict[type[Exception], str] = {StoreUnavailable: "store", AdapterCorrupt: "corrupt adapter"}
-"""Errors that the operator has to know, and what the log calls them."""
+"""Errors that concern the operator, and their log messages."""
 
 
 def to_api_error(error: Exception, request_id: str = "") -> ApiError:
-    """The answer for an exception; 500 without details for one that nobody foresaw.
+    """The answer for an exception; 500 without details for an unexpected one.
 
     Args:
-        error: What went wrong.
-        request_id: For the log, where the server is at fault.
+        error: The exception.
+        request_id: The request's id, for the log where the server is at fault.
     """
     for kind, name in _LOGGED.items():
         if isinstance(error, kind):
@@ -227,7 +227,7 @@ def to_api_error(error: Exception, request_id: str = "") -> ApiError:
 
 
 def problem_response(error: ApiError) -> Response:
-    """The problem+json answer; ASCII, so that any text in it can be sent."""
+    """The problem+json answer in ASCII, so that it can hold any text."""
     content: dict[str, object] = {
         "type": f"urn:handful:problem:{error.code}",
         "title": _title(error.status),
@@ -246,7 +246,7 @@ def problem_response(error: ApiError) -> Response:
 
 
 def _shortened(text: str) -> str:
-    """A pointer may hold a field's name, and a name may be as long as the body."""
+    """Shortens a pointer, which may hold a field's name that is as long as the body."""
     return text if len(text) <= _MAX_MESSAGE_CHARS else text[:_MAX_MESSAGE_CHARS] + "…"
 
 
@@ -258,7 +258,7 @@ def _title(status: int) -> str:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Takes from the framework the exception that it would answer by itself; the middleware answers the others."""
+    """Replaces the framework's own answer to validation errors. The middleware answers all other exceptions."""
 
     async def handle(request: Request, error: Exception) -> Response:
         return problem_response(to_api_error(error, request.state.request_id))

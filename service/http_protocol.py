@@ -1,9 +1,9 @@
-"""HTTP/1.1 on a connection: uvicorn's protocol on llhttp, with the openings closed that let one request become two.
+"""HTTP/1.1 on a connection: uvicorn's protocol on llhttp, hardened against request smuggling.
 
 llhttp reads the framing strictly: two lengths, a length beside chunks, folded headers, bare line feeds and bad chunk
-sizes are errors. What is done here:
+sizes are errors. This module adds:
 
-- ``Upgrade`` is ignored. The binding drops the body of a request that asks for one, and reads it as the next request.
+- ``Upgrade`` is ignored. The binding drops the body of a request with an upgrade, and reads it as the next request.
 - A refusal is a problem document, and never comes before the answer to an earlier request.
 - A client that is still sending gets its answer before the connection closes, and is cut off if it goes on.
 """
@@ -23,18 +23,18 @@ log = logging.getLogger("handful")
 _MAX_HEAD_BYTES = 64 * 1024
 _MAX_DISCARDED_BYTES = 64 * 2**20
 _DISCARDING_S = 30.0
-"""How much of a body that nobody reads is taken, and for how long, so that its sender sees the answer."""
+"""Bytes and seconds for which an unread body is drained, so that its sender sees the answer."""
 _LAST_WORDS_S = 2.0
-"""The same while the server stops."""
+"""Seconds of draining while the server stops."""
 _MAY_RETURN_S = 1.0
-"""A connection that was used within this time is given until its end for one more request when the server stops."""
+"""Seconds for which a connection stays open after its last use when the server stops, for one more request."""
 _UPGRADE_HEADERS = {b"upgrade", b"http2-settings"}
 _UPGRADE_TOKENS = {b"upgrade", b"http2-settings"}
 _TLS_HANDSHAKE = b"\x16\x03"
 
 
 class _Refused(Exception):
-    """A request that the parser takes and the server does not."""
+    """A request that the parser accepts and the server refuses."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -42,7 +42,7 @@ class _Refused(Exception):
 
 
 class _Transport:
-    """The connection as uvicorn's protocol sees it: its ``close`` is ours."""
+    """The connection's transport, with the ``close`` of ``HttpProtocol``."""
 
     __slots__ = ("close", "get_extra_info", "is_closing", "pause_reading", "resume_reading", "write")
 
@@ -77,7 +77,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(_Transport(transport, self))  # type: ignore[arg-type]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends with the connection."""
+        """Handles the end of the connection."""
         self._closing = self._deaf = True
         self._stop_clock()
         super().connection_lost(exc)
@@ -87,7 +87,7 @@ class HttpProtocol(HttpToolsProtocol):
         return self._closing or self._connection.is_closing()
 
     def close(self) -> None:
-        """Closes, once a client that is still sending has had the chance to read its answer.
+        """Closes the connection, after time for a client that is still sending to read its answer.
 
         Closing a socket with unread data resets the connection, and the reset may overtake the answer.
         """
@@ -104,9 +104,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._start_clock(_DISCARDING_S)
 
     def shutdown(self) -> None:
-        """Closes when idle; where a request is being served, after its answer. Called once the server takes no more.
+        """Closes an idle connection now, a busy one after its answer. Called when the server takes no more requests.
 
-        A connection that was just in use may have a request on its way: it gets a moment, in which it is answered.
+        A connection that was just used may have a request on its way, so it stays open for a moment.
         """
         if self._closing:
             self._start_clock(_LAST_WORDS_S)
@@ -131,7 +131,7 @@ class HttpProtocol(HttpToolsProtocol):
     # ---- what arrives ----------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Reads."""
+        """Parses received bytes."""
         self._unset_keepalive_if_required()
         while not self._deaf:
             try:
@@ -157,12 +157,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Takes a header. A trailer field after a chunked body is none: it could pass for one that a proxy checks."""
+        """Takes a header, but no trailer field of a chunked body, which could pass for a header that a proxy checks."""
         if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Starts to serve a request whose head is plain."""
+        """Starts to serve a request, once its head is checked."""
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise _Refused(405, "method_not_allowed", "this server is no proxy: CONNECT is not possible")
@@ -172,7 +172,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
 
     def on_body(self, body: bytes) -> None:
-        """Takes a part of the body, also where the answer is out already."""
+        """Takes a part of the body, also after the answer was sent."""
         if self.cycle.response_complete:
             self._discard(len(body))
         else:
@@ -192,14 +192,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._idle_since = self.loop.time()
         super().on_response_complete()
         if self._in_message and not self._closing and self.cycle.response_complete:
-            self._start_clock(_DISCARDING_S)  # the rest of a body that nobody reads
+            self._start_clock(_DISCARDING_S)  # the rest of an unread body
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, _closing_unless_read(cycle, app) if cycle.waiting_for_100_continue else app)
 
     def _check_head(self) -> None:
-        """Refuses what another program on the way may read differently. Source: RFC 9112, sections 3.2 and 6.1."""
+        """Refuses heads that a proxy may read differently. Source: RFC 9112, sections 3.2 and 6.1."""
         version = self.parser.get_http_version()
         if version not in {"1.1", "1.0"}:
             raise _Refused(505, "http_version_not_supported", "send HTTP/1.1")
@@ -224,7 +224,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.url += b"/"
 
     def _without_upgrade(self) -> bytes:
-        """The head of the request that was read last, without what asks for another protocol."""
+        """The head of the last request, without the headers that ask for another protocol."""
         version = self.parser.get_http_version().encode()
         lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
         for name, value in self.headers:
@@ -239,7 +239,7 @@ class HttpProtocol(HttpToolsProtocol):
     # ---- refusals --------------------------------------------------------------------------------------------------
 
     def _refuse(self, error: ApiError) -> None:
-        """Answers a problem where an answer is due, reads no further, and closes."""
+        """Answers with a problem if an answer is due, reads no further, and closes."""
         cycle = self._running
         log.warning("refused what %s sent: %s", self.client[0] if self.client else "a client", error.detail)
         self._deaf = True
@@ -279,7 +279,7 @@ class HttpProtocol(HttpToolsProtocol):
 def _closing_unless_read(cycle: RequestResponseCycle, app: Any) -> Any:
     """An app for a client that waits for ``100 Continue``.
 
-    Refused before, it may send the body or leave it out: what comes next on the connection cannot be told.
+    A client that is refused before it may send the body or leave it out, so the connection's next bytes are ambiguous.
     """
 
     async def guarded(scope: Any, receive: Any, send: Any) -> None:
@@ -305,7 +305,7 @@ def _malformed(detail: str) -> _Refused:
 
 
 def _problem_of(error: httptools.HttpParserError, data: bytes) -> ApiError:
-    """What is wrong with a request that the parser refuses."""
+    """The problem for a request that the parser refuses."""
     cause = error.__context__
     if isinstance(cause, _Refused):
         return cause.error

@@ -10,14 +10,14 @@ _ABSENT_FAMILY = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Sockets on every address that a host name stands for; they do not listen yet.
+    """Binds sockets on every address of a host name; they do not listen yet.
 
     Args:
         host: A name or an address of this machine.
-        port: 0 takes a free one, the same on all addresses.
+        port: The port; 0 takes a free one, the same on all addresses.
 
     Raises:
-        SettingsInvalid: The host is not this machine's, or the port cannot be had.
+        SettingsInvalid: The host is not this machine's, or the port is not available.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -49,7 +49,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> SettingsInvalid:
-    """What to say where the system refuses an address."""
+    """The error for an address that the system refuses."""
     where = address(host, port)
     if error.errno == errno.EADDRINUSE:
         return SettingsInvalid(
@@ -69,5 +69,5 @@ def cannot_listen(host: str, port: int, error: OSError) -> SettingsInvalid:
 
 
 def address(host: str, port: int) -> str:
-    """Host and port as in a URL. Source: RFC 3986, section 3.2.2."""
+    """The host and the port in a URL's form. Source: RFC 3986, section 3.2.2."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

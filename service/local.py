@@ -1,4 +1,4 @@
-"""The service inside this process: the same app, reached without a socket. For ``--local``."""
+"""The service inside this process, for ``--local``: the same app, reached without a socket."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ from service.tasks.app_parts import Parts
 
 
 class InProcessTransport(httpx.BaseTransport):
-    """Calls an app that runs on a portal's event loop; may be used from several threads."""
+    """A transport to an app on a portal's event loop; may be used from several threads."""
 
     def __init__(self, portal: BlockingPortal, app: FastAPI) -> None:
         self._portal = portal
         self._transport = httpx.ASGITransport(app)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answers from the app."""
+        """Returns the app's answer to a request."""
         return self._portal.call(self._answer, request)
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
@@ -33,10 +33,10 @@ class InProcessTransport(httpx.BaseTransport):
 
 
 class _TenantByName(Authenticator):
-    """Takes the key for the tenant's name: who runs this process may read the store anyway."""
+    """An authenticator that takes the key for the tenant's name, since the process may read the store anyway."""
 
     def __init__(self) -> None:
-        """Needs nothing."""
+        """Prepares the authenticator."""
 
     async def tenant(self, authorization: str | None) -> str:
         return (authorization or "").removeprefix("Bearer ") or OPEN_TENANT
@@ -46,7 +46,7 @@ class LocalService:
     """A service in this process, for any tenant of its store.
 
     Attributes:
-        parts: What it is made of.
+        parts: The app's parts.
     """
 
     def __init__(self, portal: BlockingPortal, app: FastAPI) -> None:
@@ -55,16 +55,16 @@ class LocalService:
 
     @property
     def store(self) -> TaskStore:
-        """The store, for reads from any thread but the service's own."""
+        """The store, for reads from other threads than the service's own."""
         return self.parts.access.store
 
     @property
     def fingerprint(self) -> str:
-        """Of the loaded checkpoint."""
+        """The fingerprint of the loaded checkpoint."""
         return self.parts.engine.checkpoint.fingerprint
 
     def client(self, tenant: str = OPEN_TENANT) -> Client:
-        """A client that speaks for a tenant."""
+        """A client for a tenant."""
         return Client("http://local", api_key=tenant, transport=self._transport)
 
 

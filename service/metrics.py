@@ -1,4 +1,4 @@
-"""Every collector. One registry per app, so that two apps in one process do not meet. No tenant is a label."""
+"""All metrics. Each app has a registry of its own, so that several apps fit in a process. No tenant is a label."""
 
 import os
 import time
@@ -18,11 +18,11 @@ _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """The collectors.
+    """The metrics of an app.
 
     Attributes:
-        registry: Of this process.
-        exposed: What ``/metrics`` shows: the same, or in one of several workers the sums over all of them.
+        registry: The registry of this process.
+        exposed: The registry that ``/metrics`` shows: the same one, or in one of several workers the sums over all.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Metrics:
         self.exposed = registry
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if folder is not None:
-            # One of several workers, which counts in files that all of them read
+            # One of several workers counts in files that all of them read
             self.exposed = CollectorRegistry()
             MultiProcessCollector(self.exposed)  # type: ignore[no-untyped-call]
             self.exposed.register(WorkerProcesses(Path(folder), os.getppid()))

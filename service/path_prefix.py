@@ -1,4 +1,4 @@
-"""The path under which a proxy shows the server: for routing from the settings, for links from a header too."""
+"""The path prefix under which a proxy shows the server. The settings name it for routing, a header also for links."""
 
 import re
 
@@ -9,15 +9,15 @@ _HEADER = b"x-forwarded-prefix"
 
 
 def with_prefix(scope: Scope, root_path: str) -> Scope:
-    """The scope of a request with its prefix as ASGI has it: ``path`` starts with ``root_path``.
+    """The scope of a request with its prefix as ASGI defines it: ``path`` starts with ``root_path``.
 
     The proxy may have taken the prefix of the settings off the path, or have left it there. The prefix that the header
     ``X-Forwarded-Prefix`` names was taken off; anyone can send that header, so it changes the links on pages and not
     which route answers.
 
     Args:
-        scope: As the connection has it.
-        root_path: Of the settings; empty for none.
+        scope: The scope of the connection.
+        root_path: The prefix of the settings; empty for none.
     """
     path: str = scope["path"]
     if root_path:
@@ -40,9 +40,9 @@ def route_path(scope: Scope) -> str:
 
 
 def link(scope: Scope, name: str) -> str:
-    """A link to a page of this server that works where it was asked for."""
+    """A link to a page of this server, for the page of a request."""
     root_path: str = scope.get("root_path", "")
-    # Relative where no prefix is known: right also behind a proxy that takes one off and does not say so
+    # Relative where no prefix is known, so that it works behind a proxy that takes one off without a header, too
     return f"{root_path}/{name}" if root_path else name or "."
 
 

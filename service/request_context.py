@@ -1,4 +1,4 @@
-"""What every request gets: an id, timings, a count, a line in the log, and an answer to every error."""
+"""The middleware of every request: id, timings, count, log line, and an answer to every error."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 class RequestContext:
-    """ASGI middleware; outermost, so that no answer goes without."""
+    """ASGI middleware for ids, timings, counts and log lines. It is the outermost, so that every answer has them."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, root_path: str = "") -> None:
         self._app = app
@@ -69,7 +69,7 @@ class RequestContext:
 
 
 class Answers:
-    """ASGI middleware: no more requests at once than the limit, and a problem for every exception."""
+    """ASGI middleware that limits simultaneous requests and answers every exception with a problem."""
 
     def __init__(self, app: ASGIApp, max_inflight_requests: int) -> None:
         self._app = app
@@ -97,7 +97,7 @@ class Answers:
             refusal = server_stopping("The server is stopping. Retry on another replica.")
             await problem_response(refusal)(scope, receive, send)  # the time for draining is over
         except Exception as error:
-            if scope["state"]["status"]:  # half an answer is out: only the connection can tell the client
+            if scope["state"]["status"]:  # a part of the answer was sent: only a closed connection shows the failure
                 raise
             await problem_response(to_api_error(error, scope["state"]["request_id"]))(scope, receive, send)
         finally:

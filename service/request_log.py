@@ -1,4 +1,4 @@
-"""Logs: one line a request, JSON where no terminal reads them. Never a text, a key or a query string."""
+"""The log: one line per request, as JSON unless on a terminal. It never holds a text, a key or a query string."""
 
 import json
 import logging
@@ -9,16 +9,16 @@ from typing import Any
 _requests = logging.getLogger("handful.requests")
 
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
-"""Routes that are asked every few seconds: logged for debugging alone."""
+"""Routes that are requested every few seconds, and logged at level DEBUG."""
 _FIELDS = "request"
-"""The attribute of a record that has the fields of a request."""
+"""The attribute of a log record that holds the fields of a request."""
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """A formatter that writes one JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """The record's line."""
         line: dict[str, Any] = {
             "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
@@ -35,7 +35,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line to read; the fields of a request as ``name=value``."""
+    """A formatter that writes plain lines, with the fields of a request as ``name=value``."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -56,7 +56,7 @@ def configure_logs(level: str) -> None:
     """Sends the logs to standard error: text to a terminal, JSON to anything else.
 
     Args:
-        level: The least that is logged.
+        level: The lowest level that is logged.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(TextFormatter() if sys.stderr.isatty() else JsonFormatter())
@@ -67,11 +67,11 @@ def log_request(state: dict[str, Any], *, method: str, route: str, seconds: floa
     """Logs a request that was answered.
 
     Args:
-        state: Of the request: its id, its status, and where they are known its tenant and the size of its body.
-        method: The verb.
+        state: The request's state: its id and status, and if known its tenant and the size of its body.
+        method: The HTTP method.
         route: The route's template.
-        seconds: From the head of the request to the end of the answer.
-        response_bytes: Of the answer's body.
+        seconds: Time from the head of the request to the end of the answer.
+        response_bytes: The size of the answer's body.
     """
     level = logging.DEBUG if route in _QUIET else logging.INFO
     if not _requests.isEnabledFor(level):
@@ -86,7 +86,7 @@ def log_request(state: dict[str, Any], *, method: str, route: str, seconds: floa
         "request_bytes": state.get("request_bytes", 0),
         "response_bytes": response_bytes,
     }
-    # Made here: a logger looks up who called, which takes longer than all the rest
+    # The record is made here, since a logger looks up its caller, which takes longer than all the rest
     record = logging.LogRecord(_requests.name, level, "", 0, "request", None, None)
     record.request = fields
     _requests.handle(record)

@@ -1,4 +1,4 @@
-"""The one reader of the environment."""
+"""The settings: the one reader of the environment."""
 
 import difflib
 import math
@@ -17,7 +17,7 @@ PREFIX = "HANDFUL_"
 
 
 class SettingsInvalid(Exception):
-    """A setting that is unknown or that makes no sense; the message says which and what to do."""
+    """A setting is unknown or not acceptable; the message names it and the remedy."""
 
 
 RuntimeName = Literal["auto", "torch", "onnxruntime"]
@@ -25,7 +25,7 @@ Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
 
 class Settings(BaseSettings):
-    """Everything that can be configured. Built once at start, handed down, never changed."""
+    """The settings of a server. They are built once at the start, handed down, and never changed."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
@@ -39,32 +39,35 @@ class Settings(BaseSettings):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps.")
     runtime: RuntimeName = Field(
-        "auto", description="What computes features: torch, onnxruntime, or auto, which takes onnxruntime on a CPU."
+        "auto",
+        description="Runtime that computes features: torch, onnxruntime, or auto, which takes onnxruntime on a CPU.",
     )
     precision: Precision = Field(
         "auto",
-        description="What products are of: float32, bfloat16 (by torch) or int8 (by ONNX Runtime); auto takes int8 on "
+        description="Number format: float32, bfloat16 (by torch) or int8 (by ONNX Runtime); auto takes int8 on "
         "CPUs and bfloat16 on CUDA.",
     )
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads to compute with; 0 takes what the machine grants.")
+    threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads to compute with; 0 takes all that the machine grants."
+    )
     root_path: str = Field("", description="Path under which a proxy shows the server, like /handful.")
     cors_origins: str = Field(
         "", description="Origins whose pages may call the server from a browser, with commas between, or *."
     )
     workers: int = Field(
-        1, ge=1, le=256, description="Processes that serve, each with the checkpoint and a share of the threads."
+        1, ge=1, le=256, description="Processes that serve, each with the checkpoint and a part of the threads."
     )
     allow_open: bool = Field(
         False, description="Without any API key, answer on addresses beyond loopback too, for the tenant 'default'."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest request body.")
     max_support_examples: int = Field(7500, ge=2, description="Most examples in one support set.")
     max_classes: int = Field(150, ge=2, description="Most classes of one task.")
     max_queries: int = Field(1000, ge=1, description="Most queries in one request.")
     max_text_chars: int = Field(
-        8000, ge=1, description="Longest text that is kept whole; of a longer one the middle is left out."
+        8000, ge=1, description="Longest text that is kept whole; a longer text loses its middle."
     )
     max_label_chars: int = Field(256, ge=1, description="Longest label.")
     max_description_chars: int = Field(1000, ge=1, description="Longest description of a label.")
@@ -75,12 +78,12 @@ class Settings(BaseSettings):
     max_kept_texts: int = Field(
         2000,
         ge=2,
-        description="Most texts of a support set for learners that keep something of each, such as matching.",
+        description="Most texts of a support set for learners that keep a row of each text, such as matching.",
     )
 
     max_inflight_requests: int = Field(1000, ge=1, description="Requests served at once; one more is refused.")
-    max_queue_tokens: int = Field(131_072, ge=1, description="Tokens that may wait; what comes beyond is refused.")
-    max_batch_tokens: int = Field(0, ge=0, description="Tokens of one forward pass; 0 takes what suits the device.")
+    max_queue_tokens: int = Field(131_072, ge=1, description="Tokens that may wait; further work is refused.")
+    max_batch_tokens: int = Field(0, ge=0, description="Tokens of one forward pass; 0 takes the device's default.")
     cache_max_bytes: int = Field(256 * 2**20, ge=0, description="Memory for adapters in use and recently used.")
     feature_cache_max_bytes: int = Field(
         64 * 2**20,
@@ -89,34 +92,36 @@ class Settings(BaseSettings):
     )
     cache_max_adapters: int = Field(100_000, ge=1, description="Most adapters in that memory.")
 
-    store_timeout_s: float = Field(0.5, gt=0, le=60, description="How long Redis may take for a reply.")
+    store_timeout_s: float = Field(0.5, gt=0, le=60, description="Seconds that Redis may take for a reply.")
     max_staleness_ms: int = Field(
         0,
         ge=0,
         le=60_000,
-        description="How long predictions may go on with a version that another server has replaced or deleted; 0 asks "
-        "the store each time.",
+        description="Milliseconds for which predictions may use a version that another server has replaced or deleted; "
+        "0 asks the store each time.",
     )
-    auth_cache_s: float = Field(5.0, ge=0, description="How long a key that was removed may still work.")
+    auth_cache_s: float = Field(5.0, ge=0, description="Seconds for which a key that was removed may still work.")
     stale_if_error_s: float = Field(
         300.0,
         ge=0,
         le=86_400,
-        description="While the store is away, how long ago it may have confirmed a task's version and its key for "
-        "predictions to be answered from memory; 0 for never.",
+        description="While the store is away, predictions are answered from memory for this many seconds after it last "
+        "confirmed the task's version and the key; 0 for never.",
     )
     store_id: str = Field(
         "",
         pattern="^([0-9a-f]{32})?$",
         description="The id of the only store to use; `handful store show` prints it. Any other store is refused.",
     )
-    drain_delay_s: float = Field(2.0, ge=0, description="After SIGTERM, how long to serve on while unready.")
-    drain_timeout_s: float = Field(30.0, gt=0, description="Then, how long requests may take to finish.")
+    drain_delay_s: float = Field(
+        2.0, ge=0, description="Seconds after SIGTERM for which the server serves on while unready."
+    )
+    drain_timeout_s: float = Field(30.0, gt=0, description="Seconds that requests may then take to finish.")
 
     @field_validator("store")
     @classmethod
     def _strip_store(cls, store: SecretStr) -> SecretStr:
-        """A line end of an environment file would be a part of the path otherwise."""
+        """Strips white space, since the line end of an environment file would be a part of the path otherwise."""
         return SecretStr(store.get_secret_value().strip())
 
     @model_validator(mode="after")
@@ -172,7 +177,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Settings from the environment; ``overrides`` that are not None win.
+    """Reads the settings from the environment; ``overrides`` that are not None take precedence.
 
     Raises:
         SettingsInvalid: A ``HANDFUL_`` variable is unknown, or a value is not acceptable.
@@ -197,7 +202,7 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def granted_threads(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPU threads that this process may keep busy: its affinity, or its container's quota where that is less."""
+    """The number of CPU threads for this process: its affinity, or its container's quota if that is less."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()

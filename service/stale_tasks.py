@@ -1,4 +1,4 @@
-"""Stored tasks that were made from another checkpoint than the loaded one: each of them answers 409."""
+"""The count of stale tasks, which were made from another checkpoint than the loaded one and answer 409."""
 
 import asyncio
 import logging
@@ -23,16 +23,16 @@ HOW_TO_READAPT = "`handful tasks readapt --all --local` adapts them again on the
 _EVERY_S = 60.0
 _PAGE = 256
 _PAUSES_PER_PAGE = 9.0
-"""The walk rests nine times as long as a page took: of a million tasks it keeps a tenth of a core busy for minutes."""
+"""Pause of the walk per second of reading: a walk over a million tasks keeps a tenth of a core busy for minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskCount:
-    """How many tasks a store has.
+    """The number of tasks in a store.
 
     Attributes:
-        total: All of them.
-        stale: Those whose newest version was made from another checkpoint.
+        total: The number of all tasks.
+        stale: The number of tasks whose newest version was made from another checkpoint.
     """
 
     total: int
@@ -45,12 +45,12 @@ class TaskCount:
 
 
 def is_stale(task: StoredTask, fingerprint: str) -> bool:
-    """Whether a task has to be adapted again; one whose record is damaged is another trouble."""
+    """Whether a task has to be adapted again. A task with a damaged record is not stale."""
     return task.checkpoint is not None and task.checkpoint != fingerprint
 
 
 def walk_tasks(store: TaskStore) -> Iterator[StoredTask]:
-    """All tasks of a store, page by page.
+    """Yields all tasks of a store, page by page.
 
     Raises:
         StoreUnavailable: The store does not answer.
@@ -63,7 +63,7 @@ def walk_tasks(store: TaskStore) -> Iterator[StoredTask]:
 
 
 def count_tasks(store: TaskStore, fingerprint: str) -> TaskCount:
-    """Counts without a pause.
+    """Counts the tasks without a pause.
 
     Raises:
         StoreUnavailable: The store does not answer.
@@ -78,12 +78,12 @@ def count_tasks(store: TaskStore, fingerprint: str) -> TaskCount:
 async def watch_stale_tasks(access: StoreAccess, gauge: Gauge, fingerprint: str) -> None:
     """Counts stale tasks again and again, into a gauge and, where there begin to be some, into the log.
 
-    Of several workers one counts.
+    Only one of several workers counts.
 
     Args:
         access: The store.
-        gauge: ``handful_stale_tasks``.
-        fingerprint: Of the loaded checkpoint.
+        gauge: The gauge ``handful_stale_tasks``.
+        fingerprint: The fingerprint of the loaded checkpoint.
     """
     turn, known = _Turn(), 0
     while True:
@@ -117,7 +117,7 @@ async def _count_slowly(access: StoreAccess, fingerprint: str) -> TaskCount:
 
 
 class _Turn:
-    """Which of several workers counts: the one that holds a lock, which the system gives on when that worker ends."""
+    """The choice of the worker that counts: it holds a lock, which the system releases when that worker ends."""
 
     def __init__(self) -> None:
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -125,10 +125,10 @@ class _Turn:
         self._held: IO[bytes] | None = None
 
     def is_ours(self) -> bool:
-        """Whether this process counts, from now until it ends."""
+        """Takes the lock if it is free; returns whether this process holds it."""
         if self._path is None or self._held is not None:
             return True
-        import fcntl  # not everywhere, and of use to workers alone
+        import fcntl  # absent on some systems, and used by workers alone
 
         file = self._path.open("wb")
         try:

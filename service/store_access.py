@@ -1,4 +1,4 @@
-"""The store as the event loop sees it: off the loop, timed and counted."""
+"""Access of the event loop to the store: in threads, timed and counted."""
 
 import asyncio
 import logging
@@ -27,14 +27,14 @@ _THREADS = 16
 _MAX_WAIT_S = 2.0
 _MOST_RECORDS = 256
 _MOST_ADAPTERS = 16
-"""Most of one round trip: a few words each, and up to megabytes each."""
+"""Most items of one round trip. A record has a few bytes, an adapter up to megabytes."""
 _CHANGES = frozenset({"commit", "delete"})
 _MAY_FIND_NOTHING = frozenset({"all_tasks", "task", "tasks", "version", "versions", "load_support",
                                "idempotent_answer", "has_keys", "needs_keys"})  # fmt: skip
-"""What is not done, or not believed, before the store's marker has shown that the store has its data."""
+"""Methods that may find nothing. Before that counts, the store's marker has to show that the store has its data."""
 _LISTS = frozenset({"tasks", "versions"})
 _LOOK_EVERY_S, _LOOK_AGAIN_AFTER_S = 5.0, 0.5
-"""How often the marker is looked at; while there is trouble more often."""
+"""Seconds between checks of the marker, without and with trouble."""
 
 _Parameters = ParamSpec("_Parameters")
 _Key = TypeVar("_Key")
@@ -43,7 +43,7 @@ _Result = TypeVar("_Result")
 
 @contextmanager
 def _on_the_clock() -> Iterator[None]:
-    """Counts as the store's for the request that waits, though the call is made for several."""
+    """Adds the time in the context to the store's phase of the current request."""
     began = time.perf_counter()
     try:
         yield
@@ -52,10 +52,10 @@ def _on_the_clock() -> Iterator[None]:
 
 
 def open_store(settings: Settings, *, create: bool = True) -> TaskStore:
-    """The store that the settings name.
+    """Opens the store that the settings name.
 
     Args:
-        settings: Of the server.
+        settings: The settings of the server.
         create: Whether to make the file of an embedded store where there is none.
 
     Raises:
@@ -72,7 +72,7 @@ def open_store(settings: Settings, *, create: bool = True) -> TaskStore:
 
 
 def store_name(settings: Settings) -> str:
-    """The store as ``--store`` takes it, without user and password."""
+    """The store's name as ``--store`` takes it, without user and password."""
     if settings.sqlite_path is not None:
         return f"sqlite:{settings.sqlite_path.absolute()}"
     parts = urlsplit(settings.store.get_secret_value())
@@ -80,7 +80,7 @@ def store_name(settings: Settings) -> str:
 
 
 def _refuse_former_meaning(settings: Settings) -> None:
-    """``sqlite:///data/x.db`` meant ``/data/x.db`` once: who has a store there must not be given an empty one."""
+    """Refuses ``sqlite:///data/x.db`` where ``/data/x.db``, its meaning in old releases, still holds a store."""
     url, path = settings.store.get_secret_value(), settings.sqlite_path
     if path is None or path.is_absolute() or not url.startswith("sqlite:///") or path.exists():
         return
@@ -93,15 +93,14 @@ def _refuse_former_meaning(settings: Settings) -> None:
 
 
 class StoreAccess:
-    """Runs a store's blocking methods in threads of its own.
+    """Runs a store's blocking methods in its own threads.
 
-    A cancelled request leaves its thread to finish the call, so that no connection is left with a reply that belongs
-    to somebody else.
+    The thread of a cancelled request finishes its call, so that no connection is left with the reply to another call.
 
     Nothing is answered as absent, and nothing is written, unless the store's marker shows that it is the known store.
 
     Attributes:
-        store: The store; give its bound methods to ``call``.
+        store: The store, whose bound methods ``call`` takes.
         state: Whether the store answers, and is the known one.
     """
 
@@ -123,7 +122,7 @@ class StoreAccess:
         self._markers: Coalescer[None, StoreMarker | None] = Coalescer(self._read_marker, most=_MOST_RECORDS)
 
     async def current(self, tenant: str, task: str) -> CurrentVersion | None:
-        """``TaskStore.current``; who asks at the same time shares a round trip, where it takes one."""
+        """Calls ``TaskStore.current``; simultaneous calls have one round trip, where the store needs one."""
         with _on_the_clock():
             self.state.raise_if_emptied()
             found = await self._current(tenant, task)
@@ -138,7 +137,7 @@ class StoreAccess:
         return await self._currents.get((tenant, task))
 
     async def tenant_of_key(self, digest: str) -> str | None:
-        """Whom a key lets in; who asks at the same time shares a round trip."""
+        """The tenant of a key; simultaneous calls have one round trip."""
         with _on_the_clock():
             self.state.raise_if_emptied()
             found = await self._tenant_of_key(digest)
@@ -153,11 +152,11 @@ class StoreAccess:
         return await self._tenants.get(digest)
 
     def _timed(self, op: str) -> AbstractContextManager[object]:
-        """Of a question that is asked on the loop: handing it to a thread would take many times as long."""
+        """Times a call on the event loop itself, where a hand-over to a thread would take many times as long."""
         return self._metrics.store_duration.labels(self.store.kind, op).time()
 
     async def load_adapter(self, tenant: str, task: str, version: int) -> bytes | None:
-        """``TaskStore.load_adapter``; who asks at the same time shares a round trip."""
+        """Calls ``TaskStore.load_adapter``; simultaneous calls have one round trip."""
         with _on_the_clock():
             self.state.raise_if_emptied()
             found = await self._adapters.get((tenant, task, version))
@@ -166,23 +165,23 @@ class StoreAccess:
             return found
 
     async def confirm(self) -> None:
-        """Makes sure that the store is the known one; who asks at the same time shares a round trip.
+        """Checks that the store is the known one; simultaneous calls have one round trip.
 
         Raises:
-            StoreEmptied: It has lost its data, or is another one.
+            StoreEmptied: The store has lost its data, or is another one.
             StoreUnavailable: The store does not answer.
         """
         with _on_the_clock():
             self.state.judge(await self._markers.get(None))
 
     async def watch(self) -> None:
-        """Looks at the store's marker now and then, so that trouble and its end are seen where no request asks."""
+        """Checks the store's marker now and then, so that trouble and its end are seen without requests, too."""
         while True:
             try:
                 await self.confirm()
             except StoreUnavailable:
                 pass
-            except Exception:  # whoever watches must not end: nobody else would see that the store is back
+            except Exception:  # the watch must not end, since nothing else would see that the store is back
                 log.exception("store: its marker could not be looked at")
             if self.state.trouble is not None:
                 await asyncio.sleep(_LOOK_AGAIN_AFTER_S)
@@ -213,7 +212,7 @@ class StoreAccess:
         except StoreUnavailable as error:
             error.may_be_done = op in _CHANGES and not isinstance(error, StoreFull)
             raise
-        # After a change, too: what went into another store must not be acknowledged. A list lacks what is absent
+        # Checked after a change, too, since a write to another store must not be acknowledged
         if op in _CHANGES or op in _LISTS or (guarded and not result):
             await self.confirm()
         return result
@@ -224,7 +223,7 @@ class StoreAccess:
         began = time.perf_counter()
 
         def run() -> _Result:
-            # While the store is away each call takes its timeout: those behind must not add theirs up
+            # While the store is away each call takes its timeout, and the timeouts of queued calls must not add up
             if time.perf_counter() - began > _MAX_WAIT_S:
                 raise StoreUnavailable(f"{op} waited {_MAX_WAIT_S} s for a connection")
             return method(*args, **kwargs)
@@ -252,7 +251,7 @@ class StoreAccess:
         return found
 
     async def _read_marker(self, asked: Sequence[None]) -> Sequence[StoreMarker | None]:
-        """The marker, for each who asks; made where this server knows no store yet."""
+        """Reads the marker, once for several callers; makes it where this server knows no store yet."""
         marker = await self._call("marker", self.store.marker)
         if marker is None and self.state.known_id is None:
             marker = await self._call("mark", self.store.mark)

@@ -1,4 +1,4 @@
-"""What this server knows of its store: which one it is, and whether it answers."""
+"""The state of the store: whether it is the known one, and whether it answers."""
 
 import asyncio
 import logging
@@ -16,8 +16,8 @@ class StoreState:
     """Follows the store through outages. Lives on the event loop.
 
     Attributes:
-        known_id: Id of the store that this server uses; None until a marker was seen.
-        trouble: Why the store is of no use now; None while it is.
+        known_id: The id of the store that this server uses; None until a marker was seen.
+        trouble: The error that makes the store unusable now; None while it is usable.
         troubled: Set while there is trouble.
     """
 
@@ -25,8 +25,8 @@ class StoreState:
         """Prepares a state.
 
         Args:
-            known_id: The only store to accept; None accepts the first one that is seen.
-            emptied: 1 while the store is not the known one.
+            known_id: The id of the only store to accept; None accepts the first store that is seen.
+            emptied: A gauge that is 1 while the store is not the known one.
         """
         self.known_id = known_id
         self.trouble: StoreUnavailable | None = None
@@ -35,21 +35,21 @@ class StoreState:
         self._when_replaced: list[Callable[[], None]] = []
 
     def when_replaced(self, act: Callable[[], None]) -> None:
-        """Has something done once an operator has let another store stand in for the known one."""
+        """Registers a call for the moment when an operator has accepted another store in place of the known one."""
         self._when_replaced.append(act)
 
     def raise_if_emptied(self) -> None:
-        """Refuses what the wrong store would be asked.
+        """Refuses to go on with the wrong store.
 
         Raises:
-            StoreEmptied: The store is not the known one, as far as was seen.
+            StoreEmptied: The last marker was not the known store's.
         """
         if isinstance(self.trouble, StoreEmptied):
             # A new one each time: a traceback grows with each raise
             raise StoreEmptied(self.trouble.known_id, self.trouble.found_id)
 
     def answered(self) -> None:
-        """Notes that the store answers. Whether it is the known one is for its marker to say."""
+        """Notes that the store answers. Only its marker shows whether it is the known one."""
         if self.trouble is not None and not isinstance(self.trouble, StoreEmptied):
             log.warning("store: it answers again")
             self._clear()
@@ -66,7 +66,7 @@ class StoreState:
         """Compares the store's marker with the known one.
 
         Raises:
-            StoreEmptied: The store is not the known one, and nobody has let it stand in for that.
+            StoreEmptied: The store is not the known one, and no operator has accepted it in its place.
         """
         found_id = marker.store_id if marker else None
         if marker is None or (self.known_id not in {None, found_id} and self.known_id not in marker.replaces):

@@ -1,4 +1,4 @@
-"""Seconds that a request spends in each phase."""
+"""Timings: the seconds that a request spends in each phase."""
 
 from contextvars import ContextVar
 
@@ -8,7 +8,7 @@ _current: ContextVar["Timings"] = ContextVar("handful_timings")
 
 
 class Timings:
-    """Seconds of one request by phase, for ``Server-Timing``."""
+    """The seconds of one request by phase, for ``Server-Timing``."""
 
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(_PHASES, 0.0)

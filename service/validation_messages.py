@@ -1,4 +1,4 @@
-"""What is wrong with a field, in words that say what would be right, where pydantic's own words do not."""
+"""Messages on wrong fields that name the expected value, where pydantic's own messages do not."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ _PATTERNS = {
     "id": "an id has letters (a to z, A to Z), digits, '.', '_', ':' and '-', starts with a letter or digit, and is at "
     "most 64 characters long",
 }
-"""Field -> what its value looks like."""
+"""Field -> a description of its value."""
 
 
 def validation_message(kind: str, path: Sequence[str | int], message: str) -> str:
@@ -32,8 +32,8 @@ def validation_message(kind: str, path: Sequence[str | int], message: str) -> st
 
     Args:
         kind: Pydantic's name for the kind of fault.
-        path: Where it is.
-        message: Pydantic's own words.
+        path: The place of the fault.
+        message: Pydantic's own message.
     """
     field = path[-1] if path else ""
     in_support = len(path) > 1 and path[0] == "support"
@@ -51,7 +51,7 @@ def validation_message(kind: str, path: Sequence[str | int], message: str) -> st
 
 
 def _unknown_field(field: str, *, in_list: bool) -> str:
-    """For a usual name of another tool the message says ours."""
+    """The message for an unknown field; it names our field where the name is usual in another tool."""
     if in_list:
         for names, ours in ((_TEXT_NAMES, "text"), (_LABEL_NAMES, "label")):
             if field.lower() in names:

@@ -1,4 +1,4 @@
-"""The ``process_`` series of a server with several workers: sums over its processes, whichever is asked."""
+"""The ``process_`` series of a server with several workers: sums over all its processes."""
 
 import os
 import re
@@ -13,33 +13,33 @@ from prometheus_client.registry import Collector
 _START_TIME = "process_start_time_seconds"
 _CPU = "process_cpu_seconds"
 _LIVE_GAUGES = re.compile(r"gauge_live\w+_(\d+)\.db")
-"""The files of a worker's gauges, which ``mark_process_dead`` removes when it has ended."""
+"""The pattern of a worker's gauge files, which ``mark_process_dead`` removes when the worker has ended."""
 
 
 class WorkerProcesses(Collector):
     """Memory, CPU time and open files of the workers and of the process that started them, added up.
 
-    CPU time goes on to count what workers used that have ended, so that the sum never falls.
+    CPU time includes workers that have ended, so that the sum never falls.
     """
 
     def __init__(self, folder: Path, parent: int) -> None:
-        """Looks at nothing yet.
+        """Prepares the collector.
 
         Args:
-            folder: Where the workers count.
+            folder: The folder of the workers' counts.
             parent: The process that started them.
         """
         self._folder = folder
         self._parent = parent
 
     def collect(self) -> Iterable[Metric]:
-        """One sample a series; no series where the system has no ``/proc``."""
+        """Yields one sample per series; no series where the system has no ``/proc``."""
         sums: dict[str, Metric] = {}
         for pid in (self._parent, *sorted(self._workers())):
-            # Bound at once: the collector asks for it later
+            # Bound at once, since the collector calls it later
             for metric in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
                 if metric.name == _START_TIME:
-                    continue  # each worker has written down its own
+                    continue  # each worker has written its own start time
                 value = metric.samples[0].value
                 known = sums.setdefault(metric.name, metric)
                 if known is not metric:
@@ -55,9 +55,9 @@ class WorkerProcesses(Collector):
 
 
 def note_start(started_at: float) -> None:
-    """Writes down when this worker started, for all workers to show the latest start of any.
+    """Writes this worker's start time, so that all workers show the latest start.
 
-    The series changes when a worker is replaced, as it does when a whole server starts anew.
+    The series changes when a worker is replaced, as it does when the server restarts.
     """
     Gauge(
         _START_TIME,
@@ -68,7 +68,7 @@ def note_start(started_at: float) -> None:
 
 
 def _ended_children_cpu_s(pid: int) -> float:
-    """CPU time of the children of a process that have ended and were waited for."""
+    """The CPU time of a process's children that have ended and were waited for."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,6 +1,6 @@
 """Several server processes behind one socket, for machines with more cores than one process makes use of.
 
-docs/adr/0008-own-supervisor-of-workers.md says what uvicorn's own supervisor lacks.
+docs/adr/0008-own-supervisor-of-workers.md explains what uvicorn's own supervisor lacks.
 """
 
 import contextlib
@@ -27,13 +27,13 @@ log = logging.getLogger("handful")
 
 _TOO_SOON_S = 10.0
 _PAUSE_S = 1.0
-"""A worker that ends sooner than that after its start may do so again: its successor waits this long."""
+"""A worker that ends sooner than this after its start may do so again, so its successor is started after a pause."""
 
-# Started anew, not forked: threads of torch and of the tokenizer do not outlive a fork
+# Spawned, not forked: threads of torch and of the tokenizer do not outlive a fork
 _processes = multiprocessing.get_context("spawn")
 
 Serve = Callable[[Settings, Sequence[socket.socket], Callable[[str], None]], None]
-"""Serves on sockets until it is stopped; reports what keeps it from being ready, an empty text when nothing does."""
+"""Serves on sockets until it is stopped; reports the reason why it is not ready, an empty text when it is."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class _Worker:
     ready: Connection
     started_at: float
     reason: str | None = None
-    """What it reported last; None before it listens."""
+    """Its last report; None before it listens."""
 
 
 def run_workers(
@@ -51,19 +51,19 @@ def run_workers(
     listening: Sequence[socket.socket],
     announce: Callable[[Sequence[socket.socket], str], None],
 ) -> None:
-    """Starts as many workers as the settings say, replaces those that die, and returns when all have been stopped.
+    """Starts the number of workers of the settings, replaces workers that die, and returns when all have been stopped.
 
-    SIGTERM and SIGINT are passed on to the workers. They share the threads that the settings grant, and a folder of
-    counts, so that each can tell the metrics of all.
+    SIGTERM and SIGINT are passed on to the workers. The workers divide the threads that the settings grant. They count
+    in one folder, so that each can report the metrics of all.
 
     Args:
-        settings: Of the server.
-        serve: A function at the top of a module: what a worker does.
+        settings: The settings of the server.
+        serve: The worker's function; it stands at the top of a module.
         listening: The sockets.
-        announce: Called once all workers listen, with what keeps one from being ready, and when that changes.
+        announce: Called once all workers listen, with the reason why one is not ready, and when that changes.
 
     Raises:
-        SystemExit: A worker cannot be started; it has said why.
+        SystemExit: A worker cannot be started; it has reported the reason.
     """
     threads = max(1, (settings.threads or granted_threads()) // settings.workers)
     own = settings.model_copy(update={"threads": threads})
@@ -120,7 +120,7 @@ class _Supervisor:
             return
         log.error("worker %s ended with status %s", worker.process.pid, worker.process.exitcode)
         if not _listens(worker):
-            self._give_up()  # it could not start, and has said why
+            self._give_up()  # it could not start, and has reported the reason
         if time.monotonic() - worker.started_at < _TOO_SOON_S:
             time.sleep(_PAUSE_S)
         if not self._stopping:
@@ -142,7 +142,7 @@ class _Supervisor:
 
 
 def _listens(worker: _Worker) -> bool:
-    """Whether the worker has begun to listen; takes what it reported and does not wait for it."""
+    """Takes the worker's reports without waiting; returns whether it has begun to listen."""
     with contextlib.suppress(EOFError, OSError):
         while worker.ready.poll():
             worker.reason = worker.ready.recv()
@@ -150,7 +150,7 @@ def _listens(worker: _Worker) -> bool:
 
 
 def _work(settings: Settings, serve: Serve, listening: Sequence[socket.socket], ready: Connection) -> None:
-    os.setpgrp()  # Ctrl-C reaches the terminal's whole group: passing it on is for the parent alone
+    os.setpgrp()  # Ctrl-C reaches the terminal's whole process group, so that only the parent passes it on
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     threading.Thread(target=_follow_parent, daemon=True).start()
     serve(settings, listening, ready.send)

@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: a tiny checkpoint, real stores, a service inside this process."""
+"""Fixtures of all tests: a tiny checkpoint, real stores, a service inside this process."""
 
 import os
 
@@ -65,7 +65,7 @@ TINY = {
 }
 
 STORE_TIMEOUT_S = 30.0
-"""So long a healthy store may take to answer on a busy machine."""
+"""Seconds that a healthy store may take to answer on a busy machine."""
 
 SUPPORT = [
     {"text": "I am still waiting on my card?", "label": "card_arrival"},
@@ -80,7 +80,7 @@ SUPPORT = [
 
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random two-layer BERT and the stock encoder's tokenizer."""
+    """A folder with a random two-layer BERT and the default encoder's tokenizer."""
     folder = tmp_path_factory.mktemp("tiny-encoder")
     (folder / "config.json").write_text(json.dumps(TINY))
     shutil.copy(locate_encoder(STOCK_ENCODER, Path()) / "tokenizer.json", folder)
@@ -114,7 +114,7 @@ MakeCheckpoint = Callable[[ModelSpec], Path]
 
 @pytest.fixture(scope="session")
 def make_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
-    """Makes checkpoint folders on the tiny encoder, one for each spec: real in all but what they know of language."""
+    """Makes checkpoint folders on the tiny encoder, one for each spec: complete, but with random weights."""
     parent = tmp_path_factory.mktemp("checkpoints")
 
     @functools.cache
@@ -122,7 +122,7 @@ def make_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
         name = (
             "tiny"
             if spec == ModelSpec()
-            else f"tiny-{spec.learner}-{spec.placement}{'-beside-stock' * spec.frozen_view}"
+            else f"tiny-{spec.learner}-{spec.placement}{'-frozen-view' * spec.frozen_view}"
         )
         folder = Path(tempfile.mkdtemp(dir=parent)) / name
         write_checkpoint(
@@ -223,7 +223,7 @@ StartService = Callable[..., httpx.Client]
 
 @pytest.fixture
 def start_service(tiny_checkpoint: Path, tmp_path: Path) -> Iterator[StartService]:
-    """Starts services on the tiny checkpoint and, unless told otherwise, one SQLite file; takes settings by name."""
+    """Starts services on the tiny checkpoint and, by default, one SQLite file; takes settings by name."""
     with ExitStack() as stack:
 
         def start(**overrides: object) -> httpx.Client:

@@ -1,4 +1,4 @@
-"""What an installation without the server part can import, enforced where more is installed."""
+"""The imports of an installation without the server part, enforced where more is installed."""
 
 import importlib.metadata
 import tomllib

@@ -25,11 +25,11 @@ class SocketServer:
     """A server that runs in a thread.
 
     Attributes:
-        port: On 127.0.0.1.
-        app: What answers.
-        server: What listens.
-        thread: Where it runs.
-        reports: What it reported of its readiness.
+        port: The port on 127.0.0.1.
+        app: The app.
+        server: The HTTP server.
+        thread: The server's thread.
+        reports: The server's reports of its readiness.
     """
 
     port: int
@@ -94,10 +94,10 @@ def exchange(port: int, *parts: bytes, pause_s: float = 0.0, wait_s: float = 30.
     """Sends bytes, and reads all that comes back until the server closes or is silent.
 
     Args:
-        port: Of the server.
-        parts: Sent one after another.
-        pause_s: Time between the parts.
-        wait_s: How long a server that neither answers nor closes is waited for.
+        port: The server's port.
+        parts: The bytes, sent one after another.
+        pause_s: The time between the parts.
+        wait_s: The longest wait for a server that neither answers nor closes.
 
     Returns:
         The answers, and whether the server closed the connection.

@@ -1,11 +1,11 @@
-"""How tests wait: for a condition, never for a time. The limit is for a starved machine."""
+"""Waits of tests, for a condition and never for a time. The limit is for a starved machine."""
 
 import asyncio
 import time
 from collections.abc import Callable
 
 LIMIT_S = 180.0
-"""Ends a wait that will never end. Below the timeout of a whole test, so that the failure names the wait."""
+"""Longest wait in seconds, below the timeout of a whole test, so that the failure names the wait."""
 
 
 def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
@@ -17,7 +17,7 @@ def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
 
 
 async def until_on_loop(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
-    """The same on an event loop, which goes on meanwhile."""
+    """Waits on an event loop, which goes on meanwhile."""
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, "never came true"

@@ -1,1 +1,1 @@
-"""The verbs of the command line, a file for each group."""
+"""The command line, one file for each group of commands."""

@@ -1,4 +1,4 @@
-"""Answers to the rows of a file: asked in requests of many rows, shown as they come, none lost to a faulty row."""
+"""Answers to the rows of a file. A request has many rows, and a faulty row costs no other row its answer."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,21 +22,22 @@ Ask = Callable[[Sequence[Row]], Sequence[Prediction]]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a row has no answer."""
+    """The reason why a row has no answer."""
 
     row: Row
     detail: str
 
 
 def answer_rows(file: Rows, ask: Ask, places: Places) -> Iterator[tuple[Row, Prediction] | Fault]:
-    """The answer to each row, or why it has none.
+    """Yields the answer to each row, or its fault.
 
-    A request that is refused for some of its rows is sent again without them; one that is too large, in halves.
+    A request that is refused for some of its rows is sent again without them. A request that is too large is split
+    into two.
 
     Args:
         file: The rows.
-        ask: Asks for the answers to rows, in one request.
-        places: Where else parts of the request come from, for the words of errors.
+        ask: Requests the answers to some rows.
+        places: The sources of the request's other parts, for error messages.
 
     Raises:
         HandfulError: A request is refused for another reason, or the server is away.
@@ -69,20 +70,20 @@ def answer_rows(file: Rows, ask: Ask, places: Places) -> Iterator[tuple[Row, Pre
 
 
 class AnswerSheet:
-    """Shows answers: JSON lines at once, or a table of all that came at the end, also when an error ends the work.
+    """Shows answers as JSON lines at once, or as one table at the end, also when an error ends the work.
 
     Attributes:
         faulty: The lines without an answer.
-        answered: How many rows have been answered.
+        answered: The number of rows with an answer.
     """
 
     def __init__(self, file: Rows, *, as_json: bool, client: Client) -> None:
         """Prepares an empty sheet.
 
         Args:
-            file: Where the rows come from.
-            as_json: JSON lines also on a terminal.
-            client: Knows how many tokens the encoder reads, where a text was cut.
+            file: The rows' file.
+            as_json: Whether to print JSON lines on a terminal, too.
+            client: Looks up the encoder's limit where a text was cut.
         """
         self._file = file
         self._as_json = as_json or not stdout.is_terminal
@@ -138,7 +139,7 @@ def answer_record(row: Row, prediction: Prediction, unit: str = "line") -> dict[
 
 
 def reading_limit(client: Client) -> str:
-    """How much of a text the encoder reads, in words."""
+    """The limit on the length of a text that the encoder reads, as a phrase."""
     try:
         return f"{client.checkpoint().encoder['max_tokens']} tokens"
     except (HandfulError, KeyError):
@@ -158,7 +159,7 @@ def show_warnings(warnings: Iterable[SupportWarning], places: Places, seen: set[
 
 
 def _faulty_rows(error: HandfulError, named: HandfulError, count: int) -> dict[int, str]:
-    """Which rows of a request are at fault, and why; none where anything else is at fault, too."""
+    """The rows of a request that are at fault, with the reasons; none where another part is at fault, too."""
     found: dict[int, str] = {}
     for part, words in zip(error.errors, named.errors, strict=True):
         match = re.fullmatch(r"#/queries/(\d+)(?:/.*)?", part["pointer"])

@@ -19,7 +19,7 @@ app = typer.Typer(help="Make and show checkpoints.", no_args_is_help=True)
 
 
 def create(out: Annotated[Path, typer.Argument(help="The new folder.")], **given: Any) -> None:
-    """Make a checkpoint of a stock encoder and any learner, without meta-training."""
+    """Make a checkpoint of a pretrained encoder and any learner, without meta-training."""
     options = validated(ModelOptions, {name: value for name, value in given.items() if value is not None})
     with waiting("reading the encoder"):
         manifest = created(options, out)
@@ -55,10 +55,10 @@ def calibrate(
     checkpoint: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one.")],
     out: Annotated[Path, typer.Argument(help="Folder of the calibrated copy.")],
     tasks: Annotated[list[Path], typer.Option(help="Folder of labelled tasks, never trained on; may be given again.")],
-    episodes: Annotated[int, typer.Option(min=2, help="How many are drawn.")] = 400,
+    episodes: Annotated[int, typer.Option(min=2, help="The number of sampled episodes.")] = 400,
     name: Annotated[str | None, typer.Option(help="The copy's name; else the folder's.")] = None,
     half: Annotated[bool, typer.Option(help="Store the encoder's weights in half precision.")] = False,
-    seed: Annotated[int, typer.Option(help="Decides the episodes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the episodes.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8, as in serving.")] = "auto",
 ) -> None:
@@ -105,7 +105,7 @@ def derive(
     base: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one.")],
     out: Annotated[Path, typer.Argument(help="Folder of the new checkpoint.")],
     features: Annotated[
-        Path | None, typer.Option(help="JSON object with the features that change, by the names of the base's own.")
+        Path | None, typer.Option(help="JSON object with the features that change, named as in the base's manifest.")
     ] = None,
     label_text_count: Annotated[
         float | None, typer.Option(min=1e-3, max=1e3, help="Weight of a label's text where an example has 1.")
@@ -113,7 +113,7 @@ def derive(
     steps: Annotated[int | None, typer.Option(min=0, help="Inner steps of a task.")] = None,
     name: Annotated[str | None, typer.Option(help="The new checkpoint's name; else the folder's.")] = None,
 ) -> None:
-    """Derive a checkpoint from another one, without training. What is not given is as the base has it.
+    """Derive a checkpoint from another one, without training. An option that is not given keeps the base's value.
 
     Calibrate the new checkpoint afterwards.
     """
@@ -143,11 +143,15 @@ def derived(base: str, out: Path, *, name: str, **changes: Any) -> "Manifest":
 
 @app.command()
 def average(
-    checkpoint: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one: all but layers is its.")],
-    other: Annotated[str, typer.Argument(help="One of the same make, such as what more training made of the first.")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="A folder, or the name of a shipped one. The copy has all but its layers.")
+    ],
+    other: Annotated[
+        str, typer.Argument(help="A checkpoint of the same form, such as the first one after more training.")
+    ],
     out: Annotated[Path, typer.Argument(help="Folder of the copy.")],
     share: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="The other's share of the layers' weights; 0.5 is half way.")
+        float, typer.Option(min=0.0, max=1.0, help="The other's part in the layers' weights; 0.5 is the mean.")
     ] = 0.5,
     name: Annotated[str | None, typer.Option(help="The copy's name; else the folder's.")] = None,
 ) -> None:

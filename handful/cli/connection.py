@@ -1,4 +1,4 @@
-"""How commands reach a service: a running server, or the app inside this process."""
+"""Connections of commands to a service: a running server, or the app inside this process."""
 
 import tempfile
 from collections.abc import Iterator
@@ -33,18 +33,19 @@ def connect(
     existing: bool = False,
     announce: bool = True,
 ) -> Iterator[Client]:
-    """A client of the service that the options ask for.
+    """Opens a client of the service that the options name.
 
-    With ``--local`` the tenant is ``default`` unless it is named: who may read the store's file needs no key.
+    With ``--local`` the tenant is ``default`` unless it is named. No key is needed, since the caller may read the
+    store's file.
 
     Args:
         url: The server's address.
-        api_key: For that server.
-        local: Answer in this process instead.
+        api_key: The key for that server.
+        local: Whether to answer in this process instead.
         store: With ``local``, the store.
-        tenant: With ``local``, whom to speak for.
-        existing: With ``local``, refuse where there is no store yet, since the command only makes sense on one.
-        announce: With ``local``, say where the store is.
+        tenant: With ``local``, the tenant.
+        existing: With ``local``, whether the store has to exist already.
+        announce: With ``local``, whether to print the place of the store.
     """
     if local and url is not None:
         raise typer.BadParameter("give --url or --local, not both")
@@ -75,7 +76,7 @@ def connect(
 
 @contextmanager
 def connect_without_trace(url: str | None, api_key: str | None, *, local: bool) -> Iterator[Client]:
-    """A client of the service that the options ask for; with ``--local`` its store ends with the context."""
+    """Opens a client of the service that the options name; with ``--local`` the store is removed at the end."""
     with ExitStack() as stack:
         store = None
         if local:

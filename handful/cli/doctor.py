@@ -1,4 +1,4 @@
-"""``handful doctor``: what would make a server on this machine slow, unsafe or unable to start."""
+"""``handful doctor``: faults that make a server on this machine slow, unsafe or unable to start."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LOW_DISK_BYTES = 2**30
 
 Finding = tuple[str, str, str]
-"""Level (ok, warning, error), what was looked at, what was found."""
+"""Level (``ok``, ``warning`` or ``error``), subject and finding."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -77,7 +77,7 @@ def _store(settings: "Settings") -> Iterator[Finding]:
 
 
 def _absent_store(settings: "Settings", error: StoreAbsent) -> Iterator[Finding]:
-    """Before a server's first start it is right that there is no file; that there is no place for one is not."""
+    """Checks the place of a store that does not exist yet, as before a server's first start."""
     from model_store.sqlite_path import why_not_writable
 
     path = settings.sqlite_path
@@ -109,7 +109,7 @@ def _tasks(settings: "Settings") -> Iterator[Finding]:
         finally:
             store.close()
     except ModelStoreError:
-        return  # the checks of store and checkpoint say it
+        return  # the checks of store and checkpoint report it
     if count.stale:
         yield "warning", "tasks", f"{count}: {HOW_TO_READAPT}"
     else:
@@ -155,7 +155,7 @@ def _disk(settings: "Settings") -> Iterator[Finding]:
         return
     folder = settings.sqlite_path.absolute().parent
     if not folder.is_dir():
-        return  # the check of the store says it
+        return  # the check of the store reports it
     free = shutil.disk_usage(folder).free
     yield "ok" if free > _LOW_DISK_BYTES else "warning", "disk", f"{free / 2**30:.1f} GiB free in {folder}"
 

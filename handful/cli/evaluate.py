@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 _ALL = "all"
 _COLUMNS = ("accuracy, %", "95 % interval", "macro-F1, %", "ECE, %", "majority, %", "Spearman", "adapt, ms", "episodes")
 _LISTED = 10
-"""So many omissions are named on the screen; the JSON has all of them."""
+"""Most omissions that are printed; the JSON has all of them."""
 
 
 def add_to(app: typer.Typer) -> None:
     """Registers the command."""
-    # --seed is of the episodes, and label texts have a shorter name here
+    # --seed is the episodes' seed, and label texts have a shorter option name here
     app.command()(with_options_of(AdaptOptionFields, evaluate, leave_out={"use_label_text"}))
 
 
@@ -42,7 +42,7 @@ def evaluate(
         str | None, typer.Option(help="A folder, or the name of a shipped one. [env: HANDFUL_CHECKPOINT]")
     ] = None,
     tasks: Annotated[
-        list[Path] | None, typer.Option(help="Folder of task files to draw episodes from; may be given again.")
+        list[Path] | None, typer.Option(help="Folder of task files to sample episodes from; may be given again.")
     ] = None,
     episodes_dir: Annotated[
         Path | None, typer.Option(help="Fixed episodes instead: folders of train_I_K.jsonl and eval.jsonl.")
@@ -50,14 +50,14 @@ def evaluate(
     ways: Annotated[str | None, typer.Option(help="Classes per episode, or all. [default: 5]")] = None,
     shots: Annotated[
         list[str] | None,
-        typer.Option(help="Support examples per class, such as 1,5; of fixed episodes, which. [default: 5, or all]"),
+        typer.Option(help="Support examples per class, such as 1,5; selects fixed episodes. [default: 5, or all]"),
     ] = None,
     queries: Annotated[str | None, typer.Option(help="Most queries per class, or all. [default: 15]")] = None,
     episodes: Annotated[
         int | None, typer.Option(min=1, help="Episodes per task and number of shots. [default: 20, or all fixed ones]")
     ] = None,
     max_queries: Annotated[
-        int | None, typer.Option(min=1, help="Of fixed episodes: so many queries per task, drawn by the seed.")
+        int | None, typer.Option(min=1, help="Queries per task of fixed episodes, sampled by the seed.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives every checkpoint the same episodes.")] = 0,
     learner: Annotated[
@@ -79,7 +79,7 @@ def evaluate(
         int | None, typer.Option(min=0, help="CPU threads; 0 takes what the machine grants. [env: HANDFUL_THREADS]")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    plot_file: Annotated[Path | None, typer.Option("--plot", help="Write a picture of them here, as PNG.")] = None,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="Write a plot of the figures here, as PNG.")] = None,
     **adapt_options: Any,
 ) -> None:
     """Measure few-shot accuracy, macro-F1 and calibration, per task and on average, with 95 % intervals."""
@@ -98,7 +98,7 @@ def evaluate(
 
     prepare_threads(settings)
     numbers = sorted({_number(part, "shots") for text in shots or [] for part in text.split(",")})
-    drawn = (_number_or_all(ways or "5", "ways", least=2), _number_or_all(queries or "15", "queries"))
+    sizes = (_number_or_all(ways or "5", "ways", least=2), _number_or_all(queries or "15", "queries"))
 
     with waiting("loading the checkpoint and reading the tasks"):
         import torch
@@ -116,7 +116,7 @@ def evaluate(
                 read_fixed_tasks(episodes_dir, episodes=episodes, max_queries=max_queries, seed=seed)
             )
         else:
-            plan = EpisodePlan(drawn[0], tuple(numbers) or (5,), drawn[1], episodes or 20, seed)
+            plan = EpisodePlan(sizes[0], tuple(numbers) or (5,), sizes[1], episodes or 20, seed)
             source = RandomEpisodes(read_tasks(tasks or []), plan)
         models = load_models(settings)
         loaded = models.checkpoint
@@ -144,7 +144,7 @@ def evaluate(
     _write(found, {"checkpoint": named, "settings": settled}, json_file, plot_file)
     if stdout.is_terminal or not json_file:
         _show(found)
-    _tell_omissions(found.report)
+    _print_omissions(found.report)
 
 
 def _write(found: "Evaluation", facts: dict[str, Any], json_file: Path | None, plot_file: Path | None) -> None:
@@ -192,7 +192,7 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
 
 
-def _tell_omissions(report: "Report") -> None:
+def _print_omissions(report: "Report") -> None:
     failures = [
         f"{score.task}, {shots} shots, episode {score.index} failed: {score.failure}"
         for by_shots in report.scores.values()
@@ -201,16 +201,16 @@ def _tell_omissions(report: "Report") -> None:
         if score.failure
     ]
     omissions = [f"left out: {left_out.task}: {left_out.reason}" for left_out in report.left_out]
-    told = omissions + failures
-    for line in told[:_LISTED]:
+    lines = omissions + failures
+    for line in lines[:_LISTED]:
         stderr.print(line, highlight=False, markup=False, soft_wrap=True)
-    if len(told) > _LISTED:
-        stderr.print(f"… and {len(told) - _LISTED} more, all of them in the file of --json", highlight=False)
+    if len(lines) > _LISTED:
+        stderr.print(f"… and {len(lines) - _LISTED} more, all of them in the file of --json", highlight=False)
 
 
 @contextmanager
 def _progress() -> Iterator[tuple[Callable[[int], None], "Observer"]]:
-    """A bar on a terminal."""
+    """Shows a progress bar on a terminal."""
     columns = (
         TextColumn("episodes"),
         BarColumn(),
@@ -246,7 +246,7 @@ def _number(text: str, name: str, least: int = 1, otherwise: str = "") -> int:
 
 
 def _check_outputs(json_file: Path | None, plot_file: Path | None) -> None:
-    """What can be seen to fail is refused before anything is computed."""
+    """Refuses outputs that cannot be written, before anything is computed."""
     for file in (json_file, plot_file):
         folder = file.absolute().parent if file else None
         if file and folder and (file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK)):

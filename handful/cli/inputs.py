@@ -16,12 +16,12 @@ STANDARD_INPUT = "-"
 
 @dataclass(frozen=True, slots=True)
 class SupportFiles:
-    """What to adapt on, as files have it.
+    """A support set from files.
 
     Attributes:
         examples: The support set as a request has it.
         labels: Descriptions of labels; None where there are none.
-        places: Where they stand.
+        places: The places of both in the files.
     """
 
     examples: list[dict[str, Any]]
@@ -30,7 +30,7 @@ class SupportFiles:
 
 
 def read_support_files(support: str | None, labels: str | None, options: ReadOptions) -> SupportFiles:
-    """What to adapt on; says on standard error what was found.
+    """Reads a support set from files and prints a summary on standard error.
 
     Raises:
         FileInvalid: A file cannot be read.
@@ -61,12 +61,12 @@ def _label_source(examples: ReadFile, labels: str | None) -> str:
 
 
 def note_found(file: ReadFile) -> None:
-    """Says what the reader found."""
+    """Prints the reader's summary."""
     note(f"{file.source}: {file.found}")
 
 
 def read_query_rows(source: str, options: ReadOptions) -> Rows:
-    """The rows to classify; says on standard error what was found.
+    """Reads the rows to classify and prints a summary on standard error.
 
     Raises:
         FileInvalid: The file cannot be read.

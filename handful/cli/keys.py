@@ -1,4 +1,4 @@
-"""``handful keys``: works on the store itself, so it needs the server's own settings."""
+"""``handful keys``. The commands work on the store itself, so they need the server's own settings."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +20,9 @@ Store = Annotated[str | None, typer.Option("--store", help="The server's store. 
 
 
 @app.command()
-def create(tenant: Annotated[str, typer.Argument(help="Whom the key lets in.")], store: Store = None) -> None:
+def create(
+    tenant: Annotated[str, typer.Argument(help="The tenant whose requests the key authenticates.")], store: Store = None
+) -> None:
     """Make a key for a tenant and print it; it is stored hashed and cannot be shown again."""
     if not is_name(tenant):
         raise typer.BadParameter("a tenant's name has letters, digits, '.', '_' and '-', at most 128")
@@ -39,7 +41,7 @@ def create(tenant: Annotated[str, typer.Argument(help="Whom the key lets in.")],
 
 @app.command(name="list")
 def list_keys(store: Store = None) -> None:
-    """Keys by their first characters."""
+    """List the keys by their first characters."""
     settings = load_settings(store=store)
     with opened_store(settings, create=False) as opened:
         records = opened.keys()
@@ -54,7 +56,7 @@ def revoke(
     key: Annotated[str, typer.Argument(help="The key, or the beginning of its sha256 in `keys list`.")],
     store: Store = None,
 ) -> None:
-    """Shut a key out; servers follow within HANDFUL_AUTH_CACHE_S."""
+    """Revoke a key; servers follow within HANDFUL_AUTH_CACHE_S."""
     from service.auth import key_digest
 
     settings = load_settings(store=store)

@@ -1,4 +1,4 @@
-"""The command line. Light at import: a command loads the server's part, torch with it, when it runs."""
+"""The command line. Its import is light: a command loads the server's part, with torch, when it runs."""
 
 import re
 import sys
@@ -54,7 +54,7 @@ evaluate.add_to(app)
 
 
 def main() -> None:
-    """Runs a command; what can go wrong is one line on standard error and status 1."""
+    """Runs a command. A known error is one line on standard error and status 1."""
     try:
         app()
     except HandfulError as error:
@@ -67,7 +67,7 @@ def main() -> None:
             raise
         complain(advice)
     except Exception as error:
-        # Looked up, not imported: the settings need packages that the client does without
+        # Looked up, not imported: the settings need packages that the light client does not have
         settings = sys.modules.get("service.settings")
         if settings is None or not isinstance(error, settings.SettingsInvalid):
             raise
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _parts(error: HandfulError) -> list[str]:
-    """The lines of an error, each thing once: a server's detail repeats the first of its parts at fault."""
+    """The lines of an error, without the repetition: a server's detail repeats the first field error."""
     message = str(error)
     lines = [f"{part['pointer']}: {part['detail']}" for part in error.errors]
     more = re.search(r" \((\d+) more not shown\)$", message)

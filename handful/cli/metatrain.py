@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def metatrain(
-    out: Annotated[Path, typer.Option(help="Folder of the run and of the checkpoint that comes of it.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run and of its checkpoint.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     recipe: Annotated[
         str | None,
@@ -36,8 +36,8 @@ def metatrain(
 ) -> None:
     """Meta-train a checkpoint on labelled tasks, plain text, or both. Ctrl-C saves; --resume goes on.
 
-    A resumed run takes its options from the folder; the weights it arrives at are those of a run without interruption.
-    A recipe goes on where it was stopped without being told so; options beside it replace those of all its runs.
+    A resumed run takes its options from the folder and ends with the weights of a run without interruption.
+    A recipe resumes by itself where it was stopped; options beside it replace those of all its runs.
     Several processes share each meta-batch under torchrun: torchrun --nproc_per_node=2 -m handful metatrain ….
     """
     asked = {name: _absolute(name, value) for name, value in given.items() if value not in (None, [])}
@@ -54,13 +54,13 @@ def metatrain(
 
 
 def _clock(minutes: float | None) -> Callable[[], bool]:
-    """Whether the time is up."""
+    """A function that returns whether the time is up."""
     end = None if minutes is None else time.monotonic() + minutes * 60
     return lambda: end is not None and time.monotonic() > end
 
 
 def _options(out: Path, resume: bool, given: dict[str, Any]) -> TrainingOptions:
-    """The options that were given; of a resumed run, those that it was begun with."""
+    """The given options, or the stored options of a resumed run."""
     from model_store.training_run import TrainingRun
 
     begun = TrainingRun(out).config() if resume else {}
@@ -73,7 +73,7 @@ def _options(out: Path, resume: bool, given: dict[str, Any]) -> TrainingOptions:
 
 
 def _absolute(name: str, value: Any) -> Any:
-    """Paths as they are from anywhere, so that a run can be resumed from anywhere."""
+    """The options with absolute paths, so that a run can be resumed from any folder."""
     if name in {"tasks", "valid", "unlabelled"}:
         return [str(Path(path).absolute()) for path in value]
     is_path = name == "index" or (name == "encoder" and not value.startswith(("package:", "hub:")))
@@ -84,7 +84,7 @@ def _absolute(name: str, value: Any) -> Any:
 
 @contextmanager
 def _place(device: str, threads: int) -> Iterator[Place]:
-    """The processes that torchrun started, or this one alone, with their devices and shares of the CPU's threads."""
+    """The processes that torchrun started, or this one alone, each with a device and a part of the CPU's threads."""
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     import torch
 

@@ -1,4 +1,4 @@
-"""A command's options from a pydantic model: one per field, with the field's own description."""
+"""Command-line options made from a pydantic model: one per field, with the field's description."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,14 +15,14 @@ Model = TypeVar("Model", bound=BaseModel)
 def with_options_of(
     model: type[BaseModel], command: Callable[..., None], *, leave_out: Collection[str] = ()
 ) -> Callable[..., None]:
-    """The command with an option per field beside its own parameters.
+    """Adds an option per field to a command's own parameters.
 
-    An option that is not given is None, or an empty list: the command knows what was given, and the model its defaults.
+    An option that is not given is None, or an empty list, so that the model applies its own default.
 
     Args:
-        model: Declares the options.
-        command: Takes them by name.
-        leave_out: Names of fields that get no option. Fields that the command has a parameter for get none either.
+        model: The model that declares the options.
+        command: The command, which takes them by name.
+        leave_out: Names of fields that get no option. A field for which the command has a parameter gets none either.
     """
     own = list(inspect.signature(command).parameters.values())
     taken = {parameter.name for parameter in own} | set(leave_out)
@@ -41,7 +41,7 @@ def with_options_of(
 
 
 def validated(model: type[Model], given: Mapping[str, Any]) -> Model:
-    """The model of the options that were given.
+    """Builds the model from the given options.
 
     Raises:
         BadParameter: A value is out of bounds, or values do not go together.
@@ -57,11 +57,11 @@ def _parameter(name: str, model: type[BaseModel]) -> inspect.Parameter:
     field = model.model_fields[name]
     kind, choices = _plain(field.annotation)
     flag = f"--{name.replace('_', '-')}"
-    told = f" [{'|'.join(choices)}]" if choices else ""
+    listed = f" [{'|'.join(choices)}]" if choices else ""
     default = "" if field.default in (None, []) else f" [default: {field.default}]"
     option = typer.Option(
         f"{flag}/--no{flag[1:]}" if kind is bool else flag,
-        help=f"{field.description}{told}{default}",
+        help=f"{field.description}{listed}{default}",
         show_default=False,
     )
     return inspect.Parameter(
@@ -70,7 +70,7 @@ def _parameter(name: str, model: type[BaseModel]) -> inspect.Parameter:
 
 
 def _plain(annotation: Any) -> tuple[Any, Sequence[str]]:
-    """The type that the command line reads, and the values that it may have; None is no type of its own."""
+    """The type that the command line reads, and its allowed values. ``| None`` is left out of the type."""
     kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
     if NoneType in get_args(annotation) and len(kinds) == 1:
         return _plain(kinds[0])

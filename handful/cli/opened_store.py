@@ -1,4 +1,4 @@
-"""How commands open a store: by its absolute place, and never making one that nobody asked for."""
+"""Opening of stores by commands: by absolute path, and without making a store that nobody asked for."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened_store(settings: "Settings", *, create: bool) -> Iterator["TaskStore"]:
-    """The store that the settings name; says where it is where it has just been made.
+    """Opens the store that the settings name, and prints its place if it is new.
 
     Raises:
         StoreAbsent: There is none, and none is to be made.
@@ -34,12 +34,12 @@ def opened_store(settings: "Settings", *, create: bool) -> Iterator["TaskStore"]
 
 
 def prepare_store(settings: "Settings", *, create: bool, announce: bool = True) -> None:
-    """Makes the store that a command with ``--local`` will use, or refuses where there is none.
+    """Makes the store that a command with ``--local`` will use, or refuses a store that does not exist.
 
     Args:
-        settings: Name the store.
+        settings: The settings that name the store.
         create: Whether to make it where there is none.
-        announce: Whether to say where it is.
+        announce: Whether to print its place.
 
     Raises:
         StoreAbsent: There is none, and none is to be made.
@@ -57,7 +57,7 @@ def prepare_store(settings: "Settings", *, create: bool, announce: bool = True) 
 
 @contextmanager
 def opened_service(store: str | None) -> Iterator["LocalService"]:
-    """The service inside this process on a store that has to exist, for any tenant of it.
+    """Opens the service inside this process on a store that has to exist, for any of its tenants.
 
     Raises:
         StoreAbsent: There is no such store.

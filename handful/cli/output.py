@@ -1,4 +1,4 @@
-"""How commands speak: tables and progress to a terminal, JSON lines to a pipe, complaints to standard error."""
+"""Output of commands: tables and progress on a terminal, JSON lines in a pipe, messages on standard error."""
 
 import json
 import sys
@@ -17,26 +17,26 @@ _MANY_NUMBERS = 12
 
 
 def complain(message: str, *details: str) -> None:
-    """Says what went wrong."""
+    """Prints an error."""
     stderr.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     for detail in details:
         stderr.print(f"  {escape(detail)}", highlight=False, soft_wrap=True)
 
 
 def warn(message: str) -> None:
-    """Says what may be wrong."""
+    """Prints a warning."""
     stderr.print(f"[bold yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 def note(message: str) -> None:
-    """Says on standard error what a command found or did."""
+    """Prints a note on standard error."""
     stderr.print(f"[dim]{escape(message)}[/]", highlight=False, soft_wrap=True)
 
 
 def show(
     columns: Sequence[str], rows: Iterable[Sequence[object]], records: Iterable[BaseModel], *, as_json: bool
 ) -> None:
-    """A table on a terminal; one JSON object a line when asked for, or when the output goes to a pipe."""
+    """Prints a table on a terminal, or JSON lines when asked for or when the output goes to a pipe."""
     if as_json or not stdout.is_terminal:
         for record in records:
             print_json(record)
@@ -48,7 +48,7 @@ def show(
 
 
 def show_lines(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table with a line for each row: what does not fit is cut, and a text cannot steer the terminal."""
+    """Prints a table with one line per row. Long cells are cut, and control characters are removed."""
     table = Table(*(Column(name, no_wrap=True, overflow="ellipsis") for name in columns))
     for row in rows:
         table.add_row(*(escape(printable(str(cell))) for cell in row))
@@ -61,16 +61,16 @@ def printable(text: str) -> str:
 
 
 def print_json(record: BaseModel | Mapping[str, object]) -> None:
-    """One JSON object on one line."""
+    """Prints one JSON object on one line."""
     fields = record.model_dump(mode="json") if isinstance(record, BaseModel) else record
-    # What the terminal's encoding cannot express is escaped
+    # Characters that the terminal's encoding lacks are escaped
     unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
     text = json.dumps(fields, ensure_ascii=not unicode, separators=(",", ":"))
     print(text, flush=True)  # noqa: T201 - this is what the command is for
 
 
 def waiting(message: str) -> AbstractContextManager[object]:
-    """A spinner on a terminal, for what takes more than a second."""
+    """Shows a spinner on a terminal, for work that takes more than a second."""
     return stderr.status(message)
 
 

@@ -1,4 +1,4 @@
-"""Where in files the parts of a request stand, so that what a server reports is said by file and line."""
+"""The places in files of a request's parts, so that a server's messages can name file and line."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +15,12 @@ _POINTER = re.compile(r"#/(support|queries|labels)(?:/([^/]+))?(?:/([^/]+))?")
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of a file as one request has them.
+    """The rows of a file that one request holds.
 
     Attributes:
         source: The file as errors name it.
-        rows: The rows that the request has, in its order; ``line`` counts lines, or rows where a file has no lines.
-        unit: What ``line`` counts: ``line`` or ``row``.
+        rows: The rows, in the request's order; ``line`` counts lines, or rows where a file has no lines.
+        unit: The unit that ``line`` counts: ``line`` or ``row``.
     """
 
     source: str
@@ -35,22 +35,22 @@ class Rows:
         return cls(file.source, tuple(replace(row, line=i) for i, row in enumerate(file.rows, 1)), "row")
 
     def only(self, rows: Sequence[Row]) -> "Rows":
-        """Some of them."""
+        """The given rows of this file."""
         return replace(self, rows=rows)
 
     def at(self, lines: Sequence[int]) -> str:
-        """The words for places in this file: ``intents.csv, lines 3 and 5``."""
+        """A phrase for places in this file: ``intents.csv, lines 3 and 5``."""
         return f"{self.source}, {number_list(self.unit, lines)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the parts of a request come from.
+    """The sources of a request's parts.
 
     Attributes:
-        support: The rows of its support set.
-        queries: The rows of its queries.
-        labels: The file of its descriptions.
+        support: The rows of the support set.
+        queries: The rows of the queries.
+        labels: The file of the descriptions.
     """
 
     support: Rows | None = None
@@ -58,7 +58,7 @@ class Places:
     labels: str | None = None
 
     def of(self, pointer: str) -> str:
-        """A pointer into a request in words: a place in a file, or an option; another pointer as it is."""
+        """The place in a file, or the option, for a pointer into a request; another pointer stays as it is."""
         if pointer.removeprefix("#/") in _OPTIONS:
             return f"--{pointer.removeprefix('#/').replace('_', '-')}"
         file, line, rest = self._find(pointer)
@@ -68,7 +68,7 @@ class Places:
         return f"{place}, {rest}" if rest else place
 
     def of_all(self, pointers: Sequence[str]) -> str:
-        """Pointers in words, those into one file together."""
+        """The places for several pointers; pointers into one file are named together."""
         lines: dict[str, tuple[Rows, list[int]]] = {}
         others: list[str] = []
         for pointer in pointers:
@@ -81,13 +81,13 @@ class Places:
         return "; ".join([*found, *dict.fromkeys(others)])
 
     def words(self, message: str, pointers: Sequence[str]) -> str:
-        """A message with these pointers in words."""
+        """A message in which these pointers are places in files."""
         for pointer in sorted(pointers, key=len, reverse=True):
             message = message.replace(pointer, self.of(pointer))
         return message
 
     def error(self, error: HandfulError) -> HandfulError:
-        """An error with its pointers in words."""
+        """An error whose pointers are places in files."""
         pointers = [part["pointer"] for part in error.errors]
         parts: list[Mapping[str, str]] = [
             {"pointer": self.of(part["pointer"]), "detail": self.words(part["detail"], pointers)}
@@ -103,14 +103,14 @@ class Places:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Names the places of errors in their own words."""
+        """Adds the places in files to errors that are raised in the context."""
         try:
             yield
         except HandfulError as error:
             raise self.error(error) from error
 
     def _find(self, pointer: str) -> tuple[Rows | None, int | None, str]:
-        """File, line and the rest of a pointer; no file where it points elsewhere."""
+        """The file, the line and the rest of a pointer; no file where it points elsewhere."""
         match = _POINTER.fullmatch(pointer)
         part, index, field = match.groups() if match else (None, None, None)
         file = {"support": self.support, "queries": self.queries}.get(part or "")
@@ -119,5 +119,5 @@ class Places:
             return Rows(self.labels, ()), None, label
         if file is None or (index is not None and (not index.isdecimal() or int(index) >= len(file.rows))):
             return None, None, ""
-        # The text is what a line is about; another field is worth a word
+        # A line stands for its text; another field has to be named
         return file, None if index is None else file.rows[int(index)].line, "" if field in {None, "text"} else field

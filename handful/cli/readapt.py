@@ -19,19 +19,19 @@ from handful.errors import HandfulError
 from model_store.records import StoredTask
 
 _AT_ONCE = 8
-"""Tasks that are adapted at once, so that their texts share batches."""
+"""Number of tasks that are adapted at once, so that their texts share batches."""
 _LINE_EVERY_S = 5.0
 _MOST_NAMED = 20
 _CLOSED = frozenset(
     {"unauthorized", "store_unavailable", "store_full", "store_emptied", "server_stopping", "not_found"}
 )
-"""What would refuse every further task, too."""
+"""Error codes that every further task would get, too."""
 
 Outcome = Literal["readapted", "not_needed", "support_not_kept", "failed"]
 
 
 class ReadaptSummary(BaseModel):
-    """What ``readapt --all`` came to, in tasks."""
+    """Counts of tasks by the outcome of ``readapt --all``."""
 
     tasks: int
     readapted: int
@@ -41,7 +41,7 @@ class ReadaptSummary(BaseModel):
 
 
 class PlannedReadapt(BaseModel):
-    """What ``readapt --all --dry-run`` would do with a task."""
+    """The planned action of ``readapt --all --dry-run`` for a task."""
 
     tenant: str | None
     task: str
@@ -51,12 +51,12 @@ class PlannedReadapt(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Which tasks of a server or of a store are stale.
+    """The stale tasks of a server or of a store.
 
     Attributes:
-        total: How many tasks there are.
-        stale: Those to adapt again.
-        client: Of the tenant of a task.
+        total: The number of all tasks.
+        stale: The tasks to adapt again.
+        client: Returns the client for a task's tenant.
     """
 
     total: int
@@ -69,13 +69,13 @@ def readapt(
     every: Annotated[
         bool, typer.Option("--all", help="All tasks that were made from another checkpoint than the loaded one.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --all: say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --all: only print what would be done.")] = False,
     version: Annotated[
         int | None, typer.Option(min=1, help="Take this version's support set; the newest version's where missing.")
     ] = None,
     tenant: Annotated[
         str | None,
-        typer.Option(help="With --local: this tenant's. Else `default`, and with --all those of all tenants."),
+        typer.Option(help="With --local: the tenant. Without it `default`, and with --all every tenant."),
     ] = None,
     url: Url = None,
     api_key: ApiKey = None,
@@ -156,7 +156,7 @@ def _readapt_all(plan: _Plan) -> ReadaptSummary:
     """Adapts all stale tasks again, several at once.
 
     Raises:
-        HandfulError: The server or the store is away, or refuses all; what was done stays done.
+        HandfulError: The server or the store is away, or refuses every task. Tasks that were adapted stay adapted.
     """
     counts: dict[Outcome, int] = dict.fromkeys(("readapted", "not_needed", "support_not_kept", "failed"), 0)
     counts["not_needed"] = plan.total - len(plan.stale)
@@ -194,7 +194,7 @@ def _readapt_one(plan: _Plan, stored: StoredTask) -> Outcome:
                 return "support_not_kept"
             if error.code != "version_conflict":
                 raise
-            # Adapted anew meanwhile; that may have been by a server that still has the old checkpoint
+            # Adapted anew meanwhile, perhaps by a server that still has the old checkpoint
             if client.task(stored.task).checkpoint != stored.checkpoint:
                 return "not_needed"
             client.readapt(stored.task)
@@ -208,7 +208,7 @@ def _kept_open(client: Client) -> Iterator[Client]:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, else a line now and then, on standard error; what it gives is called after each task."""
+    """Shows progress on standard error, by a bar or by lines; yields the function to call after each task."""
     if stderr.is_terminal:
         columns = (TextColumn("adapting again"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=stderr, transient=True) as bar:

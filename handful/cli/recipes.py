@@ -1,4 +1,4 @@
-"""The stages of a recipe, one after another; those that are done already are left as they are."""
+"""The stages of a recipe, one after another. Stages that are done already are left as they are."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -29,9 +29,9 @@ def follow(
     Args:
         reference: The recipe's file, or the name of a shipped one.
         data: The folder of the task files.
-        out: The folder that gets one for each stage.
-        place: Where the runs are computed.
-        overrides: Training options that take the place of the recipe's.
+        out: The folder that gets a folder for each stage.
+        place: The processes and the device of the runs.
+        overrides: Training options that replace the recipe's.
         time_is_up: Whether to stop in good order.
         save_every: Outer steps between the saved states of a run.
 
@@ -58,7 +58,7 @@ def follow(
 
 
 def _trained(stage: Train, folder: Path, place: Place, *, time_is_up: Callable[[], bool], save_every: int) -> bool:
-    """Whether the stage's run has come to its end, now or before."""
+    """Trains a stage unless it is done; returns whether its run is complete."""
     from model_store.training_run import TrainingRun
 
     run = TrainingRun(folder)
@@ -99,7 +99,7 @@ def _make(stage: Stage, folder: Path, device: str) -> None:
 
 
 def _remember(recipe: Recipe, out: Path) -> None:
-    """Writes what the folder is made by, and refuses to go on with anything else."""
+    """Writes the recipe into the folder, and refuses a folder of another recipe."""
     file, content = out / "recipe.json", recipe.model_dump(mode="json")
     if not file.exists():
         out.mkdir(parents=True, exist_ok=True)

@@ -29,10 +29,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 class _ServeCommand(TyperCommand):
-    """The command with an option for each setting, made when it is called: the settings are the server's."""
+    """The command with an option for each setting. The options are made late, since they need the server's part."""
 
     def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Reads the command line as the command with all its options does."""
+        """Parses the command line with the options of all settings."""
         app = typer.Typer(rich_markup_mode=None, add_completion=False)
         app.command(help=self.help)(_with_setting_options(serve))
         return typer.main.get_command(app).make_context(info_name, args, parent, **extra)
@@ -60,7 +60,7 @@ def serve(**overrides: Any) -> None:
 
 
 def serve_worker(settings: "Settings", listening: Sequence[socket.socket], report: "Report") -> None:
-    """One of several processes on the same sockets; what it cannot start with is one line and status 1."""
+    """Runs one of several processes on the same sockets. An error at its start is one line and status 1."""
     from model_store.errors import ModelStoreError
     from service.request_log import configure_logs
     from service.settings import SettingsInvalid
@@ -76,7 +76,7 @@ def serve_worker(settings: "Settings", listening: Sequence[socket.socket], repor
 
 def _run(settings: "Settings", listening: Sequence[socket.socket], report: "Report") -> None:
     with stderr.status("loading the checkpoint"):
-        # Here, where what is wrong with them can be said in one line
+        # Imported and opened here, where an error is reported in one line
         from service.app import create_app, load_models
         from service.draining_server import DrainingServer
         from service.store_access import open_store
@@ -87,24 +87,24 @@ def _run(settings: "Settings", listening: Sequence[socket.socket], report: "Repo
 
 
 def announce(listening: Iterable[socket.socket], reason: str) -> None:
-    """Says where the server listens, and whether it is ready.
+    """Prints the server's addresses, and whether it is ready.
 
     Args:
-        listening: Its sockets.
-        reason: What keeps it from being ready; empty when it is.
+        listening: The server's sockets.
+        reason: The reason why it is not ready; empty when it is.
     """
     from service.listening import address
 
     for each in listening:
         url = f"http://{address(*each.getsockname()[:2])}"
         if reason:
-            say(f"Handful listens on {url} and is not ready: {reason}; it goes on trying", logging.WARNING)
+            print_line(f"Handful listens on {url} and is not ready: {reason}; it goes on trying", logging.WARNING)
         else:
-            say(f"Handful is ready on {url}  (docs: /docs, metrics: /metrics)", logging.INFO)
+            print_line(f"Handful is ready on {url}  (docs: /docs, metrics: /metrics)", logging.INFO)
 
 
-def say(text: str, level: int) -> None:
-    """One line on standard error: plain on a terminal, and where the log would leave it out."""
+def print_line(text: str, level: int) -> None:
+    """Prints a line on standard error, or logs it where standard error is no terminal and the level is logged."""
     if stderr.is_terminal or not log.isEnabledFor(level):
         stderr.print(text, highlight=False, markup=False, soft_wrap=True)
     else:

@@ -20,7 +20,7 @@ def load_settings(**options: object) -> "Settings":
 
 
 def advice_on(error: ModuleNotFoundError) -> str | None:
-    """What to install so that a module is found; None where the module is one of ours, which is a mistake of ours."""
+    """The advice on what to install for a missing module; None for a module of this package, whose absence is a bug."""
     package = (error.name or "").partition(".")[0]
     if not package or package in _OWN_PACKAGES:
         return None

@@ -1,4 +1,4 @@
-"""``handful store``: works on the store itself, so it needs the server's own settings."""
+"""``handful store``. The commands work on the store itself, so they need the server's own settings."""
 
 import re
 from typing import Annotated
@@ -38,7 +38,7 @@ def accept(
     ],
     store: Store = None,
 ) -> None:
-    """Let servers go on with this store in place of one that has lost its data, which is gone then.
+    """Let servers go on with this store in place of a store that has lost its data. Those data are gone then.
 
     Servers that know the lost store see it within seconds, forget what they have in memory, and answer again.
     """

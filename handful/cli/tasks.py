@@ -20,7 +20,7 @@ _COLUMNS = ("task", "version", "classes", "examples", "bytes", "checkpoint", "so
 def list_tasks(
     url: Url = None, api_key: ApiKey = None, local: Local = False, store: StoreUrl = None, as_json: AsJson = False
 ) -> None:
-    """All tasks, by name."""
+    """List all tasks, by name."""
     with connect(url, api_key, local=local, store=store, existing=True) as client:
         tasks = list(client.tasks())
     show(_COLUMNS, map(_row, tasks), tasks, as_json=as_json)
@@ -35,7 +35,7 @@ def show_task(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """One task."""
+    """Show one task."""
     with connect(url, api_key, local=local, store=store, existing=True) as client:
         record = client.task(task)
     show(("field", "value"), record.model_dump().items(), [record], as_json=as_json)
@@ -50,7 +50,7 @@ def versions(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """A task's versions, newest first."""
+    """List a task's versions, newest first."""
     with connect(url, api_key, local=local, store=store, existing=True) as client:
         records = list(client.versions(task))
     show(_COLUMNS, map(_row, records), records, as_json=as_json)

@@ -1,4 +1,4 @@
-"""Options that the commands on texts share."""
+"""Options of all commands on texts."""
 
 from typing import Annotated, Any
 
@@ -11,9 +11,9 @@ Support = Annotated[
 ]
 Labels = Annotated[
     str | None,
-    typer.Option(help='JSON {"LABEL": "what it means"}; a label that stands here needs no example. - for stdin.'),
+    typer.Option(help='JSON {"LABEL": "description"}; a label that stands here needs no example. - for stdin.'),
 ]
-TopK = Annotated[int | None, typer.Option(min=1, help="How many labels to score.")]
+TopK = Annotated[int | None, typer.Option(min=1, help="Number of labels to score.")]
 Abstain = Annotated[
     bool,
     typer.Option(
@@ -31,10 +31,10 @@ LabelColumn = Annotated[
     str | None, typer.Option("--label-column", help="Column or key of the labels; guessed where missing.")
 ]
 Delimiter = Annotated[
-    str | None, typer.Option("--delimiter", help="What divides the columns: one character, or tab; guessed.")
+    str | None, typer.Option("--delimiter", help="Delimiter of columns: one character, or tab; guessed where missing.")
 ]
 Encoding = Annotated[
-    str | None, typer.Option("--encoding", help="How the files are encoded, such as windows-1252; guessed.")
+    str | None, typer.Option("--encoding", help="Encoding of the files, such as windows-1252; guessed where missing.")
 ]
 
 
@@ -44,7 +44,7 @@ Queries = Annotated[
 
 
 class ThresholdCommand(TyperCommand):
-    """A command whose ``--abstain`` may be followed by a threshold, which options of Typer cannot."""
+    """A command whose ``--abstain`` takes an optional threshold. Typer has no options with an optional value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Reads ``--abstain 0.7`` and ``--abstain=0.7`` as ``--abstain-below 0.7``."""
@@ -60,7 +60,7 @@ class ThresholdCommand(TyperCommand):
 
 
 def threshold_of(abstain: bool, below: float | None) -> bool | float | None:
-    """The ``abstain`` of a request; None where it is not asked for."""
+    """The ``abstain`` field of a request; None where neither option is given."""
     return below if below is not None else (abstain or None)
 
 

@@ -62,7 +62,7 @@ def adapt(
     as_json: AsJson = False,
     **adapt_options: Any,
 ) -> None:
-    """Adapt a task on exactly the labelled examples in a file, or on what its labels mean, or on both."""
+    """Adapt a task on exactly the labelled examples in a file, or on descriptions of its labels, or on both."""
     files = read_support_files(support, labels, ReadOptions(text_column, label_column, delimiter, encoding))
     options = given(**adapt_options, ttl_seconds=ttl_seconds, labels=files.labels)
     with connect(url, api_key, local=local, store=store) as client:
@@ -144,7 +144,7 @@ def classify(
 
 
 def accuracy_of(answer: AdaptResponse) -> str:
-    """The most telling accuracy that an answer has, in words."""
+    """A phrase with the best accuracy estimate that an answer has."""
     if answer.leave_one_out_accuracy is not None:
         return f"leave-one-out accuracy {answer.leave_one_out_accuracy:.3f}, "
     return "" if answer.support_accuracy is None else f"support accuracy {answer.support_accuracy:.3f}, "
@@ -159,7 +159,7 @@ def _answer_file(
     size: int,
     as_json: bool,
 ) -> None:
-    """Shows the answer to each row of a file; status 1 where a row has none."""
+    """Shows the answer to each row of a file; exits with status 1 where a row has none."""
     starts = range(0, len(file.rows), size)
     quiet = len(starts) < 2 or stdout.is_terminal == as_json
     with AnswerSheet(file, as_json=as_json, client=client) as sheet:

@@ -1,4 +1,4 @@
-"""One meta-training run on a terminal: its progress, its signals, its end."""
+"""One meta-training run from the command line: progress, signals and end."""
 
 import os
 import signal
@@ -26,10 +26,10 @@ _PLOT_EVERY_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a run is computed.
+    """The processes and the device of a run.
 
     Attributes:
-        collective: The processes that share it.
+        collective: The processes that compute the run together.
         device: This process's device.
     """
 
@@ -42,7 +42,7 @@ class Place:
         return self.collective.rank == 0
 
     def wait(self) -> None:
-        """Waits until every process is here."""
+        """Waits until every process has called this."""
         self.collective.gathered([self.collective.rank])
 
 
@@ -58,9 +58,9 @@ def train(
     """Begins a run or goes on with it, and writes its checkpoint.
 
     Args:
-        options: All that decides the weights.
-        out: Folder of the run and of the checkpoint.
-        place: The processes that share the run, and the device of this one.
+        options: The options that determine the weights.
+        out: The folder of the run and of the checkpoint.
+        place: The processes that compute the run together, and the device of this one.
         resume: Whether the run was begun before.
         time_is_up: Whether to stop in good order after the step.
         save_every: Outer steps between saved states.
@@ -78,7 +78,7 @@ def train(
         _pick_up(session, run, options, resume=resume, chief=place.chief)
     if place.chief:
         _describe(session)
-    place.wait()  # nobody begins before the folder is there
+    place.wait()  # no process begins before the folder exists
     _train(session, run, out, chief=place.chief, time_is_up=time_is_up, save_every=save_every)
     return _is_over(session)
 
@@ -175,7 +175,7 @@ def _interruption() -> Iterator[Any]:
         signal.signal(number, previous[number])
         stderr.print("finishing this step, then saving", highlight=False)
 
-    # torchrun ends the others by SIGTERM when one has failed: they wait for it, and would wait on
+    # When one process has failed, torchrun ends the others by SIGTERM: they wait for it and would wait for ever
     kinds = [signal.SIGINT] if "TORCHELASTIC_RUN_ID" in os.environ else [signal.SIGINT, signal.SIGTERM]
     previous: dict[int, Any] = {kind: signal.getsignal(kind) for kind in kinds}
     for number in previous:

@@ -1,4 +1,4 @@
-"""``handful try``: from a file of examples to predictions in one command, keeping nothing."""
+"""``handful try``: from a file of examples to predictions in one command. It keeps nothing."""
 
 import contextlib
 import sys
@@ -64,7 +64,7 @@ def try_file(
 
 @contextlib.contextmanager
 def _adapted(client: Client, files: SupportFiles) -> Iterator[tuple[str, AdaptResponse]]:
-    """A task of a name that nobody has, removed in the end."""
+    """Adapts a task under a random name, and removes it in the end."""
     task = f"try-{uuid.uuid4().hex[:12]}"
     options = given(labels=files.labels)
     with waiting(f"adapting on {len(files.examples)} examples"), files.places.named():
@@ -77,7 +77,7 @@ def _adapted(client: Client, files: SupportFiles) -> Iterator[tuple[str, AdaptRe
 
 
 def _report(answer: AdaptResponse, files: SupportFiles) -> None:
-    """What the examples came to; on standard error where the answers go to a pipe."""
+    """Prints the number of examples and the accuracy; on standard error where the answers go to a pipe."""
     counts = Counter(example["label"] for example in files.examples)
     shown = [f"{label} {count}" for label, count in counts.most_common(_SHOWN_CLASSES)]
     if len(counts) > _SHOWN_CLASSES:
@@ -91,7 +91,7 @@ def _report(answer: AdaptResponse, files: SupportFiles) -> None:
 
 
 def _converse(client: Client, task: str, *, as_json: bool) -> None:
-    """Answers what is typed, until an empty line, ``:q`` or Ctrl-D."""
+    """Classifies typed texts, until an empty line, ``:q`` or Ctrl-D."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 - input() then edits lines and remembers them
     stderr.print("[dim]Type a text to classify it; an empty line or Ctrl-D ends.[/]", highlight=False)
@@ -112,7 +112,7 @@ def _converse(client: Client, task: str, *, as_json: bool) -> None:
 
 
 def _answer_lines(client: Client, task: str, *, as_json: bool) -> bool:
-    """Answers each line of standard input as it comes; whether all could be answered."""
+    """Classifies each line of standard input as it comes; returns whether all have an answer."""
     well = True
     for number, data in enumerate([] if sys.stdin is None else sys.stdin.buffer, 1):
         try:
@@ -127,7 +127,7 @@ def _answer_lines(client: Client, task: str, *, as_json: bool) -> bool:
 
 
 def _answer(client: Client, task: str, row: Row, *, as_json: bool) -> bool:
-    """Prints the answer to one text; whether there is one."""
+    """Prints the answer to one text; returns whether there is one."""
     try:
         (prediction,) = client.predict(task, row.text, top_k=_SHOWN_SCORES).predictions
     except HandfulError as error:

@@ -1,4 +1,4 @@
-"""Files that people have: one reader for support sets, queries and descriptions."""
+"""Readers of support sets, queries and descriptions from files of many formats."""
 
 from handful.files.reading import read_descriptions, read_queries, read_support
 from handful.files.rows import FileInvalid, ReadFile, ReadOptions, Row

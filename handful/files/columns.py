@@ -1,4 +1,4 @@
-"""Which column of a table, or key of a JSON record, holds the text, the label and the rest."""
+"""The choice of the columns of a table, or keys of a JSON record, that hold text, label and other fields."""
 
 import re
 import unicodedata
@@ -25,13 +25,13 @@ LABEL_NAMES = (
 TEXT_PAIR_NAMES = ("textpair sentence2 text2 textb sentenceb hypothesis question2 secondtext",)
 ID_NAMES = ("id exampleid guid uuid uid",)
 WEIGHT_NAMES = ("weight sampleweight exampleweight",)
-# Label Studio's tables name the label as the project does; these columns are around it
+# Label Studio names the label's column after the project; its tables are known by these other columns
 _LABEL_STUDIO_NAMES = frozenset(["annotationid", "leadtime", "annotator", "createdat", "updatedat", "id"])
 _LABEL_STUDIO_MARKS = frozenset({"annotationid", "leadtime"})
 
 
 class ColumnsUnclear(Exception):
-    """No single column can be told to be the text, or the label; the message lists the columns."""
+    """The text's or the label's column is absent or ambiguous; the message lists the columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Columns:
     """Positions of the columns that are read; None for a column that is not there.
 
     Attributes:
-        set_aside: Names of columns that could have been text or label too.
+        set_aside: Names of columns that could also have been the text or the label.
     """
 
     text: int
@@ -76,9 +76,9 @@ def choose_columns(names: Sequence[str], options: ReadOptions, *, labelled: bool
 
     Args:
         names: The columns' names in order; an empty name is never chosen by name.
-        options: Columns that the caller names, which win.
+        options: Columns that the caller names; they take precedence.
         labelled: Whether a label has to be there.
-        places: What errors call the names: ``columns``, or ``keys``.
+        places: The noun for the names in errors: ``columns`` or ``keys``.
 
     Raises:
         ColumnsUnclear: Text or label are missing, or there are two candidates.
@@ -132,14 +132,14 @@ def choose_columns(names: Sequence[str], options: ReadOptions, *, labelled: bool
 
 
 def _by_tier(keys: Sequence[str], tiers: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Positions of the first group of names that has any, and those of the groups after it."""
+    """The positions that match the first group of names with a match, and the positions that match later groups."""
     found = [[i for i, key in enumerate(keys) if key in tier.split()] for tier in tiers]
     first = next((positions for positions in found if positions), [])
     return first, [i for positions in found if positions is not first for i in positions]
 
 
 def _asked(names: Sequence[str], asked: str) -> int | None:
-    """Position of the column that the caller names; a number counts from 1 where no name is that number."""
+    """The position of the column that the caller names. A number that is no column's name counts from 1."""
     position = _named(names, asked)
     if position is None and asked.isdecimal() and 1 <= int(asked) <= len(names):
         return int(asked) - 1
@@ -147,7 +147,7 @@ def _asked(names: Sequence[str], asked: str) -> int | None:
 
 
 def _named(names: Sequence[str], asked: str) -> int | None:
-    """Position of the one column with a name: the very name, or else one that differs in case and punctuation alone."""
+    """The position of the one column with a name, or with a name that differs in case and punctuation alone."""
     for same in (lambda name: name == asked, lambda name: name_key(name) == name_key(asked) != ""):
         positions = [position for position, name in enumerate(names) if same(name.strip())]
         if len(positions) == 1:
@@ -156,13 +156,13 @@ def _named(names: Sequence[str], asked: str) -> int | None:
 
 
 def guess_columns(rows: Sequence[Sequence[str]]) -> Columns | None:
-    """Finds text and label of a two-column table without a header by what the columns hold.
+    """Finds text and label of a two-column table without a header by the columns' content.
 
     The label's column has fewer distinct values and shorter ones. The first row's label is among those of later rows,
     since the first row could else be a header of unknown names.
 
     Returns:
-        The columns, or None where the two cannot be told apart.
+        The columns, or None where the two are too alike.
     """
     for text, label in ((0, 1), (1, 0)):
         texts, labels = [row[text] for row in rows], [row[label] for row in rows]

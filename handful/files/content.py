@@ -60,7 +60,7 @@ class Content:
         source: The file as errors name it.
         suffix: The file name's ending in lower case, such as ``.csv``; empty for standard input.
         text: The decoded text without a byte order mark.
-        encoding: The encoding for people, with a note where it is a guess.
+        encoding: The encoding's name for messages, with a note where it is a guess.
     """
 
     source: str
@@ -84,10 +84,10 @@ def read_content(source: str, encoding: str | None = None) -> Content:
 
     Args:
         source: A path, or ``-`` for standard input.
-        encoding: The codec's name; found from the bytes where it is missing.
+        encoding: The codec's name; detected from the bytes where it is missing.
 
     Raises:
-        FileInvalid: There is no such file, it is no text file, or its encoding cannot be told.
+        FileInvalid: There is no such file, it is no text file, or its encoding cannot be detected.
     """
     name, suffix, data = _read_bytes(source)
     _refuse_binary(name, data)
@@ -168,7 +168,7 @@ def _detect_utf16(name: str, data: bytes) -> str:
 
 
 def _refuse_mixed(name: str, data: bytes, error: UnicodeDecodeError) -> None:
-    """Refuses a UTF-8 file with a few other bytes in it: another encoding would garble the rest of it."""
+    """Refuses a UTF-8 file with a few invalid bytes, since another encoding would garble the rest of it."""
     characters = data.decode("utf-8", "surrogateescape")
     strange = sum("\udc80" <= character <= "\udcff" for character in characters)
     if sum(not character.isascii() for character in characters) > 2 * strange:
@@ -189,7 +189,7 @@ def _guess(name: str, data: bytes) -> str:
     latin = foreign < _LATIN_SCRIPT_SHARE * (foreign + sum(map(str.isalpha, beyond_ascii.decode("ascii", "ignore"))))
     matches = list(from_bytes(sample, cp_isolation=_LATIN_ENCODINGS if latin else _OTHER_ENCODINGS))
     if not matches:
-        raise FileInvalid(name, 0, "the encoding cannot be told: save the file as UTF-8, or name it with --encoding")
+        raise FileInvalid(name, 0, "the encoding is not detected: save the file as UTF-8, or name it with --encoding")
     best = matches[0]
     for match in matches:
         as_good = match.chaos <= best.chaos and match.coherence >= best.coherence - _COHERENCE_NOISE

@@ -1,4 +1,4 @@
-"""Dialects of tables: how records are cut into fields."""
+"""Dialects of tables: the rules by which records are split into fields."""
 
 import csv
 import io
@@ -11,13 +11,13 @@ Record = tuple[int, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How the records of a table are written.
+    """The syntax of a table's records.
 
     Attributes:
         delimiter: The character between fields.
         quote: The character around fields that hold a delimiter or a line end; None where quotes are part of the text.
-        skip_blanks: Whether blanks after a delimiter are no part of the field.
-        backslash: Whether a quote inside a quoted field has a backslash before it, and is not doubled.
+        skip_blanks: Whether blanks after a delimiter are dropped from the field.
+        backslash: Whether a quote inside a quoted field is escaped by a backslash, and not doubled.
     """
 
     delimiter: str
@@ -34,7 +34,7 @@ class Malformed(Exception):
     """
 
     def __init__(self, line: int, detail: str) -> None:
-        """Takes the record's line, and what is wrong."""
+        """Takes the record's line and the message."""
         super().__init__(detail)
         self.line = line
 

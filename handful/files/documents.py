@@ -1,4 +1,4 @@
-"""JSON, JSON lines and YAML as plain values, whose objects know their line."""
+"""JSON and JSON lines as plain values; objects and texts have the number of their line."""
 
 import bisect
 import json
@@ -46,14 +46,14 @@ class LocatedText(str):
 
 
 def locate_text(text: str, line: int, *, folded: bool = False) -> LocatedText:
-    """A text that knows its line."""
+    """A text with the number of its line."""
     located = LocatedText(text)
     located.line, located.folded = line, folded
     return located
 
 
 class _Decoder(json.JSONDecoder):
-    """A decoder whose objects, and texts in arrays, know their line."""
+    """A decoder that adds the line to objects, and to texts in arrays."""
 
     def __init__(self, line_of: Callable[[int], int]) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def read_json(content: Content) -> list[tuple[int, Any]] | None:
         The values; None where the text is not meant as JSON.
 
     Raises:
-        FileInvalid: The text is meant as JSON and is none.
+        FileInvalid: The text is meant as JSON and is not valid.
     """
     must_be_json = content.suffix in _JSON_SUFFIXES
     text = (content.text if "\n" in content.text else content.text.replace("\r", "\n")).rstrip()
@@ -111,7 +111,7 @@ def read_json_texts(content: Content) -> list[tuple[int, str]] | None:
 
 
 def _values(text: str) -> list[tuple[int, Any]]:
-    """Values one after the other, whether each has its line, several share one, or one is spread over many."""
+    """Decodes consecutive values, which may stand on one line, on one line each, or on several lines."""
     line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def line_of(position: int) -> int:
@@ -137,7 +137,7 @@ def _values(text: str) -> list[tuple[int, Any]]:
 
 
 def _array(text: str, start: int, line_of: Callable[[int], int], decoder: json.JSONDecoder) -> list[Any]:
-    """An array that is known to be well-formed, its objects with their lines; their inner objects have none."""
+    """Decodes a well-formed array whose objects get their lines; objects inside those get none."""
     items: list[Any] = []
     at = _BLANKS.match(text, start + 1).end()  # type: ignore[union-attr]
     while text[at] != "]":
@@ -152,7 +152,7 @@ def _array(text: str, start: int, line_of: Callable[[int], int], decoder: json.J
 
 
 def _is_meant_as_json(text: str) -> bool:
-    """Whether a text that is no JSON should have been: a line of it is an object, or it starts like records of ours."""
+    """Whether invalid JSON was meant as JSON: a line of it is an object, or it starts like a list of records."""
     lines = [line.strip().removesuffix(",") for line in text.split("\n") if line.strip()]
     if lines[0] in {"[", "{", "[{"}:
         return True

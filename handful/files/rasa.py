@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 from handful.files.content import Content
+from handful.files.document_shapes import Records
 from handful.files.documents import Located
 from handful.files.rows import FileInvalid
-from handful.files.shapes import Records
 
 # [Berlin](city), [Berlin](city:value), [Berlin]{"entity": "city"} and [Berlin][{"entity": "city"}, …]
 _ENTITY = re.compile(r"\[([^\[\]]+)\](?:\([^()]*\)|\{[^{}]*\}|\[\s*\{.*?\}\s*\])")
@@ -15,7 +15,7 @@ _MARKDOWN_SECTION = re.compile(r"##\s*(intent|synonym|regex|lookup)\s*:\s*(.*?)\
 
 
 def is_rasa_yaml(document: Any) -> bool:
-    """Whether a YAML document is one of Rasa's."""
+    """Whether a YAML document is Rasa's training data."""
     return isinstance(document, dict) and (
         "nlu" in document or {"stories", "rules", "responses"} & document.keys() != set()
     )
@@ -27,7 +27,7 @@ def is_rasa_markdown(content: Content) -> bool:
 
 
 def rasa_yaml(source: str, document: dict[str, Any]) -> Records:
-    """The examples of all intents; other sections are named as skipped.
+    """Reads the examples of all intents, and notes the sections that are skipped.
 
     Raises:
         FileInvalid: There is no ``nlu`` section, or an example does not start with a dash.
@@ -52,7 +52,7 @@ def rasa_yaml(source: str, document: dict[str, Any]) -> Records:
 
 
 def rasa_markdown(content: Content) -> Records:
-    """The examples of all intents.
+    """Reads the examples of all intents.
 
     Raises:
         FileInvalid: A line is neither a heading nor an example.

@@ -6,11 +6,11 @@ from typing import Any
 
 from handful.files.columns import Columns, ColumnsUnclear, choose_columns, guess_columns, known_roles
 from handful.files.content import Content, read_content
+from handful.files.document_shapes import Records, descriptions_of, unfold
 from handful.files.documents import read_json, read_json_texts
 from handful.files.rasa import is_rasa_markdown, is_rasa_yaml, rasa_markdown, rasa_yaml
-from handful.files.records import describe_columns, rows_of_records, weight_of
+from handful.files.record_rows import describe_columns, rows_of_records, weight_of
 from handful.files.rows import FileInvalid, ReadFile, ReadOptions, Row
-from handful.files.shapes import Records, descriptions_of, unfold
 from handful.files.tables import Table, holds_table, read_table
 
 _NO_OPTIONS = ReadOptions()
@@ -18,7 +18,7 @@ _TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".psv"}
 _YAML_SUFFIXES = {".yml", ".yaml"}
 # A list of labels in a cell, as Python or JSON writes it
 _LIST = re.compile(r"\[['\"].*['\"]\]")
-# Of the service: what the name of an example may be
+# The service's rule for the id of an example
 _EXAMPLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
@@ -27,7 +27,7 @@ def read_support(source: str, options: ReadOptions = _NO_OPTIONS) -> ReadFile:
 
     Args:
         source: A path, or ``-`` for standard input.
-        options: What the caller says about the file.
+        options: The caller's statements about the file.
 
     Returns:
         Rows that all have a label.
@@ -43,7 +43,7 @@ def read_queries(source: str, options: ReadOptions = _NO_OPTIONS) -> ReadFile:
 
     Args:
         source: A path, or ``-`` for standard input.
-        options: What the caller says about the file.
+        options: The caller's statements about the file.
 
     Returns:
         Rows; those of a labelled file keep their label.
@@ -55,7 +55,7 @@ def read_queries(source: str, options: ReadOptions = _NO_OPTIONS) -> ReadFile:
 
 
 def read_descriptions(source: str) -> dict[str, str]:
-    """Reads what labels mean, in words.
+    """Reads descriptions of labels.
 
     The file is a JSON object, alone or under ``labels``, the same in YAML, or a table of labels and descriptions.
 
@@ -183,7 +183,7 @@ def _table_columns(
 
 
 def _numbered(content: Content, table: Table, options: ReadOptions, *, labelled: bool) -> Columns | None:
-    """Columns that the caller gives by number, where the table has no header."""
+    """Resolves columns that the caller gives by number, where the table has no header."""
     asked = {"text": options.text_column, "label": options.label_column}
     given = {role: name for role, name in asked.items() if name is not None}
     if not given:
@@ -235,7 +235,7 @@ def _read_file(
 
 
 def _without_bad_ids(read: ReadFile) -> ReadFile:
-    """Leaves ids out that cannot name examples, and says so: columns named ``id`` often identify something else."""
+    """Drops ids that cannot name examples, with a note: columns named ``id`` often identify something else."""
     ids = [row.id for row in read.rows if row.id is not None]
     if all(map(_EXAMPLE_ID.fullmatch, ids)) and len(set(ids)) == len(ids):
         return read

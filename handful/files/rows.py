@@ -1,4 +1,4 @@
-"""What a file of examples or queries holds, once read."""
+"""The rows of a file of examples or queries."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ class Row:
         text_pair: The second text of a pair.
         label: The class, without surrounding white space.
         id: The example's name.
-        weight: How much the example counts.
+        weight: The weight of the example.
     """
 
     line: int
@@ -27,12 +27,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ReadFile:
-    """The rows of a file, and how they were found.
+    """The rows of a file, and a summary of how they were read.
 
     Attributes:
         rows: Examples or queries in the file's order.
-        found: One line for people: how many rows, from which columns, in which format and encoding.
-        descriptions: What labels mean, in words, where the file holds that.
+        found: A summary in one line: the number of rows, the columns, the format and the encoding.
+        descriptions: Descriptions of labels, where the file holds them.
         source: The file as errors name it: its path, or ``standard input``.
     """
 
@@ -44,11 +44,11 @@ class ReadFile:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What the caller says about a file; nothing of it is guessed then.
+    """The caller's statements about a file, which replace guesses.
 
     Attributes:
         text_column: Name of the text's column or key, or its number from 1 where a table has no header.
-        label_column: The same for the label.
+        label_column: Name or number of the label's column or key.
         delimiter: One character, or ``tab``.
         encoding: A codec's name, such as ``utf-8`` or ``windows-1252``.
     """
@@ -73,7 +73,7 @@ class FileInvalid(Exception):
         Args:
             source: The file as errors name it.
             line: The line at fault; 0 for none.
-            detail: What is wrong and what to do.
+            detail: The fault and its remedy.
         """
         super().__init__(f"{source}, line {line}: {detail}" if line else f"{source}: {detail}")
         self.source = source

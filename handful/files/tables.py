@@ -1,4 +1,4 @@
-"""Tables: CSV and its brothers, split into records that are all as wide as the header."""
+"""Tables (CSV, TSV and the like), split into records that are all as wide as the header."""
 
 import re
 from collections.abc import Sequence
@@ -43,10 +43,10 @@ class Table:
     Attributes:
         header: The first row, where it names columns.
         header_line: The header's line; 0 where there is none.
-        rows: Line and fields of each row that is not blank.
-        width: How many columns there are.
-        words: Delimiter and peculiarities for people.
-        blank_rows: How many rows held nothing.
+        rows: The line and the fields of each row that is not blank.
+        width: The number of columns.
+        words: The delimiter and peculiarities for messages.
+        blank_rows: The number of blank rows.
     """
 
     header: tuple[str, ...] | None
@@ -90,7 +90,7 @@ def read_table(content: Content, options: ReadOptions, *, labelled: bool) -> Tab
         labelled: Whether the table should have a label.
 
     Raises:
-        FileInvalid: The delimiter cannot be told, quotes do not match, or a row is not as wide as the header.
+        FileInvalid: The delimiter cannot be found, quotes do not match, or a row is not as wide as the header.
     """
     separator = _sep_line(content.text)
     text = content.text if separator is None else content.text[separator.end() :]
@@ -118,7 +118,7 @@ def read_table(content: Content, options: ReadOptions, *, labelled: bool) -> Tab
 
 
 def _sep_line(text: str) -> re.Match[str] | None:
-    """Excel's own first line, which names the delimiter."""
+    """The delimiter that Excel's ``sep=`` line names."""
     return re.match(r'"?sep=([^\r\n])"?[;,\t]*(\r\n|\n|\r|\Z)', text, re.IGNORECASE)
 
 
@@ -184,17 +184,17 @@ def _read_records(
     fault: FileInvalid | None = None
     for variant in variants(text, dialect):
         try:
-            everything = list(read_records(text, variant, first_line))
+            read = list(read_records(text, variant, first_line))
         except Malformed as error:
             fault = fault or FileInvalid(source, error.line, str(error))
             continue
-        records = list(filter(is_filled, everything))
+        records = list(filter(is_filled, read))
         header = records[0][1][: width or None]
         misfits = _misfits(header, records[1:])
         if misfits:
             fault = fault or _width_fault(source, header, misfits, variant.delimiter, headed=bool(width))
         elif not _swallows_rows(text, variant, header, len(records)):
-            return variant, records, len(everything) - len(records)
+            return variant, records, len(read) - len(records)
     assert fault is not None  # noqa: S101  # a variant that fits returns
     raise fault
 
@@ -203,7 +203,7 @@ def _swallows_rows(text: str, dialect: Dialect, header: Sequence[str], n_records
     """Whether quotes join rows of a tab-separated file that would fit the header as they are.
 
     Such files mostly hold quotes literally, and then two quotes far apart swallow the rows between them. A header in
-    quotes says that quotes are no part of the texts.
+    quotes shows that quotes are no part of the texts.
     """
     if dialect.delimiter != "\t" or dialect.quote is None or '"' not in text or text.lstrip().startswith('"'):
         return False
@@ -227,7 +227,7 @@ def _reads_like_a_name(field: str) -> bool:
 
 
 def _misfits(header: Sequence[str], records: Sequence[Record]) -> list[Record]:
-    """Rows that have fewer fields than the header, or more that are not blank."""
+    """The rows that have fewer fields than the header, or more fields that are not blank."""
     width = len(header)
     return [
         record

@@ -1,4 +1,4 @@
-"""YAML as plain values, whose objects know their line; every scalar is a text, ``no`` and ``1`` too."""
+"""YAML as plain values; objects have the number of their line, and every scalar is a text, ``no`` and ``1`` too."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ _Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 def read_yaml(content: Content) -> Any:
-    """The document of a YAML file.
+    """Reads the document of a YAML file.
 
     Raises:
-        FileInvalid: The file is no YAML.
+        FileInvalid: The file is not valid YAML.
     """
     try:
         node = yaml.compose(content.text, Loader=_Loader)

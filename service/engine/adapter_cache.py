@@ -1,4 +1,4 @@
-"""Adapters in memory, by bytes; what is in use is never thrown out."""
+"""Adapters in memory, bounded by bytes; an adapter in use is never evicted."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from model_store.codec import AdapterKey
 from service.metrics import Metrics
 
 _OVERHEAD_BYTES = 6144
-"""What an entry takes beside its weights: tensors' headers, key, labels' objects, holes where others were before."""
+"""Bytes of an entry beside its weights: tensors' headers, key, labels, and memory that is lost to fragmentation."""
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class _Entry:
 
 
 class AdapterCache:
-    """Least recently used goes first. Lives on the event loop: no method may be called from another thread."""
+    """A cache that evicts the least recently used adapter. No method may be called from outside the event loop."""
 
     def __init__(self, metrics: Metrics, *, max_bytes: int, max_adapters: int) -> None:
         self._metrics = metrics
@@ -35,7 +35,7 @@ class AdapterCache:
         return len(self._entries)
 
     def get(self, key: AdapterKey) -> Adapter | None:
-        """The adapter, now the most recently used; None where it is not here."""
+        """The adapter, now the most recently used; None where it is not in the cache."""
         entry = self._entries.get(key)
         (self._misses if entry is None else self._hits).inc()
         if entry is None:
@@ -44,12 +44,12 @@ class AdapterCache:
         return entry.adapter
 
     def put(self, key: AdapterKey, adapter: Adapter) -> None:
-        """Keeps an adapter, and throws out others until the bounds hold again."""
+        """Keeps an adapter, and evicts others until the bounds hold again."""
         if key in self._entries:
             return
         labels = sum(len(label.encode()) for label in adapter.labels)
         entry = _Entry(adapter, adapter.size_bytes + labels + _OVERHEAD_BYTES)
-        if entry.size_bytes > self._max_bytes:  # it would throw out all others and then itself
+        if entry.size_bytes > self._max_bytes:  # it would evict all others and then itself
             return
         self._entries[key] = entry
         self._bytes += entry.size_bytes
@@ -71,13 +71,13 @@ class AdapterCache:
             self._evict()
 
     def forget(self, tenant: str, task: str) -> None:
-        """Drops all versions of a deleted task; who uses one right now keeps it until done."""
+        """Drops all versions of a deleted task; a lease of one stays valid until its end."""
         for key in [key for key in self._entries if key.tenant == tenant and key.task == task]:
             self._bytes -= self._entries.pop(key).size_bytes
         self._metrics.cache_bytes.set(self._bytes)
 
     def clear(self) -> None:
-        """Drops everything; who uses an adapter right now keeps it until done."""
+        """Drops all adapters; a lease of one stays valid until its end."""
         self._entries.clear()
         self._bytes = 0
         self._metrics.cache_bytes.set(0)

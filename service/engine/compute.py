@@ -15,16 +15,16 @@ from service.metrics import Metrics
 log = logging.getLogger("handful")
 
 _SLICE_BUDGET_S = 0.005
-"""After how long of adapting predictions that wait have their turn; a slice is not cut short."""
+"""Seconds of adapting after which waiting predictions have their turn; a slice is not cut short."""
 
 _LONGEST_PAUSE_S = 0.05
-"""For how long predictions that never cease may keep adaptations waiting."""
+"""Seconds for which a steady stream of predictions may keep adaptations waiting."""
 
 
 class ComputeThread:
     """Runs predictions in batches that mix tenants, and adaptations slice by slice in between.
 
-    Predictions go first; adaptations have what they leave, and a slice now and then where they leave nothing.
+    Predictions go first. Adaptations have the remaining time, and a slice now and then where none remains.
     Predictions are served round robin: a request that does not fit into one batch goes to the end of the queue after
     its turn, so that it delays another by one batch and not by all of its own.
     """
@@ -52,8 +52,8 @@ class ComputeThread:
         """Queues work, or refuses it at once.
 
         Raises:
-            QueueFull: The queue has no room for it. No work counts for more than half of the queue, so that a large
-                request can get in, and leaves room for others when it is.
+            QueueFull: The queue has no room for it. No work counts for more than 50 % of the queue, so that a large
+                request can get in, and then leaves room for others.
             ComputeStopped: The thread has ended.
         """
         with self._changed:
@@ -111,7 +111,7 @@ class ComputeThread:
             if len(batch) == 1:
                 self._fail(batch[0][0], error)
             else:
-                # One request's trouble must not become its neighbours': each is tried alone
+                # The failure of one request must not fail its neighbours, so each is tried alone
                 for work, indices in batch:
                     try:
                         self._compute([(work, indices)])
@@ -119,7 +119,7 @@ class ComputeThread:
                         self._fail(work, own_error)
         for work, _ in batch:
             if work in self._predictions and work.answered:
-                # First its tokens, then its answer: who has it may ask again at once
+                # Its tokens are released before its answer, since the caller may ask again at once
                 self._remove(work)
                 work.finish()
 
@@ -197,7 +197,7 @@ class ComputeThread:
             self._done(work)
 
     def _computed(self, work: Work[Any], tokens: int) -> None:
-        """Gives back what a part of the work had in the queue."""
+        """Releases the queue's tokens for a computed part of the work."""
         with self._changed:
             work.tokens -= tokens
             charge = min(work.charge, work.tokens)

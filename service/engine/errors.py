@@ -21,7 +21,7 @@ class TextEmpty(EngineError):
 
     Attributes:
         field: The list of the request that the texts are from.
-        indices: Their places in that list.
+        indices: The texts' indices in that list.
     """
 
     def __init__(self, field: Literal["support", "queries"], indices: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""Features of support texts in memory, so that an example added to fifty is one text to encode."""
+"""Features of support texts in memory, so that adding an example to fifty costs the encoding of one text."""
 
 import hashlib
 from array import array
@@ -12,14 +12,14 @@ from metalearn.encoder.tokenizing import TokenizedText
 from service.metrics import Metrics
 
 _OVERHEAD_BYTES = 512
-"""What an entry takes beside its numbers: the tensor's header, key, the dictionary's share."""
+"""Bytes of an entry beside its numbers: the tensor's header, the key, the dictionary's slot."""
 
 
 class FeatureCache:
-    """By tenant and text; the least recently used go first. Belongs to the compute thread.
+    """Features by tenant and text; the least recently used are evicted. Belongs to the compute thread.
 
-    By tenant, since the time of an answer must not tell one tenant which texts another one has sent. The checkpoint is
-    not part of the key: a process has one.
+    The tenant is part of the key, since the time of an answer must not reveal which texts another tenant has sent. The
+    checkpoint is not part of the key, since a process has one checkpoint.
     """
 
     def __init__(self, metrics: Metrics, *, max_bytes: int) -> None:
@@ -29,7 +29,7 @@ class FeatureCache:
         self._bytes = 0
 
     def get(self, tenant: str, texts: Sequence[TokenizedText]) -> list[Float[Tensor, " dim"] | None]:
-        """Features of each text, now the most recently used; None where they are not here."""
+        """The features of each text, now the most recently used; None where they are not in the cache."""
         found = []
         for text in texts:
             key = _key(tenant, text)
@@ -43,14 +43,14 @@ class FeatureCache:
         return found
 
     def put(self, tenant: str, texts: Sequence[TokenizedText], features: Float[Tensor, "texts dim"]) -> None:
-        """Keeps features, and throws out others until the bound holds again."""
+        """Keeps features, and evicts others until the bound holds again."""
         for text, row in zip(texts, features, strict=True):
             if _size(row) > self._max_bytes:
                 return
             key = _key(tenant, text)
             if key not in self._entries:
                 self._bytes += _size(row)
-            # A row of its own: a view would keep all of its batch in memory
+            # A copy of the row, since a tensor view would keep its whole batch in memory
             self._entries[key] = row.detach().clone()
             self._entries.move_to_end(key)
         while self._bytes > self._max_bytes:

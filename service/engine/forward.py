@@ -1,4 +1,4 @@
-"""From a batch of texts, each of some task's, to class probabilities: texts of one width are encoded at once."""
+"""The forward pass from a batch of many tasks' texts to class probabilities. Texts of one width are encoded at once."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -18,20 +18,20 @@ from model_store.learner_models import Models
 from service.engine.threads import shared_if_worth_it
 
 Shares = Sequence[tuple[Adapter, list[int]]]
-"""Adapters, each with the rows of the batch that it answers."""
+"""Adapters, each with its rows of the batch."""
 
 
 @torch.no_grad()
 def class_probabilities(
     models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
 ) -> list[list[float]]:
-    """Probabilities of the classes of ``adapters[i]`` for ``texts[i]``.
+    """The probabilities of the classes of ``adapters[i]`` for ``texts[i]``.
 
     Args:
-        models: Of the checkpoint.
+        models: The models of the checkpoint.
         texts: The queries, of any lengths.
-        adapters: What answers each.
-        max_batch_tokens: Bound on rows times width of a padded batch.
+        adapters: The adapter of each query.
+        max_batch_tokens: The bound on rows times width of a padded batch.
     """
     shares = _shares(adapters)
     features = _features(models, texts, adapters, max_batch_tokens)
@@ -50,7 +50,7 @@ def class_probabilities(
 def _features(
     models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
 ) -> Float[Tensor, "texts dim"]:
-    """Requests bring texts of all lengths: those of about one length go together, whosever they are."""
+    """The features of texts; texts of about one length share a batch, whatever their tenant."""
     encoder = models.checkpoint.encoder
     if len(texts) == 1 and not models.of(adapters[0].learner).is_deep:
         return models.runtime(texts)
@@ -71,7 +71,7 @@ def _features(
 def _modulated_features(
     models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter]
 ) -> Float[Tensor, "texts dim"]:
-    """All layers once for all rows: what tasks have of their own is elementwise."""
+    """The features of rows with modulations: all layers run once for all rows, since modulations are elementwise."""
     encoder, own = models.checkpoint.encoder, models.of()
     placement = cast(Modulations, own.model.placement)
     shares = _shares(adapters)
@@ -86,7 +86,7 @@ def _modulated_features(
 def _deep_features(
     models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter]
 ) -> Float[Tensor, "texts dim"]:
-    """Frozen layers once for all rows; then, where tasks have layers of their own, each task's on its rows."""
+    """The features of rows: the frozen layers run once for all rows, a task's own layers on its rows alone."""
     encoder = models.checkpoint.encoder
     own = models.of()  # of all learners, the checkpoint's alone has fast weights below the head
     batch = own.body.begin(texts)
@@ -104,7 +104,7 @@ def _deep_features(
 
 
 def _shares(adapters: Sequence[Adapter]) -> Shares:
-    """The adapters, each once, with their rows."""
+    """Groups the rows by adapter."""
     rows_of: dict[int, tuple[Adapter, list[int]]] = {}
     for row, adapter in enumerate(adapters):
         rows_of.setdefault(id(adapter), (adapter, []))[1].append(row)
@@ -135,9 +135,9 @@ def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], ans
 def _answer_one_by_one(
     adapter: Adapter, rows: Sequence[int], features: Float[Tensor, "texts dim"], answers: list[list[float]]
 ) -> None:
-    """A product for each text: in a product of several rows the last bits of a row depend on how many there are.
+    """Answers each text by a product of its own, since the last bits of a row depend on the number of rows.
 
-    Both sides are copied, since how they lie in memory decides the last bits, too.
+    Both factors are copied, since the last bits depend on their memory layout, too.
     """
     weights = [adapter.fast_weights[name] for name in (HEAD_WEIGHT, HEAD_BIAS)]
     weight, bias = (each.clone(memory_format=torch.contiguous_format) for each in weights)

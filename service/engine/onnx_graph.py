@@ -1,7 +1,7 @@
-"""The whole way from token ids to features as one ONNX graph, of ONNX Runtime's own transformer operators.
+"""The computation from token ids to features as one ONNX graph, of ONNX Runtime's own transformer operators.
 
-Written out, and not traced: torch's exporter takes a minute where this takes a second, and the operators that do most
-for a CPU (attention in one piece, sums within norms) would have to be found again in what it traces.
+The graph is written out, and not traced: torch's exporter takes a minute where this takes a second, and its trace lacks
+the fused operators that speed up a CPU most (attention in one piece, sums within norms).
 """
 
 import itertools
@@ -20,20 +20,20 @@ from metalearn.encoder.encoder import Encoder
 from metalearn.encoder.views import MIDDLE
 
 _OPERATORS_OF_RUNTIME = "com.microsoft"
-"""See the runtime's ContribOperators.md."""
+"""The domain of the runtime's own operators; see its ContribOperators.md."""
 
 _LARGEST = 127
-"""Of 8-bit integers on either side of zero."""
+"""The largest 8-bit integer of a range that is symmetric about zero."""
 
 
 def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] = ()) -> onnx.ModelProto:
-    """The graph that does what ``Encoder.encode_batch`` does to a padded batch.
+    """Builds the graph that computes ``Encoder.encode_batch`` on a padded batch.
 
     Args:
-        encoder: What it computes.
-        int8: Whether the layers' products are of 8-bit integers: weights with a scale for each output, what they are
-            multiplied with by a scale for each token.
-        norms: Those that each text has of its own, as ``layers.INDEX.PART``; the encoder has no layers beside its own.
+        encoder: The encoder.
+        int8: Whether the layers' products are of 8-bit integers: weights with a scale for each output, inputs with a
+            scale for each token.
+        norms: The norms that each text has of its own, as ``layers.INDEX.PART``; the encoder has one view then.
 
     Inputs are int32 of shape (texts, tokens), zero at padding: ``ids``, ``types``, ``second``, which is 1 at a pair's
     second text, and ``attended``, which is 1 at tokens. Outputs are float32: ``features`` of shape (texts, dim), and
@@ -49,7 +49,7 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
     is_pair = build("ReduceMax", second, build.axis(1), keepdims=1)
     is_single = build("Sub", one, is_pair)
     words = build.words(attended, encoder.tokenizer.special_tokens)
-    # Of a pair its second text is pooled, of a single text all of it
+    # The pooled part is the second text of a pair, and all of a single text
     asked = build.shares(build("Add", second, build("Mul", attended, is_single)))
     unit = build.unit if encoder.pool.normalize else lambda name: name
 
@@ -96,7 +96,7 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
 
 
 class _Builder:
-    """Grows a graph: every call adds a node and gives the name of its output."""
+    """Builds a graph: every call adds a node and returns the name of its output."""
 
     def __init__(self, config: BertConfig, *, int8: bool, norms: Sequence[str]) -> None:
         self._config = config
@@ -117,7 +117,7 @@ class _Builder:
         return self(operator, *inputs, domain=_OPERATORS_OF_RUNTIME, **attributes)
 
     def either(self, condition: str, then: Callable[[], str], otherwise: Callable[[], str]) -> str:
-        """What one of two parts of a graph gives; the other is not computed."""
+        """Adds a branch with two parts, only one of which is computed; returns the name of its output."""
         outside, branches = self._nodes, {}
         for name, part in (("then_branch", then), ("else_branch", otherwise)):
             self._nodes = []
@@ -142,7 +142,7 @@ class _Builder:
         return self.of_runtime("EmbedLayerNormalization", "ids", "types", *tables, more=more, epsilon=epsilon)
 
     def layer(self, hidden: str, weights: Mapping[str, Tensor], index: int) -> str:
-        """As ``metalearn.encoder.bert.layer_forward``."""
+        """Adds a layer, as ``metalearn.encoder.bert.layer_forward`` computes it."""
 
         def matrix(name: str) -> Tensor:
             return weights[f"layers.{index}.{name}.weight"]
@@ -171,7 +171,7 @@ class _Builder:
     def product(self, inputs: str, weight: Float[Tensor, "outputs inputs"]) -> str:
         if not self._int8:
             return self("MatMul", inputs, self.constant(weight.T))
-        # A scale for each token: what stands beside it in the batch moves nothing of it
+        # A scale for each token, so that its neighbours in the batch do not affect it
         largest = self("ReduceMax", self("Abs", inputs), self.axis(-1), keepdims=1)
         largest = self("Max", largest, self.constant(np.float32(np.finfo(np.float32).tiny)))
         scale, zero = self.constant(np.float32(1 / _LARGEST)), self.constant(np.uint8(128))
@@ -188,17 +188,17 @@ class _Builder:
         return self.of_runtime("MultiHeadAttention", query, *parts, bias, "attended", num_heads=heads)
 
     def _quantized(self, weight: Float[Tensor, "outputs inputs"]) -> tuple[str, str]:
-        """Integers, and the scale of each output; one whose weights are all 0 stays so."""
+        """Quantizes weights; returns integers and the scale of each output. An output of zero weights stays zero."""
         scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(weight.dtype).tiny) / _LARGEST
         return self.constant((weight / scale.unsqueeze(1)).round().to(torch.int8).T), self.constant(scale)
 
     def shares(self, kept: str) -> str:
-        """What each token counts in a mean over the tokens that are 1 in ``kept``."""
+        """Adds each token's weight in a mean over the tokens that are 1 in ``kept``."""
         total = self("ReduceSum", kept, self.axis(1), keepdims=1)
         return self("Unsqueeze", self("Div", kept, total), self.axis(1))
 
     def words(self, attended: str, special_tokens: Sequence[int]) -> str:
-        """1 at tokens that are not special, 0 at all others and at padding."""
+        """Adds a mask: 1 at tokens that are not special, 0 at special tokens and at padding."""
         words, one = attended, self.constant(np.float32(1))
         for token in special_tokens:
             is_special = self("Cast", self("Equal", "ids", self.constant(np.int32(token))), to=TensorProto.FLOAT)
@@ -209,7 +209,7 @@ class _Builder:
         return self("Squeeze", self("MatMul", shares, hidden), self.axis(1))
 
     def token_similarity(self, hidden: str, words: str, second: str) -> str:
-        """As ``metalearn.encoder.views.token_similarity``."""
+        """Adds the similarity of a pair's tokens, as ``metalearn.encoder.views.token_similarity`` computes it."""
         unit, one = self.unit(hidden), self.constant(np.float32(1))
         cosines = self("MatMul", unit, self("Transpose", unit, perm=[0, 2, 1]))
         of_second = self("Mul", words, second)
@@ -219,7 +219,7 @@ class _Builder:
             far = self("Mul", self("Sub", one, there), self.constant(np.float32(4)))
             reached = self("Sub", cosines, self("Unsqueeze", far, self.axis(1)))
             best = self("ReduceMax", reached, self.axis(2), keepdims=0)
-            # A product, not a sum over an axis: there the order of the terms depends on where a row lies in memory
+            # A product, since a sum over an axis has an order of terms that depends on the row's place in memory
             row, column = self("Unsqueeze", best, self.axis(1)), self("Unsqueeze", asked, self.axis(2))
             total = self("Squeeze", self("MatMul", row, column), self.axis(2))
             count = self("Max", self("ReduceSum", asked, self.axis(1), keepdims=1), one)

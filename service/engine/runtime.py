@@ -1,4 +1,4 @@
-"""What computes features: torch, or ONNX Runtime, which is faster on CPUs."""
+"""The runtime that computes features: torch, or ONNX Runtime, which is faster on CPUs."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ log = logging.getLogger("handful")
 Products = Literal["float32", "bfloat16", "int8"]
 
 _FURTHEST: dict[Products, float] = {"float32": 1e-4, "bfloat16": 0.05, "int8": 0.2}
-"""Largest distance to torch's features in float32, beside their length. Rounding alone makes some 1e-6, 0.01 and
+"""Largest distance to torch's features in float32, relative to their length. Rounding alone makes some 1e-6, 0.01 and
 0.08; at 0.2 vectors of unit length have a cosine of 0.98."""
 _TRIED = (
     TextInput("where is my card"),
@@ -35,7 +35,7 @@ _TRIED = (
 
 
 class OnnxFeatures:
-    """Features by ONNX Runtime, on the CPU. Belongs to the compute thread."""
+    """A runtime that computes features by ONNX Runtime on the CPU. Belongs to the compute thread."""
 
     def __init__(
         self,
@@ -48,17 +48,17 @@ class OnnxFeatures:
         """Builds and loads the graph.
 
         Args:
-            encoder: On a CPU.
-            precision: What its products are of.
-            spins_between: Whether threads keep their cores busy for long when nothing is computed, as is ONNX Runtime's
-                default: faster where nothing else wants to run.
-            norms: Those that texts may have of their own; see ``feature_graph``.
+            encoder: The encoder, on a CPU.
+            precision: The number format of the layers' products.
+            spins_between: Whether idle threads keep their cores busy for long, as is ONNX Runtime's default: faster
+                where nothing else wants to run.
+            norms: The norms that texts may have of their own; see ``feature_graph``.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         if not spins_between:
-            # Threads that sleep have to be woken for every product; those that never do take the event loop's cores. So
-            # they wait awake for as long as a client takes to come back with the next request
+            # Sleeping threads are woken for every product, and threads that never sleep take the event loop's cores.
+            # So they stay awake for the time in which a client sends its next request
             options.add_session_config_entry("session.intra_op.spin_duration_us", "2000")
         options.log_severity_level = 3
         content = feature_graph(encoder, int8=precision == "int8", norms=norms).SerializeToString()
@@ -105,19 +105,19 @@ def _weights_of(norms: Sequence[str]) -> list[str]:
 def start_runtime(
     encoder: Encoder, wanted: RuntimeName, precision: Precision = "float32", *, norms: Sequence[str] = ()
 ) -> FeatureRuntime:
-    """The runtime that is wanted, once its features were compared with those of the encoder.
+    """Starts the wanted runtime, after a comparison of its features with the encoder's.
 
     Args:
-        encoder: On its device.
+        encoder: The encoder, on its device.
         wanted: ``auto`` takes ONNX Runtime on a CPU, torch elsewhere or for bfloat16, and torch where the two do not
             agree.
         precision: ``auto`` takes int8 by ONNX Runtime and bfloat16 by torch on CUDA, and float32 where that is far from
-            torch's features. With norms of their own tasks adapt by torch in float32, so that it is float32 then.
-        norms: Those that each task has of its own.
+            torch's features. Tasks with norms of their own adapt by torch in float32, so that it is float32 for them.
+        norms: The norms that each task has of its own.
 
     Raises:
-        SettingsInvalid: A runtime or a precision was asked for that is not for this device, or not for each other, or
-            whose features are far from torch's.
+        SettingsInvalid: The given runtime and precision do not fit this device, or each other, or their features are
+            far from torch's.
     """
     _check(encoder, wanted, precision)
     candidates = _candidates(encoder, wanted, precision, norms)
@@ -143,7 +143,7 @@ def start_runtime(
 
 
 def _largest_distance(runtime: FeatureRuntime, encoder: Encoder, texts: Sequence[TokenizedText]) -> float:
-    """Of its features to torch's, beside their length; with norms of the texts' own, too, where it takes any."""
+    """The largest relative distance of a runtime's features to torch's, with norms of the texts' own if it has any."""
     tried = [None, _tried_norms(encoder, runtime.norms)] if runtime.norms else [None]
     apart = []
     for norms_of_rows in tried:
@@ -153,7 +153,7 @@ def _largest_distance(runtime: FeatureRuntime, encoder: Encoder, texts: Sequence
 
 
 def _tried_norms(encoder: Encoder, norms: Sequence[str]) -> NormsOfRows:
-    """Other ones for each of the texts that are tried."""
+    """Norms for the comparison, different for each text."""
     own = encoder.transformer.layer_weights(0)
     moved = 1 + 0.1 * torch.arange(len(_TRIED), device=encoder.device).view(-1, 1, 1)
     return {name: own[name] * moved for name in _weights_of(norms)}
@@ -174,7 +174,7 @@ def _check(encoder: Encoder, wanted: RuntimeName, precision: Precision) -> None:
 def _candidates(
     encoder: Encoder, wanted: RuntimeName, precision: Precision, norms: Sequence[str]
 ) -> list[tuple[Products, Callable[[], FeatureRuntime]]]:
-    """What may compute, by precision, the best first; empty where the encoder does so by itself."""
+    """The runtimes that may compute, by precision, the best first; empty where the encoder computes by itself."""
     device = encoder.device.type
     if wanted == "onnxruntime" or (wanted == "auto" and device == "cpu" and precision != "bfloat16"):
         by_itself = {"float32"} if norms else {"int8", "float32"}

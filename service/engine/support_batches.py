@@ -1,4 +1,4 @@
-"""Texts of support sets on their way through the encoder, in batches that tasks share."""
+"""Encoding of support sets' texts, in batches that mix tasks."""
 
 import time
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from metalearn.encoder.tokenizing import TokenizedText
 from service.engine.feature_cache import FeatureCache
 
 _SHARED_TOKENS_OF_CPU = 128
-"""A prediction that comes in waits for the batch that is computed: on a CPU 13 ms for so many; see docs/adr."""
+"""Most tokens of a mixed batch on a CPU. It takes 13 ms, for which a new prediction may have to wait; see docs/adr."""
 
 
 class SupportTexts:
-    """Texts of one support set, and what the encoder says of them. Belongs to the compute thread.
+    """The texts of one support set, and their features. Belongs to the compute thread.
 
     Attributes:
-        tenant: Whose they are.
+        tenant: The tenant of the texts.
         texts: The texts.
-        encode_s: Time that they have taken: of a batch that others share, their part by tokens.
+        encode_s: Time spent encoding; the texts' part, by tokens, of a batch with other sets' texts.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class SupportTexts:
         self.texts = texts
         self.encode_s = 0.0
         self._features = list(known)
-        self._waiting: dict[int, list[int]] = {}  # padded width -> which texts have it
+        self._waiting: dict[int, list[int]] = {}  # padded width -> indices of the texts of that width
         for index, features in enumerate(known):
             if features is None:
                 self._waiting.setdefault(padded_width(len(texts[index].ids)), []).append(index)
@@ -43,20 +43,20 @@ class SupportTexts:
 
     @property
     def encoded(self) -> bool:
-        """Whether none is left to encode."""
+        """Whether no text is left to encode."""
         return not self._waiting
 
     def features(self) -> Float[Tensor, "texts dim"]:
-        """Of all texts, once they are encoded."""
+        """The features of all texts, once they are encoded."""
         return torch.stack(cast(list[Tensor], self._features))
 
     def new_tokens(self) -> int:
-        """How many tokens were encoded since this was asked last."""
+        """The number of tokens encoded since the last call."""
         tokens, self._new_tokens = self._new_tokens, 0
         return tokens
 
     def next_batch(self, max_batch_tokens: int) -> list[int]:
-        """The next of its own batches."""
+        """The indices of the set's next batch."""
         if self._plan is None:
             left = [index for indices in self._waiting.values() for index in indices]
             plan = plan_batches([len(self.texts[index].ids) for index in left], max_batch_tokens)
@@ -64,11 +64,11 @@ class SupportTexts:
         return self._plan[-1]
 
     def of_width(self, width: int, most: int) -> list[int]:
-        """At most so many texts that wait and have this padded width."""
+        """The indices of waiting texts of a padded width, up to a number."""
         return self._waiting.get(width, [])[:most]
 
     def take(self, indices: Sequence[int], features: Float[Tensor, "some dim"], seconds: float) -> None:
-        """Notes what some texts' features are, and how long that took."""
+        """Stores the features of some texts, and the time that they took."""
         self.encode_s += seconds
         for index, row in zip(indices, features, strict=True):
             length = len(self.texts[index].ids)
@@ -81,18 +81,18 @@ class SupportTexts:
         if self._plan is not None and self._plan[-1] == indices:
             self._plan.pop()
         else:
-            self._plan = None  # another task's batch had room for them
+            self._plan = None  # another task's batch has encoded them
 
 
 class SupportBatches:
     """Encodes support sets batch by batch. Belongs to the compute thread.
 
-    A batch is of one support set, whose turn it is, and takes texts of others along where it has room and they have the
-    same padded width: many who adapt at once need fewer batches then, none waits for more than its own, and features
-    are the same bits as without the others.
+    A batch belongs to the support set whose turn it is. Texts of other sets fill its room if they have the same padded
+    width. So simultaneous adaptations need fewer batches, no set waits for more than its own batches, and features have
+    the same bits as without the other sets.
 
     Attributes:
-        max_batch_tokens: Bound on rows times width of a padded batch.
+        max_batch_tokens: The bound on rows times width of a padded batch.
     """
 
     def __init__(
@@ -101,9 +101,9 @@ class SupportBatches:
         """Prepares it.
 
         Args:
-            runtime: Makes the features.
-            device: Where it does.
-            cache: Has those of texts that were met before, and is given the new ones.
+            runtime: The runtime that computes the features.
+            device: The runtime's device.
+            cache: The features of earlier texts; it gets the new ones.
             max_batch_tokens: The bound.
         """
         self._runtime = runtime
@@ -114,17 +114,17 @@ class SupportBatches:
         self._waiting: list[SupportTexts] = []
 
     def add(self, tenant: str, texts: Sequence[TokenizedText]) -> SupportTexts:
-        """A support set, of which what is known need not be encoded."""
+        """Adds a support set. Texts whose features are cached are not encoded again."""
         added = SupportTexts(tenant, texts, self._cache.get(tenant, texts))
         self._waiting.append(added)
         return added
 
     def drop(self, support: SupportTexts) -> None:
-        """Encodes no more for a support set."""
+        """Removes a support set; no more of its texts are encoded."""
         self._waiting.remove(support)
 
     def encode_next(self, support: SupportTexts) -> None:
-        """Encodes the next batch of a support set that is not encoded yet, and what of others' goes with it."""
+        """Encodes the next batch of a support set, filled with other sets' texts."""
         own = support.next_batch(self.max_batch_tokens)
         shares = [(support, own), *self._fitting(support, own)]
         try:
@@ -132,7 +132,7 @@ class SupportBatches:
         except Exception:
             if len(shares) == 1:
                 raise
-            # Another's text must not be this one's trouble
+            # Another set's text must not fail this set
             self._encode(shares[:1])
 
     def _fitting(self, support: SupportTexts, own: Sequence[int]) -> list[tuple[SupportTexts, list[int]]]:

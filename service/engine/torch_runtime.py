@@ -1,4 +1,4 @@
-"""Features by torch other than as the encoder computes them by itself: in bfloat16, and by CUDA graphs."""
+"""A torch runtime with options that the encoder itself lacks: bfloat16 and CUDA graphs."""
 
 import bisect
 import logging
@@ -17,26 +17,26 @@ log = logging.getLogger("handful")
 
 _WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _MOST_TOKENS = 4096
-"""Of a batch that is replayed: a larger one keeps a GPU busy for longer than its kernels take to be launched."""
+"""Most tokens of a replayed batch. A larger batch keeps a GPU busy for longer than its kernels take to launch."""
 
 
 class TorchFeatures:
-    """Features by torch, in bfloat16 where that is wanted. Belongs to the compute thread.
+    """A runtime that computes features by torch, in bfloat16 if wanted. Belongs to the compute thread.
 
-    On a GPU, batches of few tokens take longer to be launched, kernel by kernel, than to be computed. So they are
-    padded to one of some shapes, for each of which a CUDA graph is recorded when it first comes, and replayed at once.
+    On a GPU, a batch of few tokens takes longer to launch, kernel by kernel, than to compute. So it is padded to one of
+    a few shapes. A CUDA graph is recorded for each shape when it first occurs, and replayed from then on.
     """
 
     def __init__(self, encoder: Encoder, precision: Literal["float32", "bfloat16"], *, graphs: bool = False) -> None:
-        """Rounds the weights, where they are to be.
+        """Prepares the runtime, and rounds the weights for bfloat16.
 
         Args:
-            encoder: What it computes.
-            precision: What the layers compute in.
+            encoder: The encoder.
+            precision: The number format of the layers.
             graphs: Whether to record CUDA graphs; the encoder is on a GPU then.
         """
         self.name = "torch" if precision == "float32" else f"torch-{precision}"
-        self.norms: Sequence[str] = ()  # of modulated texts the encoder itself computes features
+        self.norms: Sequence[str] = ()  # features of modulated texts are computed by the encoder itself
         self._encoder = encoder if precision == "float32" else encoder.in_bfloat16()
         self._graphs: dict[tuple[int, int, bool], _RecordedBatch] | None = {} if graphs else None
         self._pool = torch.cuda.graph_pool_handle() if graphs else None
@@ -52,7 +52,7 @@ class TorchFeatures:
         try:
             if kind not in self._graphs:
                 self._graphs[kind] = _RecordedBatch(self._encoder, *kind, pool=self._pool)
-        except RuntimeError as error:  # among them that memory is short
+        except RuntimeError as error:  # among them a lack of memory
             log.warning("CUDA graphs are given up: %s", error)
             self._graphs = None
             return self(texts)
@@ -64,7 +64,7 @@ class TorchFeatures:
 
 
 def fixed_shape(rows: int, width: int) -> tuple[int, int] | None:
-    """Rows and width that a batch is padded to; None where it is too large for that."""
+    """The rows and the width that a batch is padded to; None for a batch that is too large."""
     wider = bisect.bisect_left(_WIDTHS, width)
     if wider == len(_WIDTHS):
         return None
@@ -73,10 +73,10 @@ def fixed_shape(rows: int, width: int) -> tuple[int, int] | None:
 
 
 class FixedBatch:
-    """A batch whose place on the device never changes."""
+    """A batch whose memory on the device never changes."""
 
     def __init__(self, device: torch.device, rows: int, width: int, has_pairs: bool) -> None:
-        """Takes the place, for texts of which some are pairs or none is; loads nothing."""
+        """Allocates the memory, for texts with or without pairs; loads nothing."""
         on_gpu = device.type == "cuda"
         self._has_pairs = has_pairs
         self._host = torch.zeros(4, rows, width, dtype=torch.int32, pin_memory=on_gpu)
@@ -85,9 +85,9 @@ class FixedBatch:
         self.load([])
 
     def load(self, texts: Sequence[TokenizedText]) -> None:
-        """Puts texts in place; the device copies them when it comes to it."""
+        """Loads texts; the device copies them asynchronously."""
         if self._copied is not None:
-            self._copied.synchronize()  # the texts before may still be on their way
+            self._copied.synchronize()  # the copy of the former texts may still be under way
         ids, types, second, attended = self._host.zero_().numpy()
         attended[:, 0] = 1  # rows without a text stay finite
         for row, text in enumerate(texts):
@@ -99,20 +99,20 @@ class FixedBatch:
             self._copied.record(torch.cuda.current_stream(self._device.device))
 
     def features(self, encoder: Encoder) -> Float[Tensor, "texts dim"]:
-        """Of all rows, those without a text among them."""
+        """The features of all rows, also of rows without a text."""
         ids, types, second, attended = self._device
         return encoder.padded_features(PaddedBatch(ids, types, second.bool(), attended.bool(), self._has_pairs))
 
 
 class _RecordedBatch:
-    """One shape's CUDA graph. Not run on a GPU so far."""
+    """The CUDA graph of one shape. Not run on a GPU so far."""
 
     def __init__(self, encoder: Encoder, rows: int, width: int, has_pairs: bool, *, pool: Any) -> None:
         with torch.cuda.device(encoder.device):
             self._batch = FixedBatch(encoder.device, rows, width, has_pairs)
             own, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
             aside.wait_stream(own)
-            with torch.cuda.stream(aside):  # what libraries do but once must not be recorded
+            with torch.cuda.stream(aside):  # work that libraries do only once must not be recorded
                 for _ in range(2):
                     self._batch.features(encoder)
             own.wait_stream(aside)
@@ -123,4 +123,4 @@ class _RecordedBatch:
     def __call__(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]:
         self._batch.load(texts)
         self._graph.replay()
-        return self._features[: len(texts)].clone()  # the next replay writes to the same place
+        return self._features[: len(texts)].clone()  # the next replay overwrites the output

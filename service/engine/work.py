@@ -1,4 +1,4 @@
-"""What waits for the compute thread, and how its results get back to the event loop."""
+"""Work that waits for the compute thread, and the way of its results to the event loop."""
 
 import asyncio
 import time
@@ -12,11 +12,11 @@ Result = TypeVar("Result")
 
 
 class Work(Generic[Result]):
-    """Something to compute for one request. Made on the event loop; resolved or failed from any thread.
+    """A computation for one request. It is made on the event loop, and resolved or failed from any thread.
 
     Attributes:
         tokens: Tokens still to be computed.
-        charge: What it counts in the queue: its tokens, or less where one request would fill the queue.
+        charge: Tokens that it takes of the queue's room: all of its tokens, or fewer where they would fill the queue.
         queue_s: Time from admission to the first computation, once that began.
     """
 
@@ -30,12 +30,12 @@ class Work(Generic[Result]):
         self._future: asyncio.Future[Result] = self._loop.create_future()
 
     async def result(self) -> Result:
-        """Waits; a cancelled wait cancels the work."""
+        """Waits for the result; a cancelled wait cancels the work."""
         return await self._future
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits any more."""
+        """Whether nobody waits for the result any more."""
         return self._future.cancelled()
 
     def start(self) -> bool:
@@ -47,11 +47,11 @@ class Work(Generic[Result]):
         return True
 
     def resolve(self, value: Result) -> None:
-        """Hands the result over."""
+        """Resolves the work with its result."""
         self._settle(lambda: self._future.set_result(value))
 
     def fail(self, error: BaseException) -> None:
-        """Hands an error over; the waiting request answers with it."""
+        """Fails the work with an error, which the waiting request answers with."""
         self._settle(lambda: self._future.set_exception(error))
 
     def _settle(self, settle: Callable[[], None]) -> None:
@@ -70,7 +70,7 @@ class SlicedWork(Work[Result]):
     """Work in slices, so that predictions need not wait for all of it.
 
     Attributes:
-        slices: Does one slice per ``next``, yields how many tokens that were, and returns the result.
+        slices: Does one slice per ``next``, yields the slice's number of tokens, and returns the result.
     """
 
     def __init__(self, tokens: int, slices: Generator[int, None, Result]) -> None:
@@ -82,8 +82,8 @@ class PredictWork(Work[list[list[float]]]):
     """Queries of one request for one adapter; results in the order of the queries.
 
     Attributes:
-        tenant: Its owner.
-        adapter: Answers them.
+        tenant: The tenant of the queries.
+        adapter: The adapter that answers the queries.
         rows: The queries, shortest first, so that a batch has little padding.
     """
 
@@ -99,7 +99,7 @@ class PredictWork(Work[list[list[float]]]):
     def take(self, tokens: int, max_tokens: int) -> list[int]:
         """Indices of the next texts that still fit a batch of ``tokens`` tokens.
 
-        An empty batch takes one text at least, however long.
+        At least one text is taken, however long.
         """
         taken: list[int] = []
         while self._next < len(self._order):

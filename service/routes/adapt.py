@@ -1,4 +1,4 @@
-"""``adapt``: a support set in, a stored version out."""
+"""The route ``adapt``: from a support set to a stored version."""
 
 from typing import Annotated
 

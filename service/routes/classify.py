@@ -1,4 +1,4 @@
-"""``classify``: a support set and queries in, predictions out, nothing stored."""
+"""The route ``classify``: from a support set and queries to predictions; stores nothing."""
 
 from typing import Annotated
 

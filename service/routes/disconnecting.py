@@ -1,4 +1,4 @@
-"""Clients that go away before their answer is there."""
+"""Clients that disconnect before their answer."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -11,13 +11,13 @@ from service.errors import ClientGone
 Result = TypeVar("Result")
 
 _UNWATCHED_S = 0.02
-"""For how long a request is worked on before anybody looks whether its client is still there."""
+"""Seconds of work on a request before the first check of its client's connection."""
 
 
 async def unless_disconnected(request: Request, work: Awaitable[Result]) -> Result:
     """Awaits ``work``, and cancels it when the client goes away: nobody would read the answer.
 
-    Most answers are there before it would pay to look whether the client is.
+    Most answers are ready before the first check.
 
     Raises:
         ClientGone: The client went away first.

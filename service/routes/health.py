@@ -1,4 +1,4 @@
-"""What operators ask: alive, ready, metrics, checkpoint."""
+"""The routes for operators: liveness, readiness, metrics and checkpoint."""
 
 import json
 
@@ -15,27 +15,27 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/livez", include_in_schema=False)
 async def livez(parts: AppParts) -> Response:
-    """Whether this process can still do its work; asks nobody else. 503 means: start it anew."""
+    """Whether this process can still compute; depends on no other service. 503 means: restart it."""
     return _status({"compute": parts.engine.alive})
 
 
 @router.get("/readyz", include_in_schema=False)
 async def readyz(request: Request, parts: AppParts) -> Response:
-    """Whether requests should be sent here now; with ``?without=store`` whatever the store does."""
+    """Whether requests should be sent here now; ``?without=store`` leaves the store out."""
     without_store = request.query_params.get("without") == "store"
     return _status(await readiness(parts, draining=request.app.state.draining, without_store=without_store))
 
 
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request, parts: AppParts) -> Response:
-    """For Prometheus, in the format that it asks for."""
+    """The metrics for Prometheus, in the format that it asks for."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(parts.metrics.exposed), headers={"Content-Type": content_type})
 
 
 @router.get("/v1/checkpoint", response_model=CheckpointResponse, responses=PROBLEMS)
 async def show_checkpoint(_: Tenant, parts: AppParts) -> Response:
-    """What answers, and what it accepts."""
+    """The loaded checkpoint and the limits on requests."""
     return json_response(loaded_checkpoint(parts))
 
 

@@ -1,4 +1,4 @@
-"""Pages for people: where to start, and the interactive documentation. Nothing on them comes from another host."""
+"""The pages: a start page, and the interactive documentation. They load nothing from other hosts."""
 
 import html
 import json
@@ -53,7 +53,7 @@ pre {{ background: #8881; padding: 1rem; overflow-x: auto; white-space: pre-wrap
 
 @router.get("/")
 async def start(request: Request) -> Response:
-    """Where to go from here."""
+    """The start page."""
     headers = {"Vary": "Accept, X-Forwarded-Prefix"}
     accepted = request.headers.get("accept", "")
     if "application/json" in accepted and "text/html" not in accepted:

@@ -1,7 +1,7 @@
-"""``predict``: answers a tenant's queries; changes nothing.
+"""The route ``predict``: answers a tenant's queries; changes nothing.
 
-Most requests are predictions. A plain route serves them, since the framework's dependencies take longer than all else
-that a prediction does on the event loop (docs/log.md has the figures).
+Most requests are predictions. A plain route serves them, since the framework's dependencies take longer than all other
+work of a prediction on the event loop (docs/log.md has the figures).
 """
 
 import re
@@ -51,7 +51,7 @@ async def predict_texts(
 
 
 def add_to(app: FastAPI) -> None:
-    """Adds the plain route, which serves, and behind it the router, which documents."""
+    """Adds the plain route, which serves requests, and behind it the router, which documents the route."""
     app.router.routes.insert(0, _PlainRoute(f"{router.prefix}/tasks/{{task}}/predict", _serve, methods=["POST"]))
     app.include_router(router)
 

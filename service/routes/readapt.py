@@ -1,4 +1,4 @@
-"""``readapt``: a new version from a stored support set."""
+"""The route ``readapt``: a new version from a stored support set."""
 
 from typing import Annotated
 
@@ -24,7 +24,7 @@ _read_json = json_body(ReadaptRequest)
 
 
 async def _body(request: Request) -> ReadaptRequest:
-    """The body; a request without any asks for nothing in particular."""
+    """The body; a request without a body takes every default."""
     headers = request.headers
     if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
         return ReadaptRequest()
@@ -43,8 +43,8 @@ async def readapt_task(
     request: Request,
     body: Annotated[ReadaptRequest, Depends(_body)],
 ) -> Response:
-    """Adapts the task again on the support set that its newest version was made from, as it was asked for then.
+    """Adapts the task again on the support set and with the options of its newest version.
 
-    The new version is made from the loaded checkpoint; the task's time to live goes on.
+    The new version is made from the loaded checkpoint. The task keeps its time to live.
     """
     return committed_response(await readapt(parts, tenant, task, body, idempotent_request(request, body)))

@@ -1,4 +1,4 @@
-"""The parts of a request that routes take: tenant, checked body, idempotency key; and the answers that they give."""
+"""The parts of requests and responses that routes work with: tenant, checked body, idempotency key, JSON answer."""
 
 import hashlib
 from collections.abc import Callable, Coroutine
@@ -13,7 +13,7 @@ from handful.wire import TASK_PATTERN
 from service.auth import Authenticator
 from service.errors import IDEMPOTENCY_KEY, ApiError, FieldError, field_errors, invalid_content
 from service.path_prefix import route_path
-from service.routes.body import bounded_body, check_media_type, check_utf8
+from service.routes.request_body import bounded_body, check_media_type, check_utf8
 from service.tasks.app_parts import Parts
 from service.tasks.idempotency import Committed, IdempotentRequest
 
@@ -42,16 +42,16 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         503: "Server full or stopping, or the store away; see Retry-After",
     }.items()
 }
-"""Answers that any route may give."""
+"""The error answers of every route."""
 
 
 def parts_of(request: Request) -> Parts:
-    """The parts of the app that a request came to."""
+    """The parts of the app of a request."""
     parts: Parts = request.app.state.parts
     return parts
 
 
-# Coroutines, since FastAPI sends a plain function to a thread, which takes longer than all that these do
+# Coroutines, since FastAPI runs a plain function in a thread, which takes longer than the function itself
 async def _parts(request: Request) -> Parts:
     return parts_of(request)
 
@@ -60,7 +60,7 @@ _documented = HTTPBearer(auto_error=False, description="Needed once an API key e
 
 
 async def tenant_of(request: Request) -> str:
-    """The tenant that a request speaks for, noted for the log.
+    """The tenant of a request, noted for the log.
 
     Raises:
         Unauthorized: The key is missing or unknown.
@@ -87,8 +87,8 @@ def json_body(model: type[Body], *, too_large: str = "") -> Callable[[Request], 
     FastAPI's own reading answers 500 to NaN, lone surrogates and binary bodies, and bounds nothing.
 
     Args:
-        model: Of the body.
-        too_large: What to do about a body that is too large.
+        model: The model of the body.
+        too_large: The advice on a body that is too large.
     """
 
     async def read(request: Request) -> Body:
@@ -104,10 +104,10 @@ def json_body(model: type[Body], *, too_large: str = "") -> Callable[[Request], 
 
 
 def request_body(model: type[BaseModel], *, idempotent: bool = False) -> dict[str, Any]:
-    """OpenAPI of a body that ``json_body`` reads; ``create_app`` adds the model to the components.
+    """The OpenAPI entry of a body that ``json_body`` reads; ``create_app`` adds the model to the components.
 
     Args:
-        model: Of the body.
+        model: The model of the body.
         idempotent: Whether the route takes an ``Idempotency-Key``.
     """
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
@@ -126,12 +126,12 @@ def request_body(model: type[BaseModel], *, idempotent: bool = False) -> dict[st
 
 
 def json_response(model: BaseModel, headers: dict[str, str] | None = None) -> Response:
-    """A model as JSON, without FastAPI validating what was just made."""
+    """A model as a JSON response, without FastAPI's second validation."""
     return Response(model.model_dump_json(), media_type="application/json", headers=headers)
 
 
 def committed_response(committed: Committed) -> Response:
-    """The answer to a request that made a version, or made one before."""
+    """The answer to a request that made a version, now or in an earlier attempt."""
     headers = {"Idempotent-Replayed": "true"} if committed.replayed else None
     return Response(committed.json, media_type="application/json", headers=headers)
 

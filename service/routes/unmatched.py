@@ -1,4 +1,4 @@
-"""Requests that no route takes: which methods there are, which path was meant, ``OPTIONS``."""
+"""Answers to requests without a route: allowed methods, a similar path, and ``OPTIONS``."""
 
 import re
 
@@ -14,7 +14,7 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 def add_to(app: FastAPI) -> None:
-    """Registers the handler of what the router raises."""
+    """Registers the handler of the router's exceptions."""
     app.add_exception_handler(HTTPException, _answer)
 
 
@@ -38,7 +38,7 @@ async def _answer(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request, path: str) -> list[str]:
-    """All methods that a path takes; the router itself stops at the first route that has the path."""
+    """All methods of a path. The router itself stops at the first route that has the path."""
     found = [method for method in _METHODS if _takes(request, method, path)]
     return [*found, *(["HEAD"] if "GET" in found else []), "OPTIONS"] if found else []
 
@@ -53,7 +53,7 @@ def _takes(request: Request, method: str, path: str) -> bool:
 
 
 def _meant(request: Request, path: str) -> str | None:
-    """The path of a route that differs by slashes or the version's prefix alone."""
+    """The path of a route that differs from a requested path by slashes or the version's prefix alone."""
     if path.endswith("/") and _methods(request, path.rstrip("/")):
         return path.rstrip("/")
     plain = re.sub("/+", "/", path).rstrip("/")

@@ -1,4 +1,4 @@
-"""The life of tasks: list, show, versions, rollback, delete."""
+"""The routes of stored tasks: list, show, versions, rollback and delete."""
 
 from typing import Annotated
 
@@ -47,7 +47,7 @@ async def list_tasks(
 
 @router.get("/{task}", response_model=TaskResponse)
 async def show_task(task: TaskName, tenant: Tenant, parts: AppParts) -> Response:
-    """One task, as it stands."""
+    """The current state of a task."""
     return json_response(await versions.show_task(parts, tenant, task))
 
 

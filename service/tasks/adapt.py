@@ -1,4 +1,4 @@
-"""Adapt: from a support set to a stored version."""
+"""The use case adapt: from a support set to a stored version."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from handful.wire import AdaptOptionFields, AdaptRequest, AdaptResponse, Support
 from metalearn.options import AdaptOptions
 from model_store.codec import encode_support, support_digests
 from model_store.records import Version, VersionDraft
-from service.engine.adaptation import Adaptation
+from service.engine.adapt_slices import Adaptation
 from service.tasks.app_parts import Parts
 from service.tasks.commit import commit_next
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
@@ -25,9 +25,9 @@ async def adapt(
 
     Args:
         parts: The app's parts.
-        tenant: Whose task.
-        task: Which task.
-        asked: The support set, and how to adapt.
+        tenant: The owner of the task.
+        task: The task's name.
+        asked: The support set and the options.
         idempotent: Set for a request that may be repeated.
 
     Raises:
@@ -71,16 +71,16 @@ async def adapt_and_commit(
 
     Args:
         parts: The app's parts.
-        tenant: Whose task.
-        task: Which task.
-        options: How to adapt.
+        tenant: The owner of the task.
+        task: The task's name.
+        options: The options of the adaptation.
         checked: The support set.
         keep_support: Whether the texts are stored beside the weights.
-        began: When the request began, by ``time.perf_counter``.
-        ttl_s: The task ends after this time.
+        began: The start of the request, by ``time.perf_counter``.
+        ttl_s: The task's time to live.
         idempotent: Set for a request that may be repeated.
         source: The call that makes the version.
-        builds_on: The newest version, where the new one is only right on top of it.
+        builds_on: The version that has to be the newest one still at the commit; None where any may be.
     """
     support = checked.support
     adaptation = await adapted(parts, tenant, checked, options)
@@ -121,7 +121,7 @@ async def adapt_and_commit(
         task,
         adapter=adaptation.adapter,
         draft=draft,
-        # Compressing megabytes takes long enough to be felt by others
+        # In a thread, since compressing megabytes would delay other requests
         support=await asyncio.to_thread(encode_support, support) if keep_support else None,
         ttl_s=ttl_s,
         answer=answer,
@@ -131,7 +131,7 @@ async def adapt_and_commit(
 
 
 def options_of(asked: AdaptOptionFields) -> AdaptOptions:
-    """The options of a request, of which the record declares all."""
+    """The options of a request, all of which the record declares."""
     return AdaptOptions(**{field.name: getattr(asked, field.name) for field in fields(AdaptOptions)})
 
 
@@ -146,7 +146,7 @@ async def adapted(parts: Parts, tenant: str, checked: CheckedSupport, options: A
 
 async def warnings_of(parts: Parts, checked: CheckedSupport, adaptation: Adaptation) -> list[SupportWarning]:
     """Warnings about a support set that was adapted on."""
-    # Comparing megabytes of texts takes long enough to be felt by others
+    # In a thread, since comparing megabytes of texts would delay other requests
     return await asyncio.to_thread(
         support_warnings,
         checked,

@@ -1,4 +1,4 @@
-"""From (tenant, task, version) to an adapter: the cache, else one read of the store however many wait for it."""
+"""Adapters of stored versions, from the cache, or by one read of the store for all who wait."""
 
 import asyncio
 import time
@@ -17,15 +17,15 @@ from service.tasks.confirmations import Confirmations, Write
 from service.tasks.errors import TaskNotFound, VersionNotFound
 
 _LARGE_BYTES = 2**20
-"""A larger adapter takes tens of milliseconds to write or to check: not on the event loop, where all would feel it."""
+"""Largest adapter that is coded on the event loop. A larger one takes tens of milliseconds, and has a thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Degraded:
-    """Why and how far an answer may lag behind the store.
+    """The reason and the extent of an answer's lag behind the store.
 
     Attributes:
-        reason: The code of the error that the store's trouble would have been answered with.
+        reason: The code of the error that the answer would have been without the cache.
         age_s: Seconds since the store confirmed the version.
     """
 
@@ -38,8 +38,8 @@ class LeasedAdapter:
     """An adapter that stays in memory while it is used.
 
     Attributes:
-        key: Its version.
-        adapter: Its weights.
+        key: The version's key.
+        adapter: The version's weights.
         degraded: Set where the store could not be asked.
     """
 
@@ -58,25 +58,25 @@ class Adapters:
         models: Models,
         *,
         max_staleness_s: float,
-        max_believed: int,
+        max_recent: int,
         stale_if_error_s: float = 0,
     ) -> None:
-        """Prepares it.
+        """Prepares the adapters.
 
         Args:
-            store: Where the versions are.
-            cache: Keeps adapters in memory.
-            models: Of the loaded checkpoint.
-            max_staleness_s: How long the store's word on which version is the newest holds; 0 asks it each time.
-            max_believed: Of how many tasks.
-            stale_if_error_s: While the store is away, how long ago it may have confirmed a version that is served from
-                the cache; 0 serves none.
+            store: The store of the versions.
+            cache: The adapters in memory.
+            models: The models of the loaded checkpoint.
+            max_staleness_s: Seconds for which the store's answer on the newest version is reused; 0 asks it each time.
+            max_recent: The most tasks of which such an answer is kept.
+            stale_if_error_s: Most seconds since the store confirmed a version that is served from the cache while the
+                store is away; 0 serves none.
         """
         self._store = store
         self._max_staleness_s = max_staleness_s
-        self._max_believed = max_believed
-        self._believed: dict[tuple[str, str], tuple[CurrentVersion, float]] = {}
-        self._confirmed = Confirmations(keep_s=stale_if_error_s, most=max_believed)
+        self._max_recent = max_recent
+        self._recent: dict[tuple[str, str], tuple[CurrentVersion, float]] = {}
+        self._confirmed = Confirmations(keep_s=stale_if_error_s, most=max_recent)
         self._stale_if_error_s = stale_if_error_s
         self._changes = 0
         self._cache = cache
@@ -85,7 +85,7 @@ class Adapters:
 
     @asynccontextmanager
     async def lease(self, tenant: str, task: str, version: int | None) -> AsyncIterator[LeasedAdapter]:
-        """The adapter of a version, or of the newest one by the store's own word; in memory for as long as it is used.
+        """Leases the adapter of a version, or of the newest version; it stays in memory until the lease ends.
 
         While the store is away, a cached version that it confirmed not too long ago is taken, and marked as degraded.
 
@@ -104,20 +104,20 @@ class Adapters:
     def writing(self, tenant: str, task: str) -> Iterator[Write]:
         """Encloses a commit or a deletion of a task, so that no older version is served after it.
 
-        A write that fails in another way than that nothing was changed may have been carried out (its reply was lost,
-        its request cancelled): what is known of the task is forgotten then.
+        A failed write may have been carried out all the same (its reply was lost, its request cancelled). The task's
+        known versions are forgotten then, unless the error rules that out.
         """
         with self._confirmed.writing((tenant, task)) as write:
             try:
                 yield write
             except BaseException as error:
                 if not isinstance(error, StoreUnavailable) or error.may_be_done:
-                    self._doubt(tenant, task)
+                    self._invalidate(tenant, task)
                 raise
 
     def keep(self, key: AdapterKey, adapter: Adapter, write: Write | None = None) -> None:
         """Keeps a version that was just committed by a write."""
-        self._doubt(key.tenant, key.task, versions=False)
+        self._invalidate(key.tenant, key.task, versions=False)
         if write is None or write.overlapped:
             self._confirmed.drop((key.tenant, key.task))
         else:
@@ -126,18 +126,18 @@ class Adapters:
 
     def forget(self, tenant: str, task: str) -> None:
         """Drops a deleted task's versions."""
-        self._doubt(tenant, task)
+        self._invalidate(tenant, task)
         self._cache.forget(tenant, task)
 
     def forget_all(self) -> None:
-        """Drops everything: another store stands in for the one that it came from."""
+        """Drops all versions and adapters, which belong to a former store."""
         self._changes += 1
-        self._believed.clear()
+        self._recent.clear()
         self._confirmed.clear()
         self._cache.clear()
 
     async def encode(self, adapter: Adapter, key: AdapterKey) -> bytes:
-        """What the store keeps of an adapter."""
+        """The bytes of an adapter for the store."""
         if adapter.size_bytes <= _LARGE_BYTES:
             return encode_adapter(adapter, key)
         return await asyncio.to_thread(encode_adapter, adapter, key)
@@ -168,8 +168,8 @@ class Adapters:
 
     async def _resolve_or_degrade(self, tenant: str, task: str, version: int | None) -> LeasedAdapter:
         trouble = self._store_trouble()
-        if trouble is not None and not self._believes(tenant, task):
-            # Asking would take the store's timeout once more; the one who watches the store sees when it is back
+        if trouble is not None and not self._is_recent(tenant, task):
+            # A call would take the store's timeout once more, and the watch of the store sees when it is back
             degraded = self._degraded(tenant, task, version, trouble)
             if degraded is not None:
                 return degraded
@@ -202,7 +202,7 @@ class Adapters:
                 adapter = None
             if adapter is not None:
                 return key, adapter
-            self._believed.pop((tenant, task), None)
+            self._recent.pop((tenant, task), None)
         raise TaskNotFound
 
     async def _key(self, tenant: str, task: str, version: int | None) -> AdapterKey:
@@ -221,29 +221,29 @@ class Adapters:
         return key
 
     async def _current(self, tenant: str, task: str) -> CurrentVersion | None:
-        """The newest version by the store's own word, which is believed for as long as the settings say."""
-        if self._believes(tenant, task):
-            return self._believed[tenant, task][0]
+        """The newest version by the store's last answer, which is reused for as long as the settings allow."""
+        if self._is_recent(tenant, task):
+            return self._recent[tenant, task][0]
         asked_at, changes = time.monotonic(), self._changes
         current = await self._store.current(tenant, task)
         if current is None:
-            self._believed.pop((tenant, task), None)
+            self._recent.pop((tenant, task), None)
             self._confirmed.drop((tenant, task))
         elif changes == self._changes:  # else it may be from before a commit of our own
             self._confirmed.note((tenant, task), current, asked_at)
             if self._max_staleness_s:
-                self._believed[tenant, task] = current, asked_at + self._max_staleness_s
-                if len(self._believed) > self._max_believed:
-                    del self._believed[next(iter(self._believed))]
+                self._recent[tenant, task] = current, asked_at + self._max_staleness_s
+                if len(self._recent) > self._max_recent:
+                    del self._recent[next(iter(self._recent))]
         return current
 
-    def _believes(self, tenant: str, task: str) -> bool:
-        believed = self._believed.get((tenant, task))
-        return believed is not None and time.monotonic() < believed[1]
+    def _is_recent(self, tenant: str, task: str) -> bool:
+        found = self._recent.get((tenant, task))
+        return found is not None and time.monotonic() < found[1]
 
-    def _doubt(self, tenant: str, task: str, *, versions: bool = True) -> None:
+    def _invalidate(self, tenant: str, task: str, *, versions: bool = True) -> None:
         self._changes += 1
-        self._believed.pop((tenant, task), None)
+        self._recent.pop((tenant, task), None)
         if versions:
             self._confirmed.drop((tenant, task))
 
@@ -253,7 +253,7 @@ class Adapters:
             loading = asyncio.ensure_future(self._load_from_store(key))
             self._loading[key] = loading
             loading.add_done_callback(lambda _: self._loading.pop(key, None))
-        # Shielded: the one who gives up must not take the others' load along
+        # Shielded, so that a cancelled request does not cancel the load for the others
         return await asyncio.shield(loading)
 
     async def _load_from_store(self, key: AdapterKey) -> Adapter | None:
@@ -261,6 +261,6 @@ class Adapters:
         if data is None:
             return None
         adapter = await self.decode(data, key)
-        # Here, not by those who wait: who comes between the end of this load and their turn must find it
+        # Put here, and not by the waiting requests: a request that comes before their turn must find the adapter
         self._cache.put(key, adapter)
         return adapter

@@ -11,7 +11,7 @@ from service.tasks.adapters import Adapters
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What ``create_app`` has put together."""
+    """The parts that ``create_app`` has put together."""
 
     settings: Settings
     metrics: Metrics

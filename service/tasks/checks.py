@@ -22,12 +22,12 @@ class LimitChecker:
         self._faults.append(Fault(path, message))
 
     def text(self, text: str, *path: str | int) -> None:
-        """A text must show something."""
+        """Checks that a text has a visible character."""
         if is_blank(text):
             self.fault("empty_text", "the text is empty", *path)
 
     def pair(self, text: str, text_pair: str, *path: str | int) -> None:
-        """Both texts of a pair must be there; one of them may be of invisible characters."""
+        """Checks that both texts of a pair are present; one of them may consist of invisible characters."""
         if not text.strip():
             self.fault("empty_text", "the text is empty", *path, "text")
         if not text_pair.strip():
@@ -35,28 +35,28 @@ class LimitChecker:
             self.fault("empty_text", detail, *path, "text_pair")
 
     def input(self, text: str, text_pair: str | None, *path: str | int) -> None:
-        """A text or a pair, as an object of the request holds it."""
+        """Checks the text or the pair of an object of the request."""
         if text_pair is None:
             self.text(text, *path, "text")
         else:
             self.pair(text, text_pair, *path)
 
     def label(self, label: str, *path: str | int) -> bool:
-        """A label must have a name of bounded length; returns whether it has."""
+        """Checks that a label has a name of bounded length; returns whether it has."""
         if is_blank(label):
             self.fault("empty_label", "the label is empty: it has no visible character", *path)
             return False
         return self.limit("label_too_long", len(label), "max_label_chars", "characters", *path)
 
     def description(self, description: str, *path: str | int) -> None:
-        """A description must say something and be of bounded length."""
+        """Checks that a description has a visible character and a bounded length."""
         if not description.strip():
             self.fault("empty_description", "the description is empty", *path)
         else:
             self.limit("description_too_long", len(description), "max_description_chars", "characters", *path)
 
     def limit(self, code: str, found: int, setting: str, what: str, *path: str | int) -> bool:
-        """A number must not be above a setting's, which the message names; returns whether it is not."""
+        """Checks a number against a setting's limit, which the message names; returns whether it is within it."""
         limit: int = getattr(self._settings, setting)
         if found > limit:
             self.fault(code, over_limit(found, limit, what, setting), *path)
@@ -74,7 +74,7 @@ def over_limit(found: int, limit: int, what: str, setting: str) -> str:
 
 
 def limits_of(settings: Settings) -> Mapping[str, int]:
-    """The limits that a client should know."""
+    """The limits, as ``GET /v1/checkpoint`` shows them."""
     names = ("max_body_bytes", "max_support_examples", "max_classes", "max_queries", "max_text_chars",
              "max_label_chars", "max_description_chars", "max_steps", "max_deep_tokens",
              "max_kept_texts")  # fmt: skip
@@ -82,7 +82,7 @@ def limits_of(settings: Settings) -> Mapping[str, int]:
 
 
 def shortened_inputs(inputs: Sequence[TextInput], limit: int) -> tuple[list[TextInput], frozenset[int]]:
-    """The texts without the middle of those that are too long, and which those are."""
+    """Shortens texts that are too long; returns all texts, and the indices of the shortened ones."""
     kept, shortened = list(inputs), []
     for i, each in enumerate(inputs):
         texts = (each.text, each.text_pair or "")
@@ -97,7 +97,8 @@ def shortened_inputs(inputs: Sequence[TextInput], limit: int) -> tuple[list[Text
 def without_middle(text: str, limit: int) -> str:
     """The beginning and the end of a text that has more characters than the limit; a shorter text as it is.
 
-    A letter's request stands as often in its last sentence as in its first. White space at the ends is left out first.
+    The middle is cut since a letter's request stands in its last sentence as often as in its first. White space at the
+    ends is left out before.
     """
     if len(text) > limit:
         text = text.strip()

@@ -1,4 +1,4 @@
-"""Classify: adapts on a support set and answers queries at once; stores nothing."""
+"""The use case classify: adapts on a support set and answers queries at once; stores nothing."""
 
 from handful.wire import ClassifyRequest, ClassifyResponse
 from service.tasks.adapt import adapted, options_of, warnings_of
@@ -14,7 +14,7 @@ async def classify(parts: Parts, tenant: str, asked: ClassifyRequest) -> Classif
 
     Args:
         parts: The app's parts.
-        tenant: Who asks.
+        tenant: The tenant of the request.
         asked: The support set and the queries.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A new version is committed: durable first, then in the cache, then acknowledged."""
+"""The commit of a new version: durable first, then in the cache, then acknowledged."""
 
 import time
 import uuid
@@ -37,20 +37,20 @@ async def commit_next(
 ) -> Committed:
     """Commits an adapter as the task's newest version and answers.
 
-    A version that does not build on the one before it loses nothing when another commit comes first: it takes the
-    next number. So two adapts of one task at once both succeed.
+    A version that does not build on the one before it takes the next number when another commit comes first. So two
+    simultaneous adapts of one task both succeed.
 
     Args:
         parts: The app's parts.
-        tenant: Whose task.
-        task: Which task.
+        tenant: The owner of the task.
+        task: The task's name.
         adapter: The weights.
         draft: The rest of the record.
         support: The encoded support set, where it is kept.
-        ttl_s: The task ends after this time.
+        ttl_s: The task's time to live.
         answer: Makes the answer of the record.
         idempotent: Set for a request that may be repeated.
-        builds_on: The newest version, where this one is only right on top of it; None where it builds on nothing.
+        builds_on: The version that has to be the newest one still; None where this version builds on no other.
 
     Raises:
         VersionConflict: Another commit, or a deletion, came first.
@@ -88,7 +88,7 @@ async def commit_next(
                 raise
             expected = conflict.current_version
         except IdempotencyReplay as replay:
-            # The same request was in flight twice, and the other one came first
+            # The same request was in flight twice, and the other copy came first
             if idempotent is None:
                 raise
             return idempotent.replay(replay.answer)

@@ -1,4 +1,4 @@
-"""Which versions the store has confirmed, and when: what may be served from memory while it is away."""
+"""Versions that the store has confirmed, with the times. They may be served from memory while it is away."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from model_store.records import CurrentVersion
 from model_store.store import TaskName
 
 _MOST_OTHERS = 8
-"""Of one task."""
+"""Most versions of one task that are kept beside the newest."""
 
 
 @dataclass(slots=True)
@@ -18,9 +18,9 @@ class Write:
     """A commit or a deletion of this process that is under way.
 
     Attributes:
-        began_at: Monotonic time.
-        overlapped: Whether another one of the same task was under way at the same time: then nobody here knows which
-            came first.
+        began_at: The monotonic time of its start.
+        overlapped: Whether another write of the same task was under way at the same time, so that their order is
+            unknown.
     """
 
     began_at: float
@@ -29,9 +29,9 @@ class Write:
 
 @dataclass(slots=True)
 class _Task:
-    """A task's newest version, when the store confirmed it, and others that were asked for by number.
+    """A task's newest version, the time of its confirmation, and other versions that were asked for by number.
 
-    Few tasks have others, and there may be many tasks.
+    The other versions are None for most tasks, since there may be many tasks.
     """
 
     newest: CurrentVersion
@@ -40,14 +40,14 @@ class _Task:
 
 
 class Confirmations:
-    """The store's last word on each task, for the tasks asked for last. Lives on the event loop."""
+    """The store's last answer on each of the most recently used tasks. Lives on the event loop."""
 
     def __init__(self, *, keep_s: float, most: int) -> None:
         """Prepares an empty set.
 
         Args:
-            keep_s: How long a confirmation is of use; 0 keeps none.
-            most: Of how many tasks.
+            keep_s: Seconds for which a confirmation is of use; 0 keeps none.
+            most: The most tasks.
         """
         self._keep_s = keep_s
         self._most = most
@@ -58,7 +58,7 @@ class Confirmations:
         return len(self._tasks)
 
     def note(self, name: TaskName, current: CurrentVersion, at: float) -> None:
-        """Notes the newest version of a task, as the store gave it to a question asked at ``at``."""
+        """Notes the newest version of a task, by the store's answer to a question at time ``at``."""
         if not self._keep_s:
             return
         known = self._tasks.pop(name, None)
@@ -79,15 +79,15 @@ class Confirmations:
             known.others = _with(known.others, key.version, key.adapter_id, at)
 
     def drop(self, name: TaskName) -> None:
-        """Forgets a task: it was deleted, or what is known of it is in doubt."""
+        """Forgets a task that was deleted, or whose newest version is uncertain."""
         self._tasks.pop(name, None)
 
     def clear(self) -> None:
-        """Forgets all."""
+        """Forgets all tasks."""
         self._tasks.clear()
 
     def find(self, tenant: str, task: str, version: int | None) -> tuple[AdapterKey, float] | None:
-        """A version that was confirmed not too long ago, and its age in seconds; the newest one for None."""
+        """A version whose confirmation is recent enough, and its age in seconds; the newest version for None."""
         known = self._tasks.get((tenant, task))
         if known is None:
             return None
@@ -102,7 +102,7 @@ class Confirmations:
 
     @contextmanager
     def writing(self, name: TaskName) -> Iterator[Write]:
-        """Encloses a commit or a deletion, to find out which ones overlap."""
+        """Encloses a commit or a deletion, to detect overlapping ones."""
         write = Write(time.monotonic())
         others = self._writes.setdefault(name, [])
         for other in others:
@@ -119,7 +119,7 @@ class Confirmations:
 def _with(
     others: dict[int, tuple[str, float]] | None, version: int, adapter_id: str, at: float
 ) -> dict[int, tuple[str, float]]:
-    """Versions with one more at the end, the one confirmed last; if there are too many, the first one goes."""
+    """Appends the version confirmed last; the first version goes if there are too many."""
     others = others or {}
     others.pop(version, None)
     others[version] = adapter_id, at

@@ -9,21 +9,21 @@ class UseCaseError(Exception):
 
 
 class TaskNotFound(UseCaseError):
-    """A task that is absent, expired or another tenant's; nobody can tell which."""
+    """A task that is absent, expired or another tenant's; the error does not reveal which."""
 
     def __init__(self) -> None:
         super().__init__("there is no such task, or its ttl_seconds is over")
 
 
 class VersionNotFound(UseCaseError):
-    """A version that a task of the tenant's own does not have."""
+    """A version that the tenant's task does not have."""
 
     def __init__(self, task: str, version: int, newest: int) -> None:
         super().__init__(f"task {task!r} has no version {version}; its newest is {newest}")
 
 
 class SupportNotKept(UseCaseError):
-    """A version whose support set was not to be kept."""
+    """A version whose support set was not stored."""
 
     def __init__(self, task: str, version: int) -> None:
         super().__init__(
@@ -32,7 +32,7 @@ class SupportNotKept(UseCaseError):
 
 
 class IdempotencyKeyReused(UseCaseError):
-    """An idempotency key that came with another request before."""
+    """An idempotency key that was used with another request before."""
 
     def __init__(self) -> None:
         super().__init__("the key was used for another request: take a new key for a new request")
@@ -44,7 +44,7 @@ class Fault:
 
     Attributes:
         path: The place in the request, such as ``("support", 3, "text")``.
-        message: What is wrong, and what would be right.
+        message: The fault, and the expected value.
     """
 
     path: tuple[str | int, ...]
@@ -52,11 +52,11 @@ class Fault:
 
 
 class InvalidContent(UseCaseError):
-    """A request that can be read and cannot be carried out.
+    """A well-formed request with content that cannot be processed.
 
     Attributes:
         code: Stable, machine-readable reason.
-        faults: The parts of the request at fault, one at least.
+        faults: The parts of the request at fault, at least one.
     """
 
     def __init__(self, code: str, faults: Sequence[Fault]) -> None:

@@ -1,4 +1,4 @@
-"""Repeated requests: the same key and body give the same answer, which is committed with the version itself."""
+"""Idempotency keys: the same key and body give the same answer, which is committed with the version itself."""
 
 import json
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Committed:
 
     Attributes:
         json: The wire model as text, since a repeated request gets the former answer byte for byte.
-        replayed: Whether it is a former answer.
+        replayed: Whether the answer is a former one.
     """
 
     json: str
@@ -30,8 +30,8 @@ class IdempotentRequest:
     """A request that may have been answered before.
 
     Attributes:
-        key: SHA-256 of the client's key, so that any key makes a safe name.
-        digest: Of the request.
+        key: The SHA-256 of the client's key, so that any key makes a safe name.
+        digest: The digest of the request.
     """
 
     key: str
@@ -46,7 +46,7 @@ class IdempotentRequest:
         """The former answer.
 
         Raises:
-            IdempotencyKeyReused: It was the answer to another request.
+            IdempotencyKeyReused: The stored answer belongs to another request.
         """
         record = json.loads(kept)
         if record["digest"] != self.digest:

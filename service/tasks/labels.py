@@ -1,4 +1,4 @@
-"""Labels as classes are made of them: trimmed and composed, and which of them look alike."""
+"""Labels: their normal form as classes, look-alikes and misspellings."""
 
 import re
 import unicodedata
@@ -9,13 +9,13 @@ _IGNORABLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
 )
-"""Characters that show nothing: Default_Ignorable_Code_Point of Unicode, without the tags of the last plane."""
+"""Invisible characters: Default_Ignorable_Code_Point of Unicode, without the tags of the last plane."""
 
 _TAGS = "\U000e0000-\U000e0fff"
-"""Also ignorable, but the flags of England, Scotland and Wales differ by them alone."""
+"""Tag characters. They are ignorable too, but the flags of England, Scotland and Wales differ by them alone."""
 
 _BLANK = "\u2800"
-"""The Braille pattern without dots is a symbol by its category, and shows nothing."""
+"""The Braille pattern without dots: a symbol by its category, but invisible."""
 
 _CONTROLS = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
 _BLANK_TEXT = re.compile(rf"[\s{_CONTROLS}{_IGNORABLE}{_TAGS}{_BLANK}]*")
@@ -44,20 +44,20 @@ def trimmed(label: str) -> str:
 
 
 def normalised(label: str) -> str:
-    """The class that a label names: trimmed, and in the composed form NFC.
+    """The class of a label: the label trimmed, in the composed form NFC.
 
-    For labels of bounded length only: composing takes time that grows with the square of a run of combining marks.
+    The label's length has to be bounded, since the time to compose grows with the square of a run of combining marks.
     """
     return unicodedata.normalize("NFC", trimmed(label))
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text shows nothing: it is made of white space, control and invisible characters alone."""
+    """Whether a text consists of white space, control and invisible characters alone."""
     return _BLANK_TEXT.fullmatch(text) is not None
 
 
 def look_alike_key(label: str) -> str:
-    """A key that two labels share where they differ by case, white space, word separators, Unicode form or invisible
+    """A key that is equal for labels that differ by case, white space, word separators, Unicode form or invisible
     characters alone.
 
     Spaces, underscores and dashes between words count nothing. Between two digits one is as good as another, so that
@@ -70,7 +70,7 @@ def look_alike_key(label: str) -> str:
 
 
 def look_alikes(labels: Iterable[str]) -> list[tuple[str, ...]]:
-    """Groups of two or more labels that share a key, in the order of the labels."""
+    """Groups of two or more labels with one look-alike key, in the order of the labels."""
     groups: dict[str, list[str]] = defaultdict(list)
     for label in labels:
         groups[look_alike_key(label)].append(label)
@@ -80,8 +80,8 @@ def look_alikes(labels: Iterable[str]) -> list[tuple[str, ...]]:
 def misspellings(names: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str]]:
     """Each name that is one character off a label, with that label.
 
-    A character may be missing, added or replaced, or stand one place off; digits have to be the same, since "level 1"
-    and "level 2" are no misspellings of each other.
+    A character may be missing, added, replaced or swapped with its neighbour. Digits have to be the same, since
+    "level 1" and "level 2" are no misspellings of each other.
     """
     near: dict[str, str] = {}
     for label in labels:
@@ -97,7 +97,7 @@ def misspellings(names: Sequence[str], labels: Sequence[str]) -> list[tuple[str,
 
 
 def _nearby(key: str) -> list[str]:
-    """The key, and the key without any one of its characters: two keys share one of them where they are near."""
+    """The key, and the key without each one of its characters. Two keys are near if these sets meet."""
     if len(key) not in _MISSPELT_CHARS:
         return []
     return [key, *(key[:i] + key[i + 1 :] for i in range(len(key)))]

@@ -1,4 +1,4 @@
-"""Predict: answers a tenant's queries; changes nothing."""
+"""The use case predict: answers a tenant's queries; changes nothing."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from service.timings import add_to_current
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Predictions, and how far they may lag behind the store.
+    """Predictions, and their possible lag behind the store.
 
     Attributes:
         response: The predictions.
@@ -29,9 +29,9 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
 
     Args:
         parts: The app's parts.
-        tenant: Whose task.
-        task: Which task.
-        asked: The queries.
+        tenant: The owner of the task.
+        task: The task's name.
+        asked: The queries and the options.
 
     Raises:
         InvalidContent: A query is unusable.
@@ -69,7 +69,7 @@ def answered(
     texts: list[TokenizedText],
     asked: PredictionFields,
 ) -> list[Prediction]:
-    """Predictions as the request asks for them; their time is noted for the request, and abstentions are counted."""
+    """The predictions for a request. Adds their time to the request's timings, and counts abstentions."""
     add_to_current("queue", result.queue_s)
     add_to_current("encode", result.encode_s)
     default = parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold

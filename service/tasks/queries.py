@@ -1,4 +1,4 @@
-"""From the queries of a request to texts, and from class probabilities to predictions."""
+"""Queries of a request: their check, and the predictions made of class probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class CheckedQueries:
 
     Attributes:
         inputs: The queries.
-        shortened: Indices of those that had more characters than are kept.
+        shortened: Indices of the queries that had more characters than are kept.
     """
 
     inputs: list[TextInput]
@@ -27,7 +27,7 @@ class CheckedQueries:
         """Compares the queries with the texts that the task was adapted on.
 
         Args:
-            pairs: Whether the task's texts are pairs; None where that is not known, and then anything goes.
+            pairs: Whether the task's texts are pairs; None where that is unknown, which allows both.
 
         Raises:
             InvalidContent: The task has pairs and a query is a single text, or the other way round.
@@ -48,7 +48,7 @@ def to_queries(request: PredictionFields, settings: Settings) -> CheckedQueries:
     """The checked queries of a request.
 
     Raises:
-        InvalidContent: There is none, there are too many, or one is empty.
+        InvalidContent: There are no queries, or too many, or one is empty.
     """
     check = LimitChecker(settings)
     if not request.queries:
@@ -69,11 +69,11 @@ def to_queries(request: PredictionFields, settings: Settings) -> CheckedQueries:
 
 @dataclass(frozen=True, slots=True)
 class Abstention:
-    """When a prediction abstains.
+    """The rule by which predictions abstain.
 
     Attributes:
-        threshold: Where its confidence is lower; 0 never does.
-        unreadable: Whether it does so where the encoder cannot read the text.
+        threshold: The confidence below which a prediction abstains; 0 for never.
+        unreadable: Whether the prediction of a text that the encoder cannot read abstains.
     """
 
     threshold: float
@@ -81,7 +81,7 @@ class Abstention:
 
     @classmethod
     def asked(cls, abstain: bool | float | None, default: float) -> "Abstention":
-        """What a request asks for.
+        """The rule that a request asks for.
 
         Args:
             abstain: The request's field.
@@ -106,10 +106,10 @@ def to_predictions(
     Args:
         labels: The classes.
         probabilities: One row per query.
-        queries: As the request has them.
-        texts: As the encoder reads them.
-        top_k: How many scores to show.
-        abstention: When a prediction abstains.
+        queries: The queries of the request.
+        texts: The queries' texts, as the encoder reads them.
+        top_k: The number of scores to show.
+        abstention: The rule by which predictions abstain.
     """
     predictions = []
     for query, (row, text) in enumerate(zip(probabilities, texts, strict=True)):

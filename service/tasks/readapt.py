@@ -1,4 +1,4 @@
-"""Readapt: a new version from a stored support set, made by the checkpoint that is loaded now."""
+"""The use case readapt: a new version from a stored support set, made by the loaded checkpoint."""
 
 import asyncio
 import time
@@ -24,9 +24,9 @@ async def readapt(
 
     Args:
         parts: The app's parts.
-        tenant: Whose task.
-        task: Which task.
-        asked: Which version, and from which checkpoint.
+        tenant: The owner of the task.
+        task: The task's name.
+        asked: The version and the checkpoint.
         idempotent: Set for a request that may be repeated.
 
     Raises:
@@ -59,7 +59,7 @@ async def readapt(
         if await call(store.version, tenant, task, source.version) == source:
             raise AdapterCorrupt(f"the support set of version {source.version} is missing")
         raise VersionConflict(0)  # deleted between the reads
-    # Megabytes take long enough to be felt by others
+    # In a thread, since reading megabytes would delay other requests
     support = await asyncio.to_thread(decode_support, kept)
     checked = CheckedSupport(support, frozenset(), {label: label for label in support.descriptions})
     return await adapt_and_commit(
@@ -73,7 +73,7 @@ async def readapt(
         ttl_s=remaining_ttl_s(record),
         idempotent=idempotent,
         source="readapt",
-        # What was adapted meanwhile must not be hidden by an older support set, nor a deleted task come back
+        # An older support set must neither hide a version that was made meanwhile, nor bring a deleted task back
         builds_on=newest,
     )
 

@@ -1,4 +1,4 @@
-"""From the examples of a request to a support set."""
+"""The support set of a request: its check and its normal form."""
 
 import hashlib
 from collections import Counter
@@ -17,9 +17,9 @@ class CheckedSupport:
     """A request's support set.
 
     Attributes:
-        support: With the labels as classes are made of them.
+        support: The support set, with normalised labels.
         shortened: Indices of the examples that had more characters than are kept.
-        description_keys: Class -> the key that describes it in the request.
+        description_keys: Class -> the key of its description in the request.
     """
 
     support: SupportSet
@@ -56,12 +56,12 @@ def to_support_set(request: AdaptationFields, settings: Settings) -> CheckedSupp
 
 
 def _descriptions(given: Mapping[str, str], check: LimitChecker) -> tuple[dict[str, str], dict[str, str]]:
-    """Descriptions by class, and the keys that they have in the request."""
+    """The descriptions by class, and their keys in the request."""
     descriptions: dict[str, str] = {}
     keys: dict[str, str] = {}
     for key, description in given.items():
         check.description(description, "labels", key)
-        # The key as it was sent, since the answer repeats it
+        # The key is checked as it was sent, since the answer repeats it
         if not check.label(key, "labels", key):
             continue
         label = normalised(key)
@@ -75,7 +75,7 @@ def _descriptions(given: Mapping[str, str], check: LimitChecker) -> tuple[dict[s
 
 
 def _check_mixed(examples: Sequence[LabelledText], check: LimitChecker) -> None:
-    """A support set has pairs or single texts; the fewer ones are at fault, the single texts where both are as many."""
+    """Refuses a mix of pairs and single texts; the rarer kind is at fault, or the single texts in a tie."""
     single = [i for i, example in enumerate(examples) if example.text_pair is None]
     pairs = [i for i, example in enumerate(examples) if example.text_pair is not None]
     if not single or not pairs:
@@ -95,12 +95,12 @@ def _check_mixed(examples: Sequence[LabelledText], check: LimitChecker) -> None:
 def with_ids(
     examples: Sequence[LabelledText], labels: Sequence[str], inputs: Sequence[TextInput]
 ) -> tuple[Example, ...]:
-    """Examples, each with an id: the given one, else one that its content and its repetition decide.
+    """Examples, each with its given id, or with an id made of its content and its number among equal ones.
 
     Args:
-        examples: As the request has them.
+        examples: The examples of the request.
         labels: Their classes.
-        inputs: Their texts as they are kept.
+        inputs: Their texts, as they are kept.
     """
     taken = {example.id for example in examples if example.id is not None}
     repetitions: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Warnings about a support set: it can be adapted on, and it may not mean what its owner thinks."""
+"""Warnings about possible mistakes in a support set that can be adapted on."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from handful.wire import SupportWarning
 from metalearn.encoder.tokenizing import TokenizedText, nfkc
 from metalearn.types import SupportSet, TextInput
-from service.engine.adaptation import Adaptation
+from service.engine.adapt_slices import Adaptation
 from service.tasks.labels import look_alikes, misspellings
 from service.tasks.support_set import CheckedSupport
 
 ENOUGH_EXAMPLES = 5
-"""Examples of a class below which more of them pay most."""
+"""Examples of a class below which further ones help most."""
 
 Place = tuple[str | int, ...]
 """The path to a part of the request."""
@@ -25,13 +25,13 @@ _MAX_NAME_CHARS = 60
 def support_warnings(
     checked: CheckedSupport, adaptation: Adaptation, *, max_tokens: int, max_chars: int
 ) -> list[SupportWarning]:
-    """Everything that is worth a look in a support set that was adapted on, at most one warning of a code.
+    """The warnings about a support set that was adapted on, at most one of a code.
 
     Args:
         checked: The support set.
-        adaptation: What it came to.
-        max_tokens: How much of a text the encoder reads.
-        max_chars: How much of a text is kept.
+        adaptation: The result of the adaptation.
+        max_tokens: The most tokens of a text that the encoder reads.
+        max_chars: The most characters of a text that are kept.
     """
     support, places = checked.support, _places_of_labels(checked)
     truncated = _places(checked, adaptation, lambda text: text.truncated, also=checked.shortened)
@@ -49,14 +49,14 @@ def support_warnings(
 
 
 def count_truncated(checked: CheckedSupport, adaptation: Adaptation) -> int:
-    """How many examples were cut."""
+    """The number of examples that were cut."""
     return adaptation.truncated + sum(not adaptation.texts[i].truncated for i in checked.shortened)
 
 
 def _look_alike(checked: CheckedSupport, places: Mapping[str, Place]) -> SupportWarning | None:
     labels = checked.support.labels
     groups = look_alikes(labels)
-    # A description makes a class of its own where its key is no example's label, so a slip in the key goes unseen
+    # A description whose key is no example's label makes a class of its own, so a slip in the key goes unseen
     with_examples = {example.label for example in checked.support.examples}
     alone = [label for label in labels if label not in with_examples]
     undescribed = [label for label in labels if label not in checked.description_keys]
@@ -161,7 +161,7 @@ def _places(
     found: Callable[[TokenizedText], bool],
     also: Iterable[int] = (),
 ) -> list[Place]:
-    """Places of the examples and the descriptions of which something is found; the words of a name have no place."""
+    """The places of examples and descriptions whose texts meet a condition. Texts of label names have no place."""
     plan, also = adaptation.plan, set(also)
     places: list[Place] = []
     for i, text in enumerate(adaptation.texts):
@@ -175,7 +175,7 @@ def _places(
 
 
 def _same_texts(support: SupportSet) -> list[list[int]]:
-    """Indices of the examples of each text that occurs twice or more."""
+    """The indices of the examples of each text that occurs twice or more."""
     groups: dict[bytes, list[int]] = defaultdict(list)
     for i, example in enumerate(support.examples):
         groups[_text_key(example.input)].append(i)
@@ -183,9 +183,7 @@ def _same_texts(support: SupportSet) -> list[list[int]]:
 
 
 def _text_key(text: TextInput) -> bytes:
-    """A key that texts share where they differ by case, white space or Unicode form alone; small, however long they
-    are.
-    """
+    """A short key that is equal for texts that differ by case, white space or Unicode form alone."""
     parts = [text.text] if text.text_pair is None else [text.text, text.text_pair]
     return hashlib.sha256("\0".join(map(_folded, parts)).encode()).digest()
 

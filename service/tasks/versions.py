@@ -1,4 +1,4 @@
-"""Tasks and their versions: list, show, roll back, delete."""
+"""The use cases of stored tasks: list, show, roll back and delete."""
 
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from service.tasks.idempotency import Committed, IdempotentRequest, former_answe
 
 
 async def list_tasks(parts: Parts, tenant: str, *, after: str | None, limit: int) -> TaskList:
-    """A page of the tenant's tasks, by name; those whose name sorts behind ``after``, at most ``limit``."""
+    """A page of the tenant's tasks, by name: at most ``limit`` tasks whose name sorts behind ``after``."""
     # One more than asked for shows whether there is a next page
     records = await parts.access.call(parts.access.store.tasks, tenant, after=after or "", limit=limit + 1)
     page = [_task_response(record) for record in records[:limit]]
@@ -23,7 +23,7 @@ async def list_tasks(parts: Parts, tenant: str, *, after: str | None, limit: int
 
 
 async def show_task(parts: Parts, tenant: str, task: str) -> TaskResponse:
-    """One task, as it stands.
+    """The current state of a task.
 
     Raises:
         TaskNotFound: The task is absent.
@@ -49,7 +49,7 @@ async def delete_task(parts: Parts, tenant: str, task: str) -> DeleteResponse:
 
 
 async def list_versions(parts: Parts, tenant: str, task: str, *, before: int | None, limit: int) -> VersionList:
-    """A page of a task's versions, newest first; those with a number below ``before``, at most ``limit``.
+    """A page of a task's versions, newest first: at most ``limit`` versions with a number below ``before``.
 
     Raises:
         TaskNotFound: The task is absent.
@@ -68,9 +68,9 @@ async def rollback(
 
     Args:
         parts: The app's parts.
-        tenant: Whose task.
-        task: Which task.
-        asked: Which version.
+        tenant: The owner of the task.
+        task: The task's name.
+        asked: The version.
         idempotent: Set for a request that may be repeated.
 
     Raises:
@@ -133,7 +133,7 @@ def _version_fields(version: Version) -> dict[str, Any]:
     names = {field.name for field in fields(Version)} & set(VersionResponse.model_fields) - {"created_at"}
     asked = asdict(version.options)
     return {
-        # Steps and learner of an answer are those of the version; the request's stand under asked
+        # The answer's steps and learner are the version's; ``asked`` holds the request's
         **{name: value for name, value in asked.items() if name in VersionResponse.model_fields},
         **{name: getattr(version, name) for name in names},
         "asked": asked,

@@ -1,4 +1,4 @@
-"""Dockerfile, compose file and monitoring: they parse, and what they name exists."""
+"""Dockerfile, compose file and monitoring: they parse, and the files, routes and metrics that they name exist."""
 
 import itertools
 import json
@@ -39,7 +39,7 @@ def load_yaml(path: str) -> Tree:
 
 
 def seconds(duration: str) -> float:
-    """Compose's ``45s`` or ``1m30s``."""
+    """The seconds of a duration in Compose's form, ``45s`` or ``1m30s``."""
     units = {"h": 3600, "m": 60, "s": 1}
     parts = re.findall(r"(\d+)([hms])", duration)
     assert "".join(itertools.chain(*parts)) == duration
@@ -47,7 +47,7 @@ def seconds(duration: str) -> float:
 
 
 def dockerfile_instructions(keyword: str) -> list[str]:
-    """What follows a keyword, continuation lines joined."""
+    """The arguments of each instruction with a keyword, with continuation lines joined."""
     text = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text())
     return re.findall(rf"^{keyword}\s+(.*)$", text, flags=re.MULTILINE)
 
@@ -152,7 +152,7 @@ def probed(request: pytest.FixtureRequest) -> Iterator[tuple[int, int, list[str]
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -160,7 +160,7 @@ def probed(request: pytest.FixtureRequest) -> Iterator[tuple[int, int, list[str]
         server.shutdown()
 
 
-def test_the_health_check_tells_ready_from_unready(probed: tuple[int, int, list[str]]) -> None:
+def test_the_health_check_distinguishes_ready_from_unready(probed: tuple[int, int, list[str]]) -> None:
     port, status, asked = probed
     (instruction,) = dockerfile_instructions("HEALTHCHECK")
     command = json.loads(instruction[instruction.index("CMD ") + 4 :])

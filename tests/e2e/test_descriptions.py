@@ -1,4 +1,4 @@
-"""Descriptions as the shipped checkpoint understands them: that of the other tests has random weights."""
+"""Descriptions on the shipped checkpoint, since the other tests' checkpoint has random weights."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Markdown documents: their links lead somewhere, and their form is the agreed one."""
+"""Markdown documents: their links resolve, and their form is the agreed one."""
 
 import re
 import subprocess
@@ -100,7 +100,7 @@ def test_the_index_lists_every_page() -> None:
     assert sorted(str(path.relative_to(DOCS)) for path in pages - listed) == []
 
 
-def test_the_index_says_what_each_page_is_for_in_one_line() -> None:
+def test_the_index_describes_each_page_in_one_line() -> None:
     described = [line for _, line in prose(INDEX) if re.match(r"\| \[[^\]]+\]\([^)]+\) \|", line)]
     assert len(described) == len({LINK.findall(line)[0] for line in described})
     assert all(len(line.split("|")[2].split()) > 1 for line in described)

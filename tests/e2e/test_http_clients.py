@@ -1,4 +1,4 @@
-"""The clients that people have get the same answer, and those that send too much are told."""
+"""Common HTTP clients get the same answer, and a 413 for a body that is too large."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ LARGE = 20_000_000
 JAVA = """
 import java.net.URI; import java.net.http.*; import java.nio.file.*;
 public class Main { public static void main(String[] a) throws Exception {
-  var client = HttpClient.newHttpClient();  // asks for HTTP/2 unless told otherwise
+  var client = HttpClient.newHttpClient();  // asks for HTTP/2 by default
   for (int i = 0; i < 2; i++) {
     var request = HttpRequest.newBuilder(URI.create(a[0] + "/v1/classify")).header("Content-Type", "application/json")
       .POST(HttpRequest.BodyPublishers.ofFile(Path.of(a[1]))).build();
@@ -50,7 +50,7 @@ def server(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def expected(server: SocketServer) -> object:
-    """What httpx gets."""
+    """The answer that httpx gets."""
     answer = httpx.post(f"{server.url}/v1/classify", content=BODY.encode(), headers=JSON, timeout=60)
     assert answer.status_code == 200
     return answer.json()["predictions"]
@@ -60,7 +60,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def run(program: str, *arguments: str) -> str:
-    """What a program prints; skips where it is not installed."""
+    """Runs a program and returns its output; skips where it is not installed."""
     path = shutil.which(program)
     if path is None:
         pytest.skip(f"{program} is not installed")
@@ -77,7 +77,7 @@ def body_file(tmp_path: Path) -> str:
 
 
 def predictions(text: str | bytes) -> object:
-    """Of an answer."""
+    """The predictions of an answer."""
     return json.loads(text)["predictions"]
 
 

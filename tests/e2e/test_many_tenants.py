@@ -1,4 +1,4 @@
-"""64 tenants at once through a cache of 4 adapters: nobody gets somebody else's answer."""
+"""64 tenants at once through a cache of 4 adapters: no tenant gets another tenant's answer."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.waiting import LIMIT_S
 TENANTS = 64
 ROUNDS = 3
 SEVERAL_TOKENS = 200
-"""More than the queries of five requests have."""
+"""More tokens than the queries of five requests have."""
 HELD_SERVER = Path(__file__).parents[1] / "faults" / "held_server.py"
 TOPICS = [
     ("I want my money back", "refund"),
@@ -30,7 +30,7 @@ QUERIES = ["where is my parcel", "give me a refund", "my password does not work"
 
 
 def support_of(tenant: int) -> list[dict[str, str]]:
-    """Between two and six classes; the labels name the tenant, so that a crossed answer shows."""
+    """A support set of two to six classes, whose labels name the tenant, so that a crossed answer shows."""
     chosen = [TOPICS[(tenant + i) % len(TOPICS)] for i in range(2 + tenant % (len(TOPICS) - 1))]
     return [{"text": f"{text}, says customer {tenant}", "label": f"{label} of {tenant}"} for text, label in chosen]
 
@@ -66,7 +66,7 @@ async def _check(url: str, keys: list[str], hold: Path) -> None:
     async with httpx.AsyncClient(base_url=url, timeout=LIMIT_S, limits=limits) as client:
 
         async def call(tenant: int, path: str, body: dict[str, object]) -> dict[str, object]:
-            # One name for all tenants' tasks: only the key tells them apart
+            # One name for all tenants' tasks, so that only the key distinguishes them
             answer = await client.post(
                 f"/v1/tasks/tickets/{path}", json=body, headers={"Authorization": f"Bearer {keys[tenant]}"}
             )

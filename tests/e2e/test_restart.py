@@ -1,4 +1,4 @@
-"""A real server process on the shipped checkpoint: what was adapted outlives the process, bit for bit."""
+"""A real server process on the shipped checkpoint: adapted tasks outlive the process, bit for bit."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the fault tests share."""
+"""Checks of all fault tests."""
 
 import httpx
 
@@ -9,7 +9,7 @@ ADAPT, PREDICT = "/v1/tasks/bank/adapt", "/v1/tasks/bank/predict"
 
 
 def problem(response: httpx.Response, status: int, code: str) -> None:
-    """A refusal has to be this one."""
+    """Checks that an answer is this refusal."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["code"] == code

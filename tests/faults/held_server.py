@@ -1,4 +1,4 @@
-"""``handful`` in which large work does not end while a file is there: what a test does meanwhile is never too late.
+"""``handful`` in which large work does not end while a file exists, so that a test has time to act meanwhile.
 
 Small requests are answered as ever.
 """
@@ -19,7 +19,7 @@ _encode_next, _predict_batch = SupportBatches.encode_next, ComputeThread._predic
 
 
 def encode_next(batches: SupportBatches, support: SupportTexts) -> None:
-    """Encodes nothing of a large support set while the file is there; its next slice tries again."""
+    """Encodes nothing of a large support set while the file exists; its next slice tries again."""
     if len(support.texts) >= LARGE and HELD.exists():
         time.sleep(0.005)
     else:
@@ -27,7 +27,7 @@ def encode_next(batches: SupportBatches, support: SupportTexts) -> None:
 
 
 def predict_batch(thread: ComputeThread) -> None:
-    """Waits before large predictions while the file is there, unless nobody wants them any more."""
+    """Waits before large predictions while the file exists, unless they are cancelled."""
     large = [work for work in thread._predictions if len(work._texts) >= LARGE]
     if large and not any(work.cancelled for work in large) and HELD.exists():
         time.sleep(0.005)

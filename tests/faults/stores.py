@@ -44,7 +44,7 @@ def away(client: httpx.Client) -> Iterator[None]:
 
 
 def empty(url: str) -> None:
-    """Takes everything out of a store."""
+    """Removes all data from a store."""
     if url.startswith("sqlite:"):
         with sqlite3.connect(url.removeprefix("sqlite:")) as db:
             for table in ("tasks", "versions", "idempotency", "api_keys", "facts"):

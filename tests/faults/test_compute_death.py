@@ -1,4 +1,4 @@
-"""The compute thread dies: what waits fails, the process says so, and nothing hangs."""
+"""The compute thread dies: waiting work fails, the process reports it, and nothing hangs."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Bytes in the store that are not the ones that were written: found out, never served."""
+"""Damaged bytes in the store: detected, never served."""
 
 import sqlite3
 import struct
@@ -29,7 +29,7 @@ class Bytes:
         return f"handful:{{{tenant}}}:task:{task}", f"adapter:{version}"
 
     def read(self, tenant: str, task: str, version: int = 1) -> bytes:
-        """What is stored."""
+        """The stored bytes."""
         if self._url.startswith("sqlite:"):
             with sqlite3.connect(self._url.removeprefix("sqlite:")) as db:
                 query = "SELECT adapter FROM versions WHERE tenant = ? AND task = ? AND version = ?"
@@ -64,7 +64,7 @@ def restart(start_service: StartService, store_url: str) -> Iterator[Callable[[]
 
 
 def flipped(data: bytes, position: int) -> bytes:
-    """The same bytes but for one bit."""
+    """Bytes of which one bit is flipped."""
     return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
 
 
@@ -170,7 +170,7 @@ def test_an_adapter_of_another_checkpoint_is_stale(
     ):
         problem(new.post(f"/v1/tasks/bank/{path}", json=body), 409, "stale_adapter")
     assert new.get("/v1/tasks/bank").json()["version"] == 1
-    # What the answer says to do helps
+    # The remedy in the answer works
     assert new.post("/v1/tasks/bank/adapt", json={"support": SUPPORT}).json()["version"] == 2
     assert new.post("/v1/tasks/bank/predict", json={"queries": TEXTS}).json()["version"] == 2
     problem(new.post("/v1/tasks/bank/predict", json={"queries": TEXTS, "version": 1}), 409, "stale_adapter")

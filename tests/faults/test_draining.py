@@ -1,4 +1,4 @@
-"""A server that stops breaks no connection between two requests, and one that starts says when it is ready."""
+"""A stopping server breaks no connection between two requests, and a starting server reports when it is ready."""
 
 import asyncio
 import json
@@ -101,7 +101,7 @@ def test_idle_connections_do_not_keep_a_server(tiny_checkpoint: Path, tmp_path: 
         assert silent.recv(1) == b""
 
 
-def test_a_request_that_outlasts_the_drain_is_told(
+def test_a_request_that_outlasts_the_drain_gets_an_answer(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = threading.Event()
@@ -139,7 +139,7 @@ def test_a_server_without_its_store_is_not_called_ready(tiny_checkpoint: Path, m
         assert server.reports[1:] == [""]
 
 
-def test_the_announcement_tells_ready_from_listening(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_announcement_distinguishes_ready_from_listening(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]

@@ -1,4 +1,4 @@
-"""A real server process: told to stop, killed, and left alone by its clients."""
+"""A real server process: stopped, killed, and abandoned by its clients."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ from tests.waiting import LIMIT_S, until
 pytestmark = pytest.mark.slow
 
 LARGE = {"support": [{"text": f"{'some words ' * 10}{i}", "label": f"class {i % 4}"} for i in range(200)]}
-"""Large enough to be held."""
+"""A support set that is large enough to be held."""
 
 HELD_SERVER = str(Path(__file__).with_name("held_server.py"))
 
@@ -170,7 +170,7 @@ def test_work_for_a_client_that_left_is_dropped(tmp_path: Path, options: list[st
             leaving.join()
             # The work is held and would never end by itself: it is dropped, or stays
             until(lambda: queued() == 0)
-            # Nobody's fault here: counted as the client's, and no 5xx wakes an operator
+            # Counted as the client's, so that no 5xx wakes an operator
             of_route = f'route="{route}"'
             left_alone = f'handful_requests_total{{{of_route},status="499"}}'
             until(lambda series=left_alone: series in counted(server.url, "handful_requests_total"))

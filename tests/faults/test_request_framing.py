@@ -1,4 +1,4 @@
-"""One request stays one: whatever a client sends, no body is run as a request of its own."""
+"""Request framing: whatever a client sends, no body is run as a request of its own."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from tests.waiting import until
 
 TASK = "/v1/tasks/bank"
 DELETE = f"DELETE {TASK} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-"""What must never be run."""
+"""A request that must never be run."""
 CHUNKED_DELETE = b"%x\r\n%s\r\n0\r\n\r\n" % (len(DELETE), DELETE)
 GOOD = json.dumps({"queries": ["where is my card"]}).encode()
 LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -34,14 +34,14 @@ def server(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def client(server: SocketServer) -> Iterator[httpx.Client]:
-    """Somebody who sends requests as they should be."""
+    """A client that sends valid requests."""
     with httpx.Client(base_url=server.url, timeout=60) as client:
         yield client
 
 
 @pytest.fixture(autouse=True)
 def _task_lives(client: httpx.Client) -> Iterator[None]:
-    """The task is there before and after."""
+    """Makes the task where it is absent, and checks that it exists after a test."""
     if client.get(TASK).status_code == 404:
         assert client.post(f"{TASK}/adapt", json={"support": SUPPORT}).status_code == 200
     yield
@@ -107,7 +107,7 @@ AMBIGUOUS = {
     "a negative chunk size": post("Transfer-Encoding: chunked") + b"-2\r\n{}\r\n0\r\n\r\n" + DELETE,
     "no chunk size": post("Transfer-Encoding: chunked") + b"\r\n{}\r\n0\r\n\r\n" + DELETE,
     "a chunk size that overflows": post("Transfer-Encoding: chunked") + b"10000000000000002\r\n{}\r\n" + DELETE,
-    "a chunk longer than it says": post("Transfer-Encoding: chunked") + b"1\r\n{}\r\n0\r\n\r\n" + DELETE,
+    "a chunk longer than its size": post("Transfer-Encoding: chunked") + b"1\r\n{}\r\n0\r\n\r\n" + DELETE,
     "a chunk size that ends in a line feed": post("Transfer-Encoding: chunked") + b"2\n{}\r\n0\r\n\r\n" + DELETE,
     "chunk data that ends in a line feed": post("Transfer-Encoding: chunked") + b"2\r\n{}\n0\r\n\r\n" + DELETE,
     "a line feed in a chunk extension": post("Transfer-Encoding: chunked") + b"2;a\n{}\r\n0\r\n\r\n" + DELETE,
@@ -124,7 +124,7 @@ AMBIGUOUS = {
 
 
 def in_pieces(sent: bytes) -> list[bytes]:
-    """The same bytes in small parts."""
+    """A request's bytes in small parts."""
     return [sent[i : i + 40] for i in range(0, len(sent), 40)]
 
 

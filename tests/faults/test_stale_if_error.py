@@ -21,7 +21,7 @@ def client(start_service: StartService, store_url: str) -> httpx.Client:
 
 
 def adapt(client: httpx.Client, **more: object) -> int:
-    """Adapts; has to succeed. The version."""
+    """Adapts, which has to succeed; returns the version."""
     answer = client.post(ADAPT, json={"support": SUPPORT, **more})
     assert answer.status_code == 200, answer.text
     version: int = answer.json()["version"]
@@ -29,7 +29,7 @@ def adapt(client: httpx.Client, **more: object) -> int:
 
 
 def degraded(answer: httpx.Response, version: int = 1) -> None:
-    """An answer has to come from memory, and to tell so."""
+    """Checks that an answer comes from memory, and is marked so."""
     assert answer.status_code == 200, answer.text
     assert answer.json()["version"] == version
     reason, _, age = answer.headers[DEGRADED].partition(";age=")
@@ -37,7 +37,7 @@ def degraded(answer: httpx.Response, version: int = 1) -> None:
     assert 0 <= int(age) <= 300
 
 
-def test_a_warm_task_is_answered_and_everything_else_is_unavailable(client: httpx.Client) -> None:
+def test_a_warm_task_is_answered_and_all_else_is_unavailable(client: httpx.Client) -> None:
     expected = client.post(PREDICT, json=QUERIES)
     assert DEGRADED not in expected.headers
     before = metric(client, "handful_degraded_answers_total")

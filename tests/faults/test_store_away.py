@@ -1,4 +1,4 @@
-"""A real server goes away and comes back: nothing wrong is answered meanwhile, and all is as before afterwards."""
+"""A real store goes away and comes back: no answer is wrong meanwhile, and all is as before afterwards."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 
 def restarted(server: ValkeyServer, port: int) -> ValkeyServer:
-    """The same data on the same port."""
+    """Restarts the server with its data on its port."""
     again = ValkeyServer(port=port, data_dir=server.data_dir, config=dict(DURABLE))
     again.start()
     return again
@@ -50,7 +50,7 @@ def hanging(server: ValkeyServer) -> Iterator[None]:
 
 
 class Load:
-    """Requests without a pause from several threads, and what they were answered with."""
+    """Requests without a pause from several threads, and their answers."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
@@ -72,12 +72,12 @@ class Load:
         return Counter(self._answers[kind][since:])
 
     def until(self, kind: str, status: int, *, code: str = "", degraded: bool = False, more: int = 3) -> None:
-        """Waits for some such answers from now on."""
+        """Waits for a number of such answers from now on."""
         since = len(self._answers[kind])
         until(lambda: self.count(kind, since)[status, code, degraded] >= more)
 
     def end(self) -> None:
-        """Stops; raises what a thread met."""
+        """Stops the threads; raises an error of any thread."""
         self._over.set()
         for each in self._running:
             each.result(60)
@@ -85,7 +85,7 @@ class Load:
 
 
 Trouble = Callable[[ValkeyServer], Callable[[], ValkeyServer]]
-"""Begins it; what it returns ends it."""
+"""A function that begins an outage, and returns the function that ends it."""
 
 
 def stop(server: ValkeyServer) -> Callable[[], ValkeyServer]:
@@ -240,7 +240,7 @@ def test_a_store_that_hangs_is_given_up_on(start_service: StartService, valkey: 
     client = start_service(store=valkey.connection_url, store_timeout_s=1, stale_if_error_s=0)
     until(lambda: client.post(ADAPT, json={"support": SUPPORT}).status_code == 200)
     with hanging(valkey):
-        # It hangs until this is answered: whoever waits for the store waits for ever
+        # The store hangs until this is answered, so a call that waits for it would wait for ever
         problem(client.post(PREDICT, json={"queries": TEXTS}), 503, "store_unavailable")
     until(lambda: client.post(PREDICT, json={"queries": TEXTS}).status_code == 200)
 

@@ -42,7 +42,7 @@ def known_id(client: httpx.Client) -> str:
 
 
 def refuses(client: httpx.Client) -> None:
-    """Whatever would find nothing, or write, has to be refused."""
+    """Checks that calls that would find nothing, or write, are refused."""
     for method, path, body in (
         ("POST", "/v1/tasks/absent/predict", QUERIES),
         ("POST", PREDICT, {**QUERIES, "version": 7}),

@@ -1,4 +1,4 @@
-"""Several server processes on one socket: they answer as one, one that dies is replaced, and none is left behind."""
+"""Several server processes on one socket: they answer as one, a dead one is replaced, and none is left behind."""
 
 import os
 import signal
@@ -64,7 +64,7 @@ def test_workers_answer_as_one_server(server: ServerProcess) -> None:
         assert answer["version"] == number
     with ThreadPoolExecutor(16) as threads:
         assert set(threads.map(ask, [server.url] * 200)) == {200}
-    for _ in range(6):  # whichever is asked, it tells the requests of all
+    for _ in range(6):  # each worker reports the requests of all
         counted = series(server.url, "handful_requests_total")
         assert counted['handful_requests_total{route="/v1/tasks/{task}/predict",status="200"}'] == 206
         assert counted['handful_requests_total{route="/v1/tasks/{task}/adapt",status="200"}'] == 6
@@ -116,7 +116,7 @@ def test_workers_end_with_their_parent(server: ServerProcess) -> None:
     until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
-def test_what_a_worker_cannot_start_with_is_said_in_a_line(tmp_path: Path) -> None:
+def test_an_error_at_a_workers_start_is_reported_in_a_line(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "handful", "serve", "--port", "0", "--workers", "2", "--checkpoint", "nowhere")
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert ended.returncode == 1

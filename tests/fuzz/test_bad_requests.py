@@ -21,7 +21,7 @@ ROLLBACK = "/v1/tasks/bank/rollback"
 JSON = {"Content-Type": "application/json"}
 MEGABYTE = b"x" * 2**20
 MAX_ANSWER_BYTES = 5000
-"""No problem is longer: a large value is not sent back."""
+"""Most bytes of a problem, since a large value is not sent back."""
 
 FIRST: dict[str, Any] = SUPPORT[0]
 GOOD_BODIES: dict[str, dict[str, Any]] = {
@@ -37,14 +37,14 @@ class Bad:
     """A request that has to be refused.
 
     Attributes:
-        name: Of the test.
-        path: Route and query.
-        body: As sent.
-        pointer: The culprit.
-        status: What it gets.
-        method: The verb.
-        headers: Of the request.
-        code: What the problem is called, where that is promised.
+        name: The test's name.
+        path: The route and the query.
+        body: The body as sent.
+        pointer: The pointer to the fault.
+        status: The status of the refusal.
+        method: The HTTP method.
+        headers: The headers of the request.
+        code: The problem's code, where it is documented.
     """
 
     name: str
@@ -63,7 +63,7 @@ def with_field(path: str, name: str, value: object) -> bytes:
 
 
 def raw_field(path: str, name: str, value: str) -> bytes:
-    """The same for what Python's ``json`` would not write."""
+    """The good body of a route, with one field as raw JSON that Python's ``json`` does not write."""
     rest = {key: good for key, good in GOOD_BODIES[path].items() if key != name}
     inner = json.dumps(rest)[1:-1]
     return f'{{"{name}": {value}{", " if inner else ""}{inner}}}'.encode()
@@ -80,7 +80,7 @@ def many_classes(n: int) -> list[dict[str, str]]:
 
 
 def not_objects() -> Iterator[Bad]:
-    """Bodies that are no JSON, or not an object."""
+    """Bodies that are not JSON, or not an object."""
     bodies = {
         "empty": b"",
         "blank": b"  \n",
@@ -206,7 +206,7 @@ def wrong_types() -> Iterator[Bad]:
 
 
 def missing_and_unknown_fields() -> Iterator[Bad]:
-    """Fields that are not there, and fields that nobody knows."""
+    """Missing fields and unknown fields."""
     yield Bad("adapt-without-support", ADAPT, b"{}", "#/support")
     yield Bad("classify-without-support", CLASSIFY, b'{"queries": ["a"]}', "#/support")
     yield Bad("classify-without-queries", CLASSIFY, json.dumps({"support": SUPPORT}).encode(), "#/queries")
@@ -391,7 +391,7 @@ def bad_queries() -> Iterator[Bad]:
 
 
 def bad_headers() -> Iterator[Bad]:
-    """Headers that do not say what they should."""
+    """Headers with wrong values."""
     good = json.dumps(GOOD_BODIES[ADAPT]).encode()
     for name, key in {"empty": "", "300-characters": "k" * 300, "256-characters": "k" * 256}.items():
         headers = {**JSON, "Idempotency-Key": key}
@@ -483,7 +483,7 @@ CASES = [
 
 
 def raw_exchange(url: str, request: bytes) -> bytes:
-    """What a server answers to bytes, for what no client library would send."""
+    """A server's answer to bytes that no client library would send."""
     address = urlsplit(url)
     with socket.create_connection((address.hostname, address.port or 80), timeout=LIMIT_S) as connection:
         connection.sendall(request)
@@ -495,14 +495,14 @@ def raw_exchange(url: str, request: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class State:
-    """What a tenant sees of what is stored."""
+    """The stored data that a tenant sees."""
 
     tasks: Any
     predictions: Any
 
 
 def stored_state(client: httpx.Client) -> State:
-    """What must not change."""
+    """The stored data that must not change."""
     tasks = client.get("/v1/tasks").json()
     answer = client.post(PREDICT, json={"queries": [example["text"] for example in SUPPORT]})
     assert answer.status_code == 200
@@ -511,7 +511,7 @@ def stored_state(client: httpx.Client) -> State:
 
 @pytest.fixture(scope="module")
 def state_before(limited_service: httpx.Client) -> State:
-    """What the tenant saw before any bad request."""
+    """The tenant's view before any bad request."""
     state = stored_state(limited_service)
     assert [task["task"] for task in state.tasks["tasks"]] == ["bank"]
     assert state.predictions["version"] == 1
@@ -519,12 +519,12 @@ def state_before(limited_service: httpx.Client) -> State:
 
 
 def send(client: httpx.Client, case: Bad) -> httpx.Response:
-    """Sends it as it stands."""
+    """Sends a bad request unchanged."""
     return client.request(case.method, case.path, content=case.body, headers=case.headers)
 
 
 def check_problem(response: httpx.Response, *, fields_expected: bool = True) -> dict[str, Any]:
-    """Every promise about the form of a refusal."""
+    """Checks the documented form of a refusal."""
     assert 400 <= response.status_code < 500, response.text[:500]
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["x-request-id"]

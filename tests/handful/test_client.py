@@ -1,4 +1,4 @@
-"""The typed clients: what they try again, what they give up on, and what they say then."""
+"""The typed clients: retries, limits of retries, and error messages."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,7 +22,7 @@ DELETED = {"task": "bank", "deleted": True}
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long a client would have slept; it does not."""
+    """The pauses of a client, which does not sleep."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -117,7 +117,7 @@ def busy(**headers: str) -> httpx.Response:
     return httpx.Response(503, json=BUSY, headers={"X-Request-Id": "r-1", **headers})
 
 
-def test_a_busy_server_is_asked_again_after_the_time_it_says(pauses: list[float], scripted: Scripted) -> None:
+def test_a_busy_server_is_asked_again_after_the_time_of_its_answer(pauses: list[float], scripted: Scripted) -> None:
     client, script = scripted(
         busy(**{"Retry-After": "3"}), busy(**{"Retry-After": "2"}), httpx.Response(200, json=LIST)
     )
@@ -320,7 +320,7 @@ def test_a_name_that_no_task_can_have_reaches_no_other_task(connected: Connected
         assert [(record["task"], record["version"]) for record in records] == [("bank", 1)], task
 
 
-def test_an_error_of_the_service_says_where(connected: Connected) -> None:
+def test_an_error_of_the_service_names_the_place(connected: Connected) -> None:
     client, _ = connected
     with pytest.raises(HandfulError) as caught:
         client.adapt("bank", [{"text": "a", "label": "b"}, {"text": "", "label": "c"}])
@@ -397,7 +397,7 @@ def test_queries_of_another_form_are_a_type_error_that_names_the_form(
     assert script.requests == []
 
 
-def test_a_server_at_another_path_is_said_with_the_path(pauses: list[float], open_client: Open) -> None:
+def test_a_server_at_another_path_is_reported_with_the_path(pauses: list[float], open_client: Open) -> None:
     answer = {**BUSY, "status": 404, "code": "not_found", "detail": "there is no such route"}
     script = Script(httpx.Response(404, json=answer))
     with open_client("http://handful/few-shot", transport=script) as client, pytest.raises(HandfulError) as caught:

@@ -1,4 +1,4 @@
-"""The installation without the server part: the client and its commands work, the others say what to install."""
+"""The installation without the server part: the client and its commands work, the others name the missing package."""
 
 import json
 import subprocess
@@ -93,7 +93,7 @@ def test_commands_on_a_server_do_without_the_server_part(server: SocketServer, t
     assert [json.loads(line)["task"] for line in outputs[7].splitlines()] == ["bank", "talk"]
 
 
-def test_commands_of_the_server_part_say_what_to_install(tmp_path: Path) -> None:
+def test_commands_of_the_server_part_name_the_package_to_install(tmp_path: Path) -> None:
     (tmp_path / "texts.csv").write_text("text,label\na,b\nc,d\n")
     commands = [
         ["serve"],

@@ -1,4 +1,4 @@
-"""How the client reaches a server: addresses, proxies, certificates, and the words when no answer comes."""
+"""The client's way to a server: addresses, proxies, certificates, and messages when no answer comes."""
 
 import ssl
 import subprocess
@@ -29,12 +29,12 @@ class Tasks(BaseHTTPRequestHandler):
         self.wfile.write(LIST)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
-        """Is silent."""
+        """Logs nothing."""
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the caller's network settings; no pauses between attempts."""
+    """Removes the caller's network settings and the pauses between attempts."""
     for name in (*PROXY_VARIABLES, "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -83,7 +83,7 @@ def tls_port(certificate: Path) -> Iterator[int]:
 
 
 def fault(address: str) -> str:
-    """What a client of this address reports."""
+    """The error of a client of this address."""
     with pytest.raises(HandfulError) as caught, Client(address, timeout_s=20) as client:
         list(client.tasks())
     assert caught.value.status == 0
@@ -108,7 +108,7 @@ def test_addresses_are_understood(given: str, understood: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "reason"),
     [
         ("", "is empty"),
         ("example.org:8000", "does not start with http:// or https://"),
@@ -131,10 +131,10 @@ def test_addresses_are_understood(given: str, understood: str) -> None:
         ("http://127.0.0.1:" + "9" * 5000, "not valid"),
     ],
 )
-def test_addresses_that_no_server_has_are_refused_in_words(given: str, said: str) -> None:
+def test_addresses_that_no_server_has_are_refused_in_words(given: str, reason: str) -> None:
     with pytest.raises(AddressInvalid) as caught:
         server_address(given)
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
     assert len(str(caught.value)) < 700
 
 
@@ -204,7 +204,7 @@ def test_no_proxy_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "reason"),
     [
         ("HTTP_PROXY", "http://user:secret@127.0.0.1:9", "HTTP_PROXY=http://***@127.0.0.1:9 does not answer"),
         ("http_proxy", "127.0.0.1:9", "http_proxy=127.0.0.1:9 does not answer"),
@@ -213,11 +213,11 @@ def test_no_proxy_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_proxy_at_fault_is_named_by_its_variable(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
 ) -> None:
     monkeypatch.setenv(name, value)
     message = fault("http://handful.invalid")
-    assert said in message
+    assert reason in message
     assert "secret" not in message
 
 
@@ -240,24 +240,24 @@ def test_certificates_that_are_none_are_named(monkeypatch: pytest.MonkeyPatch, t
     assert f"no certificates can be read from SSL_CERT_FILE={tmp_path / 'none.pem'}" in fault("https://127.0.0.1:9")
 
 
-def test_https_to_a_port_of_plain_http_says_so(plain_port: int) -> None:
+def test_https_to_a_port_of_plain_http_is_reported(plain_port: int) -> None:
     message = fault(f"https://127.0.0.1:{plain_port}")
     assert f"this port speaks plain HTTP: use http://127.0.0.1:{plain_port}" in message
 
 
-def test_plain_http_to_a_port_of_https_says_so(tls_port: int) -> None:
+def test_plain_http_to_a_port_of_https_is_reported(tls_port: int) -> None:
     message = fault(f"http://127.0.0.1:{tls_port}")
     assert f"this port speaks HTTPS: use https://127.0.0.1:{tls_port}" in message
 
 
-def test_the_refusal_of_plain_http_by_a_port_of_https_says_so() -> None:
+def test_the_refusal_of_plain_http_by_a_port_of_https_is_recognised() -> None:
     page = httpx.Response(400, text="<title>400 The plain HTTP request was sent to HTTPS port</title>")
     client = Client("http://handful", transport=httpx.MockTransport(lambda request: page))
     with client, pytest.raises(HandfulError, match="http://handful speaks HTTPS: use https://handful"):
         list(client.tasks())
 
 
-def test_a_certificate_that_is_not_trusted_says_how_to_trust_it(tls_port: int) -> None:
+def test_an_untrusted_certificate_is_reported_with_the_remedy(tls_port: int) -> None:
     message = fault(f"https://localhost:{tls_port}")
     assert "not trusted" in message
     assert "SSL_CERT_FILE=FILE" in message

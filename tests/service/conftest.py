@@ -1,4 +1,4 @@
-"""What the tests of the service share: tenants with keys, and a look behind the routes."""
+"""Fixtures of the service's tests: tenants with keys, and access to the app's parts."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ OTHER_SUPPORT = [
     {"text": "Boil the pasta for ten minutes", "label": "cooking"},
     {"text": "Chop the onions and fry them", "label": "cooking"},
 ]
-"""Nothing of it is in SUPPORT: no text, no label."""
+"""A support set with no text or label of SUPPORT."""
 
 
 def parts_of(client: httpx.Client) -> Parts:
@@ -51,7 +51,7 @@ def bearer(key: str) -> dict[str, str]:
 def adapt(
     client: httpx.Client, task: str = "bank", support: object = SUPPORT, headers: Mapping[str, str] = {}, **fields: Any
 ) -> dict[str, Any]:
-    """Adapts; has to succeed."""
+    """Adapts, which has to succeed."""
     response = client.post(f"/v1/tasks/{task}/adapt", json={"support": support, **fields}, headers=dict(headers))
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
@@ -61,7 +61,7 @@ def adapt(
 def predict(
     client: httpx.Client, task: str = "bank", queries: object = TEXTS, headers: Mapping[str, str] = {}, **fields: Any
 ) -> dict[str, Any]:
-    """Predicts; has to succeed."""
+    """Predicts, which has to succeed."""
     response = client.post(f"/v1/tasks/{task}/predict", json={"queries": queries, **fields}, headers=dict(headers))
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
@@ -70,7 +70,7 @@ def predict(
 
 @pytest.fixture(scope="module")
 def shared_service(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A service for all tests of a module that mind neither tasks that are there nor what was counted."""
+    """A service for the tests of a module that do not depend on existing tasks or counts."""
     store = SecretStr(f"sqlite:{tmp_path_factory.mktemp('shared') / 'service.db'}")
     settings = Settings(checkpoint=str(tiny_checkpoint), store=store, device="cpu", threads=1, store_timeout_s=5)
     with running_service(settings) as client:

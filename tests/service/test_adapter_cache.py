@@ -1,4 +1,4 @@
-"""Adapters in memory: bounded, the least recently used go first, what is in use stays, one load for all who wait."""
+"""Adapters in memory: bounded, least recently used evicted first, leased ones kept, one load for all who wait."""
 
 import asyncio
 import functools
@@ -58,7 +58,7 @@ def events(metrics: Metrics, event: str) -> float:
 
 
 def size_of(adapter: Adapter) -> int:
-    """What the cache counts for an adapter, found by putting it into a cache of its own."""
+    """The size that the cache counts for an adapter, found by putting it into a cache of its own."""
     metrics = Metrics()
     AdapterCache(metrics, max_bytes=2**40, max_adapters=1).put(key("only"), adapter)
     return int(gauge(metrics))
@@ -155,7 +155,7 @@ def test_one_adapter_larger_than_the_cache_does_not_empty_it() -> None:
 
 
 class CacheMachine(RuleBasedStateMachine):
-    """Puts, reads and leases at random, beside a plain model of what has to be there."""
+    """Puts, reads and leases at random, beside a plain model of the cache."""
 
     MAX_ADAPTERS = 4
     SIZES = (2, 10, 40)
@@ -247,7 +247,7 @@ def cold_service(start_service: StartService, store_url: str) -> Iterator[httpx.
 
 
 class CountedLoads:
-    """Stands before the store's ``load_adapters``: counts them, slows down, and fails when told."""
+    """Wraps the store's ``load_adapters``: counts calls, slows them down, and fails on request."""
 
     def __init__(self, client: httpx.Client, monkeypatch: pytest.MonkeyPatch, pause_s: float = 0.0) -> None:
         self.count = 0
@@ -261,7 +261,7 @@ class CountedLoads:
                 self.count += len(versions)
             time.sleep(pause_s)
             if self.fail:
-                raise StoreUnavailable("told to fail")
+                raise StoreUnavailable("failed on request")
             return original(versions)
 
         monkeypatch.setattr(store_of(client), "load_adapters", load_adapters)
@@ -314,7 +314,7 @@ def test_an_evicted_adapter_is_loaded_again_and_is_the_same(
 
 
 class SlowStore:
-    """A stand-in for the store's access in which a load lasts until it is told to end."""
+    """A stand-in for the store's access in which a load lasts until the test ends it."""
 
     def __init__(self, adapter: Adapter) -> None:
         self.store = self
@@ -336,7 +336,7 @@ class SlowStore:
 def adapters_on(store: SlowStore, checkpoint: Checkpoint) -> Adapters:
     """Adapters with an empty cache."""
     cache = AdapterCache(Metrics(), max_bytes=2**30, max_adapters=10)
-    return Adapters(store, cache, Models(checkpoint), max_staleness_s=0, max_believed=10)  # type: ignore[arg-type]
+    return Adapters(store, cache, Models(checkpoint), max_staleness_s=0, max_recent=10)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -425,7 +425,7 @@ print((resident() - before) / SIZE)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a process's memory there")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux shows a process's memory there")
 def test_many_adapters_come_and_go_within_the_bound() -> None:
     code = _FILL.replace("SIZE", str(32 * 2**20))
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=LIMIT_S)

@@ -1,4 +1,4 @@
-"""Keys: who needs one, what a wrong one gets, and what is stored of them."""
+"""Keys: when they are needed, refusals, and stored digests."""
 
 import asyncio
 import sqlite3
@@ -29,7 +29,7 @@ OPEN_ROUTES = ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json")
 
 
 def refused(response: httpx.Response) -> None:
-    """A 401 as promised."""
+    """Checks that an answer is the documented 401."""
     assert response.status_code == 401, response.text
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["www-authenticate"] == "Bearer"
@@ -105,7 +105,7 @@ def test_a_server_whose_keys_were_all_revoked_stays_closed_also_after_a_restart(
     assert start_service(store=store_url).get("/v1/tasks").status_code == 200
 
 
-def test_a_server_without_any_key_says_how_to_make_one(start_service: StartService, tmp_path: Path) -> None:
+def test_a_server_without_any_key_names_the_command_that_makes_one(start_service: StartService, tmp_path: Path) -> None:
     client = start_service(host="0.0.0.0")  # noqa: S104
     for headers in ({}, bearer("handful_nonsense")):
         answer = client.get("/v1/tasks", headers=headers)
@@ -179,7 +179,7 @@ def test_a_revoked_key_is_refused_and_others_are_not(stored_service: httpx.Clien
     assert stored_service.get("/v1/tasks", headers=bearer(kept)).status_code == 200
 
 
-def test_a_revoked_key_works_no_longer_than_the_setting_says(start_service: StartService) -> None:
+def test_a_revoked_key_works_no_longer_than_the_setting_allows(start_service: StartService) -> None:
     client = start_service(auth_cache_s=0.5)
     revoked, kept = make_key(client, "acme"), make_key(client, "globex")
     assert client.get("/v1/tasks", headers=bearer(revoked)).status_code == 200
@@ -201,7 +201,7 @@ def test_no_key_is_stored_as_it_is(service: httpx.Client, tmp_path: Path) -> Non
     for file in tmp_path.glob("service.db*"):
         data = file.read_bytes()
         assert secret.encode() not in data, file.name
-        # The hint tells keys apart; what is left has to be as hard to guess as before
+        # The hint distinguishes keys; the rest has to be as hard to guess as before
         assert secret[5:].encode() not in data, file.name
     assert len(secret) >= 40
 

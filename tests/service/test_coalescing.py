@@ -1,4 +1,4 @@
-"""One call for many who ask at once: who shares which, what each sees, and what fails."""
+"""Coalescing: one call for simultaneous questions, the values that each gets, and failures."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from service.timings import Timings, _current
 
 
 class Calls:
-    """Calls that last until they are let go; a value is its key and the number of writes so far."""
+    """Calls that last until the test ends them; a value is its key and the number of writes so far."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []

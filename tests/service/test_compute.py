@@ -33,7 +33,7 @@ POISON = "poison"
 
 
 class Gate:
-    """Stands before the encoder: holds its calls back until it is opened, and notes them."""
+    """A wrapper of the encoder that holds its calls back until it is opened, and notes them."""
 
     def __init__(self, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
         self._encode = checkpoint.encoder.encode_batch
@@ -115,7 +115,7 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
 
 
 def queued(metrics: Metrics) -> float:
-    """What the gauge says."""
+    """The value of the queue's gauge."""
     value = metrics.registry.get_sample_value("handful_queue_tokens")
     assert value is not None
     return value
@@ -153,10 +153,10 @@ def test_a_batch_that_mixes_tenants_answers_as_each_alone_would(
             assert sum(row) == pytest.approx(1, abs=1e-5)
     # Else the test above would hold for a thread that never mixes
     of_most = metrics.registry.get_sample_value("handful_batch_tenants_bucket", {"le": "8.0"})
-    everything = metrics.registry.get_sample_value("handful_batch_tenants_count")
+    n_batches = metrics.registry.get_sample_value("handful_batch_tenants_count")
     assert of_most is not None
-    assert everything is not None
-    assert of_most < everything
+    assert n_batches is not None
+    assert of_most < n_batches
     assert queued(metrics) == 0
 
 
@@ -242,7 +242,7 @@ def test_work_larger_than_the_queue_is_let_in_when_nothing_waits(
 
 
 class SlowToFinish(PredictWork):
-    """Leaves time between its answer and whatever the thread does afterwards."""
+    """Work that leaves time between its answer and the thread's next step."""
 
     def finish(self) -> bool:
         done = super().finish()
@@ -253,7 +253,7 @@ class SlowToFinish(PredictWork):
 def test_whoever_has_an_answer_has_given_the_tokens_back(
     loaded_checkpoint: Checkpoint, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
 ) -> None:
-    # Else one who asks again at once is refused because of the request that was just answered
+    # Else a caller who asks again at once is refused because of the request that was just answered
     thread, metrics = make_thread(max_queue_tokens=1)
 
     async def main() -> None:
@@ -572,7 +572,7 @@ def many_classes(n: int) -> list[dict[str, str]]:
 
 
 def wait_until_drained(client: httpx.Client) -> None:
-    """The queue's gauge has to come back to zero."""
+    """Waits until the queue's gauge is zero again."""
     until(lambda: queued(parts_of(client).metrics) == 0)
 
 

@@ -1,4 +1,4 @@
-"""What the store has confirmed of versions: newest, by number, bounded, and dropped where it is in doubt."""
+"""Versions that the store has confirmed: newest, by number, bounded, and dropped where they are uncertain."""
 
 import pytest
 

@@ -24,7 +24,7 @@ VERSIONS = (
 
 
 def derived(client: httpx.Client, version: Version, support: bytes) -> Adapter:
-    """What the engine makes of a version's record and support set."""
+    """The adapter that the engine derives from a version's record and support set."""
     decoded = decode_support(support)
     assert support_digests(decoded) == version.support_digests
     engine = parts_of(client).engine

@@ -1,4 +1,4 @@
-"""Tasks that start from what their labels mean, without an example."""
+"""Tasks that start from descriptions of their labels, without an example."""
 
 from pathlib import Path
 from typing import Any

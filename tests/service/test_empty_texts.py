@@ -1,4 +1,4 @@
-"""Texts of which nothing is left to read: refused where they stand, left out where they are labels."""
+"""Texts with nothing to read: examples and queries are refused, label texts are left out."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.conftest import SUPPORT
 from tests.service.conftest import OTHER_SUPPORT, adapt, predict
 
 UNREADABLE = ["\u200b", "\u200b\u200d\ufeff", "\x00", "\x01\x02\x7f", " \u200b ", "\u2028\u200e", "\ue000"]
-"""Zero-width, control and unassigned characters; what is white space is refused before anything is tokenized."""
+"""Zero-width, control and unassigned characters; white space is refused before anything is tokenized."""
 
 BLANK = ["\u2060", "\u00ad", "\u3164", "\u115f\u1160", "\uffa0", "\u2800", "\ufe0f", "\U000e0041"]
 """More characters that show nothing, and that a tokenizer may take for something."""
@@ -60,7 +60,7 @@ def test_all_of_them_are_named(service: httpx.Client) -> None:
     assert refused(service, "/v1/tasks/pairs/predict", {"queries": queries}) == ["#/queries/0"]
 
 
-def test_half_a_pair_is_something_to_read(service: httpx.Client) -> None:
+def test_one_text_of_a_pair_is_enough_to_read(service: httpx.Client) -> None:
     support = [*PAIRS, {"text": "\u200b", "text_pair": "where is my card", "label": "card_arrival"}]
     assert adapt(service, support=support)["n_support"] == 7
     assert predict(service, queries=[{"text": "where is my card", "text_pair": "\u200b"}])["version"] == 1

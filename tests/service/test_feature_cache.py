@@ -119,7 +119,7 @@ def test_an_example_more_is_one_text_to_encode(start_service: StartService, monk
     assert scores(client) == pytest.approx(scores(fresh, task="fresh"), abs=1e-3)
 
 
-def test_without_room_everything_is_encoded_again(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_room_all_texts_are_encoded_again(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:
     client = start_service(runtime="torch", feature_cache_max_bytes=0)
     sizes = encoded(monkeypatch)
     for _ in range(2):

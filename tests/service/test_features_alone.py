@@ -1,4 +1,4 @@
-"""Features and answers depend on the text alone: the same bits in any batch, beside anybody, in every process."""
+"""Features and answers depend on the text alone: the same bits in any batch, beside any tenant, in every process."""
 
 import hashlib
 import subprocess

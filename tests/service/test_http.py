@@ -80,7 +80,7 @@ def test_a_405_names_every_method(shared: httpx.Client, method: str, path: str, 
         ("GET", "/tasks", "/v1/tasks"),
     ],
 )
-def test_a_path_that_is_nearly_right_is_told_the_right_one(
+def test_the_answer_to_a_nearly_right_path_names_the_right_one(
     shared: httpx.Client, method: str, path: str, meant: str
 ) -> None:
     answer = shared.request(method, f"http://handful{path}")
@@ -99,7 +99,7 @@ def test_another_path_gets_no_hint(shared: httpx.Client, path: str) -> None:
 
 
 def labels(answer: httpx.Response) -> list[str]:
-    """What was predicted."""
+    """The predicted labels."""
     assert answer.status_code == 200, answer.text
     return [prediction["label"] for prediction in answer.json()["predictions"]]
 
@@ -148,7 +148,7 @@ def test_another_content_coding_is_named(shared: httpx.Client, coding: str) -> N
         (gzip.compress(BODY.encode()), "deflate"),
     ],
 )
-def test_a_body_that_is_not_what_its_coding_says_is_refused(shared: httpx.Client, content: bytes, coding: str) -> None:
+def test_a_body_that_does_not_match_its_coding_is_refused(shared: httpx.Client, content: bytes, coding: str) -> None:
     answer = shared.post("/v1/classify", content=content, headers={**JSON, "Content-Encoding": coding})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "#"
@@ -190,7 +190,7 @@ def test_another_charset_is_refused(shared: httpx.Client, charset: str) -> None:
     ],
 )
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_413_says_what_to_do(start_service: StartService, path: str, advice: str, compressed: bool) -> None:
+def test_a_413_names_the_remedy(start_service: StartService, path: str, advice: str, compressed: bool) -> None:
     client = start_service(max_body_bytes=2048)
     body = b" " * 3000
     headers = {**JSON, "Content-Encoding": "gzip"} if compressed else JSON
@@ -280,13 +280,13 @@ def test_what_is_no_origin_is_refused_at_the_start(origins: str) -> None:
 
 
 def check_pages(client: httpx.Client, asked: str, shown: str, headers: dict[str, str]) -> None:
-    """The pages work where a browser sees them.
+    """Checks that the pages work where a browser sees them.
 
     Args:
-        client: Of the server.
-        asked: Prefix of the paths that reach the server.
-        shown: Prefix of the paths in the browser.
-        headers: Of the proxy.
+        client: The server's client.
+        asked: The prefix of the paths that reach the server.
+        shown: The prefix of the paths in the browser.
+        headers: The proxy's headers.
     """
     page = client.get(f"{asked}/docs", headers=headers).text
     for name in ("static-offline-docs/swagger-ui-bundle.js", "static-offline-docs/swagger-ui.css", "openapi.json"):
@@ -403,7 +403,7 @@ def test_what_is_no_prefix_is_refused_at_the_start(path: str) -> None:
 # ---- pages, documents ----------------------------------------------------------------------------------------------
 
 
-def test_the_first_page_says_where_to_go(shared: httpx.Client) -> None:
+def test_the_first_page_links_the_others(shared: httpx.Client) -> None:
     page = shared.get("/")
     assert page.headers["content-type"].startswith("text/html")
     for link in ('href="docs"', 'href="metrics"', 'href="readyz"'):

@@ -1,4 +1,4 @@
-"""Two tenants: nothing of one is seen, told or touched with the other's key."""
+"""Two tenants: the key of one neither shows nor changes the data of the other."""
 
 import importlib
 import json
@@ -39,12 +39,12 @@ VARIANTS: dict[tuple[str, str], list[object]] = {
     ("POST", "/v1/tasks/{task}/rollback"): [{"version": 2}, {"version": 99}],
     ("POST", "/v1/tasks/{task}/readapt"): [{"version": 1}, {"version": 99}, {"checkpoint": "auto"}],
 }
-"""Further bodies: none of them may tell an existing task from an absent one."""
+"""Further bodies, whose answers must not differ between an existing task and an absent one."""
 
 
 @dataclass(frozen=True)
 class Tenants:
-    """A service, and what two tenants send with each request."""
+    """A service, and the headers of two tenants."""
 
     client: httpx.Client
     owner: dict[str, str]
@@ -73,13 +73,13 @@ def routes_with_a_task() -> set[tuple[str, str]]:
 
 
 def comparable(response: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
-    """All of an answer that does not differ by chance."""
+    """The parts of an answer that do not differ by chance."""
     headers = {name: value for name, value in response.headers.items() if name not in {"x-request-id", "server-timing"}}
     return response.status_code, response.content, headers
 
 
 def view_of_owner(tenants: Tenants) -> tuple[object, ...]:
-    """All that the owner sees."""
+    """The stored data that the owner sees."""
     client, headers = tenants.client, tenants.owner
     return (
         client.get("/v1/tasks", headers=headers).json(),

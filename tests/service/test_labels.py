@@ -1,4 +1,4 @@
-"""What makes labels one class, and which labels look alike."""
+"""Labels that are one class, and labels that look alike."""
 
 import unicodedata
 

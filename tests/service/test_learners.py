@@ -25,25 +25,25 @@ PLACEMENTS: tuple[PlacementName, ...] = get_args(PlacementName)
 SPECS = [ModelSpec(name) for name in sorted(LEARNERS)]
 SPECS += [ModelSpec(name, place, 1 + (place == "modulations")) for name in DESCENDING for place in PLACEMENTS[1:]]
 SPECS += [ModelSpec(name, tuned_layers=1, frozen_view=True) for name in ("protomaml", "matching")]
-"""Every model that can be made: what only reads has its fast weights in the head alone."""
+"""Every possible model; a learner that only reads has its fast weights in the head alone."""
 
 PROTOMAML = [ModelSpec("protomaml", place, int(place != "head")) for place in PLACEMENTS]
 PROTOMAML += [ModelSpec("protomaml", tuned_layers=2, frozen_view=True)]
-"""One learner, with whatever may stand below its head."""
+"""One learner, with every placement of fast weights below its head."""
 
 
 def named(spec: ModelSpec) -> str:
     """A test's name."""
-    return f"{spec.learner}-{spec.placement}{'-beside-stock' * spec.frozen_view}"
+    return f"{spec.learner}-{spec.placement}{'-frozen-view' * spec.frozen_view}"
 
 
 def scores(answer: dict[str, Any]) -> list[dict[str, float]]:
-    """What can be compared between two runs."""
+    """The scores, to compare two runs."""
     return [prediction["scores"] for prediction in answer["predictions"]]
 
 
 def assert_close(found: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
-    """Probabilities agree, and are some."""
+    """Checks that probabilities agree, and that there are some."""
     for one, other in zip(found, expected, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
         assert sum(one.values()) == pytest.approx(1, abs=1e-4)
@@ -87,7 +87,7 @@ def test_a_task_of_any_model_answers_alike_after_a_restart(
     second = start_service(checkpoint=str(make_checkpoint(spec)))
     answer = predict(second)
     assert answer["version"] == 1
-    # What first answered were the weights as they are stored, so that the very numbers come back
+    # The first answers used the weights as they are stored, so that the same numbers come back
     assert scores(answer) == before
     assert [p["confidence"] for p in answer["predictions"]] == [p["confidence"] for p in answers["predictions"]]
     assert second.get("/v1/tasks/bank").json()["learner"] == spec.learner
@@ -195,7 +195,7 @@ def test_an_unknown_learner_is_refused_by_name(service: httpx.Client, learner: s
 
 
 @pytest.mark.parametrize("learner", READING)
-def test_a_learner_that_takes_no_steps_says_so(service: httpx.Client, learner: str) -> None:
+def test_a_learner_that_takes_no_steps_reports_none(service: httpx.Client, learner: str) -> None:
     plain = adapt(service, learner=learner)
     asked = adapt(service, learner=learner, steps=50, learning_rate=3.0)
     for answer in (plain, asked):

@@ -1,4 +1,4 @@
-"""How many examples are classified correctly without themselves: in answers, in records, after a rollback."""
+"""Leave-one-out accuracy: in answers, in records, after a rollback."""
 
 import json
 
@@ -14,7 +14,7 @@ TWICE = [{"text": text, "label": label} for label, text in (("card", "where is m
 """Each example has another with the same words and the same label."""
 
 
-def test_examples_that_others_repeat_are_told_without_themselves(service: httpx.Client) -> None:
+def test_examples_that_others_repeat_are_classified_without_themselves(service: httpx.Client) -> None:
     assert adapt(service, support=TWICE, use_label_text=False)["leave_one_out_accuracy"] == 1.0
 
 
@@ -45,7 +45,7 @@ def test_a_rollback_has_that_of_the_version_it_brings_back(service: httpx.Client
 
 def test_it_moves_nothing_else(service: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     made = adapt(service)
-    monkeypatch.setattr("service.engine.adaptation.left_out_accuracy", lambda *_: None)
+    monkeypatch.setattr("service.engine.adapt_slices.left_out_accuracy", lambda *_: None)
     again = adapt(service)
     assert again["leave_one_out_accuracy"] is None
     for name in ("losses", "support_accuracy", "bytes"):

@@ -51,11 +51,11 @@ def test_an_absent_version_is_not_found(stored_service: httpx.Client) -> None:
 
 def test_versions_are_listed_newest_first_page_by_page(stored_service: httpx.Client) -> None:
     made = [adapt(stored_service, steps=steps) for steps in range(5)]
-    everything = stored_service.get("/v1/tasks/bank/versions").json()
-    assert everything["next"] is None
-    assert [v["version"] for v in everything["versions"]] == [5, 4, 3, 2, 1]
-    assert [v["steps"] for v in everything["versions"]] == [4, 3, 2, 1, 0]
-    assert [v["bytes"] for v in everything["versions"]] == [answer["bytes"] for answer in reversed(made)]
+    listed = stored_service.get("/v1/tasks/bank/versions").json()
+    assert listed["next"] is None
+    assert [v["version"] for v in listed["versions"]] == [5, 4, 3, 2, 1]
+    assert [v["steps"] for v in listed["versions"]] == [4, 3, 2, 1, 0]
+    assert [v["bytes"] for v in listed["versions"]] == [answer["bytes"] for answer in reversed(made)]
     pages, before = [], None
     while True:
         query = {"limit": 2} if before is None else {"limit": 2, "before": before}

@@ -1,4 +1,4 @@
-"""Where the server listens, and what it says where it cannot."""
+"""The server's addresses, and its messages where it cannot listen."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""What one request may cost the others."""
+"""The cost of one request for the others."""
 
 import logging
 import threading

@@ -38,7 +38,7 @@ def marking(shared_service: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> ht
 
 
 def abstentions(client: httpx.Client) -> float:
-    """How many predictions abstained."""
+    """The number of predictions that abstained."""
     line = next(
         line for line in client.get("/metrics").text.splitlines() if line.startswith("handful_abstentions_total")
     )

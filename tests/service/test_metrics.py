@@ -31,7 +31,7 @@ PROMISED = {
     "handful_stale_tasks": ("gauge", set()),
     "handful_checkpoint_info": ("gauge", {"name", "fingerprint", "learner", "device", "runtime"}),
 }
-"""The contract's list."""
+"""The documented metrics."""
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -1,4 +1,4 @@
-"""A task has pairs or single texts, and is asked for what it has."""
+"""A task has pairs or single texts, and answers queries of the same kind."""
 
 from typing import Any
 
@@ -77,7 +77,7 @@ def test_a_task_of_descriptions_alone_answers_either(service: httpx.Client) -> N
     assert len(predict(service, queries=["where is it", PAIR])["predictions"]) == 2
 
 
-def test_a_stored_version_that_does_not_tell_answers_either(
+def test_a_stored_version_without_the_kind_of_its_texts_answers_either(
     service: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SupportSet, "pairs", None)  # as versions were stored before

@@ -1,4 +1,4 @@
-"""What predict and classify answer: scores, top_k, abstention, pairs, descriptions; and what they leave behind."""
+"""The answers of predict and classify: scores, top_k, abstention, pairs, descriptions; and the data that they store."""
 
 import sqlite3
 import zlib
@@ -27,26 +27,26 @@ def test_scores_are_a_distribution_over_all_labels_the_most_probable_first(servi
 
 def test_top_k_cuts_the_scores_and_nothing_else(service: httpx.Client) -> None:
     adapt(service)
-    everything = predict(service)["predictions"]
+    complete = predict(service)["predictions"]
     for top_k in (1, 2, 3, 4, 10**30):
-        for cut, full in zip(predict(service, top_k=top_k)["predictions"], everything, strict=True):
+        for cut, full in zip(predict(service, top_k=top_k)["predictions"], complete, strict=True):
             assert list(cut["scores"].items()) == list(full["scores"].items())[:top_k]
             assert {**cut, "scores": None} == {**full, "scores": None}
-    assert predict(service, top_k=None)["predictions"] == everything
+    assert predict(service, top_k=None)["predictions"] == complete
 
 
 def test_abstention_follows_the_threshold(start_service: StartService) -> None:
     client = start_service()
     adapt(client, steps=0)
-    everything = predict(client)["predictions"]
-    confidences = sorted(prediction["confidence"] for prediction in everything)
+    complete = predict(client)["predictions"]
+    confidences = sorted(prediction["confidence"] for prediction in complete)
     middle = (confidences[2] + confidences[3]) / 2
     default = parts_of(client).engine.checkpoint.manifest.hyperparameters.abstain_threshold
     exact = confidences[2]  # a threshold that is just reached is reached
     plain_thresholds = [(threshold, threshold) for threshold in (0, 0.0, middle, exact, 1, 1.0)]
     for abstain, threshold in [(None, 0), (False, 0), (True, default), *plain_thresholds]:
         answers = predict(client, abstain=abstain)["predictions"]
-        for answer, plain in zip(answers, everything, strict=True):
+        for answer, plain in zip(answers, complete, strict=True):
             expected = plain["confidence"] < threshold
             assert answer["abstained"] is expected
             assert answer["label"] == (None if expected else plain["label"])
@@ -81,9 +81,11 @@ def test_a_pair_is_more_than_its_first_text(service: httpx.Client) -> None:
     first, swapped = predictions
     assert round(first, 5) != round(swapped, 5)
     # Adapting on the first texts only gives other weights
-    adapt(service, "halves", [{"text": e["text"], "label": e["label"]} for e in support])
+    adapt(service, "first-texts", [{"text": e["text"], "label": e["label"]} for e in support])
     queries = ["It rains", {"text": "It rains"}, {"text": "It rains", "text_pair": None}]
-    predictions = [prediction["scores"]["follows"] for prediction in predict(service, "halves", queries)["predictions"]]
+    predictions = [
+        prediction["scores"]["follows"] for prediction in predict(service, "first-texts", queries)["predictions"]
+    ]
     assert predictions == pytest.approx([predictions[0]] * 3, abs=1e-6)
     assert predictions[0] != pytest.approx(first, abs=1e-6)
 

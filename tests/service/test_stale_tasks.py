@@ -40,7 +40,7 @@ def test_stale_tasks_are_counted_at_the_start_and_again_later(
     until(lambda: value(scrape(old), "handful_stale_tasks") == 3)
 
 
-def test_a_count_says_how_many_of_how_many() -> None:
+def test_a_count_reports_stale_and_all_tasks() -> None:
     assert str(TaskCount(1300, 1204)) == "1,204 of 1,300 tasks were made from another checkpoint and will answer 409"
     assert str(TaskCount(1300, 0)) == "1,300 tasks, none made from another checkpoint"
 

@@ -1,4 +1,4 @@
-"""Two servers on one store: how long one goes on with what the other has replaced, where the settings let it."""
+"""Two servers on one store: the time for which one serves a version that the other has replaced."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ LONG_MS = 60_000
 
 @contextmanager
 def counted_reads(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """How often the store is asked which version is the newest."""
+    """Counts the store's reads of the newest version."""
     reads: list[int] = []
     access = parts_of(client).access
     original = access.current
@@ -42,7 +42,7 @@ def test_by_default_every_prediction_asks_the_store(
     assert len(reads) == 2
 
 
-def test_a_version_may_be_believed_for_as_long_as_the_settings_say(
+def test_a_version_may_be_reused_for_as_long_as_the_settings_allow(
     start_service: StartService, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = start_service(store=store_url), start_service(store=store_url, max_staleness_ms=LONG_MS)
@@ -56,7 +56,7 @@ def test_a_version_may_be_believed_for_as_long_as_the_settings_say(
     assert predict(other, version=2)["version"] == 2
 
     adapters = parts_of(other).adapters
-    monkeypatch.setattr(adapters, "_believed", {key: (seen, 0.0) for key, (seen, _) in adapters._believed.items()})
+    monkeypatch.setattr(adapters, "_recent", {key: (seen, 0.0) for key, (seen, _) in adapters._recent.items()})
     assert predict(other)["version"] == 2, "once the time is over the store is asked again"
 
 
@@ -86,9 +86,9 @@ def test_a_task_that_was_made_anew_elsewhere_is_found_where_its_old_version_is_n
     assert other.post("/v1/tasks/bank/predict", json={"queries": [SUPPORT[0]["text"]]}).status_code == 404
 
 
-def test_what_is_believed_has_a_bound(start_service: StartService, store_url: str) -> None:
+def test_the_number_of_reused_versions_has_a_bound(start_service: StartService, store_url: str) -> None:
     client = start_service(store=store_url, max_staleness_ms=LONG_MS, cache_max_adapters=3)
     for number in range(6):
         adapt(client, f"task-{number}")
         predict(client, f"task-{number}")
-    assert list(parts_of(client).adapters._believed) == [("default", f"task-{number}") for number in (3, 4, 5)]
+    assert list(parts_of(client).adapters._recent) == [("default", f"task-{number}") for number in (3, 4, 5)]

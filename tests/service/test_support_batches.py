@@ -1,4 +1,4 @@
-"""Batches that support sets share: every text once and its own features, bounds, and nobody's trouble passed on."""
+"""Batches of several support sets: every text once, its own features, bounds, and failures that stay with their set."""
 
 import asyncio
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ from tests.service.conftest import OTHER_SUPPORT, adapt, bearer, make_key, parts
 from tests.waiting import LIMIT_S
 
 SHARED_TOKENS = 128
-"""What a batch of several support sets may have on a CPU."""
+"""Most tokens of a batch of several support sets on a CPU."""
 
 
 class CountingRuntime:
-    """In the place of a runtime: a text's features are its token ids' sum, and one text cannot be encoded."""
+    """A stand-in for a runtime: a text's features are its token ids' sum, and one text cannot be encoded."""
 
     device = torch.device("cpu")
 
@@ -149,7 +149,7 @@ def test_what_is_known_is_not_encoded_and_is_each_tenants_own() -> None:
     again = batches.add("a", [text(5, 2), text(5, 3), text(5, 1)])
     batches.encode_next(again)
     assert again.encoded
-    assert [each.ids[-1] for each in encoder.batches[-1]] == [3], "another tenant has sent it, which tells nothing"
+    assert [each.ids[-1] for each in encoder.batches[-1]] == [3], "another tenant has sent it, which must not show"
     check_features(again)
     assert batches.add("b", [text(5, 3)]).encoded
 

@@ -1,4 +1,4 @@
-"""What the answers to adapt and classify say of a support set that may not mean what its owner thinks."""
+"""Warnings about possible mistakes in a support set, in the answers to adapt and classify."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from metalearn.adaptation import SupportPlan
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import Adapter, Example, SupportSet, TextInput
-from service.engine.adaptation import Adaptation
+from service.engine.adapt_slices import Adaptation
 from service.tasks.support_set import CheckedSupport
 from service.tasks.support_warnings import support_warnings
 from tests.conftest import SUPPORT
@@ -43,7 +43,7 @@ def warned(client: httpx.Client, support: list[dict[str, str]], **fields: Any) -
     return {each["code"]: each for each in found if each["code"] != "label_text_ignored"}
 
 
-def test_nothing_is_said_of_a_support_set_without_a_slip(shared_service: httpx.Client) -> None:
+def test_a_support_set_without_a_slip_has_no_warning(shared_service: httpx.Client) -> None:
     assert warned(shared_service, many("arrival") + many("fee")) == {}
 
 
@@ -138,7 +138,7 @@ def test_pointers_are_bounded_and_the_detail_has_their_number(shared_service: ht
     assert all(len(each["detail"]) < 1000 for each in warned(shared_service, labels).values())
 
 
-def test_label_texts_that_mislead_are_named(shared_service: httpx.Client) -> None:
+def test_the_label_text_gate_is_reported(shared_service: httpx.Client) -> None:
     names = ["card arrival", "extra charge", "virtual card"]
     texts = [f"{name} {i}" for name in names for i in range(5)]
     swapped = [{"text": text, "label": names[(i // 5 + 1) % 3]} for i, text in enumerate(texts)]

@@ -1,4 +1,4 @@
-"""How many threads torch takes."""
+"""The number of threads that torch takes."""
 
 from collections.abc import Iterator
 

@@ -175,7 +175,7 @@ def test_nothing_on_the_way_to_features_depends_on_what_the_device_holds(tiny_en
 
 
 class _EagerBatch:
-    """In the place of a CUDA graph."""
+    """A stand-in for a CUDA graph."""
 
     made: list[tuple[int, int, bool]]
 

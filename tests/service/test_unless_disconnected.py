@@ -1,4 +1,4 @@
-"""Work is dropped when its client goes away, and by nothing else that happens then."""
+"""Work is dropped when its client goes away, and not by other errors meanwhile."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,7 +30,7 @@ class Client:
 
 @pytest.fixture(params=[0.0, 0.02], ids=["watched at once", "watched later"], autouse=True)
 def unwatched_s(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
-    """For how long nobody looks."""
+    """The time before the first check of the connection."""
     monkeypatch.setattr(disconnecting, "_UNWATCHED_S", request.param)
     return float(request.param)
 
@@ -92,7 +92,7 @@ def test_an_error_of_the_work_passes() -> None:
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.05])
-def test_who_cancels_the_request_is_not_told_that_the_client_left(after_s: float) -> None:
+def test_a_cancelled_request_is_not_counted_as_a_client_that_left(after_s: float) -> None:
     async def scenario() -> None:
         serving = asyncio.create_task(_serve(Client(), lambda: asyncio.sleep(60)))
         await asyncio.sleep(after_s)

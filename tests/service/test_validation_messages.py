@@ -1,4 +1,4 @@
-"""What is wrong with a field is said in words that say what would be right."""
+"""Messages on wrong fields name the expected value."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ FIRST: dict[str, Any] = SUPPORT[0]
 
 
 def faults(client: httpx.Client, body: dict[str, Any], path: str = "/v1/classify") -> dict[str, str]:
-    """What a refusal says, by pointer."""
+    """The details of a refusal, by pointer."""
     response = client.post(path, json=body)
     assert response.status_code == 422, response.text
     return {error["pointer"]: error["detail"] for error in response.json()["errors"]}
@@ -43,7 +43,7 @@ def faults(client: httpx.Client, body: dict[str, Any], path: str = "/v1/classify
         ({"text": ["a"]}, "#/text", "unknown field: remove it, or check its spelling"),
     ],
 )
-def test_a_wrong_field_is_told_what_it_may_be(
+def test_a_wrong_field_is_refused_with_the_allowed_values(
     shared_service: httpx.Client, fields: dict[str, Any], pointer: str, words: str
 ) -> None:
     found = faults(shared_service, {"support": SUPPORT, "queries": TEXTS, **fields})

@@ -1,4 +1,4 @@
-"""What every answer carries, errors that nobody foresaw, and the documents that describe it all."""
+"""Headers of every answer, unexpected errors, and the documents that describe the API."""
 
 import functools
 import re
@@ -26,11 +26,11 @@ CONTRACT = {
     ("post", "/v1/tasks/{task}/rollback"),
     ("get", "/v1/checkpoint"),
 }
-"""Of the contract's routes those that exist."""
+"""The documented routes."""
 
 
 def raising(client: httpx.Client, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    """Makes one method of the store raise what nobody foresaw."""
+    """Makes one method of the store raise an unexpected error."""
     original = getattr(store_of(client), method)
 
     @functools.wraps(original)
@@ -81,7 +81,7 @@ def test_an_unforeseen_error_is_a_500_without_details(
 def test_the_log_names_the_request_of_an_unforeseen_error(
     service: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # The answer says that the log has it under its X-Request-Id
+    # The answer refers to the log's line under its X-Request-Id
     raising(service, monkeypatch, "tasks")
     service.get("/v1/tasks", headers={"X-Request-Id": "find-me-2"})
     assert "find-me-2" in caplog.text
@@ -105,7 +105,7 @@ def test_requests_without_an_id_get_one_each(service: httpx.Client) -> None:
     assert len({service.get("/livez").headers["x-request-id"] for _ in range(50)}) == 50
 
 
-def test_server_timing_tells_the_phases(service: httpx.Client) -> None:
+def test_server_timing_lists_the_phases(service: httpx.Client) -> None:
     adapted = service.post("/v1/tasks/bank/adapt", json={"support": SUPPORT})
     predicted = service.post("/v1/tasks/bank/predict", json={"queries": TEXTS})
     for response, busy in ((adapted, ("encode", "adapt", "store")), (predicted, ("encode", "store"))):
@@ -116,7 +116,7 @@ def test_server_timing_tells_the_phases(service: httpx.Client) -> None:
     assert float(re.findall(r"adapt;dur=([0-9.]+)", predicted.headers["server-timing"])[0]) == 0
 
 
-def test_health_needs_no_key_and_says_what_it_looked_at(service: httpx.Client) -> None:
+def test_health_needs_no_key_and_names_its_checks(service: httpx.Client) -> None:
     assert service.get("/livez").json() == {"status": "ok", "checks": {"compute": True}}
     ready = service.get("/readyz")
     assert ready.json() == {"status": "ok", "checks": {"compute": True, "store": True, "not_draining": True}}
@@ -181,7 +181,7 @@ def test_openapi_has_no_reference_that_leads_nowhere(service: httpx.Client) -> N
 
 
 class Assets(HTMLParser):
-    """Everything that a page loads."""
+    """The assets that a page loads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ def test_the_docs_page_loads_without_another_host(service: httpx.Client) -> None
 
 
 @pytest.mark.parametrize("query", [7, None, True, ["a"]])
-def test_a_query_of_another_type_is_told_what_it_may_be(service: httpx.Client, query: object) -> None:
+def test_a_query_of_another_type_is_refused_with_the_allowed_types(service: httpx.Client, query: object) -> None:
     answer = service.post("/v1/classify", json={"support": SUPPORT, "queries": ["fine", query]})
     (error,) = answer.json()["errors"]
     assert (answer.status_code, error["pointer"]) == (422, "#/queries/1")

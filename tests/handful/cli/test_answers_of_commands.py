@@ -1,4 +1,4 @@
-"""What predict, classify and try print: lines of files, answers that are kept, warnings in words."""
+"""The output of predict, classify and try: answers with lines of files, and warnings."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def handful(tmp_path: Path, service: httpx.Client, tiny_checkpoint: Path, monkey
 
 
 def numbered(count: int, **faulty: str) -> str:
-    """Lines of text; those at ``line_N`` are others."""
+    """Lines of text, some of which are replaced by ``line_N``."""
     return "".join(faulty.get(f"line_{i}", f"where is my card {i}") + "\n" for i in range(1, count + 1))
 
 
@@ -117,7 +117,7 @@ def test_two_files_cannot_both_come_from_standard_input(handful: Handful) -> Non
     assert "give --queries FILE" in handful.fails("classify", "--support", "-", codes=(2,))
 
 
-def test_what_the_reader_found_is_said_on_standard_error(handful: Handful) -> None:
+def test_the_readers_summary_is_printed_on_standard_error(handful: Handful) -> None:
     done = handful.run("predict", "bank", stdin="where is my card\n")
     assert "standard input: 1 row" in done.stderr
     assert len(lines(done.stdout)) == 1
@@ -210,7 +210,7 @@ def test_try_asks_for_texts_on_a_terminal(handful: Handful, tiny_checkpoint: Pat
 
 
 def typed(terminal: int, words: list[bytes]) -> str:
-    """What a command shows on a terminal where these words are typed, each after a prompt."""
+    """The output of a command on a terminal where these texts are typed, each after a prompt."""
     shown = b""
     while True:
         try:
@@ -236,7 +236,7 @@ def test_options_that_do_not_go_together_are_refused(handful: Handful) -> None:
     assert "--store needs --local" in handful.fails("tasks", "list", "--store", "sqlite:x.db", codes=(2,))
 
 
-def test_an_error_is_said_once_and_an_option_by_its_name(handful: Handful) -> None:
+def test_an_error_is_printed_once_and_names_the_option(handful: Handful) -> None:
     done = handful.run("adapt", "bank", "--support", "support.jsonl", "--steps", "9999")
     errors = [line for line in done.stderr.splitlines() if "steps" in line]
     assert len(errors) == 1
@@ -256,7 +256,7 @@ def test_a_pipe_that_closes_ends_the_command_quietly(handful: Handful) -> None:
     with mock.patch.object(sys, "stdout", Closed()), mock.patch("contextlib.redirect_stdout", mock.MagicMock()):
         done = handful.run("predict", "bank", stdin=numbered(300))
     assert done.returncode == 1
-    assert done.stderr.splitlines() == [done.stderr.splitlines()[0]]  # what the reader found, and nothing else
+    assert done.stderr.splitlines() == [done.stderr.splitlines()[0]]  # the reader's summary, and nothing else
     assert "standard input" in done.stderr
 
 
@@ -266,12 +266,12 @@ def rows_of(*texts: str, first: int = 1) -> Rows:
 
 
 def prediction(**fields: Any) -> Prediction:
-    """Some prediction."""
+    """A prediction."""
     return Prediction(**{"label": "x", "confidence": 0.5, "scores": {"x": 0.5}, "abstained": False, **fields})
 
 
 def refusal(*pointers: str, status: int = 422, code: str = "empty_text") -> HandfulError:
-    """What the server refuses."""
+    """A refusal of the server."""
     errors = [{"pointer": pointer, "detail": "no good"} for pointer in pointers]
     return HandfulError("no good", status=status, code=code, errors=errors)
 
@@ -289,7 +289,7 @@ def asker(refuse: Callable[[Sequence[Row]], HandfulError | None], asked: list[in
     return ask
 
 
-def test_a_request_that_is_too_large_is_asked_in_halves() -> None:
+def test_a_request_that_is_too_large_is_split_in_two() -> None:
     asked: list[int] = []
     ask = asker(lambda rows: refusal(status=413, code="body_too_large") if len(rows) > 2 else None, asked)
     answers = list(answer_rows(rows_of(*"abcde"), ask, Places()))
@@ -355,7 +355,7 @@ def test_warnings_are_printed_once_with_the_files_lines(capsys: pytest.CaptureFi
     assert capsys.readouterr().err.splitlines() == ["warning: 2 labels look alike. See support.csv, lines 2 and 5."]
 
 
-def test_texts_that_were_cut_or_not_read_are_said_by_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_that_were_cut_or_not_read_are_reported_by_line(capsys: pytest.CaptureFixture[str]) -> None:
     answer = {"name": "x", "fingerprint": "x", "learner": "x", "placement": "head", "fast_layers": 0, "steps": 1}
     answer |= {"encoder": {"max_tokens": 64}, "device": "cpu", "runtime": "torch", "limits": {}}
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json=answer))

@@ -24,14 +24,14 @@ from tests.waiting import LIMIT_S
 
 @pytest.fixture(scope="module")
 def environment(tiny_checkpoint: Path) -> dict[str, str]:
-    """Nothing of the caller's settings; the tiny checkpoint."""
+    """An environment without the caller's settings, with the tiny checkpoint."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     return {**kept, "HANDFUL_CHECKPOINT": str(tiny_checkpoint), "HANDFUL_THREADS": "1", "COLUMNS": "200"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the server runs, its store included."""
+    """The folder of the server and its store."""
     return tmp_path_factory.mktemp("cli")
 
 
@@ -59,13 +59,13 @@ class Handful:
         self._environment = environment
 
     def __call__(self, *words: str, stdin: str | bytes = "", code: int = 0, **variables: str) -> str:
-        """Its standard output; the exit code has to be this one."""
+        """Runs a command and returns its standard output; the exit code has to be this one."""
         done = self.run(*words, stdin=stdin, **variables)
         assert done.returncode == code, done.stderr
         return done.stdout
 
     def fails(self, *words: str, stdin: str | bytes = "", codes: tuple[int, ...] = (1,), **variables: str) -> str:
-        """What it says on standard error; nothing on standard output, and no exception that nobody caught."""
+        """The message on standard error; nothing is on standard output, and no exception escapes."""
         done = self.run(*words, stdin=stdin, **variables)
         assert "Traceback" not in done.stderr
         assert done.returncode in codes, done.stderr
@@ -76,7 +76,7 @@ class Handful:
     def run(
         self, *words: str, stdin: str | bytes = "", stdin_errors: str = "surrogateescape", **variables: str
     ) -> Done:
-        """The finished command; what nobody catches fails the test."""
+        """The finished command; an escaped exception fails the test."""
         given = io.BytesIO(stdin if isinstance(stdin, bytes) else stdin.encode())
         out, err = io.StringIO(), io.StringIO()
         code = 0
@@ -156,7 +156,7 @@ def test_labels_are_described_in_a_file(handful: Handful) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "content", "said"),
+    ("words", "content", "message"),
     [
         ((), "", "give --support FILE, --labels FILE, or both"),
         (("--labels", "missing.json"), "", "missing.json: there is no such file"),
@@ -168,10 +168,10 @@ def test_labels_are_described_in_a_file(handful: Handful) -> None:
     ],
 )
 def test_descriptions_that_are_none_are_refused(
-    handful: Handful, words: tuple[str, ...], content: str, said: str
+    handful: Handful, words: tuple[str, ...], content: str, message: str
 ) -> None:
     shown = handful.fails("adapt", "bank", *words, codes=(1, 2), stdin=content)
-    assert said in " ".join(shown.replace("│", " ").split())
+    assert message in " ".join(shown.replace("│", " ").split())
 
 
 def test_a_delete_asks_first(handful: Handful) -> None:
@@ -250,7 +250,7 @@ def test_local_needs_no_server_and_shares_the_store(handful: Handful) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("not-json.jsonl", "support\n", "line 1"),
         ("cut.jsonl", '{"text": "a", "label": "b"}\n{"text": "a"', "line 2"),
@@ -265,11 +265,11 @@ def test_local_needs_no_server_and_shares_the_store(handful: Handful) -> None:
     ],
 )
 def test_a_file_that_is_no_support_set_is_refused_by_name(
-    handful: Handful, name: str, content: str | bytes | None, said: str
+    handful: Handful, name: str, content: str | bytes | None, message: str
 ) -> None:
     if content is not None:
         (handful.folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert said in handful.fails("adapt", "bank", "--support", name, codes=(1, 2))
+    assert message in handful.fails("adapt", "bank", "--support", name, codes=(1, 2))
 
 
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # what Python does depends on the locale
@@ -281,7 +281,7 @@ def test_a_stream_that_is_no_text_is_refused(handful: Handful, errors: str) -> N
         assert done.stderr.strip()
 
 
-def test_what_the_server_refuses_is_said_with_its_place(handful: Handful) -> None:
+def test_a_refusal_of_the_server_is_printed_with_its_place(handful: Handful) -> None:
     one_class = as_jsonl([{"text": "a", "label": "x"}, {"text": "b", "label": "x"}])
     assert "standard input: every example has the label 'x'" in handful.fails(
         "adapt", "bank", "--support", "-", stdin=one_class
@@ -293,13 +293,13 @@ def test_what_the_server_refuses_is_said_with_its_place(handful: Handful) -> Non
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "not-an-address", "http://[bad", "http://127.0.0.1:99999"])
-def test_a_server_that_is_not_there_is_said_in_one_line(handful: Handful, address: str) -> None:
+def test_an_absent_server_is_reported_in_one_line(handful: Handful, address: str) -> None:
     assert address in handful.fails("tasks", "list", "--url", address, codes=(1, 2))
 
 
 def test_a_key_that_cannot_be_sent_is_refused(handful: Handful) -> None:
-    said = handful.fails("tasks", "list", "--api-key", "schlüssel-✓", codes=(1, 2))
-    assert "✓" not in said
+    message = handful.fails("tasks", "list", "--api-key", "schlüssel-✓", codes=(1, 2))
+    assert "✓" not in message
 
 
 def test_keys_are_made_listed_used_and_revoked(
@@ -366,9 +366,9 @@ def test_doctor_looks_at_what_a_server_needs(handful: Handful) -> None:
     ],
     ids=" ".join,
 )
-def test_what_cannot_work_is_said_in_one_line(handful: Handful, words: tuple[str, ...]) -> None:
-    said = handful.fails(*words, HANDFUL_STORE_TIMEOUT_S="0.3")
-    assert said.startswith("error:")
+def test_a_faulty_command_is_reported_in_one_line(handful: Handful, words: tuple[str, ...]) -> None:
+    message = handful.fails(*words, HANDFUL_STORE_TIMEOUT_S="0.3")
+    assert message.startswith("error:")
 
 
 def test_help_is_there_for_every_command(handful: Handful) -> None:
@@ -453,7 +453,7 @@ def test_a_checkpoint_of_any_model_is_made_shown_and_used(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--learner", "nope"), "no learner 'nope'"),
         (("--placement", "nowhere"), "placement: Input should be 'head'"),
@@ -467,12 +467,12 @@ def test_a_checkpoint_of_any_model_is_made_shown_and_used(
     ],
 )
 def test_a_checkpoint_that_cannot_be_made_is_refused_with_a_reason(
-    handful: Handful, tiny_encoder: Path, words: tuple[str, ...], said: str
+    handful: Handful, tiny_encoder: Path, words: tuple[str, ...], message: str
 ) -> None:
     refusal = handful.fails(
         "checkpoint", "create", "own", "--encoder", str(tiny_encoder), "--max-tokens", "64", *words, codes=(1, 2)
     )
-    assert said in refusal
+    assert message in refusal
     assert not (handful.folder / "own").exists()
 
 

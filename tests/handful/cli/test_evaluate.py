@@ -47,7 +47,7 @@ def evaluated(handful: Handful, *words: str) -> dict[str, Any]:
 
 
 def untimed(value: Any) -> Any:
-    """Without what no two runs have in common."""
+    """The figures without times, which differ from run to run."""
     if isinstance(value, dict):
         return {key: untimed(inner) for key, inner in value.items() if key != "adapt_ms"}
     return [untimed(inner) for inner in value] if isinstance(value, list) else value
@@ -176,7 +176,7 @@ def test_without_a_file_the_figures_are_a_table(handful: Handful, tasks: Path) -
     assert "left out: small" in done.stderr
 
 
-def test_a_failed_adaptation_is_told(handful: Handful, tmp_path: Path) -> None:
+def test_a_failed_adaptation_is_reported(handful: Handful, tmp_path: Path) -> None:
     write_task(tmp_path / "fixed" / "mood")
     write_task(tmp_path / "fixed" / "odd", support=[{"text": "\u200b", "label": "good"}, {"text": "x", "label": "bad"}])
     done = handful.run("evaluate", "--episodes-dir", "fixed", "--steps", "1", "--json", "out.json")
@@ -226,7 +226,9 @@ def test_options_that_make_no_sense_are_refused(
         (["--tasks", "tasks", "--checkpoint", "absent"], "absent"),
     ],
 )
-def test_what_cannot_be_evaluated_is_one_line(handful: Handful, tasks: Path, words: list[str], complaint: str) -> None:
+def test_an_impossible_evaluation_is_reported_in_one_line(
+    handful: Handful, tasks: Path, words: list[str], complaint: str
+) -> None:
     assert tasks.is_dir()
     assert complaint in handful.fails("evaluate", *words)
 

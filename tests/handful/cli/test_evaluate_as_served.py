@@ -1,4 +1,4 @@
-"""What ``handful evaluate`` measures is what HTTP answers: on the same episodes, by the same runtime."""
+"""``handful evaluate`` measures the answers of HTTP, on the same episodes and the same runtime."""
 
 from pathlib import Path
 from typing import Literal
@@ -18,11 +18,11 @@ from service.settings import Settings
 from tests.conftest import SUPPORT, running_service
 
 LABELS = ("card_arrival", "extra_charge_on_statement", "getting_virtual_card")
-"""In the order of a head's rows."""
+"""The labels, in the order of a head's rows."""
 
 
 def episode(seed: int) -> Episode:
-    """Some of the examples beside others; queries of every length, those of a class being its own examples' rest."""
+    """An episode of the examples in a random order; its queries are the examples' texts with further words."""
     draw = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(SUPPORT), generator=draw).tolist()
     classes = tuple(LABELS.index(SUPPORT[i]["label"]) for i in order)

@@ -33,7 +33,7 @@ WORDS = {
 
 
 def write_tasks(folder: Path, count: int, seed: int) -> Path:
-    """Task files whose classes are told by their words."""
+    """Task files whose classes differ in their words."""
     folder.mkdir()
     draw = random.Random(seed)
     for number in range(count):
@@ -114,17 +114,17 @@ def signalled(arguments: Sequence[str], number: signal.Signals, at: int) -> list
 
 
 def weights_of(out: Path) -> bytes:
-    """The very bytes."""
+    """The bytes of a checkpoint's weights."""
     return (out / "slow_weights.safetensors").read_bytes()
 
 
 def curves_of(out: Path, event: str) -> list[dict[str, object]]:
-    """Lines of one kind."""
+    """The curves' lines of one kind."""
     lines = (out / "training" / "curves.jsonl").read_text().splitlines()
     return [line for line in map(json.loads, lines) if line["event"] == event]
 
 
-def test_a_run_ends_in_a_checkpoint_that_serves_and_tells_what_it_was_trained_on(
+def test_a_run_ends_in_a_checkpoint_that_serves_and_lists_its_training_data(
     folders: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "made"
@@ -133,10 +133,10 @@ def test_a_run_ends_in_a_checkpoint_that_serves_and_tells_what_it_was_trained_on
     more = ["--contrastive-weight", "0.1", "--out-of-scope-share", "0.5", "--label-text-share", "0.5"]
     done = run(command(folders, tiny_encoder, out, "--steps", "10", "--learning-rate", "0.003", *valid, *mixed, *more))
     assert "bfloat16" not in done.stderr
-    told = json.loads(done.stdout)
+    printed = json.loads(done.stdout)
     manifest = read_manifest(out)
-    assert told["fingerprint"] == manifest.fingerprint
-    assert told["steps"] == 10
+    assert printed["fingerprint"] == manifest.fingerprint
+    assert printed["steps"] == 10
     assert "left out: lonely: fewer than two classes (2 rows)" in done.stderr.replace("\n", " ")
     assert {task.name for task in manifest.trained_on} == {"task0", "task1", "task2", "task3", "plain.txt"}
     assert [line["step"] for line in curves_of(out, "step")] == list(range(1, 11))
@@ -146,19 +146,19 @@ def test_a_run_ends_in_a_checkpoint_that_serves_and_tells_what_it_was_trained_on
     assert groups == {"ungrouped", "unlabelled-words", "unlabelled-clusters"}
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     best = max(float(str(line["accuracy"])) for line in curves_of(out, "validation"))
-    assert told["validation"] == best
+    assert printed["validation"] == best
     checkpoint = Checkpoint(out, torch.device("cpu"))
-    stock = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
+    pretrained = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
     trained = checkpoint.encoder.upper_weights(2)
-    assert torch.equal(trained["layers.0.output.weight"], stock["encoder.layer.0.output.dense.weight"])
-    assert not torch.equal(trained["layers.1.output.weight"], stock["encoder.layer.1.output.dense.weight"])
+    assert torch.equal(trained["layers.0.output.weight"], pretrained["encoder.layer.0.output.dense.weight"])
+    assert not torch.equal(trained["layers.1.output.weight"], pretrained["encoder.layer.1.output.dense.weight"])
 
     again = run(command(folders, tiny_encoder, out, "--steps", "10"), check=False)
     assert again.returncode != 0
     assert "resume it, or choose another folder" in again.stderr.replace("\n", " ")
 
 
-def test_a_run_with_a_stock_view_ends_in_a_checkpoint_whose_encoder_has_both_views(
+def test_a_run_with_a_frozen_view_ends_in_a_checkpoint_whose_encoder_has_both_views(
     folders: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "made"
@@ -172,10 +172,10 @@ def test_a_run_with_a_stock_view_ends_in_a_checkpoint_whose_encoder_has_both_vie
     assert checkpoint.manifest.spec.frozen_view
     assert (checkpoint.manifest.encoder.dim, checkpoint.encoder.dim) == (32, 64)
     stored = safetensors.torch.load(weights_of(out))
-    stock = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
-    trained, own = stored["body.layers.1.output.weight"], stock["encoder.layer.1.output.dense.weight"]
+    pretrained = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
+    trained, own = stored["body.layers.1.output.weight"], pretrained["encoder.layer.1.output.dense.weight"]
     assert not torch.equal(trained, own)
-    assert torch.equal(checkpoint.encoder.upper_weights(1)["layers.1.output.weight"], own), "the stock view stays"
+    assert torch.equal(checkpoint.encoder.upper_weights(1)["layers.1.output.weight"], own), "the frozen view stays"
     for name, start in (("prior.log_weight", math.log(2)), ("prior.fade", 0.0)):
         assert float(stored[name]) != pytest.approx(start, abs=1e-6), f"{name} was not trained"
 
@@ -189,16 +189,16 @@ def test_a_run_starts_from_the_weights_of_another_checkpoint(folders: Path, tiny
     run(command(folders, tiny_encoder, second, "--steps", "1", *standing, *more, "--start-from", str(first)))
     begun, ended = (safetensors.torch.load(weights_of(folder)) for folder in (first, second))
     torch.testing.assert_close(ended, begun, atol=1e-6, rtol=1e-6)
-    stock = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
-    moved = ended["body.layers.1.output.weight"] - stock["encoder.layer.1.output.dense.weight"]
-    assert float(moved.abs().max()) > 1e-4, "the second run began at the stock weights"
+    pretrained = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
+    moved = ended["body.layers.1.output.weight"] - pretrained["encoder.layer.1.output.dense.weight"]
+    assert float(moved.abs().max()) > 1e-4, "the second run began at the pretrained weights"
     assert {task.name for task in read_manifest(second).trained_on} == {"task0", "task1", "task2", "task3"}
     assert read_manifest(first).fingerprint[:12] in (second / "README.md").read_text()
 
     other = command(folders, tiny_encoder, tmp_path / "other", "--tuned-layers", "2", "--start-from", str(first))
-    told = " ".join(run(other, check=False).stderr.replace("│", " ").split())
-    assert "training cannot start from" in told
-    assert "lack" in told
+    message = " ".join(run(other, check=False).stderr.replace("│", " ").split())
+    assert "training cannot start from" in message
+    assert "lack" in message
 
 
 def test_a_run_from_a_derived_checkpoint_trains_and_keeps_its_features(
@@ -231,16 +231,16 @@ def test_an_averaged_run_ends_in_a_checkpoint_of_the_averages(
         run(command(folders, tiny_encoder, out, "--steps", str(steps), "--schedule", "constant"))
         newest[steps] = safetensors.torch.load(weights_of(out))
     averaged = tmp_path / "averaged"
-    told = run(
+    done = run(
         command(folders, tiny_encoder, averaged, "--steps", "2", "--schedule", "constant", "--average", str(decay))
     )
-    assert json.loads(told.stdout)["fingerprint"] == read_manifest(averaged).fingerprint
+    assert json.loads(done.stdout)["fingerprint"] == read_manifest(averaged).fingerprint
     assert json.loads((averaged / "training" / "config.json").read_text())["average"] == decay
     found = safetensors.torch.load(weights_of(averaged))
     assert found.keys() == newest[2].keys()
-    stock = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
+    pretrained = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
     name = "body.layers.1.output.weight"
-    expected = stock["encoder.layer.1.output.dense.weight"].double()
+    expected = pretrained["encoder.layer.1.output.dense.weight"].double()
     for step in range(2):
         warmed_up = min(decay, (1 + step) / (10 + step))
         expected = warmed_up * expected + (1 - warmed_up) * newest[step + 1][name].double()
@@ -289,8 +289,8 @@ def test_an_interrupted_run_saves_leaves_a_checkpoint_and_can_go_on(
         "3",
     ]
     run_apart(command(folders, tiny_encoder, whole, *more))
-    told = run_apart(signalled(command(folders, tiny_encoder, stopped, *more), signal.SIGINT, at=5)).stderr
-    assert "--resume goes on" in told.replace("\n", " ")
+    message = run_apart(signalled(command(folders, tiny_encoder, stopped, *more), signal.SIGINT, at=5)).stderr
+    assert "--resume goes on" in message.replace("\n", " ")
     first = read_manifest(stopped).fingerprint
     assert 0 < len(curves_of(stopped, "step")) < 40
 
@@ -317,7 +317,7 @@ def test_two_processes_train_as_one(folders: Path, tiny_encoder: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "reason"),
     [
         (["--learner", "nobody"], "there is no learner 'nobody'"),
         (["--update-rule", "nothing"], "there is no update rule 'nothing'"),
@@ -338,17 +338,17 @@ def test_two_processes_train_as_one(folders: Path, tiny_encoder: Path, tmp_path:
         (["--start-from", "minilm-l6-protomaml"], "training cannot start from"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_in_words(
-    arguments: list[str], says: str, folders: Path, tiny_encoder: Path, tmp_path: Path
+def test_an_impossible_training_is_refused_with_the_reason(
+    arguments: list[str], reason: str, folders: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     done = run([*command(folders, tiny_encoder, tmp_path / "out"), *arguments], check=False)
-    told = " ".join(done.stderr.replace("│", " ").split())
+    message = " ".join(done.stderr.replace("│", " ").split())
     assert done.returncode != 0
-    assert says in told, told
-    assert "Traceback" not in told
+    assert reason in message, message
+    assert "Traceback" not in message
 
 
-def test_nothing_to_train_on_is_said(tmp_path: Path) -> None:
+def test_a_run_without_data_is_refused(tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "handful", "metatrain", "--out", str(tmp_path / "out")], check=False)
     assert done.returncode != 0
     assert "nothing to train on" in " ".join(done.stderr.replace("│", " ").split())
@@ -367,7 +367,7 @@ def test_a_folder_is_not_both_trained_on_and_validated_by(folders: Path, tiny_en
 
 
 @pytest.mark.slow
-def test_tasks_that_the_learner_does_not_do_are_left_out_and_said(
+def test_tasks_that_the_learner_does_not_do_are_left_out_and_reported(
     folders: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     scores = tmp_path / "scores"

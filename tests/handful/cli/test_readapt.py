@@ -37,7 +37,7 @@ def store(store_url: str, other_checkpoint: Path, tiny_checkpoint: Path) -> Iter
 
 
 def look(store: dict[str, str], checkpoint: Path, see: Callable[[LocalService], object]) -> object:
-    """What a service on the store sees."""
+    """The tasks that a service on the store sees."""
     settings = Settings(checkpoint=str(checkpoint), store=SecretStr(store["HANDFUL_STORE"]), device="cpu", threads=1)
     with local_service(settings) as service:
         return see(service)
@@ -65,7 +65,7 @@ def test_all_tasks_of_all_tenants_are_adapted_again(
     assert lines(done.stdout) == [expected]
     assert "4 of 4 tasks adapted again" in done.stderr
     assert "acme/unkept" in done.stderr
-    # Again: what is done is not done twice
+    # Again: tasks that are done are not adapted twice
     (again,) = lines(handful("tasks", "readapt", "--all", "--local", **store))
     assert again == {**expected, "readapted": 0, "not_needed": 6}
 
@@ -161,8 +161,8 @@ def test_a_key_in_an_empty_folder_names_the_new_store(handful: Handful) -> None:
     ids=" ".join,
 )
 def test_a_command_that_reads_makes_no_store(handful: Handful, words: tuple[str, ...]) -> None:
-    said = handful.fails(*words, stdin="a text\n")
-    assert f"there is no store at {handful.folder / 'handful.db'}" in said
+    message = handful.fails(*words, stdin="a text\n")
+    assert f"there is no store at {handful.folder / 'handful.db'}" in message
     assert list(handful.folder.iterdir()) == []
 
 
@@ -172,8 +172,8 @@ def test_a_command_that_reads_makes_no_store(handful: Handful, words: tuple[str,
     ids=" ".join,
 )
 def test_a_folder_is_never_made(handful: Handful, words: tuple[str, ...]) -> None:
-    said = handful.fails(*words, "--store", "sqlite:typo/handful.db", stdin=as_jsonl(SUPPORT))
-    assert f"the folder {handful.folder / 'typo'} does not exist" in said
+    message = handful.fails(*words, "--store", "sqlite:typo/handful.db", stdin=as_jsonl(SUPPORT))
+    assert f"the folder {handful.folder / 'typo'} does not exist" in message
     assert list(handful.folder.iterdir()) == []
 
 
@@ -187,11 +187,11 @@ def test_a_url_of_sqlalchemys_means_the_working_folder(handful: Handful) -> None
 def test_a_store_under_the_former_meaning_is_not_passed_over(handful: Handful) -> None:
     path = handful.folder / "kept.db"
     handful("keys", "create", "acme", "--store", f"sqlite:{path}")
-    said = handful.fails("keys", "create", "acme", "--store", f"sqlite://{path}")
-    assert f"write sqlite:{path}" in said
+    message = handful.fails("keys", "create", "acme", "--store", f"sqlite://{path}")
+    assert f"write sqlite:{path}" in message
 
 
-def test_an_adapt_that_makes_a_store_says_so(handful: Handful) -> None:
+def test_an_adapt_that_makes_a_store_reports_it(handful: Handful) -> None:
     done = handful.run("adapt", "bank", "--local", "--support", "-", stdin=as_jsonl(SUPPORT))
     assert done.returncode == 0, done.stderr
     assert f"made a new store at {handful.folder / 'handful.db'}" in done.stderr

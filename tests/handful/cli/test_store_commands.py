@@ -1,4 +1,4 @@
-"""``handful store`` and what ``handful keys`` says of who is let in, on each kind of store."""
+"""``handful store``, and the messages of ``handful keys`` on access, on each kind of store."""
 
 import json
 from pathlib import Path

@@ -79,7 +79,7 @@ def test_values_that_are_labels(write: Write, value: Any, label: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "reason"),
     [
         ("NaN", "the label NaN is a number"),
         ("1.5", "the label 1.5 is a number"),
@@ -94,16 +94,16 @@ def test_values_that_are_labels(write: Write, value: Any, label: str) -> None:
         ('" "', "no label in 'label'"),
     ],
 )
-def test_values_that_are_no_labels_are_refused_with_their_line(write: Write, value: str, said: str) -> None:
+def test_values_that_are_no_labels_are_refused_with_their_line(write: Write, value: str, reason: str) -> None:
     source = write("a.jsonl", '{"text": "a", "label": "x"}\n\n{"text": "b", "label": ' + value + "}\n")
     message = refused(source)
     assert message.startswith("a.jsonl, line 3: ")
-    assert said in message
+    assert reason in message
     assert [row.label for row in read_queries(source).rows] == ["x", None]
 
 
 @pytest.mark.parametrize(
-    ("content", "line", "said"),
+    ("content", "line", "reason"),
     [
         ('{"text": "a", "label": "b"}\n{"text": "a"', 2, "not JSON"),
         ('{"text": "a", "label": "b"}\n{"text": "a"\n', 2, "not JSON"),
@@ -121,10 +121,10 @@ def test_values_that_are_no_labels_are_refused_with_their_line(write: Write, val
         ('{\n"support": [],\n"labels": {"x": 1}}', 3, "descriptions have the form"),
     ],
 )
-def test_what_is_no_record_is_refused_with_its_line(write: Write, content: str, line: int, said: str) -> None:
+def test_what_is_no_record_is_refused_with_its_line(write: Write, content: str, line: int, reason: str) -> None:
     message = refused(write("a.json", content))
     assert message.startswith(f"a.json, line {line}: ")
-    assert said in message
+    assert reason in message
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"support": []}', "\n\n"])

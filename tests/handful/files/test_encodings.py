@@ -74,7 +74,7 @@ def test_other_bytes_in_a_utf8_file_are_refused_with_their_line(write: Write) ->
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "reason"),
     [
         (b"PK\x03\x04...xl/workbook.xml", "an Excel workbook: save it as CSV UTF-8"),
         (b"PK\x03\x04...word/document.xml", "a Word document"),
@@ -87,9 +87,9 @@ def test_other_bytes_in_a_utf8_file_are_refused_with_their_line(write: Write) ->
         (b"\x00\x01\x02\xff\xfe", "a binary file"),
     ],
 )
-def test_files_of_no_text_are_named(write: Write, data: bytes, said: str) -> None:
+def test_files_of_no_text_are_named(write: Write, data: bytes, reason: str) -> None:
     for read in (read_support, read_queries):
-        with pytest.raises(FileInvalid, match=said):
+        with pytest.raises(FileInvalid, match=reason):
             read(write("a.csv", data))
 
 

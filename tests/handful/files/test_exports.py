@@ -1,4 +1,4 @@
-"""What annotation tools and chatbot platforms export."""
+"""Exports of annotation tools and chatbot platforms."""
 
 import json
 from typing import Any
@@ -62,7 +62,7 @@ def test_rasa(write: Write, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
         ("nlu:\n- intent: a\n  examples: |\n    - x\n    oops\n", "line 5: an example of an intent starts with '- '"),
         ("nlu:\n- intent: a\n  examples: >\n    - x\n    - y\n", "line 4: 'examples: >' joins the lines"),
@@ -71,8 +71,8 @@ def test_rasa(write: Write, name: str) -> None:
         ("nlu:\n- lookup: a\n  examples: |\n    - x\n", "0 rows read"),
     ],
 )
-def test_rasa_that_cannot_be_read(write: Write, content: str, said: str) -> None:
-    assert said in refused(write("nlu.yml", content))
+def test_rasa_that_cannot_be_read(write: Write, content: str, reason: str) -> None:
+    assert reason in refused(write("nlu.yml", content))
 
 
 def test_rasa_of_before(write: Write) -> None:

@@ -1,4 +1,4 @@
-"""Queries: plain lines of text, and what only looks like a table or like JSON."""
+"""Queries: plain lines of text, also lines that look like a table or like JSON."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever is written as a table or as JSON reads back the same."""
+"""Round trips: rows that are written as a table or as JSON read back the same."""
 
 import csv
 import io

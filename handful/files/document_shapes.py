@@ -24,10 +24,10 @@ class Records:
     """Records of a file, all of one shape.
 
     Attributes:
-        items: Line and value of each.
-        shape: The format for people.
-        notes: What was left out, for people.
-        descriptions: What labels mean.
+        items: The line and the value of each record.
+        shape: The format's name for messages.
+        notes: Messages on what was left out.
+        descriptions: Descriptions of labels.
     """
 
     items: list[tuple[int, Any]]
@@ -42,8 +42,8 @@ def unfold(source: str, values: Values, *, labelled: bool, form: str = "JSON") -
     Args:
         source: The file as errors name it.
         values: The values at the top of the file, with their lines.
-        labelled: Whether examples are wanted, rather than queries.
-        form: The format's name for people.
+        labelled: Whether examples are wanted, and not queries.
+        form: The format's name for messages.
 
     Raises:
         FileInvalid: The document is an object without records.
@@ -59,10 +59,10 @@ def unfold(source: str, values: Values, *, labelled: bool, form: str = "JSON") -
 
 
 def descriptions_of(source: str, line: int, labels: Any) -> dict[str, str]:
-    """Checks what labels mean.
+    """Checks descriptions of labels.
 
     Raises:
-        FileInvalid: It is no object of texts.
+        FileInvalid: The value is no object of texts.
     """
     if not isinstance(labels, dict) or not all(isinstance(text, str) for text in labels.values()):
         line = getattr(labels, "line", line)
@@ -124,7 +124,7 @@ def _luis(document: dict[str, Any], line: int) -> list[tuple[int, Any]] | None:
 
 
 def _intents(document: dict[str, Any], line: int) -> list[tuple[int, Any]] | None:
-    """Intents that hold their examples: Watson Assistant, Alexa, and the ``intents.json`` of many tutorials."""
+    """Unfolds intents that hold their examples, as in Watson Assistant, Alexa and tutorials' ``intents.json``."""
     model = document.get("interactionModel", {})
     model = model.get("languageModel", {}) if isinstance(model, dict) else {}
     intents = model.get("intents", document.get("intents"))
@@ -144,7 +144,7 @@ def _intents(document: dict[str, Any], line: int) -> list[tuple[int, Any]] | Non
 
 
 def _columns(source: str, document: dict[str, Any], line: int, *, labelled: bool) -> list[tuple[int, Any]] | None:
-    """One list a column, as Hugging Face's ``Dataset.to_dict`` and pandas' ``to_dict("list")`` write it."""
+    """Unfolds one list per column, as Hugging Face's ``Dataset.to_dict`` and pandas' ``to_dict("list")`` write it."""
     lists = {key: value for key, value in document.items() if isinstance(value, list)}
     keys = {name_key(key) for key in lists}
     text = next((key for key in lists if name_key(key) in _TEXT_KEYS and all(map(_is_text, lists[key]))), None)
@@ -181,18 +181,18 @@ def _of_tools(source: str, records: Records, *, labelled: bool) -> Records:
 
 
 def _row_of_dataset_viewer(item: dict[str, Any]) -> dict[str, Any]:
-    """The answer of Hugging Face's dataset viewer has each record under ``row``."""
+    """Unwraps a record of Hugging Face's dataset viewer, which stands under ``row``."""
     row: dict[str, Any] = item["row"]
     return row
 
 
 def _with_data_as_text(item: dict[str, Any]) -> dict[str, Any]:
-    """Doccano's JSON of some versions."""
+    """Renames the text's key in a record of some versions of Doccano."""
     return {**item, "text": item["data"]}
 
 
 def _with_cats_as_label(item: dict[str, Any]) -> dict[str, Any]:
-    """SpaCy has a number for each class; those that are not 0 are the labels."""
+    """Makes labels of spaCy's ``cats``, a number for each class: classes whose number is not 0 are labels."""
     cats = item.get("cats")
     chosen = [name for name, weight in cats.items() if weight] if isinstance(cats, dict) else []
     return {**{key: value for key, value in item.items() if key != "cats"}, "label": chosen}
@@ -210,7 +210,7 @@ def _prodigy(records: Records) -> Records:
 
 
 def _label_studio(source: str, records: Records, *, labelled: bool) -> Records:
-    """Tasks of Label Studio: data, and annotations that hold results that hold choices."""
+    """Flattens a task of Label Studio, whose annotations hold results that hold choices."""
     items, unlabelled = [], 0
     for line, item in records.items:
         data = item.get("data")

@@ -1,4 +1,4 @@
-"""Rows from records: a record has keys, and its values may be anything that JSON has."""
+"""Rows from records, which have keys, and values of any JSON type."""
 
 import json
 import math
@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from handful.files.columns import Columns, ColumnsUnclear, choose_columns
+from handful.files.document_shapes import Records
 from handful.files.rows import FileInvalid, ReadOptions, Row
-from handful.files.shapes import Records
 
 _MAX_SHOWN_CHARS = 60
 
@@ -19,10 +19,10 @@ class _NotALabel(Exception):
 def rows_of_records(
     source: str, records: Records, options: ReadOptions, *, labelled: bool
 ) -> tuple[list[Row], str, tuple[str, ...]]:
-    """Makes rows.
+    """Makes rows from records.
 
     Returns:
-        The rows; which keys they come from, for people; what else people should know.
+        The rows, a description of the keys that they come from, and a list of notes.
 
     Raises:
         FileInvalid: A record is no example, or no query.
@@ -56,7 +56,7 @@ def rows_of_records(
 
 
 def describe_columns(names: Sequence[str], columns: Columns, *, labelled: bool) -> str:
-    """Which columns are read, in words; ``names`` are as they should be shown."""
+    """A description of the columns that are read; ``names`` are the columns' names as shown."""
     words = f"text from {names[columns.text]}"
     if columns.text_pair is not None:
         words += f" and {names[columns.text_pair]}"
@@ -71,7 +71,7 @@ def weight_of(source: str, line: int, value: Any) -> float | None:
     """An example's weight; None where it is empty.
 
     Raises:
-        FileInvalid: It is no number of 0 or more.
+        FileInvalid: The weight is no number of 0 or more.
     """
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
@@ -124,7 +124,7 @@ def _text(source: str, line: int, value: Any, name: str) -> str:
 
 
 def _label(value: Any) -> tuple[str | None, bool]:
-    """The label as a text, and whether it was a whole number; a list with one element stands for that element."""
+    """The label as a text, and whether it was a whole number. A list with one element counts as that element."""
     if isinstance(value, list):
         if len(value) > 1:
             raise _NotALabel("is a list of several: keep one label an example")

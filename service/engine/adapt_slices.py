@@ -1,4 +1,4 @@
-"""From a support set to an adapter, slice by slice, on the compute thread."""
+"""The adaptation on the compute thread: from a support set to an adapter, slice by slice."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -28,7 +28,7 @@ from service.engine.threads import shared_if_worth_it
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
-    """What an adaptation came to.
+    """The result of an adaptation.
 
     Attributes:
         adapter: The task's own weights.
@@ -37,13 +37,13 @@ class Adaptation:
         support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
         leave_one_out_accuracy: Share of the examples that are classified correctly without themselves; None where each
             is the only one of its class.
-        truncated: Texts that were cut.
+        truncated: Number of texts that were cut.
         queue_s: Time waited.
         encode_s: Time spent encoding.
         inner_s: Time spent in the inner loop.
-        plan: Which class each of ``texts`` belongs to.
+        plan: The class of each of ``texts``.
         texts: The examples and the label texts as the encoder reads them.
-        label_text_ignored: Whether the label texts mislead and so count nothing.
+        label_text_ignored: Whether the label-text gate has closed, so that the label texts have no weight.
     """
 
     adapter: Adapter
@@ -68,7 +68,7 @@ def refuse_empty(texts: Sequence[TokenizedText], field: Literal["support", "quer
         field: The list of the request that they are from.
 
     Raises:
-        TextEmpty: With every such text.
+        TextEmpty: Some texts are empty; the error lists all of them.
     """
     indices = [i for i, text in enumerate(texts) if text.empty]
     if indices:
@@ -78,10 +78,10 @@ def refuse_empty(texts: Sequence[TokenizedText], field: Literal["support", "quer
 def readable(
     plan: SupportPlan, support: SupportSet, texts: Sequence[TokenizedText]
 ) -> tuple[SupportPlan, list[TokenizedText]]:
-    """The plan and its texts without label texts that hold nothing to read.
+    """Drops label texts that hold nothing to read from a plan and its texts.
 
     Raises:
-        TextEmpty: An example holds nothing.
+        TextEmpty: An example holds nothing to read.
         InvalidSupportSet: A class has no example, and nothing to read in its description either.
     """
     refuse_empty(texts[: plan.n_examples], "support")
@@ -112,26 +112,26 @@ def adapt_slices(
     tenant: str,
     batches: SupportBatches,
 ) -> Generator[int, None, Adaptation]:
-    """Encodes batch by batch what is not known yet, then takes step by step.
+    """Encodes the texts without known features batch by batch, then takes the inner steps one by one.
 
     Args:
         loaded: The model that adapts.
-        checkpoint: Where what the options leave open stands.
-        plan: What each text counts for.
+        checkpoint: The checkpoint, with the defaults of the options.
+        plan: The class of each text.
         support: The examples.
-        texts: As the plan lists them.
-        options: How to adapt.
-        tenant: Whose texts these are.
-        batches: Encodes them, together with those of others who adapt.
+        texts: The texts, as the plan lists them.
+        options: The options of the adaptation.
+        tenant: The tenant whose texts these are.
+        batches: Encodes the texts, together with those of other adaptations.
 
     Yields:
-        After each slice, how many tokens were encoded.
+        The number of tokens encoded, after each slice.
 
     Raises:
         AdaptationDiverged: The inner loop left the finite numbers.
     """
     model, slow, device = loaded.model, loaded.slow_weights, checkpoint.encoder.device
-    # Below the head it is states of every token that a task goes on from: too many to be kept, and not to be shared
+    # Fast weights below the head start from the states of every token, which are too many to keep or to share
     examples, label_texts, encode_s = (
         yield from _own_hidden(loaded.body, texts, plan.n_examples, batches.max_batch_tokens)
         if loaded.is_deep
@@ -140,7 +140,7 @@ def adapt_slices(
     began, inner_s = time.perf_counter(), 0.0
     prepared = prepared_support(plan, examples, label_texts)
     dim = model.body.dim
-    # Of one product: of all tokens with a layer, or of all texts with a head
+    # Multiplications of one product: of all tokens with a layer, or of all texts with a head
     products = dim * (dim * sum(len(text.ids) for text in texts) if loaded.is_deep else len(texts) * plan.n_classes)
     default_steps = checkpoint.manifest.hyperparameters.steps
     slices = adapt_stepwise(model, slow, prepared, options, default_steps=default_steps)
@@ -179,7 +179,7 @@ def adapt_slices(
 def _shared_features(
     batches: SupportBatches, tenant: str, texts: Sequence[TokenizedText], n_examples: int
 ) -> Generator[int, None, tuple[HiddenTexts, HiddenTexts | None, float]]:
-    """Features of examples and label texts, each as a text's only token, and the seconds that they took."""
+    """Encodes examples and label texts in shared batches; returns one feature token per text, and the seconds."""
     waiting = batches.add(tenant, texts)
     try:
         while not waiting.encoded:
@@ -199,7 +199,7 @@ def _as_hidden(features: Float[Tensor, "texts dim"]) -> HiddenTexts:
 def _own_hidden(
     body: TextBody, texts: Sequence[TokenizedText], n_examples: int, max_batch_tokens: int
 ) -> Generator[int, None, tuple[HiddenTexts, HiddenTexts | None, float]]:
-    """Examples and label texts after the frozen layers, and the seconds that they took."""
+    """Encodes examples and label texts with the frozen layers; returns their states, and the seconds."""
     parts, encode_s = [], 0.0
     for part in (texts[:n_examples], texts[n_examples:]):
         plan, begun = plan_batches([len(text.ids) for text in part], max_batch_tokens), []

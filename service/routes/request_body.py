@@ -14,15 +14,15 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_NAMES = {"utf-8", "utf8", "us-ascii", "ascii"}
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-"""What zlib expects for each content coding."""
+"""The ``wbits`` of zlib for each content coding."""
 _ACCEPTED = "gzip, deflate"
 
 
 def check_media_type(content_type: str) -> None:
-    """Refuses what is not JSON in UTF-8.
+    """Refuses a content type other than JSON in UTF-8.
 
     Raises:
-        ApiError: 415.
+        ApiError: 415, the content type is another one.
     """
     detail = _fault_of(content_type)
     if detail:
@@ -43,15 +43,15 @@ def _fault_of(content_type: str) -> str:
 
 
 async def bounded_body(request: Request, max_bytes: int, *, too_large: str = "") -> bytes:
-    """The body without its content coding and byte order mark, read and decoded no further than the bound.
+    """Reads and decodes a body up to a bound, without its content coding and byte order mark.
 
     Args:
-        request: Whose body.
-        max_bytes: Most bytes, as sent and as decoded.
-        too_large: What to do about a body that is too large.
+        request: The request.
+        max_bytes: The most bytes, both as sent and as decoded.
+        too_large: The advice on a body that is too large.
 
     Raises:
-        ApiError: 413, it is larger; 415, its coding or character set is not read here; 422, it is damaged.
+        ApiError: 413, the body is larger; 415, its coding or character set is not supported; 422, it is damaged.
         ClientGone: The client went away inside it.
     """
     coding = request.headers.get("content-encoding", "").strip().lower()
@@ -69,7 +69,7 @@ async def bounded_body(request: Request, max_bytes: int, *, too_large: str = "")
         async for chunk in request.stream():
             received += len(chunk)
             request.state.request_bytes = received
-            # One byte more than may be: a bomb is found out before it goes off
+            # One byte more than allowed, so that a decompression bomb is detected without unpacking it
             chunks += decoder.decompress(chunk, max_bytes + 1 - len(chunks)) if decoder and chunk else chunk
             if received > max_bytes or len(chunks) > max_bytes:
                 raise _too_large(max_bytes, too_large)
@@ -92,10 +92,10 @@ async def bounded_body(request: Request, max_bytes: int, *, too_large: str = "")
 
 
 def check_utf8(data: bytes) -> None:
-    """Names the encoding as the fault of a body that is not UTF-8.
+    """Refuses a body that is not UTF-8, with the encoding as the fault.
 
     Raises:
-        ApiError: 422.
+        ApiError: 422, the body is not UTF-8.
     """
     try:
         data.decode()
@@ -108,7 +108,7 @@ def _not_utf8(why: str) -> ApiError:
 
 
 def _damaged(coding: str, why: str) -> ApiError:
-    return invalid_content([FieldError("#", f"the body is not what Content-Encoding: {coding} says: {why}")])
+    return invalid_content([FieldError("#", f"the body does not match Content-Encoding: {coding}: {why}")])
 
 
 def _too_large(max_bytes: int, advice: str) -> ApiError:
