@@ -144,7 +144,10 @@ def derived(base: str, out: Path, *, name: str, **changes: Any) -> "Manifest":
 @app.command()
 def average(
     checkpoint: Annotated[
-        str, typer.Argument(help="A folder, or the name of a shipped one. The copy has all but its layers.")
+        str,
+        typer.Argument(
+            help="A folder, or the name of a shipped one. The copy takes all but the layers' weights from it."
+        ),
     ],
     other: Annotated[
         str, typer.Argument(help="A checkpoint of the same form, such as the first one after more training.")

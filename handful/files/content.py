@@ -189,7 +189,7 @@ def _guess(name: str, data: bytes) -> str:
     latin = foreign < _LATIN_SCRIPT_SHARE * (foreign + sum(map(str.isalpha, beyond_ascii.decode("ascii", "ignore"))))
     matches = list(from_bytes(sample, cp_isolation=_LATIN_ENCODINGS if latin else _OTHER_ENCODINGS))
     if not matches:
-        raise FileInvalid(name, 0, "the encoding is not detected: save the file as UTF-8, or name it with --encoding")
+        raise FileInvalid(name, 0, "the encoding is unknown: save the file as UTF-8, or name it with --encoding")
     best = matches[0]
     for match in matches:
         as_good = match.chaos <= best.chaos and match.coherence >= best.coherence - _COHERENCE_NOISE
