@@ -24,7 +24,6 @@ from statistics import fmean, median
 import torch
 
 from metalearn import adapting
-from metalearn.adaptation import prepare_episode, prepare_episode_support
 from metalearn.body import MlpBody
 from metalearn.encoder.batches import batch_tokens, plan_batches
 from metalearn.encoder.encoder import Encoder
@@ -34,6 +33,7 @@ from metalearn.evaluation.intervals import Difference, paired_difference
 from metalearn.meta_model import MetaModel
 from metalearn.options import AdaptOptions
 from metalearn.prepared import PreparedEpisode, PreparedSet
+from metalearn.support_plan import prepare_episode, prepare_episode_support
 from metalearn.tasks.episode import usable_classes
 from metalearn.tasks.labelled import read_tasks
 from metalearn.tasks.plan import EpisodePlan

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from metalearn.adaptation import prepare_episode
 from metalearn.adapting import adapt
 from metalearn.calibration import JudgedEpisode, fit_temperature, fit_threshold, initial_slow_weights
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, InvalidTasks
 from metalearn.options import AdaptOptions
+from metalearn.support_plan import prepare_episode
 from metalearn.tasks.sampler import EpisodeSampler, SamplerSettings
 from metalearn.tasks.task import Task
 from metatrain.derive import write_copy

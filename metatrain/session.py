@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.collective import Collective
 from metalearn.encoder.encoder import build_encoder
@@ -21,6 +20,7 @@ from metalearn.meta_train import MetaTrainer, StepResult, TrainingState
 from metalearn.meta_train_settings import MetaTrainSettings
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.prepared import PreparedEpisode
+from metalearn.support_plan import prepare_episode
 from metalearn.tasks.feed import EpisodeFeed
 from metalearn.tasks.transfer import Transfer, held_back, measure_transfer, sketch
 from metatrain.options import TrainingOptions

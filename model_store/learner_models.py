@@ -16,7 +16,7 @@ from metalearn.placement import Modulations
 from metalearn.prepared import PreparedSet
 from metalearn.types import SlowWeights
 from model_store.checkpoint import Checkpoint
-from model_store.shapes import FastWeightShapes, Shapes
+from model_store.weight_shapes import FastWeightShapes, Shapes
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.adaptation import prepare_episode_support
 from metalearn.adapting import adapt
 from metalearn.body import TextBody
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, UnsupportedObjective
@@ -20,6 +19,7 @@ from metalearn.meta_model import MetaModel
 from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
 from metalearn.prepared import PreparedEpisode
+from metalearn.support_plan import prepare_episode_support
 from metalearn.tasks.fixed import FixedEpisode, FixedTask
 from metalearn.tasks.plan import EpisodePlan, draw_validation_episodes
 from metalearn.tasks.task import Task

@@ -4,10 +4,10 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.meta_train import EpisodeRecord
 from metalearn.prepared import PreparedEpisode
+from metalearn.support_plan import prepare_episode
 from metalearn.tasks.difficulty import Difficulty, normalised_loss, updated
 from metalearn.tasks.sampler import Sampler
 from metalearn.types import Episode

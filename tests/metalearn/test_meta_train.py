@@ -14,7 +14,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from metalearn.adaptation import prepare_episode
 from metalearn.body import MlpBody, TextBody
 from metalearn.collective import Alone, Collective, wait_for_all
 from metalearn.encoder.encoder import Encoder
@@ -28,6 +27,7 @@ from metalearn.meta_train_settings import MetaTrainSettings
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import Full, HeadOnly, Placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
+from metalearn.support_plan import prepare_episode
 from metalearn.types import Episode, LabelledTexts, TextInput
 from tests.metalearn.test_placement import moved
 from tests.waiting import LIMIT_S, until

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from metalearn import adapting
-from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.calibration import JudgedEpisode, temperature
 from metalearn.encoder.encoder import build_encoder
@@ -20,6 +19,7 @@ from metalearn.encoder.stages import encoder_stages
 from metalearn.errors import InvalidModel, InvalidTasks
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.options import AdaptOptions
+from metalearn.support_plan import prepare_episode
 from metalearn.tasks.labelled import read_tasks
 from metalearn.tasks.sampler import EpisodeSampler, SamplerSettings
 from metalearn.tasks.task import Task

@@ -27,7 +27,7 @@ from metalearn.prepared import PreparedSet
 from metalearn.types import Adapter, Example, SupportSet, TextInput
 from model_store.codec import MAGIC, AdapterKey, decode_adapter, decode_support, encode_adapter, encode_support
 from model_store.errors import AdapterCorrupt, StaleAdapter
-from model_store.shapes import AxisLength, FastWeightShapes
+from model_store.weight_shapes import AxisLength, FastWeightShapes
 
 KEY = AdapterKey("acme", "bank", 3, "0f" * 16)
 PRINT = "97b2cd13" * 8

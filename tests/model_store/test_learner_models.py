@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, get_args
 import pytest
 import torch
 
-from metalearn.adaptation import plan_support
 from metalearn.body import MlpBody, TextBody
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.pooling import HiddenBatch
@@ -21,6 +20,7 @@ from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.options import PlacementName
 from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedSet
+from metalearn.support_plan import plan_support
 from metalearn.types import Adapter, Example, SupportSet, TextInput
 from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from metalearn.adaptation import plan_support, prepare_episode, prepare_episode_support
 from metalearn.adapting import adapt
 from metalearn.body import HiddenTexts, MlpBody, TextBody
 from metalearn.encoder.encoder import Encoder
@@ -25,6 +24,7 @@ from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.options import AdaptOptions
 from metalearn.placement import HeadOnly
+from metalearn.support_plan import plan_support, prepare_episode, prepare_episode_support
 from metalearn.tasks.fixed import read_fixed_tasks
 from metalearn.tasks.task import Task
 from metalearn.types import OUT_OF_SCOPE, Episode, Example, LabelledTexts, SupportSet, TextInput

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from metalearn.adaptation import plan_support, prepare_episode, prepared_support, support_accuracy
 from metalearn.body import TextBody
 from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.inner_loop import InnerLoopResult, collect
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.objectives import OBJECTIVES
+from metalearn.support_plan import plan_support, prepare_episode, prepared_support, support_accuracy
 from metalearn.types import OUT_OF_SCOPE, Episode, Example, LabelledTexts, Objective, SupportSet, TextInput
 from tests.metalearn.conftest import as_prepared, support_set
 
