@@ -52,12 +52,12 @@ class Episode:
 
     @property
     def key(self) -> str:
-        """Names the episode."""
+        """The name of the episode."""
         return f"{self.suite}/{self.task}/{self.shots}/{self.index}"
 
     @cached_property
     def digest(self) -> str:
-        """Of all rows: figures of two methods compare where it is the same."""
+        """The digest of all rows: figures of two methods compare where it is the same."""
         content = json.dumps([[_to_json(row) for row in rows] for rows in (self.support, self.queries)])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 

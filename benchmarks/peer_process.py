@@ -25,7 +25,7 @@ def run_peer(peer: str, python: str, episodes: Sequence[Episode], out: Path, *op
         options: Further ones of ``peers/run_PEER.py``.
 
     Raises:
-        CalledProcessError: The process failed; it has said why.
+        CalledProcessError: The process failed; its output has the reason.
     """
     out = out.resolve()
     outcomes = out / f"{peer}.jsonl"

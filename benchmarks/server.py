@@ -25,7 +25,7 @@ class ServerProcess:
     Attributes:
         url: Its address.
         process: Its process.
-        log: File with what it said.
+        log: File with its output.
     """
 
     url: str

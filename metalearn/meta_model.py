@@ -28,7 +28,7 @@ _BODY, _FAST, _LEARNER, _PRIOR, _CALIBRATION = "body.", "fast.", "learner.", "pr
 
 
 class Start(NamedTuple):
-    """Where an adaptation begins.
+    """The start of an adaptation.
 
     Attributes:
         fast_weights: Before the first inner step.
@@ -44,7 +44,7 @@ class Start(NamedTuple):
 
 
 class EpisodeResult(NamedTuple):
-    """What an episode came to.
+    """The result of an episode.
 
     Attributes:
         meta_loss: What the outer step lowers.
@@ -296,7 +296,7 @@ def _part(slow: SlowWeights, prefix: str) -> Mapping[str, Tensor]:
 
 
 def _differentiable_attention(order: Order) -> AbstractContextManager[None]:
-    """Fused attention has no second derivative."""
+    """A context without fused attention, which has no second derivative."""
     return sdpa_kernel(SDPBackend.MATH) if order == "second" else nullcontext()
 
 

@@ -56,7 +56,7 @@ class MetaTrainSettings:
         return min(self.average, (1 + step) / (10 + step))
 
     def rate_factor(self, step: int) -> float:
-        """What the rates are multiplied by in outer step ``step``, counted from 0."""
+        """The factor of the rates in outer step ``step``, counted from 0."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         done = min(1.0, (step - self.warmup_steps) / max(1, self.outer_steps - self.warmup_steps))

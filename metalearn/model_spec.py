@@ -1,4 +1,4 @@
-"""What a meta-learning model is made of, in words and numbers: enough to build it again."""
+"""The specification of a meta-learning model, in words and numbers: enough to build it again."""
 
 from dataclasses import dataclass, field, replace
 

@@ -14,10 +14,10 @@ from torch.nn.functional import one_hot
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 
 Objective = Literal["classification", "multi_label", "regression"]
-"""What a task asks for: one class, any number of classes, or a number."""
+"""The kind of a task's answers: one class, any number of classes, or a number."""
 
 Target = int | tuple[int, ...] | float
-"""What one text should get: a class index, the indices of its classes, or a score."""
+"""The right answer to one text: a class index, the indices of its classes, or a score."""
 
 OUT_OF_SCOPE = -1
 """Class index of a query that belongs to none of its episode's classes."""
@@ -65,8 +65,8 @@ class SupportSet:
 
     Attributes:
         examples: May be empty where descriptions stand in for all of them.
-        descriptions: What a label means, in words, for the labels where the tenant says so. A label that stands only
-            here is a class without examples.
+        descriptions: The meaning of labels, in words, for the labels that the tenant describes. A label that stands
+            only here is a class without examples.
 
     Raises:
         InvalidSupportSet: There is nothing to learn from, there are fewer than two classes, or two examples share an
@@ -213,7 +213,7 @@ class EncodedSet:
 
     @property
     def weight_of_class(self) -> Float[Tensor, " classes"]:
-        """What the rows of each class count together."""
+        """The sum of the weights of each class's rows."""
         return self.membership.T @ self.weights
 
     def rows(self, rows: Int[Tensor, " rows"]) -> "EncodedSet":
@@ -224,7 +224,7 @@ class EncodedSet:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What a task owns after adaptation.
+    """The fast weights and labels that a task owns after adaptation.
 
     Attributes:
         fast_weights: Detached, on the compute device.

@@ -1,4 +1,4 @@
-"""What ``handful checkpoint calibrate`` does: a checkpoint with confidences fitted on tasks it was not trained on."""
+"""Calibration of a checkpoint: confidences fitted on tasks it was not trained on, for ``checkpoint calibrate``."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ _PREFIX = "calibration."
 _SETTINGS = SamplerSettings(
     ways=(2, 32), shots=(1, 16), queries=5, max_support=160, max_query=60, strategy="uniform", out_of_scope_share=0.5
 )
-"""As varied as what tenants bring."""
+"""Episodes as varied as the tasks of tenants."""
 
 
 def judged_episodes(models: Models, tasks: Sequence[Task], episodes: int, seed: int) -> Iterator[JudgedEpisode]:

@@ -1,4 +1,4 @@
-"""What a run is trained on and validated by, read from files."""
+"""The pool of a run: tasks for training and validation, read from files."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -59,7 +59,7 @@ class Pool:
 
     @property
     def digest(self) -> str:
-        """Tells this pool from another."""
+        """The digest that identifies this pool."""
         content = hashlib.sha256()
         for task in (*self.labelled, *self.unlabelled, *self.valid):
             fields = (task.name, task.group, task.licence, task.labels, task.inputs, task.targets)
@@ -179,7 +179,7 @@ def _plain_text(options: TrainingOptions, index: Path | None, skipped: list[Skip
             used.append(PlainText(path.name, licence, texts))
     if not (used or options.tasks):
         raise InvalidTasks(
-            "no file of plain text has an open licence: name an index whose licence_class says so, or do not ask for "
+            "no file of plain text has an open licence: name an index whose licence_class is open, or do not ask for "
             "open licences alone"
         )
     return tuple(used)

@@ -1,4 +1,4 @@
-"""One meta-training run: what it is made of, its loop, and the checkpoint that it becomes."""
+"""One meta-training run: its parts, its loop, and the checkpoint that it becomes."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -129,7 +129,7 @@ class TrainingSession:
     # ---- the loop ----------------------------------------------------------------------------------------------
 
     def run(self, stop: Callable[[], bool]) -> Iterator[list[Event]]:
-        """Trains until the last step, until validation stops getting better, or until ``stop`` says so.
+        """Trains until the last step, until validation stops getting better, or until ``stop`` returns true.
 
         Yields:
             What happened in each step; after it the state may be saved.
@@ -305,7 +305,7 @@ class TrainingSession:
                 f"{best.accuracy:.4f} over {self._n_validation_tasks} tasks, {options.valid_ways}-way "
                 f"{options.valid_shots}-shot, without label text."
             )
-        beside = "beside the stock ones, " if options.frozen_view else ""
+        beside = "beside those of the frozen view, " if options.frozen_view else ""
         begun = ""
         if self._begun_from is not None:
             begun = f", from `{self._begun_from.name}` ({self._begun_from.fingerprint[:12]}) on"
@@ -322,7 +322,7 @@ Learner `{options.learner}`, fast weights in `{options.placement}`, the top {opt
 
 
 def model_spec(options: TrainingOptions) -> ModelSpec:
-    """What the options say of the model."""
+    """The model that the options describe."""
     learner_options = options.part(LearnerOptions)
     return options.part(ModelSpec, fast_layers=options.fast_layers_used, options=learner_options)
 
@@ -335,5 +335,5 @@ def _is_trained(name: str, first_layer: int) -> bool:
 
 
 def _is_calibration(name: str) -> bool:
-    """Whether a slow weight says how sure answers are: that is fitted to what comes of the training."""
+    """Whether a slow weight belongs to the calibration, which is fitted after the training."""
     return name.startswith("calibration.")

@@ -98,7 +98,7 @@ class Checkpoint:
                 _check_digest(encoder_folder / name, digest)
             plain = build_encoder(encoder_folder, reference.stages, device)
             if plain.dim != reference.dim:
-                raise CheckpointInvalid(f"the manifest says width {reference.dim}, the encoder has {plain.dim}")
+                raise CheckpointInvalid(f"the manifest has width {reference.dim}, the encoder has {plain.dim}")
             _check_fit(stored, _before_training(spec, plain, self.manifest.hyperparameters), spec)
             body = {name.removeprefix(_BODY): weight for name, weight in stored.items() if name.startswith(_BODY)}
             self.encoder: Encoder = (
@@ -115,7 +115,7 @@ class Checkpoint:
 
     @property
     def learner(self) -> Learner:
-        """Its learner."""
+        """The checkpoint's learner."""
         return self.model.learner
 
     @property

@@ -1,4 +1,4 @@
-"""What adapts and answers: the checkpoint's own model, and other learners on its encoder for those who ask for them."""
+"""Models that adapt and answer: the checkpoint's own, and other learners on its encoder for requests that name them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ class LoadedModel:
 
     @property
     def body(self) -> TextBody:
-        """The model's."""
+        """The body of the model."""
         return cast(TextBody, self.model.body)
 
     @cached_property
@@ -53,7 +53,7 @@ class Models:
     """The models of one checkpoint, by learner.
 
     Attributes:
-        checkpoint: What is loaded.
+        checkpoint: The loaded checkpoint.
         runtime: Computes features.
     """
 
@@ -86,7 +86,7 @@ class Models:
         return self._models[name]
 
     def shapes(self, learner: str) -> FastWeightShapes:
-        """What adapters of a learner hold.
+        """The shapes of a learner's adapters.
 
         Raises:
             UnknownLearner: There is no such learner.

@@ -1,4 +1,4 @@
-"""What a store keeps of a task, besides the weights themselves."""
+"""Records of a store: everything about a task, its versions and API keys but the weights themselves."""
 
 import json
 import re
@@ -138,7 +138,7 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class NewVersion:
-    """What a commit writes.
+    """The contents of a commit.
 
     Attributes:
         version: Its record.
@@ -182,7 +182,7 @@ class StoredTask:
 
     @classmethod
     def of(cls, tenant: str, task: str, record: bytes | None) -> Self:
-        """From the stored record of the newest version; None where it cannot be read."""
+        """The current version out of the stored record; None where it cannot be read."""
         try:
             stored = json.loads(record or b"")
             return cls(tenant, task, str(stored["checkpoint"]), bool(stored["support_kept"]))
@@ -224,8 +224,8 @@ class ApiKeyRecord:
 
     Attributes:
         digest: SHA-256 of the key, hex.
-        tenant: Whom it lets in.
-        hint: The key's first characters, to tell keys apart.
+        tenant: The tenant that it lets in.
+        hint: The key's first characters, to identify it.
         created_at: Seconds since the epoch.
     """
 
@@ -259,12 +259,12 @@ class StoreMarker:
         return replace(self, replaces=(*(id_ for id_ in self.replaces if id_ != lost_id), lost_id))
 
     def to_json(self) -> str:
-        """As stored."""
+        """The marker as it is stored."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Self:
-        """As loaded.
+        """The marker in stored bytes.
 
         Raises:
             StoreUnavailable: The marker cannot be read.

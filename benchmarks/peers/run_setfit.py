@@ -37,7 +37,7 @@ class SetFit:
         """Takes settings.
 
         Args:
-            encoder: Folder of a sentence-transformers model; pooling and normalization are as it says.
+            encoder: Folder of a sentence-transformers model; it decides pooling and normalization.
             device: Where torch computes.
             max_pairs: Leave out what one epoch has more pairs of; None for no bound.
             iterations: Pairs of either kind for each example; None for all pairs.

@@ -1,4 +1,4 @@
-"""What was measured, line by line in a file, and the table of it."""
+"""Measurements, line by line in a file, and their table."""
 
 import json
 import statistics
@@ -58,9 +58,9 @@ def table(measurements: Sequence[Measurement]) -> str:
         values = sorted(measurement.value for measurement in own)
         first = own[0]
         middle = Measurement(name, statistics.median(values), first.unit, first.wanted)
-        told = "" if not first.wanted else "yes" if middle.held else "**no**"
+        held = "" if not first.wanted else "yes" if middle.held else "**no**"
         shown = [f"{_shown(value)} {first.unit}".strip() for value in (middle.value, values[0], values[-1])]
-        lines.append(f"| {name} | {' | '.join(shown)} | {len(own)} | {first.wanted} | {told} |")
+        lines.append(f"| {name} | {' | '.join(shown)} | {len(own)} | {first.wanted} | {held} |")
     return "\n".join(lines)
 
 

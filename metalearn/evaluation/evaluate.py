@@ -38,7 +38,7 @@ _QUERIES_AT_ONCE = 256
 """Bounds the memory that hidden states take, however many queries an episode has."""
 
 Observer = Callable[[EpisodeScores], None]
-"""Told of each episode when it is done."""
+"""A callback that gets each episode when it is done."""
 
 
 class Evaluator:
@@ -200,7 +200,7 @@ def evaluate_tasks(
         tasks: Where episodes are drawn from.
         plan: Which.
         settings: How support sets are adapted on.
-        observe: Told of each episode.
+        observe: Gets each episode when it is done.
     """
     scores: dict[str, dict[int, tuple[EpisodeScores, ...]]] = {}
     left_out = []
@@ -231,7 +231,7 @@ def evaluate_fixed(
         evaluator: Holds the model.
         tasks: The episodes.
         settings: How support sets are adapted on.
-        observe: Told of each episode.
+        observe: Gets each episode when it is done.
     """
     scores: dict[str, dict[int, tuple[EpisodeScores, ...]]] = {}
     left_out = []

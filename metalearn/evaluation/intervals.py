@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
     degrees_of_freedom: int | None
 
     def interval(self, level: float = LEVEL) -> Interval:
-        """Student's t, or the normal distribution where there are no degrees of freedom."""
+        """The interval by Student's t, or by the normal distribution where there are no degrees of freedom."""
         upper = (1 + level) / 2
         df = self.degrees_of_freedom
         reach = self.standard_error * (NormalDist().inv_cdf(upper) if df is None else student_t_quantile(upper, df))
@@ -140,7 +140,7 @@ def student_t_quantile(probability: float, degrees_of_freedom: int) -> float:
 
 
 def _student_t_cdf(t: float, degrees_of_freedom: int) -> float:
-    """Of t >= 0, by the finite series for whole degrees of freedom.
+    """The distribution function at t >= 0, by the finite series for whole degrees of freedom.
 
     Source: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4.
     """

@@ -1,4 +1,4 @@
-"""What the outputs of a model for the queries of one episode are worth."""
+"""Scores of a model's outputs for the queries of one episode."""
 
 from dataclasses import dataclass
 

@@ -38,7 +38,7 @@ class Steps:
 
 
 class FeatureMap(NamedTuple):
-    """What a task does to features: (features - centre) * scales.
+    """The map that a task applies to features: (features - centre) * scales.
 
     Attributes:
         centre: The mean of the examples.
@@ -73,7 +73,7 @@ def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps
     """The support set after these steps:
 
     1. Label-text prior: the weight of each label text beside the examples of its class.
-    2. Label-text gate: label texts that mislead weigh nothing.
+    2. Label-text gate: label texts that classify worse than chance weigh nothing.
     3. Shift of label texts to where the examples are.
     4. Centring: the mean of the examples is taken off all features.
     5. Pair weight: the weight of the columns that measure the token similarity of pairs.

@@ -51,8 +51,8 @@ def updated(difficulty: Difficulty, observations: Iterable[tuple[str, float]], *
 
     Args:
         difficulty: Before them.
-        observations: Name of the task and normalised query loss of each episode, in the order of the episodes. What is
-            not finite says nothing and is left out.
+        observations: Name of the task and normalised query loss of each episode, in the order of the episodes. A loss
+            that is not finite is left out.
         memory: What the mean so far counts against one new loss; a task's first loss is its mean.
     """
     losses = dict(difficulty.losses)

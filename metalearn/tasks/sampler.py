@@ -20,7 +20,7 @@ _OUT_OF_SCOPE_QUERIES = 0.25
 
 @dataclass(frozen=True, slots=True)
 class SamplerSettings:
-    """What episodes look like. Bounds are inclusive.
+    """The shape of episodes. Bounds are inclusive.
 
     Attributes:
         ways: Fewest and most classes, drawn uniformly between them and what the task has.
@@ -80,7 +80,7 @@ class EpisodeSampler:
         Args:
             tasks: A pool; its order does not matter.
             settings: What the episodes look like.
-            seed: Tells apart samplers of the same tasks.
+            seed: Separates samplers of the same tasks.
 
         Raises:
             InvalidTasks: Two tasks share a name, or none can give an episode of these settings.

@@ -100,7 +100,7 @@ class TaskPool:
         closed = [task for task in self.tasks if task.licence_class != OPEN]
         if len(closed) == len(self.tasks):
             raise InvalidTasks(
-                f"none of {len(closed)} tasks has an open licence: name an index whose licence_class says so, "
+                f"none of {len(closed)} tasks has an open licence: name an index whose licence_class is open, "
                 "or do not ask for open licences alone"
             )
         return TaskPool(

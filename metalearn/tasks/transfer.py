@@ -1,6 +1,6 @@
 """Whether groups of tasks help or hinder each other: a guard against negative transfer.
 
-A small outer step along group i's gradient changes group j's meta-loss by -rate g_i . g_j: a negative product says that
+A small outer step along group i's gradient changes group j's meta-loss by -rate g_i . g_j: with a negative product,
 what i learns costs j. Gradients are compared through a random sketch, so that hundreds of them fit into memory.
 
 Source: Yu et al. 2020 (PCGrad), definition 1, for conflicting gradients; Fifty et al. 2021 (TAG), section 3, for tasks'
@@ -66,8 +66,8 @@ def measure_transfer(sketches: Mapping[str, Sequence[Float[Tensor, " sketch"]]])
     """Compares the groups' meta-gradients.
 
     Args:
-        sketches: Group -> ``sketch`` of the meta-gradient of some of its episodes. One that is not finite says nothing,
-            nor does a group with fewer than two that are.
+        sketches: Group -> ``sketch`` of the meta-gradient of some of its episodes. One that is not finite is left
+            out, and so is a group with fewer than two that are.
 
     Returns:
         One entry per group, the one that works most against the others first.

@@ -18,7 +18,7 @@ from metalearn.tasks.task import Task
 from metalearn.types import TextInput
 
 MASK = "[MASK]"
-"""What stands in the place of a masked word; tokenizers of the BERT family make their special token of it."""
+"""The text in the place of a masked word; tokenizers of the BERT family make their special token of it."""
 
 WORDS_GROUP = "unlabelled-words"
 CLUSTERS_GROUP = "unlabelled-clusters"
@@ -76,7 +76,7 @@ def masked_word_tasks(
         n_tasks: How many tasks to make; one with fewer than two classes is left out.
         words_per_task: Classes of a task, before those with fewer than two sentences are dropped; two at least.
         min_count: A rarer word, by sentences that hold it, is not chosen.
-        max_share: A word in a larger share of the sentences is not chosen: it says nothing of what they are about.
+        max_share: A word in a larger share of the sentences is not chosen: it is no sign of their topic.
         max_per_word: Most sentences of a class.
         min_words: Shorter sentences are not used.
         seed: Decides which words go together.
@@ -131,7 +131,7 @@ def cluster_tasks(
     licence: str = "unstated",
     licence_class: str = "unstated",
 ) -> tuple[Task, ...]:
-    """Makes tasks of telling clusters apart: each partition of the texts is a task, its clusters are the classes.
+    """Makes tasks of separating clusters: each partition of the texts is a task, its clusters are the classes.
 
     Partitions differ by a random scaling of each feature dimension and by where the clustering starts.
 

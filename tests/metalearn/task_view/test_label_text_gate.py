@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.task_view.label_text_gate import label_texts_mislead
+from metalearn.task_view.label_text_gate import worse_than_chance
 
 
 @settings(deadline=None, max_examples=100)
@@ -22,7 +22,7 @@ def test_names_mislead_where_they_tell_fewer_examples_than_chance(
     examples = torch.cat([torch.eye(n_classes)[looks], torch.full((len(classes), 1), 5.0)], dim=1)
     similarity = examples @ labels.T
     told = (similarity - similarity.mean(dim=0)).argmax(dim=1) == classes
-    found = label_texts_mislead(examples, classes, labels[order], order)
+    found = worse_than_chance(examples, classes, labels[order], order)
     assert bool(found) is (len(classes) >= 4 and int(told.sum()) / len(classes) < 1 / n_classes)
     if wrong == 0:
         assert not found
@@ -34,7 +34,7 @@ def test_examples_of_classes_without_a_text_are_not_asked() -> None:
     names = torch.eye(3)[:2]
     right, swapped, unnamed = (torch.eye(3)[torch.tensor(rows)] for rows in ([0, 1] * 2, [1, 0] * 2, [2] * 5))
     classes, of_names = torch.tensor([0, 1] * 2 + [2] * 5), torch.tensor([0, 1])
-    assert not label_texts_mislead(torch.cat([right, unnamed]), classes, names, of_names)
-    assert label_texts_mislead(torch.cat([swapped, unnamed]), classes, names, of_names)
-    assert not label_texts_mislead(unnamed, classes[4:], names, of_names), "nothing is known against the names"
-    assert not label_texts_mislead(torch.cat([swapped[:3], unnamed]), classes[[0, 1, 2, *range(4, 9)]], names, of_names)
+    assert not worse_than_chance(torch.cat([right, unnamed]), classes, names, of_names)
+    assert worse_than_chance(torch.cat([swapped, unnamed]), classes, names, of_names)
+    assert not worse_than_chance(unnamed, classes[4:], names, of_names), "nothing is known against the names"
+    assert not worse_than_chance(torch.cat([swapped[:3], unnamed]), classes[[0, 1, 2, *range(4, 9)]], names, of_names)
