@@ -104,7 +104,7 @@ def test_a_step_is_adamw_on_the_mean_gradient() -> None:
 
 
 def _bank_episode() -> Episode:
-    """Two classes whose labels have words, which tell the examples apart."""
+    """Two classes whose labels have words, which separate the examples."""
     own = ("the card arrival", "card arrival is late", "an extra fee")
     texts = [TextInput(text) for text in (*own, "why a fee", "card", "fees?")]
     support, query = LabelledTexts(tuple(texts[:3]), (0, 0, 1)), LabelledTexts(tuple(texts[3:]), (1, 0, 1))
@@ -217,7 +217,7 @@ def test_splits_reach_every_episode_of_a_step() -> None:
     assert not _equal(found, other)
     results = ours.step(blobs), once.step(blobs)
     assert not _equal(ours.slow_weights, once.slow_weights)
-    # What a record says is of the episode as it came
+    # A record is of the episode as it came
     for divided, plain in zip(results[0].episodes, results[1].episodes, strict=True):
         assert divided.loss == pytest.approx(plain.loss, rel=1e-5)
         assert divided.accuracy == plain.accuracy
