@@ -22,7 +22,7 @@ def draw(outcomes: Sequence[Outcome], path: Path, measure: str = "accuracy") -> 
     there, so that the points above one number compare. A method that lacks a task at some shots is not drawn there.
 
     Args:
-        outcomes: Of all methods.
+        outcomes: The outcomes of all methods.
         path: The file.
         measure: One of ``MEASURES``.
     """

@@ -81,7 +81,7 @@ def report(outcomes: Sequence[Outcome], measure: str = "accuracy") -> str:
     """The report in Markdown: a table for each suite, and what beats what.
 
     Args:
-        outcomes: Of all methods.
+        outcomes: The outcomes of all methods.
         measure: One of ``MEASURES``.
     """
     methods = methods_of(outcomes)
@@ -192,10 +192,10 @@ def comparison(
     """How much better one method is than another on the episodes that both answered, tasks being the sample.
 
     Args:
-        outcomes: Of all methods.
+        outcomes: The outcomes of all methods.
         suites: Names of those that count.
         pairs: Which methods are compared; a pair without common episodes is passed over.
-        value: What is compared.
+        value: The figure that is compared.
 
     Returns:
         A table; empty where there is nothing to compare.

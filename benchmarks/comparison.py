@@ -69,7 +69,7 @@ class Outcome:
 
     Attributes:
         method: The method's name.
-        setting: What it ran with.
+        setting: The options that it ran with.
         threads: CPU threads that it computed with.
         suite: See ``Episode``, as are those down to ``digest``.
         ways: Classes of the support set.
@@ -114,7 +114,7 @@ def run(method: Method, episodes: Sequence[Episode], path: Path) -> None:
 
     Args:
         method: Answers.
-        episodes: What there is to answer.
+        episodes: The episodes to answer.
         path: File of outcomes, which grows by a line for each answer.
 
     Raises:

@@ -39,8 +39,8 @@ class Episode:
         task: The task within the suite.
         shots: Support examples per class that were asked for; a small class may have fewer.
         index: Number among the episodes of this task and these shots.
-        support: What is adapted on.
-        queries: What is classified. Episodes of one task may share them, as one tuple.
+        support: The support set.
+        queries: Texts to classify. Episodes of one task may share them, as one tuple.
     """
 
     suite: str

@@ -42,7 +42,7 @@ _GENEROUS = {
 
 
 def encoder_folder() -> Path:
-    """Where the stock encoder's files are."""
+    """The folder of the stock encoder's files."""
     return locate_encoder(STOCK_ENCODER, Path())
 
 
@@ -137,7 +137,7 @@ class Handful:
         """Warms the server up.
 
         Args:
-            client: Of a running server.
+            client: A client of a running server.
             name: Names the column.
             use_label_text: Whether the words of labels count.
         """

@@ -51,10 +51,10 @@ class Suite:
 
     Attributes:
         name: Names it on the command line and in tables.
-        title: What it is.
+        title: The heading of the suite.
         tasks: Its tasks; None for all classification tasks that the folder has.
         shots: Support examples per class.
-        episodes: Of each task and number of shots.
+        episodes: Episodes of each task and number of shots.
         draw: The episodes of one task: of the data folder, the task, the shots, how many, the choice.
     """
 

@@ -42,7 +42,7 @@ class HiddenTexts:
     """Texts after the frozen lower layers, in batches of similar length.
 
     Attributes:
-        batches: What the upper layers read.
+        batches: The input of the upper layers.
         order: Row i of the texts is row ``order[i]`` of the batches laid end to end.
     """
 

@@ -61,7 +61,7 @@ def fit_temperature(episodes: Sequence[JudgedEpisode]) -> dict[str, Tensor]:
     a coefficient near zero where the episodes do not vary in its number (all of them have the same number of shots).
 
     Args:
-        episodes: Of tasks that were not trained on; out-of-scope queries are left out.
+        episodes: Episodes of tasks that were not trained on; out-of-scope queries are left out.
 
     Raises:
         ValueError: No episode has a query with a class.
@@ -82,7 +82,7 @@ def fit_temperature(episodes: Sequence[JudgedEpisode]) -> dict[str, Tensor]:
         ]
         return torch.stack(per_episode).mean() + 1e-4 * numbers[1:].square().sum()
 
-    # What is least of all that was looked at: from absurd logits the search may step out of the finite numbers
+    # The least of all losses that were computed: from absurd logits the search may step out of the finite numbers
     best, least = numbers.detach().clone(), float("inf")
 
     def closure() -> Tensor:
@@ -106,7 +106,7 @@ def fit_threshold(episodes: Sequence[JudgedEpisode], slow: SlowWeights) -> float
 
     Args:
         episodes: Some with out-of-scope queries.
-        slow: What ``fit_temperature`` found.
+        slow: The result of ``fit_temperature``.
 
     Raises:
         ValueError: There is no query with a class, or no out-of-scope one.

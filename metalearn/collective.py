@@ -1,4 +1,4 @@
-"""How processes that share one meta-batch agree: sums of gradients, and everybody's records."""
+"""Communication of processes that share one meta-batch: sums of gradients, and the records of all."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

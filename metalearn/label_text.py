@@ -34,7 +34,7 @@ def words_of_labels(
 
     Args:
         labels: Names of the classes.
-        descriptions: What goes before a name, by name.
+        descriptions: Descriptions, by name, which go before names.
         pairs: Whether the task's texts are pairs. Then a label's text is paired with itself: the features of a
             pair's second text can be compared, and the two texts do not differ, for every label alike.
     """

@@ -34,7 +34,7 @@ class Start(NamedTuple):
         fast_weights: Before the first inner step.
         support: Examples and then label texts, whose loss the steps lower.
         n_examples: How many of the texts are examples.
-        map: What their features went through; None for nothing.
+        map: The map of their features; None without one.
     """
 
     fast_weights: FastWeights
@@ -47,9 +47,9 @@ class EpisodeResult(NamedTuple):
     """The result of an episode.
 
     Attributes:
-        meta_loss: What the outer step lowers.
+        meta_loss: The loss that the outer step lowers.
         query_outputs: Logits of the query set, or predictions in regression.
-        query_features: Their features under the adapted weights.
+        query_features: Features of the queries under the adapted weights.
         support_features: Features of the support set at the start.
     """
 
@@ -140,8 +140,8 @@ class MetaModel:
 
         Args:
             slow: The meta-learned weights.
-            support: What is adapted on.
-            start: What ``start`` returned for it.
+            support: The support set.
+            start: The result of ``start`` for it.
             steps: Number of inner steps; none is taken by a learner that does not descend.
             learning_rate: Takes the place of the meta-learned rate.
             order: How far meta-gradients see.

@@ -53,7 +53,7 @@ class StepResult:
         step: Its number, from 1.
         episodes: All processes' episodes, by index.
         gradient_norm: Before clipping.
-        rate_factor: What the outer rates were multiplied by.
+        rate_factor: The factor of the outer rates.
         stop: Whether any process asked to stop after it.
     """
 

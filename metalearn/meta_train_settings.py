@@ -18,7 +18,7 @@ class MetaTrainSettings:
             best at first; its matrices get a tenth of it.
         optimizer: ``adamw``, or ``sgd``: Reptile's own outer step.
         weight_decay: Decoupled (AdamW), towards zero, of the encoder's weight matrices.
-        schedule: What becomes of the rates after the warm-up, up to ``outer_steps``.
+        schedule: The course of the rates after the warm-up, up to ``outer_steps``.
         outer_steps: Length of the schedule, and where training ends.
         warmup_steps: Outer steps over which the rates grow from zero.
         clip_norm: Longest gradient of an outer step; longer ones are scaled down to it.

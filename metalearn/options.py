@@ -29,7 +29,7 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 @dataclass(frozen=True, slots=True)
 class AdaptOptions:
-    """How to adapt, as it was asked for; None leaves a choice to the checkpoint.
+    """The options of an adaptation, as asked for; None leaves a choice to the checkpoint.
 
     ``handful.wire.AdaptOptionFields`` has the same fields with their bounds and descriptions.
 

@@ -181,7 +181,7 @@ def make_placement(name: PlacementName, *, layers: int, rank: int) -> Placement:
     Args:
         name: Where fast weights live.
         layers: How many of the body's top layers; ignored for ``head``.
-        rank: Of low-rank updates; ignored otherwise.
+        rank: Rank of low-rank updates; ignored otherwise.
 
     Raises:
         InvalidModel: No layer is named for a placement below the head, or low-rank updates have no rank.

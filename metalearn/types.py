@@ -47,7 +47,7 @@ class Example:
     """A labelled text (or pair).
 
     Attributes:
-        input: What is classified.
+        input: The text or pair that is classified.
         label: Its class.
         id: Names the example within its support set, so that it can be erased later.
     """
@@ -139,7 +139,7 @@ class Episode:
     Attributes:
         task: Name of the task that it was sampled from.
         group: Kind of task, such as ``intent``.
-        objective: What is asked for.
+        objective: The kind of answers.
         labels: Names of the classes; a class's index is its place here. Empty in regression.
         support: Every class occurs at least once.
         query: No text of the support set; ``OUT_OF_SCOPE`` where a text belongs to no class.
@@ -193,7 +193,7 @@ class EncodedSet:
             ones; in regression a row of scores.
         weights: How much each row counts in the loss and in its class's mean; an example counts 1.
         n_classes: Number of classes, or of outputs in regression. In a support set each class has at least one row.
-        objective: What the targets mean.
+        objective: The meaning of the targets.
         has_examples: Whether some of a support set's rows are examples, and not all of them label texts.
     """
 
@@ -232,7 +232,7 @@ class Adapter:
         checkpoint: Fingerprint of the checkpoint that it was adapted from and that alone can use it.
         learner: Name of the learner that made it and that alone can read it.
         pairs: Whether the task's texts are pairs; None where that is not known.
-        objective: What the outputs of its head mean.
+        objective: The meaning of its head's outputs.
     """
 
     fast_weights: FastWeights

@@ -157,8 +157,8 @@ def adam(first_decay: float = 0.9, second_decay: float = 0.999, epsilon: float =
     large as rate / epsilon: a larger epsilon tames meta-gradients.
 
     Args:
-        first_decay: Of the mean of gradients.
-        second_decay: Of the mean of squared gradients.
+        first_decay: Decay of the mean of gradients.
+        second_decay: Decay of the mean of squared gradients.
         epsilon: Added to the root, outside of it.
 
     Source: Kingma and Ba 2015, algorithm 1.

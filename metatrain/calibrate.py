@@ -55,8 +55,8 @@ def write_calibrated(
     """Writes the same checkpoint with a fitted temperature and abstention threshold.
 
     Args:
-        checkpoint: What is calibrated; it stays as it is.
-        judged: What it answered without calibration.
+        checkpoint: The checkpoint; it is not changed.
+        judged: Its answers without calibration.
         tasks: Names of the tasks whose episodes they are.
         out: Folder of the new checkpoint.
         name: Its name.

@@ -28,8 +28,8 @@ class PlainText:
 
     Attributes:
         name: The file's.
-        licence: Of the texts, in words.
-        texts: What it holds.
+        licence: Licence of the texts, in words.
+        texts: The texts of the file.
     """
 
     name: str
@@ -44,9 +44,9 @@ class Pool:
     Attributes:
         labelled: Training tasks from files.
         unlabelled: Training tasks made of plain text.
-        plain_text: What those are made of.
+        plain_text: The plain text that those are made of.
         valid: Validation tasks.
-        skipped: What could not be used, and why.
+        skipped: Files and rows that could not be used, and why.
         shared: Validation task -> how many of its texts are training texts, too; those that have any.
     """
 
@@ -71,9 +71,9 @@ def read_pool(options: TrainingOptions, encoder: Encoder, objectives: frozenset[
     """Reads task files, and makes tasks of plain text.
 
     Args:
-        options: Where they are.
+        options: The options that name the files.
         encoder: Gives the features that clusters are made of.
-        objectives: What the learner does; other tasks are left out.
+        objectives: The objectives of the learner; other tasks are left out.
 
     Raises:
         InvalidTasks: A file is malformed, nothing remains to train on or to validate by, or a folder is for both.

@@ -38,7 +38,7 @@ from model_store.checkpoint import (
 
 _GUARD_EPISODES = 4
 _GUARD_DRAWS = 200
-"""How many episodes are drawn per group in search of those."""
+"""The largest number of draws per group in search of the guard's episodes."""
 _FAR_APART = 1 << 20
 _LATER = 1 << 50
 """Indices of the guard's episodes: far from those that are trained on."""
@@ -46,12 +46,12 @@ _LATER = 1 << 50
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """How the slow weights did on the validation tasks.
+    """The result of the slow weights on the validation tasks.
 
     Attributes:
         step: After which outer step; 0 for the start.
         accuracy: Mean over tasks; an episode that could not be adapted on counts as wholly wrong.
-        failed: How many could not.
+        failed: Number of episodes that could not be adapted on.
         is_best: Whether it is the best so far.
     """
 
@@ -68,8 +68,8 @@ class TrainingSession:
     """A run in memory. The loop is ``run``; everything that decides its next step is saved and restored.
 
     Attributes:
-        spec: What the model is made of.
-        pool: What is trained on.
+        spec: The specification of the model.
+        pool: The tasks for training and validation.
         best: The best validation so far; None without validation tasks.
     """
 

@@ -101,7 +101,7 @@ class Sweep:
 
     Attributes:
         parameter: The setting's name.
-        values: What it is set to.
+        values: The values of the setting.
     """
 
     parameter: Swept

@@ -96,7 +96,7 @@ def decode_adapter(
     """The adapter in ``data``.
 
     Args:
-        data: What a store returned.
+        data: The bytes of a store.
         key: Which adapter was asked for.
         checkpoint: Fingerprint of the loaded checkpoint.
         shapes: A learner's name -> what its fast weights look like under that checkpoint.

@@ -87,7 +87,7 @@ class IdempotencyReplay(ModelStoreError):
     """The idempotency key was used before; nothing was committed.
 
     Attributes:
-        answer: What was kept under the key.
+        answer: The answer under the key.
     """
 
     def __init__(self, answer: bytes) -> None:

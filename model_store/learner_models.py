@@ -24,9 +24,9 @@ class LoadedModel:
     """A model with the slow weights that it is a function of.
 
     Attributes:
-        model: Its body reads texts.
+        model: A model whose body reads texts.
         slow_weights: On the compute device.
-        shapes: Of the fast weights that it makes.
+        shapes: Shapes of the fast weights that it makes.
     """
 
     model: MetaModel
@@ -61,7 +61,7 @@ class Models:
         """Takes the checkpoint's own model.
 
         Args:
-            checkpoint: What is loaded.
+            checkpoint: The loaded checkpoint.
             runtime: Computes whole features; torch by default. Layers that tasks have of their own stay with torch.
         """
         self.checkpoint = checkpoint

@@ -67,13 +67,13 @@ _SECTIONS = {TransformerStage: TransformerSection, PoolingStage: PoolingSection,
 
 
 class EncoderReference(_Frozen):
-    """Where the encoder is, and what it must be.
+    """A reference to the encoder: its place and its digests.
 
     Attributes:
         source: See ``metalearn.encoder.source.locate_encoder``; a folder is relative to the checkpoint.
         files: SHA-256 of each file that decides a feature.
         dim: Width of the transformer's states.
-        licence: Of the encoder's weights.
+        licence: Licence of the encoder's weights.
         stages: How texts are read and features made, in order.
     """
 
@@ -189,7 +189,7 @@ class Manifest(_Frozen):
         hyperparameters: The checkpoint's choices.
         encoder: The shared encoder.
         slow_weights: SHA-256 of ``slow_weights.safetensors``.
-        trained_on: What it was meta-trained on; empty where it was not.
+        trained_on: The tasks that it was meta-trained on; empty where it was not.
         fingerprint: SHA-256 over the rest of the manifest.
     """
 

@@ -36,7 +36,7 @@ class VersionDraft:
         n_support: Number of examples adapted on.
         learner: The learner that made it.
         steps: Inner steps taken.
-        options: What the request asked for.
+        options: The options of the request.
         support_digests: Digest of each example in its order, then of each description of a label; see
             ``model_store.codec.support_digests``. None in records that are older than the field.
         support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
@@ -209,8 +209,8 @@ class IdempotentAnswer:
 
     Attributes:
         key: The client's key.
-        answer: What to keep under it.
-        ttl_s: How long.
+        answer: The answer to keep under it.
+        ttl_s: Time to keep it, in seconds.
     """
 
     key: str

@@ -65,7 +65,7 @@ class SetFit:
             }
         )
         with tempfile.TemporaryDirectory() as folder:
-            # What is set here changes no weight: neither logs nor files are wanted
+            # These settings change no weight: they switch off logs and files
             arguments = TrainingArguments(
                 output_dir=folder,
                 num_epochs=1,

@@ -28,7 +28,7 @@ class FeatureRuntime(Protocol):
 
     Attributes:
         name: Names it to users.
-        norms: Those that each text may have of its own, as ``layers.INDEX.PART``.
+        norms: The norms that each text may have of its own, as ``layers.INDEX.PART``.
     """
 
     @property
@@ -56,7 +56,7 @@ class Encoder:
     Attributes:
         transformer: The encoder's own layers.
         tokenizer: Reads texts.
-        stages: What the encoder was built of.
+        stages: The stages that the encoder was built of.
         device: Where the transformer runs.
         special_tokens: Ids of the tokens that frame the texts of a pair, on the device.
         tuned: Meta-trained top layers beside its own; None for without.
@@ -119,7 +119,7 @@ class Encoder:
 
         Args:
             layers: How many of the top layers are tuned.
-            weights: Theirs, by the names of ``upper_weights``.
+            weights: Weights of these layers, by the names of ``upper_weights``.
         """
         return replace(self, tuned=TunedView(layers, {name: w.to(self.device) for name, w in weights.items()}))
 
@@ -143,7 +143,7 @@ class Encoder:
         """Features of one batch, on the encoder's device, as float32.
 
         Args:
-            texts: What to encode.
+            texts: The texts to encode.
             norms_of_rows: Take the place of the encoder's own norms, where it has no layers beside them.
         """
         if norms_of_rows is not None:
@@ -199,7 +199,7 @@ class Encoder:
         """Runs the layers after the first ``layers``, and pools. Gradients may flow through it.
 
         Args:
-            batch: What ``begin_batch`` made.
+            batch: The result of ``begin_batch``.
             layers: How many layers it has been through.
             weights: Take the place of the encoder's own, by the names of ``upper_weights``.
         """
@@ -217,7 +217,7 @@ class Encoder:
         """Both views side by side, the frozen view first. Gradients may flow through it.
 
         Args:
-            batch: What ``begin_batch`` made.
+            batch: The result of ``begin_batch``.
             layers: How many layers it has been through.
             weights: Weights of the tuned layers after these, by the names of ``upper_weights``.
         """

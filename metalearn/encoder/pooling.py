@@ -14,7 +14,7 @@ class PaddedBatch(NamedTuple):
 
     Attributes:
         ids: Token ids, 0 at padding.
-        types: What the tokenizer calls the type of a token, 0 at padding.
+        types: The tokenizer's type of each token, 0 at padding.
         second: True at the tokens of a pair's second text.
         attended: False at padding; None where there is none.
         has_pairs: Whether any of the texts is a pair.

@@ -1,4 +1,4 @@
-"""Where an encoder's files are."""
+"""The location of an encoder's files."""
 
 import importlib.util
 import os

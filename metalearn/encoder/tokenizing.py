@@ -38,7 +38,7 @@ class TokenizedText(NamedTuple):
 
     Attributes:
         ids: Token ids, special tokens included.
-        type_ids: What the tokenizer calls the type of each token.
+        type_ids: The tokenizer's type of each token.
         truncated: Whether the text was longer than ``max_tokens``, so that its middle was left out.
         empty: Whether there is nothing but special tokens, so that features would not depend on the text.
         unreadable: Whether half of the text or more is unknown to the tokenizer, as are texts in a script that its
@@ -155,8 +155,8 @@ def _kept(sequences: Sequence[int | None], max_tokens: int) -> list[int]:
     """Which tokens of a text or pair are read: all special ones, and the beginning and end of each text.
 
     Args:
-        sequences: Of which text each token is; None for a special token.
-        max_tokens: How many there may be.
+        sequences: The text that each token is of; None for a special token.
+        max_tokens: The largest number of tokens.
     """
     special, first, second = ([row for row, of in enumerate(sequences) if of == which] for which in (None, 0, 1))
     room = max(0, max_tokens - len(special))

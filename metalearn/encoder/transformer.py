@@ -48,7 +48,7 @@ class Transformer(Protocol):
         """Hidden states after the layers from ``first`` up to, not including, ``last``.
 
         Args:
-            hidden: What layer ``first`` reads.
+            hidden: The input of layer ``first``.
             attended: None where no token is padding.
             first: Index of the first layer that runs.
             last: Index after the last one; all by default.

@@ -162,7 +162,7 @@ def score(
     The slow weights may differ from call to call, and the body need not read texts.
 
     Args:
-        model: What is evaluated.
+        model: The model.
         slow: Its slow weights.
         prepared: The episodes.
         steps: Inner steps.

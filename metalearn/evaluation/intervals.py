@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals that hold the true value in a stated share of all samples."""
+"""Intervals of figures: they hold the true value in a stated share of all samples."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Estimate(NamedTuple):
     Attributes:
         value: The mean.
         standard_error: Standard deviation of the mean.
-        degrees_of_freedom: Of the standard error; None where it is not estimated from a sample.
+        degrees_of_freedom: Degrees of freedom of the standard error; None where it is not estimated from a sample.
     """
 
     value: float
@@ -36,8 +36,8 @@ class Difference(NamedTuple):
     """How much better one thing is than another on the same episodes.
 
     Attributes:
-        mean: Of the differences.
-        interval: Of that mean; None for a single pair.
+        mean: Mean of the differences.
+        interval: Interval of that mean; None for a single pair.
         n_pairs: How many there are.
     """
 

@@ -86,7 +86,7 @@ class Report:
 
     Attributes:
         scores: Task -> shots -> figures of its episodes, in their order: pairs for ``paired_difference``.
-        left_out: What was not evaluated.
+        left_out: Tasks, episodes and rows that were not evaluated.
     """
 
     scores: Mapping[str, Mapping[int, tuple[EpisodeScores, ...]]]

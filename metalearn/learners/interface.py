@@ -41,8 +41,8 @@ class Learner(Protocol):
     A learner keeps nothing between calls: what is meta-learned comes in as ``slow``.
 
     Attributes:
-        name: As registered.
-        objectives: What it can learn.
+        name: The registered name.
+        objectives: The objectives that it can learn.
         descends: Whether inner steps are taken; otherwise the start is the result.
         rule: The inner update rule.
         order: How far meta-gradients see into the inner loop.

@@ -88,7 +88,7 @@ def written(
 
     Args:
         keys: One per row.
-        values: What each row gives to its class.
+        values: The contribution of each row to its class.
         n_slots: At most as many as rows, so that every slot is written to.
         sharpness: Factor of cosines.
         gate: Share that goes to the slots that were read; the rest goes to the least used one.

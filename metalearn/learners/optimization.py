@@ -43,7 +43,7 @@ class GradientLearner(Losses):
     """A linear head moved by gradient steps; so are fast weights below it.
 
     Attributes:
-        name: As registered.
+        name: The registered name.
         head_start: ``shared_row``: one learned row for every class. ``class_means``: nearest class mean, those of few
             examples shrunk towards the grand mean.
         rates: Which inner rates are meta-learned.
@@ -117,7 +117,7 @@ class GradientLearner(Losses):
             return {HEAD_WEIGHT: 2 * scale * means, HEAD_BIAS: -scale * means.square().sum(dim=1)}
         row, bias = slow["head.row"], slow["head.bias"]
         if support.objective == "classification":
-            # What all classes share cancels in the softmax: its gradient is rounding, and Adam would make steps of it
+            # The common part of all classes cancels in the softmax: its gradient is rounding, and Adam would make steps of it
             row, bias = row.detach(), bias.detach()
         return {HEAD_WEIGHT: row.expand(support.n_classes, -1), HEAD_BIAS: bias.expand(support.n_classes)}
 

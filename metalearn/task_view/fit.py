@@ -60,8 +60,8 @@ class FittedView(NamedTuple):
 
     Attributes:
         for_start: Examples and then label texts, as the learner's start reads them.
-        for_steps: The same rows, as inner steps lower their loss.
-        map: What features went through; None for nothing.
+        for_steps: The same rows with the weights of the inner steps' loss.
+        map: The map of features; None without one.
     """
 
     for_start: EncodedSet
@@ -84,8 +84,8 @@ def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps
 
     Args:
         support: Examples and label texts.
-        features: Of the examples and then of the label texts.
-        steps: Those to take.
+        features: Features of the examples and then of the label texts.
+        steps: The steps to take.
     """
     n_examples, weights = support.targets.shape[0], support.weights
     if support.label_texts is not None:

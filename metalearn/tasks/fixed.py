@@ -50,7 +50,7 @@ class FixedTask:
     Attributes:
         name: The folder's.
         episodes: By shots, then by index.
-        skipped: What was left out of its files.
+        skipped: Rows that were left out of its files.
     """
 
     name: str

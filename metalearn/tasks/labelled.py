@@ -175,7 +175,7 @@ def licence_of(file: Path, *, index: Path | None = None) -> tuple[str, str]:
     """Licence and licence class that an index has for a file such as ``NAME.jsonl``; else ``unstated`` for both.
 
     Args:
-        file: Of a task, or of plain text.
+        file: A file of a task, or of plain text.
         index: See ``read_tasks``.
 
     Raises:

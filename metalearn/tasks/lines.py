@@ -22,7 +22,7 @@ class Line:
 
     Attributes:
         number: From 1.
-        kind: What it carries.
+        kind: The kind of its file.
         texts: The text; the text and its pair; or, beside tags, the tokens.
         value: The label, the labels, a tag for each token, or the score.
     """

@@ -24,7 +24,7 @@ _T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """How the other groups' gradients stand to one group's.
+    """Agreement of the other groups' gradients with one group's.
 
     Attributes:
         group: The group.
@@ -96,11 +96,11 @@ def measure_transfer(sketches: Mapping[str, Sequence[Float[Tensor, " sketch"]]])
 
 
 def held_back(factors: Mapping[str, float], measured: Sequence[Transfer], *, least: float = 0.125) -> dict[str, float]:
-    """How much each group may still be sampled: half as often when it works against the others, twice when it does not.
+    """The sampling factor of each group: half as often when it works against the others, twice when it does not.
 
     Args:
         factors: Before; a group that is missing has 1.
-        measured: What was measured now.
+        measured: The measurements of now.
         least: No group falls below this share.
     """
     updated = dict(factors)

@@ -81,8 +81,8 @@ def masked_word_tasks(
         min_words: Shorter sentences are not used.
         seed: Decides which words go together.
         name: The tasks are called ``NAME-0``, ``NAME-1`` and so on.
-        licence: Of the texts.
-        licence_class: What that comes to.
+        licence: Licence of the texts.
+        licence_class: The class of that licence.
 
     Raises:
         InvalidTasks: The texts hold too few words of such frequency.
@@ -138,15 +138,15 @@ def cluster_tasks(
     Source: Hsu et al. 2019, "Unsupervised Learning via Meta-Learning" (CACTUs).
 
     Args:
-        texts: What is clustered; of a text that occurs several times the first is taken.
-        features: What an encoder makes of them. Clustering runs on the CPU, so that a seed gives the same tasks.
+        texts: The texts to cluster; of a text that occurs several times the first is taken.
+        features: Their features by an encoder. Clustering runs on the CPU, so that a seed gives the same tasks.
         n_clusters: Clusters of a partition, before those with too few texts are dropped.
         n_partitions: How many tasks to make; one with fewer than two large clusters is left out.
         min_texts: A smaller cluster is dropped.
         seed: Decides scalings and starts.
         name: The tasks are called ``NAME-0``, ``NAME-1`` and so on.
-        licence: Of the texts.
-        licence_class: What that comes to.
+        licence: Licence of the texts.
+        licence_class: The class of that licence.
 
     Raises:
         InvalidTasks: Features do not match the texts or are not finite, or there are too few texts.
