@@ -117,7 +117,7 @@ class GradientLearner(Losses):
             return {HEAD_WEIGHT: 2 * scale * means, HEAD_BIAS: -scale * means.square().sum(dim=1)}
         row, bias = slow["head.row"], slow["head.bias"]
         if support.objective == "classification":
-            # The common part of all classes cancels in the softmax: its gradient is rounding, and Adam would make steps of it
+            # The common part of all classes cancels in the softmax: its gradient is rounding, which Adam would follow
             row, bias = row.detach(), bias.detach()
         return {HEAD_WEIGHT: row.expand(support.n_classes, -1), HEAD_BIAS: bias.expand(support.n_classes)}
 
