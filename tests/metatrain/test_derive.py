@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metalearn.encoder.encoder import build_encoder
-from metalearn.encoder.stages import Views, encoder_stages
+from metalearn.encoder.stages import Views, encoder_stages, views_of
 from metalearn.encoder.views import side_by_side
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.types import TextInput
@@ -76,7 +76,7 @@ def test_a_copy_has_layer_weights_of_the_tuned_view(handful: Handful, beside: Pa
     # What is not given stays as it is
     derive(handful, "copy", "--steps", "1", out="again", view_weight=0.4)
     again = read_manifest(handful.folder / "again")
-    assert again.encoder.views == Views(view_weight=0.4, tuned_layer_weights=(1.0, 0.5))
+    assert views_of(again.encoder.stages) == Views(view_weight=0.4, tuned_layer_weights=(1.0, 0.5))
     derive(handful, "again", out="same")
     same = read_manifest(handful.folder / "same")
     left_out = {"name", "fingerprint"}
