@@ -1,12 +1,12 @@
-"""What each part of the default checkpoint brings.
+"""The gain of each part of the default checkpoint.
 
 python -m benchmarks.ablation --data FOLDER --out RUNS --of shipped
 python -m benchmarks.ablation --data FOLDER --out RUNS --of "short recipe" --steps 120
 
-What is done with features after training is left out of the shipped checkpoint; what training is made of is left out of
-a short run of its recipe. FOLDER has train/, train-pairs/, unlabelled/ and valid/. Everything is judged on all classes
-of the tasks in valid/, adapted and queried through HTTP. What is there already is not made again, so that it can be
-stopped and gone on with; with --only some runs can be made beside others.
+Settings of features are left out of the shipped checkpoint; parts of training are left out of a short run of its
+recipe. FOLDER has train/, train-pairs/, unlabelled/ and valid/. All results are for all classes of the tasks in valid/,
+adapted and queried through HTTP. Existing results are kept, so that the benchmark can be stopped and continued; with
+--only some runs can be made beside others.
 """
 
 import argparse
@@ -36,17 +36,17 @@ _RECIPE = (
     *("--shots", "1-16", "--queries", "6", "--max-support", "96", "--max-query", "64", "--meta-batch", "2"),
     *("--learning-rate", "1e-4", "--encoder-licence", "Apache-2.0"),
 )
-"""As in metatrain/recipes/minilm-l6-handful.toml, but for what the runs below differ in."""
+"""The options of metatrain/recipes/minilm-l6-handful.toml, but for those that the runs below differ in."""
 
 _RECIPE_PARTS: dict[str, tuple[str, ...]] = {
-    "stock features": ("--frozen-view",),
+    "frozen view": ("--frozen-view",),
     "many ways": ("--ways", "2-64"),
     "pairs": _PAIRS,
     "plain text": _TEXTS,
     "learned rates": (),
 }
 _RECIPE_WITHOUT: dict[str, tuple[str, ...]] = {"many ways": ("--ways", "2-8"), "learned rates": ("--rates", "fixed")}
-"""What stands in the place of a part that is left out."""
+"""The replacement of a part that is left out."""
 
 _DERIVED_WITHOUT: dict[str, dict[str, Any]] = {
     "tuned view": {"view_weight": 1},

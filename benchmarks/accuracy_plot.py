@@ -22,7 +22,7 @@ def draw(outcomes: Sequence[Outcome], path: Path, measure: str = "accuracy") -> 
     there, so that the points above one number compare. A method that lacks a task at some shots is not drawn there.
 
     Args:
-        outcomes: Of all methods.
+        outcomes: The outcomes of all methods.
         path: The file.
         measure: One of ``MEASURES``.
     """
@@ -57,7 +57,7 @@ def _lines(
     styles: dict[str, tuple[str, str]],
     point: Callable[[list[list[Outcome]]], float],
 ) -> None:
-    """One line for each method: of the outcomes of each task, at each number of shots, what ``point`` makes of them."""
+    """Draws a line for each method. ``point`` maps the outcomes of each task, at each number of shots, to a figure."""
     shots = sorted({row.shots for row in rows})
     points: dict[str, list[tuple[int, float]]] = {method: [] for method in methods}
     for k in shots:

@@ -12,7 +12,7 @@ from metalearn.evaluation.intervals import Difference, paired_difference
 OURS = "handful"
 BASELINE = "frozen + logistic regression"
 OTHERS = ("setfit", "fastfit", BASELINE, "frozen + ridge", "frozen + prototypical")
-"""What our own columns are compared with, in their order; what is not named here is one of our checkpoints."""
+"""The methods that our own columns are compared with, in their order. Other columns are our checkpoints."""
 
 Measure = Callable[[Outcome], float]
 
@@ -39,7 +39,7 @@ class Row:
 
     @property
     def any(self) -> Outcome:
-        """One of the outcomes: what does not depend on the method is the same in all."""
+        """Any one of the outcomes, for figures that do not depend on the method."""
         return next(outcome for by_index in self.found.values() for outcome in by_index.values())
 
     def common(self, methods: Sequence[str]) -> list[int]:
@@ -68,7 +68,7 @@ def methods_of(outcomes: Iterable[Outcome]) -> list[str]:
 
 
 def rows_of(outcomes: Iterable[Outcome], suite: str) -> list[Row]:
-    """By task, then by shots."""
+    """The rows, by task, then by shots."""
     rows: dict[tuple[str, int], Row] = {}
     for outcome in outcomes:
         if outcome.suite == suite:
@@ -78,10 +78,10 @@ def rows_of(outcomes: Iterable[Outcome], suite: str) -> list[Row]:
 
 
 def report(outcomes: Sequence[Outcome], measure: str = "accuracy") -> str:
-    """Everything, in Markdown: a table for each suite, and what beats what.
+    """The report in Markdown: a table for each suite, and what beats what.
 
     Args:
-        outcomes: Of all methods.
+        outcomes: The outcomes of all methods.
         measure: One of ``MEASURES``.
     """
     methods = methods_of(outcomes)
@@ -192,10 +192,10 @@ def comparison(
     """How much better one method is than another on the episodes that both answered, tasks being the sample.
 
     Args:
-        outcomes: Of all methods.
+        outcomes: The outcomes of all methods.
         suites: Names of those that count.
         pairs: Which methods are compared; a pair without common episodes is passed over.
-        value: What is compared.
+        value: The figure that is compared.
 
     Returns:
         A table; empty where there is nothing to compare.
@@ -234,7 +234,7 @@ def _paired(
 
 
 def in_points(difference: Difference) -> str:
-    """In percentage points."""
+    """The difference in percentage points."""
     if difference.interval is None:
         return f"{100 * difference.mean:+.1f}"
     low, high = difference.interval

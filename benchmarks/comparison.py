@@ -19,7 +19,7 @@ _CALIBRATION_BINS = 15
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a method says to an episode.
+    """A method's answer to an episode.
 
     Attributes:
         predicted: A label for each query.
@@ -35,19 +35,19 @@ class Answer:
 
 
 class Mismatch(Exception):
-    """Figures that do not compare; the message says which and what to do."""
+    """Figures that do not compare; the message names them and the remedy."""
 
 
 class LeftOut(Exception):
-    """A method does not take an episode on; the message says why."""
+    """A method does not take an episode on; the message has the reason."""
 
 
 class Method(Protocol):
-    """One column of the comparison.
+    """A method is one column of the comparison.
 
     Attributes:
         name: Names the column.
-        setting: What it ran with; figures of different settings never share a column.
+        setting: The options that it ran with; figures of different settings never share a column.
         threads: CPU threads that it computed with.
     """
 
@@ -69,7 +69,7 @@ class Outcome:
 
     Attributes:
         method: The method's name.
-        setting: What it ran with.
+        setting: The options that it ran with.
         threads: CPU threads that it computed with.
         suite: See ``Episode``, as are those down to ``digest``.
         ways: Classes of the support set.
@@ -81,7 +81,7 @@ class Outcome:
         mcc: Matthews' correlation coefficient, for many classes.
         adapt_s: See ``Answer``.
         predict_s: See ``Answer``.
-        ece: Expected calibration error; None where the method tells no probabilities.
+        ece: Expected calibration error; None where the method gives no probabilities.
     """
 
     method: str
@@ -114,7 +114,7 @@ def run(method: Method, episodes: Sequence[Episode], path: Path) -> None:
 
     Args:
         method: Answers.
-        episodes: What there is to answer.
+        episodes: The episodes to answer.
         path: File of outcomes, which grows by a line for each answer.
 
     Raises:
@@ -131,15 +131,15 @@ def run(method: Method, episodes: Sequence[Episode], path: Path) -> None:
                     f"{path}: {episode.key} had other rows: take the same data and options, or another folder"
                 )
             continue
-        told = f"{method.name}: {number} of {len(episodes)}, {episode.key}"
+        progress = f"{method.name}: {number} of {len(episodes)}, {episode.key}"
         try:
             outcome = judged(method, episode, method.answer(episode))
         except LeftOut as reason:
-            print(f"{told}: left out: {reason}", file=sys.stderr, flush=True)
+            print(f"{progress}: left out: {reason}", file=sys.stderr, flush=True)
             continue
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(outcome)) + "\n")
-        print(f"{told}: {100 * outcome.accuracy:.1f} %, {outcome.adapt_s:.3f} s", file=sys.stderr, flush=True)
+        print(f"{progress}: {100 * outcome.accuracy:.1f} %, {outcome.adapt_s:.3f} s", file=sys.stderr, flush=True)
 
 
 def read_outcomes(path: Path) -> list[Outcome]:

@@ -39,8 +39,8 @@ class Episode:
         task: The task within the suite.
         shots: Support examples per class that were asked for; a small class may have fewer.
         index: Number among the episodes of this task and these shots.
-        support: What is adapted on.
-        queries: What is classified. Episodes of one task may share them, as one tuple.
+        support: The support set.
+        queries: Texts to classify. Episodes of one task may share them, as one tuple.
     """
 
     suite: str
@@ -52,12 +52,12 @@ class Episode:
 
     @property
     def key(self) -> str:
-        """Names the episode."""
+        """The name of the episode."""
         return f"{self.suite}/{self.task}/{self.shots}/{self.index}"
 
     @cached_property
     def digest(self) -> str:
-        """Of all rows: figures of two methods compare where it is the same."""
+        """The digest of all rows: figures of two methods compare where it is the same."""
         content = json.dumps([[_to_json(row) for row in rows] for rows in (self.support, self.queries)])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 

@@ -24,7 +24,6 @@ from statistics import fmean, median
 import torch
 
 from metalearn import adapting
-from metalearn.adaptation import prepare_episode, prepare_episode_support
 from metalearn.body import MlpBody
 from metalearn.encoder.batches import batch_tokens, plan_batches
 from metalearn.encoder.encoder import Encoder
@@ -34,6 +33,7 @@ from metalearn.evaluation.intervals import Difference, paired_difference
 from metalearn.meta_model import MetaModel
 from metalearn.options import AdaptOptions
 from metalearn.prepared import PreparedEpisode, PreparedSet
+from metalearn.support_plan import prepare_episode, prepare_episode_support
 from metalearn.tasks.episode import usable_classes
 from metalearn.tasks.labelled import read_tasks
 from metalearn.tasks.plan import EpisodePlan
@@ -49,7 +49,7 @@ SHARED = [
     *("--tuned-layers", "3", "--meta-batch", "4", "--learning-rate", "1e-4"),
     *("--schedule", "constant", "--warmup-steps", "10", "--steps", "100000"),
 ]
-"""Alike for all: half of the encoder trained, 4 episodes per outer step, no schedule, since time ends the run."""
+"""Alike for all: half of the encoder tuned, 4 episodes per outer step, no schedule, since time ends the run."""
 
 ONE_LAYER = [
     *("--placement", "full", "--fast-layers", "1", "--tuned-layers", "1"),
@@ -84,8 +84,8 @@ VARIANTS: dict[str, list[str]] = {
 }
 PLAIN_TEXT = {
     "protomaml, plain text alone": ["--learner", "protomaml"],
-    "protomaml beside stock features, plain text alone": ["--learner", "protomaml", "--frozen-view"],
-    "protomaml beside stock features, masked words alone": [
+    "protomaml beside the frozen view, plain text alone": ["--learner", "protomaml", "--frozen-view"],
+    "protomaml beside the frozen view, masked words alone": [
         *("--learner", "protomaml", "--frozen-view", "--unlabelled-classes", "words"),
     ],
 }
@@ -93,7 +93,7 @@ PLAIN_TEXT = {
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """A line of the table."""
 
     name: str
     untrained: float
@@ -143,7 +143,7 @@ def untrained(trained: Path) -> Path:
 
 
 def accuracies(folder: Path, episodes: Mapping[tuple[str, int], Episode]) -> dict[tuple[str, int], float]:
-    """Of each validation episode, without label text; an episode that could not be adapted on is wholly wrong."""
+    """Accuracy of each validation episode, without label text; 0 where an adaptation failed."""
     checkpoint = Checkpoint(folder, torch.device("cpu"))
     model: MetaModel = checkpoint.model
     steps = checkpoint.manifest.hyperparameters.steps
@@ -183,7 +183,7 @@ def _on_features(encoder: Encoder, episodes: Iterable[Episode]) -> Callable[[Epi
 
 
 def draw_episodes(tasks: Sequence[Task], *, queries: int, episodes: int) -> dict[tuple[str, int], Episode]:
-    """By task and index; of at most 5 ways, so that tasks of few classes have a say, too."""
+    """Episodes by task and index, of at most 5 ways, so that tasks of few classes count, too."""
     drawn: dict[tuple[str, int], Episode] = {}
     for task in tasks:
         if task.objective != "classification":
@@ -197,7 +197,7 @@ def draw_episodes(tasks: Sequence[Task], *, queries: int, episodes: int) -> dict
 def compared(
     after: Mapping[tuple[str, int], float], before: Mapping[tuple[str, int], float]
 ) -> tuple[Difference, Difference]:
-    """What training brought: over all episodes, and over the tasks' means, which counts tasks as the sample."""
+    """The gain of training: over all episodes, and over the tasks' means, which counts tasks as the sample."""
     over_episodes = paired_difference([after[key] for key in before], list(before.values()))
     return over_episodes, paired_difference(list(task_means(after).values()), list(task_means(before).values()))
 
@@ -211,7 +211,7 @@ def task_means(accuracy: Mapping[tuple[str, int], float]) -> dict[str, float]:
 
 
 def measure_adaptation(folder: Path, task: Task) -> tuple[float, int, float]:
-    """What a 5-way 5-shot adaptation takes: milliseconds, bytes of the stored adapter, MiB beyond what was there."""
+    """The cost of a 5-way 5-shot adaptation: milliseconds, bytes of the stored adapter, MiB beyond what was there."""
     checkpoint = Checkpoint(folder, torch.device("cpu"))
     model: MetaModel = checkpoint.model
     episode = EpisodePlan(ways=5, shots=(5,), queries=1, episodes=1).episode(task, 5, 0)
@@ -242,7 +242,7 @@ def _status(field: str) -> int:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """As Markdown."""
+    """The table in Markdown."""
     lines = [
         "| learner | untrained | trained | difference, episodes | difference, tasks "
         "| outer steps | adapt ms | bytes | MiB |",

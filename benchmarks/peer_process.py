@@ -20,12 +20,12 @@ def run_peer(peer: str, python: str, episodes: Sequence[Episode], out: Path, *op
     Args:
         peer: One of ``PEERS``.
         python: Python of an environment with ``peers/requirements-PEER.txt``.
-        episodes: What there is to answer.
+        episodes: The episodes to answer.
         out: Folder of the file.
         options: Further ones of ``peers/run_PEER.py``.
 
     Raises:
-        CalledProcessError: The process failed; it has said why.
+        CalledProcessError: The process failed; its output has the reason.
     """
     out = out.resolve()
     outcomes = out / f"{peer}.jsonl"

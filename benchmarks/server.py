@@ -25,7 +25,7 @@ class ServerProcess:
     Attributes:
         url: Its address.
         process: Its process.
-        log: File with what it said.
+        log: File with its output.
     """
 
     url: str
@@ -46,7 +46,7 @@ def running_server(
         folder: Working folder of the process.
         options: Further options of ``handful serve``.
         env: Further environment variables.
-        program: What Python runs.
+        program: The program that Python runs.
 
     Raises:
         RuntimeError: It ended, or was not ready in time; the message has its log.

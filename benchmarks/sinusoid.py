@@ -160,7 +160,7 @@ class _LearnerAbreast:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a start is trained.
+    """The training of a start.
 
     Attributes:
         learner: Name of the learner; ``maml`` without inner steps is plain training on all tasks.
@@ -213,7 +213,7 @@ def errors(
     """Mean squared error on new tasks after 0, 1, 2 ... steps.
 
     Args:
-        recipe: What the weights were trained by.
+        recipe: The recipe of the weights.
         slow: Slow weights.
         tasks: How many tasks.
         seed: Decides which.
@@ -254,7 +254,7 @@ _VALIDATION_SEED, _TEST_SEED = 1_000_001, 1_000_002
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a start does on test tasks.
+    """The result of a start on test tasks.
 
     Attributes:
         error: Mean squared error, by number of steps.

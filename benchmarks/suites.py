@@ -18,7 +18,7 @@ from metalearn.tasks.task import Task
 _INTENTS = ("banking77", "clinc150", "hwu64")
 _WAYS = 5
 _HELD_OUT = 3
-"""Of a set that comes as one file, one row in so many of each class is a query."""
+"""In a set of one file, one row in so many of each class is a query."""
 _FEWEST_ROWS = 2 * _HELD_OUT
 """Classes with fewer rows are left out of tasks of one's own."""
 
@@ -32,7 +32,7 @@ class Choice:
         shots: Support examples per class; None for the suite's own.
         episodes: So many of each task and number of shots; None for the suite's own number.
         max_queries: So many queries of a task at most, drawn once for all its episodes; None for all.
-        seed: Decides everything that is drawn.
+        seed: Decides every draw.
     """
 
     tasks: tuple[str, ...] | None = None
@@ -51,10 +51,10 @@ class Suite:
 
     Attributes:
         name: Names it on the command line and in tables.
-        title: What it is.
+        title: The heading of the suite.
         tasks: Its tasks; None for all classification tasks that the folder has.
         shots: Support examples per class.
-        episodes: Of each task and number of shots.
+        episodes: Episodes of each task and number of shots.
         draw: The episodes of one task: of the data folder, the task, the shots, how many, the choice.
     """
 
@@ -228,4 +228,4 @@ SUITES = {
         ),
     )
 }
-"""By name."""
+"""The suites by name."""

@@ -22,12 +22,12 @@ from metalearn.types import FastWeights, SlowWeights
 
 @dataclass(frozen=True)
 class Adapted:
-    """What an adaptation came to.
+    """The result of an adaptation.
 
     Attributes:
-        fast_weights: As they are stored and answer: under the temperature, the head rounded to half precision.
+        fast_weights: The weights that are stored and answer: under the temperature, the head in half precision.
         losses: Support loss before the first step and after each step.
-        start: Where it began.
+        start: The state before the first step.
     """
 
     fast_weights: FastWeights
@@ -47,9 +47,9 @@ def adapt_stepwise(
     """The adaptation, paused after the start and after each inner step, so that a caller may do other work there.
 
     Args:
-        model: What adapts.
+        model: The model that adapts.
         slow: Its slow weights.
-        support: What is adapted on.
+        support: The support set.
         options: How.
         default_steps: Inner steps where the options name no number.
 
@@ -80,7 +80,7 @@ def adapt_stepwise(
 def adapt(
     model: MetaModel, slow: SlowWeights, support: PreparedSet, options: AdaptOptions, *, default_steps: int = 0
 ) -> Adapted:
-    """The same in one go.
+    """The adaptation in one go; see ``adapt_stepwise``.
 
     Raises:
         AdaptationDiverged: A loss or a weight is not finite.

@@ -1,4 +1,4 @@
-"""What turns inputs into features, as a function of weights: the part below the head that may be adapted, too."""
+"""The body turns inputs into features, as a function of weights. It is the part below the head; a task may adapt it."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ class HiddenTexts:
     """Texts after the frozen lower layers, in batches of similar length.
 
     Attributes:
-        batches: What the upper layers read.
+        batches: The input of the upper layers.
         order: Row i of the texts is row ``order[i]`` of the batches laid end to end.
     """
 
@@ -96,7 +96,7 @@ class TextBody:
         return self.encoder.dim_of_views if self.frozen_view else self.encoder.dim
 
     def initial_weights(self, draw: torch.Generator) -> dict[str, Tensor]:
-        """The encoder's own."""
+        """The encoder's own weights of these layers."""
         return {name: weight.clone() for name, weight in self.encoder.upper_weights(self.layers).items()}
 
     def prepare(self, texts: Sequence[TokenizedText]) -> HiddenTexts:
@@ -186,9 +186,9 @@ class MlpBody:
     def concatenated(
         self, first: Float[Tensor, "first width"], second: Float[Tensor, "second width"]
     ) -> Float[Tensor, "both width"]:
-        """Row after row."""
+        """The rows of both, one set after the other."""
         return torch.cat([first, second])
 
     def some(self, inputs: Float[Tensor, "inputs width"], rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
-        """Those rows."""
+        """The inputs at these rows."""
         return inputs[rows.to(inputs.device)]

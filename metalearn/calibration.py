@@ -1,7 +1,7 @@
-"""Confidences that mean what they say: a temperature and an abstention threshold, learned across tasks.
+"""Confidences that match accuracies: a temperature and an abstention threshold, learned across tasks.
 
-A few examples cannot tell how sure to be: a held-out part of them is too small to fit a temperature to, and how far
-confidence is off depends on how many examples and classes there are. That dependence is alike for all tasks, so it is
+A few examples cannot calibrate their own classifier: a held-out part of them is too small to fit a temperature to. How
+far confidence is off depends on the numbers of examples and classes. That dependence is alike for all tasks, so it is
 learned on tasks that have labels to spare.
 """
 
@@ -40,7 +40,7 @@ def initial_slow_weights() -> dict[str, Tensor]:
 
 
 def temperature(slow: SlowWeights, *, shots: float, ways: int) -> Float[Tensor, ""]:
-    """What logits are divided by: exp(a + b log(1 + shots) + c log(ways)).
+    """The number that logits are divided by: exp(a + b log(1 + shots) + c log(ways)).
 
     Source: a single temperature as in Guo et al. 2017, section 4.2; its dependence on shots and ways is our addition.
     """
@@ -57,11 +57,11 @@ def tempered(head: FastWeights, divisor: Float[Tensor, ""]) -> dict[str, Tensor]
 def fit_temperature(episodes: Sequence[JudgedEpisode]) -> dict[str, Tensor]:
     """The slow weights with the least mean cross-entropy, in which every episode counts alike.
 
-    The loss is convex in the inverse temperature and smooth, so that Newton-like steps arrive. What the episodes do not
-    vary in (all of the same number of shots) cannot be told apart, and is held near zero by a slight ridge.
+    The loss is convex in the inverse temperature and smooth, so that Newton-like steps arrive. A slight ridge holds
+    a coefficient near zero where the episodes do not vary in its number (all of them have the same number of shots).
 
     Args:
-        episodes: Of tasks that were not trained on; out-of-scope queries are left out.
+        episodes: Episodes of tasks that were not trained on; out-of-scope queries are left out.
 
     Raises:
         ValueError: No episode has a query with a class.
@@ -82,7 +82,7 @@ def fit_temperature(episodes: Sequence[JudgedEpisode]) -> dict[str, Tensor]:
         ]
         return torch.stack(per_episode).mean() + 1e-4 * numbers[1:].square().sum()
 
-    # What is least of all that was looked at: from absurd logits the search may step out of the finite numbers
+    # The least of all losses that were computed: from absurd logits the search may step out of the finite numbers
     best, least = numbers.detach().clone(), float("inf")
 
     def closure() -> Tensor:
@@ -106,7 +106,7 @@ def fit_threshold(episodes: Sequence[JudgedEpisode], slow: SlowWeights) -> float
 
     Args:
         episodes: Some with out-of-scope queries.
-        slow: What ``fit_temperature`` found.
+        slow: The result of ``fit_temperature``.
 
     Raises:
         ValueError: There is no query with a class, or no out-of-scope one.

@@ -1,4 +1,4 @@
-"""How processes that share one meta-batch agree: sums of gradients, and everybody's records."""
+"""Communication of processes that share one meta-batch: sums of gradients, and the records of all."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,20 +28,20 @@ class Collective(Protocol):
         """Replaces each tensor by its sum over all processes."""
 
     def gathered(self, records: Sequence[Record]) -> list[Record]:
-        """Everybody's records, those of rank 0 first; the same list everywhere."""
+        """The records of all processes, those of rank 0 first; the same list in every process."""
 
 
 class Alone:
-    """One process."""
+    """A group of one process."""
 
     rank = 0
     size = 1
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Leaves them as they are."""
+        """Leaves the tensors as they are."""
 
     def gathered(self, records: Sequence[Record]) -> list[Record]:
-        """Its own."""
+        """The records of this process, the only ones."""
         return list(records)
 
 
@@ -53,7 +53,7 @@ class TorchProcesses:
         self.size = torch.distributed.get_world_size()
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """One message for all tensors."""
+        """Sums all tensors in one message."""
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         torch.distributed.all_reduce(flat)
         start = 0
@@ -62,7 +62,7 @@ class TorchProcesses:
             start += tensor.numel()
 
     def gathered(self, records: Sequence[Record]) -> list[Record]:
-        """By ``all_gather_object``."""
+        """The records of all processes, by ``all_gather_object``."""
         parts: list[list[Record]] = [[] for _ in range(self.size)]
         torch.distributed.all_gather_object(parts, list(records))
         return [record for part in parts for record in part]

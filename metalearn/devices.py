@@ -1,4 +1,4 @@
-"""Where tensors are computed with."""
+"""Devices for tensors."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What can go wrong in the learning core."""
+"""The errors of the learning core."""
 
 
 class MetalearnError(Exception):

@@ -1,4 +1,4 @@
-"""What a task owns: a linear head, one row of weights per class; and how heads of many tasks share a batch."""
+"""Fast weights of a task, which are a linear head with one row per class, and batches of many tasks' heads."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -18,7 +18,7 @@ Gradients = Callable[[FastWeights], tuple[Float[Tensor, ""], Mapping[str, Tensor
 
 
 class InnerState(NamedTuple):
-    """Where the inner loop stands.
+    """The state of the inner loop between two steps.
 
     Attributes:
         fast_weights: After the steps done so far.
@@ -85,7 +85,7 @@ def inner_steps(
 
 
 class InnerLoopResult(NamedTuple):
-    """What the inner loop arrived at.
+    """The result of the inner loop.
 
     Attributes:
         fast_weights: After the last step.
@@ -111,7 +111,7 @@ def collect(states: Iterator[InnerState]) -> InnerLoopResult:
 
 
 def finished(fast_weights: FastWeights, losses: list[Float[Tensor, ""]]) -> InnerLoopResult:
-    """Checks what an inner loop arrived at; the only place where the loop waits for the device.
+    """Checks the result of an inner loop; the only place where the loop waits for the device.
 
     Raises:
         AdaptationDiverged: A loss or a weight is not finite.

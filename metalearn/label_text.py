@@ -34,9 +34,9 @@ def words_of_labels(
 
     Args:
         labels: Names of the classes.
-        descriptions: What goes before a name, by name.
-        pairs: Whether the task's texts are pairs. Then a label's text is one with itself: what a pair's second text
-            says can be compared, and what sets the two apart is nothing, for every label alike.
+        descriptions: Descriptions, by name, which go before names.
+        pairs: Whether the task's texts are pairs. Then a label's text is paired with itself: the features of a
+            pair's second text can be compared, and the two texts do not differ, for every label alike.
     """
     texts = {}
     for index, label in enumerate(labels):

@@ -17,10 +17,10 @@ def right_without_itself(
     """Which texts are nearest to the mean of their own class's others; False where there are no others.
 
     Args:
-        features: Of the texts.
+        features: Features of the texts.
         classes: Their classes.
         members: The weight of each text in its class's mean; 0 in all other classes.
-        credit: What is taken off each text's squared distance to its own class; None for nothing.
+        credit: The correction that is taken off each text's squared distance to its own class; None for none.
     """
     weights, counted = members.sum(dim=1, keepdim=True), (members > 0).sum(dim=0)
     sums, totals = members.T @ features, members.sum(dim=0)
@@ -46,7 +46,7 @@ def leave_one_out_accuracy(support: EncodedSet, n_examples: int | None = None) -
     two examples a class; see docs/log.md.
 
     Args:
-        support: Of a classification: the examples, then label texts.
+        support: The support set of a classification: the examples, then label texts.
         n_examples: Number of examples; None for all texts.
 
     Returns:

@@ -94,7 +94,7 @@ def supervised_contrastive(
     for all others and never an anchor. Without any anchor the loss is 0, and so are its gradients.
 
     Args:
-        features: Of any length; directions alone matter.
+        features: Vectors of any length; directions alone matter.
         classes: Class index of each row.
         temperature: Divides the cosine similarities; above 0.
 

@@ -28,13 +28,13 @@ _BODY, _FAST, _LEARNER, _PRIOR, _CALIBRATION = "body.", "fast.", "learner.", "pr
 
 
 class Start(NamedTuple):
-    """Where an adaptation begins.
+    """The start of an adaptation.
 
     Attributes:
         fast_weights: Before the first inner step.
         support: Examples and then label texts, whose loss the steps lower.
         n_examples: How many of the texts are examples.
-        map: What their features went through; None for nothing.
+        map: The map of their features; None without one.
     """
 
     fast_weights: FastWeights
@@ -44,12 +44,12 @@ class Start(NamedTuple):
 
 
 class EpisodeResult(NamedTuple):
-    """What an episode came to.
+    """The result of an episode.
 
     Attributes:
-        meta_loss: What the outer step lowers.
+        meta_loss: The loss that the outer step lowers.
         query_outputs: Logits of the query set, or predictions in regression.
-        query_features: Their features under the adapted weights.
+        query_features: Features of the queries under the adapted weights.
         support_features: Features of the support set at the start.
     """
 
@@ -140,8 +140,8 @@ class MetaModel:
 
         Args:
             slow: The meta-learned weights.
-            support: What is adapted on.
-            start: What ``start`` returned for it.
+            support: The support set.
+            start: The result of ``start`` for it.
             steps: Number of inner steps; none is taken by a learner that does not descend.
             learning_rate: Takes the place of the meta-learned rate.
             order: How far meta-gradients see.
@@ -296,7 +296,7 @@ def _part(slow: SlowWeights, prefix: str) -> Mapping[str, Tensor]:
 
 
 def _differentiable_attention(order: Order) -> AbstractContextManager[None]:
-    """Fused attention has no second derivative."""
+    """A context without fused attention, which has no second derivative."""
     return sdpa_kernel(SDPBackend.MATH) if order == "second" else nullcontext()
 
 

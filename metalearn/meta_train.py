@@ -26,7 +26,7 @@ _MAX_EMPTY_STEPS = 20
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRecord:
-    """What became of one episode of an outer step.
+    """The result of one episode of an outer step.
 
     Attributes:
         index: Its index in the source.
@@ -47,13 +47,13 @@ class EpisodeRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What an outer step came to.
+    """The result of an outer step.
 
     Attributes:
         step: Its number, from 1.
         episodes: All processes' episodes, by index.
         gradient_norm: Before clipping.
-        rate_factor: What the outer rates were multiplied by.
+        rate_factor: The factor of the outer rates.
         stop: Whether any process asked to stop after it.
     """
 
@@ -102,7 +102,7 @@ class MetaTrainer:
         """Takes copies of the slow weights.
 
         Args:
-            model: What is trained.
+            model: The model that is trained.
             slow_weights: Where training starts.
             settings: How.
             trained: Name of a slow weight -> whether it is trained; the others stay as they are.
@@ -131,7 +131,7 @@ class MetaTrainer:
 
     @property
     def slow_weights(self) -> dict[str, Tensor]:
-        """As they are now, detached; the next step changes them in place."""
+        """The current slow weights, detached; the next step changes them in place."""
         return {name: weight.detach() for name, weight in self._slow.items()}
 
     @property
@@ -140,11 +140,11 @@ class MetaTrainer:
         return {**self.slow_weights, **self._average}
 
     def step(self, source: EpisodeSource, *, stop: Callable[[], bool] = lambda: False) -> StepResult:
-        """One outer step.
+        """Takes one outer step.
 
         Args:
             source: Where episodes come from.
-            stop: Whether this process wants to stop after it, asked when its work is done; the result says whether any
+            stop: Whether this process wants to stop after it, asked when its work is done; the result has whether any
                 does.
 
         Raises:

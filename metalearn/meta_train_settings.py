@@ -18,7 +18,7 @@ class MetaTrainSettings:
             best at first; its matrices get a tenth of it.
         optimizer: ``adamw``, or ``sgd``: Reptile's own outer step.
         weight_decay: Decoupled (AdamW), towards zero, of the encoder's weight matrices.
-        schedule: What becomes of the rates after the warm-up, up to ``outer_steps``.
+        schedule: The course of the rates after the warm-up, up to ``outer_steps``.
         outer_steps: Length of the schedule, and where training ends.
         warmup_steps: Outer steps over which the rates grow from zero.
         clip_norm: Longest gradient of an outer step; longer ones are scaled down to it.
@@ -56,7 +56,7 @@ class MetaTrainSettings:
         return min(self.average, (1 + step) / (10 + step))
 
     def rate_factor(self, step: int) -> float:
-        """What the rates are multiplied by in outer step ``step``, counted from 0."""
+        """The factor of the rates in outer step ``step``, counted from 0."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         done = min(1.0, (step - self.warmup_steps) / max(1, self.outer_steps - self.warmup_steps))

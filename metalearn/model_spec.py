@@ -1,4 +1,4 @@
-"""What a meta-learning model is made of, in words and numbers: enough to build it again."""
+"""The specification of a meta-learning model, in words and numbers: enough to build it again."""
 
 from dataclasses import dataclass, field, replace
 
@@ -22,7 +22,7 @@ class ModelSpec:
         learner: A learner's registered name.
         placement: Where fast weights live.
         fast_layers: How many of the encoder's top layers have fast weights; 0 for the placement ``head``.
-        rank: Of low-rank updates.
+        rank: Rank of low-rank updates.
         tuned_layers: How many of the top layers are meta-trained.
         frozen_view: Whether features of the layers as they came stand beside those of the meta-trained ones.
         options: The learner's options.

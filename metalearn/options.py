@@ -18,18 +18,18 @@ gradients taken as constants (first-order MAML). ``second``: the inner gradients
 """
 
 Strategy = Literal["uniform", "sqrt_size", "difficulty"]
-"""What a task's probability goes by: nothing; the root of its number of texts; half that, half its difficulty."""
+"""The probability of a task: equal; by the root of its number of texts; half by that, half by its difficulty."""
 
 Optimizer = Literal["adamw", "sgd"]
 """The outer optimizer; ``sgd`` is Reptile's own outer step."""
 
 Schedule = Literal["constant", "linear", "cosine"]
-"""What becomes of the outer rates after the warm-up."""
+"""The course of the outer rates after the warm-up."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptOptions:
-    """How to adapt, as it was asked for; None leaves a choice to the checkpoint.
+    """The options of an adaptation, as asked for; None leaves a choice to the checkpoint.
 
     ``handful.wire.AdaptOptionFields`` has the same fields with their bounds and descriptions.
 
@@ -38,7 +38,7 @@ class AdaptOptions:
         learning_rate: Inner learning rate of the head; ignored in the same way.
         learner: A learner's registered name.
         use_label_text: Whether label texts are a prior.
-        seed: Of update rules that draw random numbers.
+        seed: Seed of update rules that draw random numbers.
     """
 
     steps: int | None = None

@@ -1,4 +1,4 @@
-"""Where a task's fast weights live below its head: nowhere, in modulations, in low-rank updates, anywhere."""
+"""Where a task's fast weights live below its head: nowhere, in modulations, in low-rank updates, in whole layers."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -50,15 +50,15 @@ class HeadOnly:
     layers: int = 0
 
     def initial_slow_weights(self, body: Mapping[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
-        """None."""
+        """No slow weights."""
         return {}
 
     def start(self, body: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> FastWeights:
-        """None."""
+        """No fast weights below the head."""
         return {}
 
     def body_weights(self, body: Mapping[str, Tensor], fast: FastWeights) -> Mapping[str, Tensor]:
-        """As they are."""
+        """The body's weights, unchanged."""
         return body
 
 
@@ -89,7 +89,7 @@ class Modulations:
         return own
 
     def body_weights(self, body: Mapping[str, Tensor], fast: FastWeights) -> Mapping[str, Tensor]:
-        """With the modulations folded into the norms."""
+        """The body's weights with the modulations folded into the norms."""
         weights = dict(body)
         for name in self.norms(body):
             scale = fast[f"{name}.scale"]
@@ -148,7 +148,7 @@ class LowRank:
         return own
 
     def body_weights(self, body: Mapping[str, Tensor], fast: FastWeights) -> Mapping[str, Tensor]:
-        """With the products added."""
+        """The body's weights with the products added."""
         updated = {name: body[name] + fast[f"{name}.up"] @ fast[f"{name}.down"] for name in self._matrices(body)}
         return {**body, **updated}
 
@@ -163,7 +163,7 @@ class Full:
     layers: int
 
     def initial_slow_weights(self, body: Mapping[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
-        """None: the body's own weights are the start."""
+        """No slow weights: the body's own weights are the start."""
         return {}
 
     def start(self, body: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> FastWeights:
@@ -171,7 +171,7 @@ class Full:
         return {name: body[name] for name in _top_layers(body, self.layers)}
 
     def body_weights(self, body: Mapping[str, Tensor], fast: FastWeights) -> Mapping[str, Tensor]:
-        """The task's in the place of the body's."""
+        """The task's weights in the place of the body's."""
         return {name: fast.get(name, weight) for name, weight in body.items()}
 
 
@@ -181,7 +181,7 @@ def make_placement(name: PlacementName, *, layers: int, rank: int) -> Placement:
     Args:
         name: Where fast weights live.
         layers: How many of the body's top layers; ignored for ``head``.
-        rank: Of low-rank updates; ignored otherwise.
+        rank: Rank of low-rank updates; ignored otherwise.
 
     Raises:
         InvalidModel: No layer is named for a placement below the head, or low-rank updates have no rank.

@@ -28,8 +28,8 @@ class PreparedSet:
     """Labelled inputs as the body reads them; the fields that are not explained here are those of ``EncodedSet``.
 
     Attributes:
-        inputs: As the body reads them.
-        label_texts: Of a support set; None where labels' texts are not used.
+        inputs: The inputs of the body.
+        label_texts: Label texts of a support set; None where labels' texts are not used.
     """
 
     inputs: Any
@@ -59,8 +59,8 @@ class PreparedEpisode:
     """An episode as the body reads it.
 
     Attributes:
-        support: What is adapted on.
-        query: What the result is judged by.
+        support: The support set.
+        query: The query set, which the result is judged by.
         task: Name of its task.
         group: Kind of task.
     """

@@ -14,10 +14,10 @@ from torch.nn.functional import one_hot
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 
 Objective = Literal["classification", "multi_label", "regression"]
-"""What a task asks for: one class, any number of classes, or a number."""
+"""The kind of a task's answers: one class, any number of classes, or a number."""
 
 Target = int | tuple[int, ...] | float
-"""What one text should get: a class index, the indices of its classes, or a score."""
+"""The right answer to one text: a class index, the indices of its classes, or a score."""
 
 OUT_OF_SCOPE = -1
 """Class index of a query that belongs to none of its episode's classes."""
@@ -47,7 +47,7 @@ class Example:
     """A labelled text (or pair).
 
     Attributes:
-        input: What is classified.
+        input: The text or pair that is classified.
         label: Its class.
         id: Names the example within its support set, so that it can be erased later.
     """
@@ -65,8 +65,8 @@ class SupportSet:
 
     Attributes:
         examples: May be empty where descriptions stand in for all of them.
-        descriptions: What a label means, in words, for the labels where the tenant says so. A label that stands only
-            here is a class without examples.
+        descriptions: The meaning of labels, in words, for the labels that the tenant describes. A label that stands
+            only here is a class without examples.
 
     Raises:
         InvalidSupportSet: There is nothing to learn from, there are fewer than two classes, or two examples share an
@@ -139,7 +139,7 @@ class Episode:
     Attributes:
         task: Name of the task that it was sampled from.
         group: Kind of task, such as ``intent``.
-        objective: What is asked for.
+        objective: The kind of answers.
         labels: Names of the classes; a class's index is its place here. Empty in regression.
         support: Every class occurs at least once.
         query: No text of the support set; ``OUT_OF_SCOPE`` where a text belongs to no class.
@@ -193,7 +193,7 @@ class EncodedSet:
             ones; in regression a row of scores.
         weights: How much each row counts in the loss and in its class's mean; an example counts 1.
         n_classes: Number of classes, or of outputs in regression. In a support set each class has at least one row.
-        objective: What the targets mean.
+        objective: The meaning of the targets.
         has_examples: Whether some of a support set's rows are examples, and not all of them label texts.
     """
 
@@ -213,7 +213,7 @@ class EncodedSet:
 
     @property
     def weight_of_class(self) -> Float[Tensor, " classes"]:
-        """What the rows of each class count together."""
+        """The sum of the weights of each class's rows."""
         return self.membership.T @ self.weights
 
     def rows(self, rows: Int[Tensor, " rows"]) -> "EncodedSet":
@@ -224,7 +224,7 @@ class EncodedSet:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What a task owns after adaptation.
+    """The fast weights and labels that a task owns after adaptation.
 
     Attributes:
         fast_weights: Detached, on the compute device.
@@ -232,7 +232,7 @@ class Adapter:
         checkpoint: Fingerprint of the checkpoint that it was adapted from and that alone can use it.
         learner: Name of the learner that made it and that alone can read it.
         pairs: Whether the task's texts are pairs; None where that is not known.
-        objective: What the outputs of its head mean.
+        objective: The meaning of its head's outputs.
     """
 
     fast_weights: FastWeights

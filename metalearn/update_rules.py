@@ -15,7 +15,7 @@ from torch import Tensor
 from metalearn.errors import UnknownUpdateRule
 
 RuleState = Any
-"""Whatever a rule carries from one step to the next; None where it carries nothing."""
+"""The state of a rule between two steps; None where it has none."""
 
 NOISE_ANNEALING = 0.55
 """How fast gradient noise fades: its variance falls with this power of the step."""
@@ -137,7 +137,7 @@ def noisy_gradient_descent(scale: float = 0.01, seed: int = 0) -> UpdateRule:
 
 
 class AdamState(NamedTuple):
-    """What Adam carries from one step to the next.
+    """The state of Adam between two steps.
 
     Attributes:
         step: Number of steps done.
@@ -157,8 +157,8 @@ def adam(first_decay: float = 0.9, second_decay: float = 0.999, epsilon: float =
     large as rate / epsilon: a larger epsilon tames meta-gradients.
 
     Args:
-        first_decay: Of the mean of gradients.
-        second_decay: Of the mean of squared gradients.
+        first_decay: Decay of the mean of gradients.
+        second_decay: Decay of the mean of squared gradients.
         epsilon: Added to the root, outside of it.
 
     Source: Kingma and Ba 2015, algorithm 1.
@@ -231,7 +231,7 @@ def minibatch_rows(n_rows: int, batch_size: int, step: int, seed: int) -> Int[Te
 def _moved(
     weights: Mapping[str, Tensor], directions: Mapping[str, Tensor], rates: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """One step; rates of higher precision do not widen the weights, also where both are scalars."""
+    """The weights after one step; rates of higher precision do not widen the weights, also where both are scalars."""
     return {name: (weight - rates[name] * directions[name]).to(weight.dtype) for name, weight in weights.items()}
 
 

@@ -1,15 +1,15 @@
-"""What ``handful checkpoint calibrate`` does: a checkpoint with confidences fitted on tasks it was not trained on."""
+"""Calibration of a checkpoint: confidences fitted on tasks it was not trained on, for ``checkpoint calibrate``."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
-from metalearn.adaptation import prepare_episode
 from metalearn.adapting import adapt
 from metalearn.calibration import JudgedEpisode, fit_temperature, fit_threshold, initial_slow_weights
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, InvalidTasks
 from metalearn.options import AdaptOptions
+from metalearn.support_plan import prepare_episode
 from metalearn.tasks.sampler import EpisodeSampler, SamplerSettings
 from metalearn.tasks.task import Task
 from metatrain.derive import write_copy
@@ -21,7 +21,7 @@ _PREFIX = "calibration."
 _SETTINGS = SamplerSettings(
     ways=(2, 32), shots=(1, 16), queries=5, max_support=160, max_query=60, strategy="uniform", out_of_scope_share=0.5
 )
-"""As varied as what tenants bring."""
+"""Episodes as varied as the tasks of tenants."""
 
 
 def judged_episodes(models: Models, tasks: Sequence[Task], episodes: int, seed: int) -> Iterator[JudgedEpisode]:
@@ -55,8 +55,8 @@ def write_calibrated(
     """Writes the same checkpoint with a fitted temperature and abstention threshold.
 
     Args:
-        checkpoint: What is calibrated; it stays as it is.
-        judged: What it answered without calibration.
+        checkpoint: The checkpoint; it is not changed.
+        judged: Its answers without calibration.
         tasks: Names of the tasks whose episodes they are.
         out: Folder of the new checkpoint.
         name: Its name.

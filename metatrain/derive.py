@@ -134,11 +134,11 @@ def write_copy(
     """Writes the same checkpoint again, but for what is given.
 
     Args:
-        checkpoint: What is copied; it stays as it is.
+        checkpoint: The checkpoint to copy; it is not changed.
         out: Folder of the new checkpoint.
         name: Its name.
-        note: What is new about it: a paragraph at the end of its card.
-        slow_weights: As ``write_checkpoint`` takes them.
+        note: A paragraph about the change at the end of its card.
+        slow_weights: The slow weights as ``write_checkpoint`` takes them.
         hyperparameters: The checkpoint's choices.
         stages: How the encoder reads texts and makes features.
         trained_on: Tasks that its weights have seen.

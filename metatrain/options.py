@@ -1,4 +1,4 @@
-"""What decides a meta-training run. Light at import: the command line shows it without loading torch."""
+"""The options of a meta-training run. Light at import: the command line shows them without loading torch."""
 
 from dataclasses import fields
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,7 +20,7 @@ MaxTokens = Annotated[int, Field(ge=8, description="Longer texts are cut, in tra
 
 
 class ModelOptions(BaseModel):
-    """What a checkpoint's model is made of, with meta-training or without."""
+    """The options of a checkpoint's model, with meta-training or without."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -1,4 +1,4 @@
-"""What a run is trained on and validated by, read from files."""
+"""The pool of a run: tasks for training and validation, read from files."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -28,8 +28,8 @@ class PlainText:
 
     Attributes:
         name: The file's.
-        licence: Of the texts, in words.
-        texts: What it holds.
+        licence: Licence of the texts, in words.
+        texts: The texts of the file.
     """
 
     name: str
@@ -44,9 +44,9 @@ class Pool:
     Attributes:
         labelled: Training tasks from files.
         unlabelled: Training tasks made of plain text.
-        plain_text: What those are made of.
+        plain_text: The plain text that those are made of.
         valid: Validation tasks.
-        skipped: What could not be used, and why.
+        skipped: Files and rows that could not be used, and why.
         shared: Validation task -> how many of its texts are training texts, too; those that have any.
     """
 
@@ -59,7 +59,7 @@ class Pool:
 
     @property
     def digest(self) -> str:
-        """Tells this pool from another."""
+        """The digest that identifies this pool."""
         content = hashlib.sha256()
         for task in (*self.labelled, *self.unlabelled, *self.valid):
             fields = (task.name, task.group, task.licence, task.labels, task.inputs, task.targets)
@@ -71,9 +71,9 @@ def read_pool(options: TrainingOptions, encoder: Encoder, objectives: frozenset[
     """Reads task files, and makes tasks of plain text.
 
     Args:
-        options: Where they are.
+        options: The options that name the files.
         encoder: Gives the features that clusters are made of.
-        objectives: What the learner does; other tasks are left out.
+        objectives: The objectives of the learner; other tasks are left out.
 
     Raises:
         InvalidTasks: A file is malformed, nothing remains to train on or to validate by, or a folder is for both.
@@ -179,7 +179,7 @@ def _plain_text(options: TrainingOptions, index: Path | None, skipped: list[Skip
             used.append(PlainText(path.name, licence, texts))
     if not (used or options.tasks):
         raise InvalidTasks(
-            "no file of plain text has an open licence: name an index whose licence_class says so, or do not ask for "
+            "no file of plain text has an open licence: name an index whose licence_class is open, or do not ask for "
             "open licences alone"
         )
     return tuple(used)

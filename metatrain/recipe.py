@@ -35,7 +35,7 @@ class _Stage(_Frozen):
 
 
 class Select(_Stage):
-    """Every so-manieth file of a folder of tasks, by name, the first one included."""
+    """Every n-th file of a folder of tasks, by name, the first one included."""
 
     make: Literal["select"]
     folder: str
@@ -91,7 +91,7 @@ AnyStage = TypeVar("AnyStage", bound=_Stage)
 
 
 class Recipe(_Frozen):
-    """What a checkpoint is made by. The last stage's result is the checkpoint.
+    """The stages that make a checkpoint. The last stage's result is the checkpoint.
 
     Attributes:
         training: Options that all training stages share.

@@ -1,4 +1,4 @@
-"""One meta-training run: what it is made of, its loop, and the checkpoint that it becomes."""
+"""One meta-training run: its parts, its loop, and the checkpoint that it becomes."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.collective import Collective
 from metalearn.encoder.encoder import build_encoder
@@ -21,6 +20,7 @@ from metalearn.meta_train import MetaTrainer, StepResult, TrainingState
 from metalearn.meta_train_settings import MetaTrainSettings
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.prepared import PreparedEpisode
+from metalearn.support_plan import prepare_episode
 from metalearn.tasks.feed import EpisodeFeed
 from metalearn.tasks.transfer import Transfer, held_back, measure_transfer, sketch
 from metatrain.options import TrainingOptions
@@ -38,7 +38,7 @@ from model_store.checkpoint import (
 
 _GUARD_EPISODES = 4
 _GUARD_DRAWS = 200
-"""How many episodes are drawn per group in search of those."""
+"""The largest number of draws per group in search of the guard's episodes."""
 _FAR_APART = 1 << 20
 _LATER = 1 << 50
 """Indices of the guard's episodes: far from those that are trained on."""
@@ -46,12 +46,12 @@ _LATER = 1 << 50
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """How the slow weights did on the validation tasks.
+    """The result of the slow weights on the validation tasks.
 
     Attributes:
         step: After which outer step; 0 for the start.
         accuracy: Mean over tasks; an episode that could not be adapted on counts as wholly wrong.
-        failed: How many could not.
+        failed: Number of episodes that could not be adapted on.
         is_best: Whether it is the best so far.
     """
 
@@ -68,8 +68,8 @@ class TrainingSession:
     """A run in memory. The loop is ``run``; everything that decides its next step is saved and restored.
 
     Attributes:
-        spec: What the model is made of.
-        pool: What is trained on.
+        spec: The specification of the model.
+        pool: The tasks for training and validation.
         best: The best validation so far; None without validation tasks.
     """
 
@@ -129,7 +129,7 @@ class TrainingSession:
     # ---- the loop ----------------------------------------------------------------------------------------------
 
     def run(self, stop: Callable[[], bool]) -> Iterator[list[Event]]:
-        """Trains until the last step, until validation stops getting better, or until ``stop`` says so.
+        """Trains until the last step, until validation stops getting better, or until ``stop`` returns true.
 
         Yields:
             What happened in each step; after it the state may be saved.
@@ -305,7 +305,7 @@ class TrainingSession:
                 f"{best.accuracy:.4f} over {self._n_validation_tasks} tasks, {options.valid_ways}-way "
                 f"{options.valid_shots}-shot, without label text."
             )
-        beside = "beside the stock ones, " if options.frozen_view else ""
+        beside = "beside those of the frozen view, " if options.frozen_view else ""
         begun = ""
         if self._begun_from is not None:
             begun = f", from `{self._begun_from.name}` ({self._begun_from.fingerprint[:12]}) on"
@@ -322,7 +322,7 @@ Learner `{options.learner}`, fast weights in `{options.placement}`, the top {opt
 
 
 def model_spec(options: TrainingOptions) -> ModelSpec:
-    """What the options say of the model."""
+    """The model that the options describe."""
     learner_options = options.part(LearnerOptions)
     return options.part(ModelSpec, fast_layers=options.fast_layers_used, options=learner_options)
 
@@ -335,5 +335,5 @@ def _is_trained(name: str, first_layer: int) -> bool:
 
 
 def _is_calibration(name: str) -> bool:
-    """Whether a slow weight says how sure answers are: that is fitted to what comes of the training."""
+    """Whether a slow weight belongs to the calibration, which is fitted after the training."""
     return name.startswith("calibration.")

@@ -1,4 +1,4 @@
-"""What ``handful evaluate`` computes: a report at the settings asked for, reports along sweeps, and their picture."""
+"""The computations of ``handful evaluate``: a report at given settings, reports along sweeps, and their picture."""
 
 import io
 import math
@@ -19,20 +19,20 @@ Swept = Literal["steps", "learning_rate", "shots"]
 
 
 class Episodes(Protocol):
-    """Where a report's episodes come from."""
+    """The source of a report's episodes."""
 
     @property
     def shots(self) -> tuple[int, ...]:
-        """Those that are evaluated where nothing else is asked for."""
+        """The numbers of shots that are evaluated by default."""
 
     def settings(self) -> dict[str, Any]:
-        """What the JSON says of them."""
+        """The settings of the episodes, as they stand in the JSON."""
 
     def count(self, shots: Sequence[int]) -> int:
         """How many episodes there are at most."""
 
     def report(self, evaluator: Evaluator, settings: AdaptOptions, shots: tuple[int, ...], observe: Observer) -> Report:
-        """Evaluates them."""
+        """Evaluates the episodes with these numbers of shots."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class RandomEpisodes:
 
     @property
     def shots(self) -> tuple[int, ...]:
-        """The plan's."""
+        """The numbers of shots in the plan."""
         return self.plan.shots
 
     def settings(self) -> dict[str, Any]:
-        """The plan; ``all`` where there is no bound."""
+        """The settings of the plan; ``all`` where there is no bound."""
         bounds = {"ways": self.plan.ways, "queries": self.plan.queries}
         return {
             **{name: "all" if bound is None else bound for name, bound in bounds.items()},
@@ -57,11 +57,11 @@ class RandomEpisodes:
         }
 
     def count(self, shots: Sequence[int]) -> int:
-        """As if no task was too small."""
+        """How many episodes there are if no task is too small."""
         return len(self.pool.tasks) * len(shots) * self.plan.episodes
 
     def report(self, evaluator: Evaluator, settings: AdaptOptions, shots: tuple[int, ...], observe: Observer) -> Report:
-        """With what was left out of the files."""
+        """Evaluates the episodes, and adds the rows of the files that were left out."""
         found = evaluate_tasks(evaluator, self.pool.tasks, replace(self.plan, shots=shots), settings, observe=observe)
         unread = [NotEvaluated(s.file, s.reason, rows=s.rows) for s in self.pool.skipped]
         return replace(found, left_out=(*unread, *found.left_out))
@@ -75,19 +75,19 @@ class FixedEpisodes:
 
     @property
     def shots(self) -> tuple[int, ...]:
-        """All that there are."""
+        """All numbers of shots in the files."""
         return tuple(sorted({episode.shots for task in self.tasks for episode in task.episodes}))
 
     def settings(self) -> dict[str, Any]:
-        """What there is."""
+        """The numbers of shots: files have no other setting."""
         return {"shots": list(self.shots)}
 
     def count(self, shots: Sequence[int]) -> int:
-        """Exactly."""
+        """How many episodes there are, exactly."""
         return sum(episode.shots in shots for task in self.tasks for episode in task.episodes)
 
     def report(self, evaluator: Evaluator, settings: AdaptOptions, shots: tuple[int, ...], observe: Observer) -> Report:
-        """Of the episodes with these shots."""
+        """Evaluates the episodes with these numbers of shots."""
         kept = [
             replace(task, episodes=tuple(episode for episode in task.episodes if episode.shots in shots))
             for task in self.tasks
@@ -101,7 +101,7 @@ class Sweep:
 
     Attributes:
         parameter: The setting's name.
-        values: What it is set to.
+        values: The values of the setting.
     """
 
     parameter: Swept
@@ -144,7 +144,7 @@ class SweepResult:
     reports: tuple[Report, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As ``handful evaluate`` writes it."""
+        """The result as ``handful evaluate`` writes it."""
         points = [
             {"value": value, **report.to_json()} for value, report in zip(self.sweep.values, self.reports, strict=True)
         ]
@@ -162,13 +162,13 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that one call of ``handful evaluate`` measures."""
+    """All measurements of one call of ``handful evaluate``."""
 
     report: Report
     sweeps: tuple[SweepResult, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As ``handful evaluate`` writes it."""
+        """The evaluation as ``handful evaluate`` writes it."""
         swept = {"sweep": [result.to_json() for result in self.sweeps]} if self.sweeps else {}
         return {**self.report.to_json(), **swept}
 
@@ -201,12 +201,12 @@ def evaluate_all(
         source: The episodes.
         settings: How support sets are adapted on.
         shots: Numbers of shots to evaluate.
-        sweeps: What is tried beside.
-        set_total: Told how many episodes there will be at most.
-        observe: Told of each episode.
+        sweeps: Settings that are tried at several values.
+        set_total: Gets the largest possible number of episodes.
+        observe: Gets each episode when it is done.
 
     Raises:
-        InvalidTasks: At the settings no episode could be evaluated; the message says why.
+        InvalidTasks: At the settings no episode could be evaluated; the message has the reason.
     """
     points = [[(value, *sweep.at(value, settings, shots)) for value in sweep.values] for sweep in sweeps]
     set_total(source.count(shots) + sum(source.count(at_shots) for along in points for _, _, at_shots in along))

@@ -1,1 +1,1 @@
-"""What lasts: checkpoints on disk, adapters and their history in SQLite or Redis."""
+"""Storage: checkpoints on disk, adapters and their history in SQLite or Redis."""

@@ -65,10 +65,10 @@ class Checkpoint:
     """A loaded and verified checkpoint; nothing of it changes afterwards.
 
     Attributes:
-        manifest: What it is.
-        folder: Where it came from.
+        manifest: The manifest.
+        folder: The folder that it came from.
         encoder: The shared encoder, on the compute device, with its meta-trained layers in place.
-        model: What adapts: a function of the slow weights below, and of a task's fast ones.
+        model: The model that adapts: a function of the slow weights below, and of a task's fast ones.
         slow_weights: The meta-learned start and rates as ``model`` names them, on the compute device.
     """
 
@@ -98,7 +98,7 @@ class Checkpoint:
                 _check_digest(encoder_folder / name, digest)
             plain = build_encoder(encoder_folder, reference.stages, device)
             if plain.dim != reference.dim:
-                raise CheckpointInvalid(f"the manifest says width {reference.dim}, the encoder has {plain.dim}")
+                raise CheckpointInvalid(f"the manifest has width {reference.dim}, the encoder has {plain.dim}")
             _check_fit(stored, _before_training(spec, plain, self.manifest.hyperparameters), spec)
             body = {name.removeprefix(_BODY): weight for name, weight in stored.items() if name.startswith(_BODY)}
             self.encoder: Encoder = (
@@ -115,7 +115,7 @@ class Checkpoint:
 
     @property
     def learner(self) -> Learner:
-        """Its learner."""
+        """The checkpoint's learner."""
         return self.model.learner
 
     @property
@@ -158,15 +158,16 @@ def write_checkpoint(
     Args:
         folder: Holds no checkpoint yet. What else it holds (meta-training's own files) is left alone.
         name: For people.
-        spec: What the model is made of.
+        spec: The specification of the model.
         hyperparameters: The checkpoint's choices.
         encoder_source: See ``metalearn.encoder.source.locate_encoder``. The encoder is referred to by digest, not
             copied.
         encoder_licence: Licence of the encoder's weights.
         card: Text of ``README.md``: what the checkpoint is for, its figures and limits.
-        slow_weights: As the spec's model names them, in any floating type; those before any meta-training by default.
+        slow_weights: The slow weights by the names of the spec's model, in any floating type; by default those before
+            any meta-training.
         stages: How the encoder reads texts and makes features.
-        trained_on: What the slow weights were meta-trained on.
+        trained_on: The tasks that the slow weights were meta-trained on.
         extra_files: Further files by name, such as curves; the fingerprint does not cover them.
 
     Raises:
@@ -269,7 +270,7 @@ def starting_weights(
     Args:
         folder: The checkpoint's.
         expected: Slow weights before any training, whose place they are to take.
-        spec: What the model of these is made of.
+        spec: The specification of their model.
         encoder_folder: Has the encoder's files.
 
     Raises:

@@ -22,7 +22,7 @@ from metalearn.errors import InvalidSupportSet, UnknownLearner
 from metalearn.fast_weights import is_finite
 from metalearn.types import Adapter, Example, FastWeights, Objective, SupportSet, TextInput
 from model_store.errors import AdapterCorrupt, StaleAdapter
-from model_store.shapes import FastWeightShapes
+from model_store.weight_shapes import FastWeightShapes
 
 MAGIC = b"HANDFUL\x01"
 _DIGEST_BYTES = 32
@@ -96,7 +96,7 @@ def decode_adapter(
     """The adapter in ``data``.
 
     Args:
-        data: What a store returned.
+        data: The bytes of a store.
         key: Which adapter was asked for.
         checkpoint: Fingerprint of the loaded checkpoint.
         shapes: A learner's name -> what its fast weights look like under that checkpoint.

@@ -1,4 +1,4 @@
-"""What can go wrong with what lasts."""
+"""The errors of checkpoints, records and stores."""
 
 
 class ModelStoreError(Exception):
@@ -39,7 +39,7 @@ class StoreUnavailable(ModelStoreError):
     """The store does not answer, or refuses to write; nothing was committed as far as is known.
 
     Attributes:
-        may_be_done: Whether a change was under way that the store may have made without saying so.
+        may_be_done: Whether a change was under way that the store may have made without an answer.
     """
 
     may_be_done = False
@@ -87,7 +87,7 @@ class IdempotencyReplay(ModelStoreError):
     """The idempotency key was used before; nothing was committed.
 
     Attributes:
-        answer: What was kept under the key.
+        answer: The answer under the key.
     """
 
     def __init__(self, answer: bytes) -> None:

@@ -1,4 +1,4 @@
-"""How a store turns its client library's failures into its own."""
+"""Translation of a client library's failures into a store's own."""
 
 import functools
 from collections.abc import Callable

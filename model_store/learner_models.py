@@ -1,4 +1,4 @@
-"""What adapts and answers: the checkpoint's own model, and other learners on its encoder for those who ask for them."""
+"""Models that adapt and answer: the checkpoint's own, and other learners on its encoder for requests that name them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from metalearn.placement import Modulations
 from metalearn.prepared import PreparedSet
 from metalearn.types import SlowWeights
 from model_store.checkpoint import Checkpoint
-from model_store.shapes import FastWeightShapes, Shapes
+from model_store.weight_shapes import FastWeightShapes, Shapes
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class LoadedModel:
     """A model with the slow weights that it is a function of.
 
     Attributes:
-        model: Its body reads texts.
+        model: A model whose body reads texts.
         slow_weights: On the compute device.
-        shapes: Of the fast weights that it makes.
+        shapes: Shapes of the fast weights that it makes.
     """
 
     model: MetaModel
@@ -35,7 +35,7 @@ class LoadedModel:
 
     @property
     def body(self) -> TextBody:
-        """The model's."""
+        """The body of the model."""
         return cast(TextBody, self.model.body)
 
     @cached_property
@@ -53,7 +53,7 @@ class Models:
     """The models of one checkpoint, by learner.
 
     Attributes:
-        checkpoint: What is loaded.
+        checkpoint: The loaded checkpoint.
         runtime: Computes features.
     """
 
@@ -61,7 +61,7 @@ class Models:
         """Takes the checkpoint's own model.
 
         Args:
-            checkpoint: What is loaded.
+            checkpoint: The loaded checkpoint.
             runtime: Computes whole features; torch by default. Layers that tasks have of their own stay with torch.
         """
         self.checkpoint = checkpoint
@@ -86,7 +86,7 @@ class Models:
         return self._models[name]
 
     def shapes(self, learner: str) -> FastWeightShapes:
-        """What adapters of a learner hold.
+        """The shapes of a learner's adapters.
 
         Raises:
             UnknownLearner: There is no such learner.

@@ -67,13 +67,13 @@ _SECTIONS = {TransformerStage: TransformerSection, PoolingStage: PoolingSection,
 
 
 class EncoderReference(_Frozen):
-    """Where the encoder is, and what it must be.
+    """A reference to the encoder: its place and its digests.
 
     Attributes:
         source: See ``metalearn.encoder.source.locate_encoder``; a folder is relative to the checkpoint.
         files: SHA-256 of each file that decides a feature.
         dim: Width of the transformer's states.
-        licence: Of the encoder's weights.
+        licence: Licence of the encoder's weights.
         stages: How texts are read and features made, in order.
     """
 
@@ -104,7 +104,7 @@ class EncoderReference(_Frozen):
 
 
 def stage_sections(stages: Stages) -> list[_Section]:
-    """What a manifest stores of stages.
+    """The sections of stages in a manifest.
 
     Raises:
         CheckpointInvalid: Something in them is out of range.
@@ -116,7 +116,7 @@ def stage_sections(stages: Stages) -> list[_Section]:
 
 
 class Hyperparameters(_Frozen):
-    """What a checkpoint decides for every task that does not say otherwise.
+    """The defaults of a checkpoint for every task.
 
     Attributes:
         steps: Inner steps.
@@ -128,11 +128,11 @@ class Hyperparameters(_Frozen):
 
 
 UNTRAINED = Hyperparameters(steps=40, abstain_threshold=0.5)
-"""For a stock encoder without meta-training; see docs/log.md for how they were chosen."""
+"""The defaults of a stock encoder without meta-training; see docs/log.md for how they were chosen."""
 
 
 class AdaptationSection(_Frozen):
-    """All that ``ModelSpec`` holds beside the learner's name; see there, and ``LearnerOptions``."""
+    """The fields of ``ModelSpec`` beside the learner's name; see there, and ``LearnerOptions``."""
 
     placement: PlacementName
     fast_layers: int = Field(ge=0)
@@ -147,7 +147,7 @@ class AdaptationSection(_Frozen):
 
     @classmethod
     def of(cls, spec: ModelSpec) -> Self:
-        """What a spec says.
+        """The section of a spec.
 
         Raises:
             CheckpointInvalid: Something in it is out of range.
@@ -179,7 +179,7 @@ class TrainingTask(_Frozen):
 
 
 class Manifest(_Frozen):
-    """What a checkpoint is. Its fingerprint covers every field and, by digest, every file that decides an answer.
+    """A description of a checkpoint. Its fingerprint covers every field and, by digest, each file that decides answers.
 
     Attributes:
         format: Version of this layout.
@@ -189,7 +189,7 @@ class Manifest(_Frozen):
         hyperparameters: The checkpoint's choices.
         encoder: The shared encoder.
         slow_weights: SHA-256 of ``slow_weights.safetensors``.
-        trained_on: What it was meta-trained on; empty where it was not.
+        trained_on: The tasks that it was meta-trained on; empty where it was not.
         fingerprint: SHA-256 over the rest of the manifest.
     """
 
@@ -205,11 +205,11 @@ class Manifest(_Frozen):
 
     @property
     def spec(self) -> ModelSpec:
-        """What its model is made of."""
+        """The specification of its model."""
         return self.adaptation.spec(self.learner)
 
     def computed_fingerprint(self) -> str:
-        """What ``fingerprint`` has to be."""
+        """The right value of ``fingerprint``."""
         return _fingerprint(self.model_dump(mode="json"))
 
     def sealed(self) -> Self:
@@ -217,7 +217,7 @@ class Manifest(_Frozen):
         return self.model_copy(update={"fingerprint": self.computed_fingerprint()})
 
     def to_json(self) -> bytes:
-        """As written."""
+        """The manifest as it is written."""
         return (self.model_dump_json(indent=2) + "\n").encode()
 
 

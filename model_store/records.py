@@ -1,4 +1,4 @@
-"""What a store keeps of a task, besides the weights themselves."""
+"""Records of a store: everything about a task, its versions and API keys but the weights themselves."""
 
 import json
 import re
@@ -36,7 +36,7 @@ class VersionDraft:
         n_support: Number of examples adapted on.
         learner: The learner that made it.
         steps: Inner steps taken.
-        options: What the request asked for.
+        options: The options of the request.
         support_digests: Digest of each example in its order, then of each description of a label; see
             ``model_store.codec.support_digests``. None in records that are older than the field.
         support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
@@ -138,7 +138,7 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class NewVersion:
-    """What a commit writes.
+    """The contents of a commit.
 
     Attributes:
         version: Its record.
@@ -182,7 +182,7 @@ class StoredTask:
 
     @classmethod
     def of(cls, tenant: str, task: str, record: bytes | None) -> Self:
-        """From the stored record of the newest version; None where it cannot be read."""
+        """The current version out of the stored record; None where it cannot be read."""
         try:
             stored = json.loads(record or b"")
             return cls(tenant, task, str(stored["checkpoint"]), bool(stored["support_kept"]))
@@ -209,8 +209,8 @@ class IdempotentAnswer:
 
     Attributes:
         key: The client's key.
-        answer: What to keep under it.
-        ttl_s: How long.
+        answer: The answer to keep under it.
+        ttl_s: Time to keep it, in seconds.
     """
 
     key: str
@@ -224,8 +224,8 @@ class ApiKeyRecord:
 
     Attributes:
         digest: SHA-256 of the key, hex.
-        tenant: Whom it lets in.
-        hint: The key's first characters, to tell keys apart.
+        tenant: The tenant that it lets in.
+        hint: The key's first characters, to identify it.
         created_at: Seconds since the epoch.
     """
 
@@ -259,12 +259,12 @@ class StoreMarker:
         return replace(self, replaces=(*(id_ for id_ in self.replaces if id_ != lost_id), lost_id))
 
     def to_json(self) -> str:
-        """As stored."""
+        """The marker as it is stored."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Self:
-        """As loaded.
+        """The marker in stored bytes.
 
         Raises:
             StoreUnavailable: The marker cannot be read.

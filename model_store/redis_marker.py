@@ -1,4 +1,4 @@
-"""What a Redis store keeps of itself: its marker, a key of its own with a slot of its own."""
+"""The marker of a Redis store, a key of its own in a slot of its own."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What has to happen in Redis all at once: Lua, which runs on every version since 5. Keys: see ``redis_store``."""
+"""Lua scripts for changes that must be atomic in Redis, version 5 or newer. ``redis_store`` lists the keys."""
 
 # A repeated commit, sent again because the first reply was lost, finds its own adapter_id and succeeds.
 COMMIT = """
@@ -29,7 +29,7 @@ end
 return {'done', ''}
 """
 
-# A repeated deletion, sent again because the first reply was lost, finds its own token and says the same again
+# A repeated deletion, sent again because the first reply was lost, finds its own token and gives the same answer
 DELETE = """
 local task, tasks, answers, token = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 if redis.call('EXISTS', token) == 1 then return 1 end

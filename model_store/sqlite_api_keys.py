@@ -29,7 +29,7 @@ class SqliteApiKeys(SqliteQueries):
 
     @bounded
     def tenant_of_key_at_once(self, digest: str) -> str | None:
-        """See ``TellsAtOnce``."""
+        """See ``AnswersAtOnce``."""
         return self._tenant_of_key(digest, self._connections.impatient())
 
     @bounded

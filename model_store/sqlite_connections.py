@@ -61,7 +61,7 @@ class SqliteConnections:
         return connection
 
     def impatient(self) -> sqlite3.Connection:
-        """One that waits for no writer; of the one thread that asks what can be told at once."""
+        """A connection that waits for no writer, for the one thread that may not block."""
         if self._impatient is None or self._impatient_file != self._files:
             self._drop(self._impatient)
             self._impatient, self._impatient_file = None, self._files

@@ -1,4 +1,4 @@
-"""What an SQLite store keeps of itself: its marker, and whether callers need a key."""
+"""The facts that an SQLite store has about itself: its marker, and whether callers need a key."""
 
 import sqlite3
 

@@ -17,7 +17,7 @@ def sqlite_path(url: str) -> Path:
     SQLAlchemy: a path relative to the working folder, and an absolute one.
 
     Raises:
-        ValueError: The URL names no file; the message says what to write.
+        ValueError: The URL names no file; the message has the right form.
     """
     path = url.removeprefix(SCHEME)
     if path.startswith("//") and path.strip("/") not in {"", _MEMORY}:
@@ -63,7 +63,7 @@ def check_place(path: Path, *, create: bool) -> None:
 
 
 def why_not_writable(path: Path) -> str:
-    """What keeps this process from writing a store's file: who owns what, and what to do; empty where nothing does."""
+    """The reason why this process cannot write a store's file, with owners and remedy; empty where it can."""
     folder = path.parent
     for each in (folder, path, Path(f"{path}-wal"), Path(f"{path}-shm")):
         kind = "the folder" if each == folder else "the file"

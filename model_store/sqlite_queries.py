@@ -45,7 +45,7 @@ class SqliteQueries:
     def _own_damage(
         self, read: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
     ) -> _Result | StoreUnavailable:
-        """What a read gives, or the damage that it met, which is not its neighbours' trouble."""
+        """The result of a read, or its damage as an error: a damaged row must not fail its neighbours."""
         try:
             return read(*args, **kwargs)
         except sqlite3.DatabaseError as error:

@@ -101,7 +101,7 @@ class SqliteStore(SqliteApiKeys):
 
     @bounded
     def current_at_once(self, tenant: str, task: str) -> CurrentVersion | None:
-        """See ``TellsAtOnce``: a row in memory, as a rule, which no writer keeps from being read."""
+        """See ``AnswersAtOnce``: a row in memory, as a rule, which no writer keeps from being read."""
         return self._current(tenant, task, self._connections.impatient())
 
     @bounded

@@ -1,4 +1,4 @@
-"""What every store promises. One test suite holds all of them to it."""
+"""The protocol of stores. One test suite checks all of them."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -98,13 +98,13 @@ class TaskStore(Protocol):
         """Removes a task with all its versions and support sets; False where it was absent."""
 
     def idempotent_answer(self, tenant: str, key: str) -> bytes | None:
-        """What was committed under an idempotency key, while it lasts."""
+        """The answer that was committed under an idempotency key, while it lasts."""
 
     def add_key(self, key: ApiKeyRecord) -> None:
         """Lets a key in."""
 
     def tenants_of_keys(self, digests: Sequence[str]) -> Sequence[str | StoreUnavailable | None]:
-        """Whom each key lets in, None for nobody, in one round trip; the error of those that cannot be read."""
+        """The tenant that each key lets in, or None, in one round trip; the error of those that cannot be read."""
 
     def keys(self) -> Sequence[ApiKeyRecord]:
         """All keys, oldest first."""
@@ -137,26 +137,26 @@ class TaskStore(Protocol):
         """Returns when the store answers."""
 
     def warnings(self) -> Sequence[str]:
-        """What in the store's configuration puts tenants' data at risk, a sentence each."""
+        """The risks to tenants' data in the store's configuration, a sentence each."""
 
     def close(self) -> None:
         """Gives back files and connections."""
 
 
 @runtime_checkable
-class TellsAtOnce(Protocol):
-    """What a store has that is near enough to ask it where nothing may block."""
+class AnswersAtOnce(Protocol):
+    """A store in reach of this process, which may be asked where nothing may block."""
 
     def current_at_once(self, tenant: str, task: str) -> CurrentVersion | None:
         """``TaskStore.current``, without waiting for whoever is in the way. For one thread only.
 
         Raises:
-            StoreUnavailable: It cannot be told at once; ``current`` may know more.
+            StoreUnavailable: No answer at once; ``current`` may have one.
         """
 
     def tenant_of_key_at_once(self, digest: str) -> str | None:
-        """Whom a key lets in, told as ``current_at_once`` tells.
+        """The tenant that a key lets in, without waiting. For one thread only.
 
         Raises:
-            StoreUnavailable: It cannot be told at once; ``tenants_of_keys`` may know more.
+            StoreUnavailable: No answer at once; ``tenants_of_keys`` may have one.
         """

@@ -53,14 +53,14 @@ class TrainingRun:
         out = self.folder.parent
         if self.exists or (out / MANIFEST).exists():
             raise TrainingRunInvalid(f"{out} holds a run or a checkpoint: resume it, or choose another folder")
-        for name in (SLOW_WEIGHTS, CARD, _CURVES):  # said now, and not after hours of training
+        for name in (SLOW_WEIGHTS, CARD, _CURVES):  # fails now, and not after hours of training
             if (out / name).exists():
                 raise TrainingRunInvalid(f"{out / name} is in the checkpoint's way: choose another folder")
         self.folder.mkdir(parents=True, exist_ok=True)
         _replace(self.folder / "config.json", json.dumps(config, indent=2, sort_keys=True).encode() + b"\n")
 
     def config(self) -> dict[str, Any]:
-        """What the run was begun with.
+        """The options that the run was begun with.
 
         Raises:
             TrainingRunInvalid: There is none.
@@ -103,7 +103,7 @@ class TrainingRun:
             file.write(json.dumps(event, allow_nan=False) + "\n")
 
     def curves(self) -> list[dict[str, Any]]:
-        """All lines; one that a crash cut short is left out."""
+        """All lines of the curves; one that a crash cut short is left out."""
         path = self.folder / "curves.jsonl"
         lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
         return [event for line in lines if (event := _parsed(line)) is not None]

@@ -14,7 +14,7 @@ from model_store.errors import StoreAbsent, StoreFull, StoreUnavailable, Version
 from model_store.records import CurrentVersion, StoreMarker
 from model_store.redis_store import RedisStore
 from model_store.sqlite_store import SqliteStore
-from model_store.store import TaskName, TaskStore, TellsAtOnce, VersionName
+from model_store.store import AnswersAtOnce, TaskName, TaskStore, VersionName
 from service.coalescing import Coalescer
 from service.metrics import Metrics
 from service.settings import Settings
@@ -107,7 +107,7 @@ class StoreAccess:
     def __init__(self, store: TaskStore, metrics: Metrics, *, store_id: str | None = None) -> None:
         self.store = store
         self.state = StoreState(store_id, metrics.store_emptied)
-        self._at_once = store if isinstance(store, TellsAtOnce) else None
+        self._at_once = store if isinstance(store, AnswersAtOnce) else None
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handful-store")
         self._currents: Coalescer[TaskName, CurrentVersion | None] = Coalescer(

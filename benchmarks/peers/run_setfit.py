@@ -37,7 +37,7 @@ class SetFit:
         """Takes settings.
 
         Args:
-            encoder: Folder of a sentence-transformers model; pooling and normalization are as it says.
+            encoder: Folder of a sentence-transformers model; it decides pooling and normalization.
             device: Where torch computes.
             max_pairs: Leave out what one epoch has more pairs of; None for no bound.
             iterations: Pairs of either kind for each example; None for all pairs.
@@ -65,7 +65,7 @@ class SetFit:
             }
         )
         with tempfile.TemporaryDirectory() as folder:
-            # What is set here changes no weight: neither logs nor files are wanted
+            # These settings change no weight: they switch off logs and files
             arguments = TrainingArguments(
                 output_dir=folder,
                 num_epochs=1,

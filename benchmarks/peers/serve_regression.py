@@ -1,4 +1,4 @@
-"""What a team writes in an afternoon: sentence-transformers, and scikit-learn's logistic regression for each tenant.
+"""A server as a team writes it in an afternoon: sentence-transformers, and scikit-learn's regression per tenant.
 
 ENCODER=FOLDER PYTHON -m uvicorn benchmarks.peers.serve_regression:app
 

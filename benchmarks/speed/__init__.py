@@ -1,1 +1,1 @@
-"""How fast: through HTTP, beside the bare encoder in the fastest runtime and beside other projects, in one run."""
+"""The benchmark of speed: through HTTP, beside the bare encoder and other projects, in one run."""

@@ -47,7 +47,7 @@ from service.settings import granted_threads
 
 _PARTS = ("limits", "throughput", "latency", "adaptation", "beside", "growth", "cold", "memory")
 _USUAL = _PARTS[:-1]
-"""All but what takes a quarter of an hour by itself."""
+"""All parts but those that take a quarter of an hour each."""
 _MOST_TENANTS = 10_000
 """Up to which the number of tenants grows."""
 

@@ -1,4 +1,4 @@
-"""As many requests as connections allow: wrk, a load driver in C, with tenants and bodies drawn at random."""
+"""A closed loop of requests by wrk, a load driver in C, with tenants and bodies drawn at random."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ class DriverMissing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoop:
-    """What a run of wrk came to.
+    """The result of a run of wrk.
 
     Attributes:
         requests_per_s: Answered requests a second.
@@ -72,10 +72,10 @@ def closed_loop(
         text=True,
         check=False,
     )
-    told = ran.stdout.rpartition("RESULT ")[2]
-    if ran.returncode or not told:
+    printed = ran.stdout.rpartition("RESULT ")[2]
+    if ran.returncode or not printed:
         raise RuntimeError(f"wrk failed: {ran.stderr or ran.stdout}")
-    result = json.loads(told)
+    result = json.loads(printed)
     if result["errors"]:
         raise RuntimeError(f"{result['errors']} of {result['requests']} requests failed")
     return ClosedLoop(

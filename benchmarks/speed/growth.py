@@ -1,4 +1,4 @@
-"""How cost grows: with examples, with classes, with the length of texts, with tenants."""
+"""Growth of cost: with examples, with classes, with the length of texts, with tenants."""
 
 import statistics
 import time

@@ -16,7 +16,7 @@ from service.settings import load_settings
 _PLAIN = "minilm-l6-protomaml"
 """Checkpoint that has the encoder as it came."""
 _QUERIES = 64
-"""Of one call in process."""
+"""Queries of one call in process."""
 
 
 def limits(bench: Bench) -> Measured:

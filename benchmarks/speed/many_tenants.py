@@ -1,4 +1,4 @@
-"""What very many tenants take: of Redis, and of the service while all of them are asked once."""
+"""The cost of very many tenants: memory of Redis, and of the service while each is asked once."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -67,7 +67,7 @@ def _used_bytes(client: "redis.Redis") -> int:
 
 
 def _resident_bytes(server: ServerProcess) -> int:
-    """Of the process, as Linux tells it."""
+    """Resident memory of the process, as Linux reports it."""
     (line,) = (
         line
         for line in Path(f"/proc/{server.process.pid}/status").read_text(encoding="utf-8").splitlines()

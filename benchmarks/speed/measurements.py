@@ -1,4 +1,4 @@
-"""What was measured, line by line in a file, and the table of it."""
+"""Measurements, line by line in a file, and their table."""
 
 import json
 import statistics
@@ -9,16 +9,16 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One number of one repeat.
+    """A number of one repeat.
 
     Attributes:
-        name: What was measured.
+        name: The name of the measurement.
         value: The number.
         unit: Its unit; empty for a ratio, which is taken within one repeat.
-        wanted: What it is held to, such as ``>= 0.55``; empty where to nothing.
-        along: What grows, where this is one of several that show how cost grows with it.
-        at: How much of it there is.
-        line: What is measured there.
+        wanted: The bound that it is held to, such as ``>= 0.55``; empty without one.
+        along: The growing quantity, where this is one of several measurements of growth.
+        at: The amount of that quantity.
+        line: The line of the picture that it belongs to.
     """
 
     name: str
@@ -58,9 +58,9 @@ def table(measurements: Sequence[Measurement]) -> str:
         values = sorted(measurement.value for measurement in own)
         first = own[0]
         middle = Measurement(name, statistics.median(values), first.unit, first.wanted)
-        told = "" if not first.wanted else "yes" if middle.held else "**no**"
+        held = "" if not first.wanted else "yes" if middle.held else "**no**"
         shown = [f"{_shown(value)} {first.unit}".strip() for value in (middle.value, values[0], values[-1])]
-        lines.append(f"| {name} | {' | '.join(shown)} | {len(own)} | {first.wanted} | {told} |")
+        lines.append(f"| {name} | {' | '.join(shown)} | {len(own)} | {first.wanted} | {held} |")
     return "\n".join(lines)
 
 

@@ -41,7 +41,7 @@ def open_loop(url: str, streams: Sequence[Stream], *, seconds: float, seed: int 
 
     Args:
         url: The server's.
-        streams: What is asked, all at once.
+        streams: The streams of requests, all at once.
         seconds: For how long requests begin.
         seed: Decides when.
 

@@ -1,4 +1,4 @@
-"""What is measured, a generator a part: each ``yield`` is what one repeat came to."""
+"""The parts of the benchmark, each a generator: each ``yield`` has the measurements of one repeat."""
 
 import json
 import statistics
@@ -45,14 +45,14 @@ _AWAKE_S = 0.2
 
 @dataclass(frozen=True)
 class Bench:
-    """What all parts stand on.
+    """The common ground of all parts.
 
     Attributes:
-        checkpoint: Served, and computed raw.
+        checkpoint: The checkpoint that is served, and computed raw.
         raw: Its encoder in a plain loop.
         train: Rows that tenants adapt on.
         texts: Texts that are classified.
-        folder: For files.
+        folder: Folder for files.
         seconds: Length of one run under load.
         repeats: How often everything is measured.
         tenants: How many tenants there are, where there are many.
@@ -195,7 +195,7 @@ def fitting(
 def _adapt_times_s(
     server: ServerProcess, store: TaskStore, support: Sequence[dict[str, str]], name: str
 ) -> list[float]:
-    """Of tenants that have never been there, so that nothing is known of the texts."""
+    """Times of adaptations by new tenants, of whose texts nothing is cached."""
     taken = []
     for number in range(5):
         tenant = new_tenant(store, f"{name}-{number}")

@@ -22,7 +22,7 @@ def peer_server(command: Sequence[str], ready: str, log: Path, env: Mapping[str,
     Args:
         command: Starts it; ``{port}`` stands for the port.
         ready: Path that answers 200 once it is ready.
-        log: File for what it says.
+        log: File for its output.
         env: Further environment variables.
 
     Raises:

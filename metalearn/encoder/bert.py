@@ -37,7 +37,7 @@ class BertConfig:
 
     @classmethod
     def load(cls, path: Path) -> "BertConfig":
-        """From ``config.json``.
+        """Reads the shape from ``config.json``.
 
         Raises:
             EncoderUnavailable: The file describes another architecture, or a variant that is not supported.
@@ -80,7 +80,7 @@ def layer_forward(
     hidden: Float[Tensor, "texts tokens dim"],
     attended: Bool[Tensor, "texts 1 1 tokens"] | None,
 ) -> Float[Tensor, "texts tokens dim"]:
-    """One layer as a function of its weights, so that a task may bring its own.
+    """Runs one layer as a function of its weights, so that a task may bring its own.
 
     Args:
         config: Shape of the encoder.
@@ -124,7 +124,7 @@ class BertTransformer:
 
     @classmethod
     def load(cls, folder: Path) -> "BertTransformer":
-        """From a folder with ``config.json`` and ``model.safetensors``.
+        """Loads a folder with ``config.json`` and ``model.safetensors``.
 
         Raises:
             EncoderUnavailable: A file is missing, or the two do not fit together.
@@ -148,7 +148,7 @@ class BertTransformer:
 
     @property
     def n_layers(self) -> int:
-        """Its layers."""
+        """How many layers there are."""
         return self.config.num_hidden_layers
 
     @property
@@ -162,7 +162,7 @@ class BertTransformer:
         types: Int[Tensor, "texts tokens"],
         attended: Bool[Tensor, "texts tokens"] | None = None,
     ) -> Float[Tensor, "texts tokens dim"]:
-        """What the first layer reads; padding makes no difference to it."""
+        """The input of the first layer; padding makes no difference to it."""
         own, positions = self.weights, torch.arange(ids.shape[1], device=ids.device)
         tables = ((ids, "words"), (types, "types"), (positions, "positions"))
         words, kinds, places = (F.embedding(which, own[f"{name}.weight"]) for which, name in tables)

@@ -28,7 +28,7 @@ class FeatureRuntime(Protocol):
 
     Attributes:
         name: Names it to users.
-        norms: Those that each text may have of its own, as ``layers.INDEX.PART``.
+        norms: The norms that each text may have of its own, as ``layers.INDEX.PART``.
     """
 
     @property
@@ -56,7 +56,7 @@ class Encoder:
     Attributes:
         transformer: The encoder's own layers.
         tokenizer: Reads texts.
-        stages: What the encoder was built of.
+        stages: The stages that the encoder was built of.
         device: Where the transformer runs.
         special_tokens: Ids of the tokens that frame the texts of a pair, on the device.
         tuned: Meta-trained top layers beside its own; None for without.
@@ -107,7 +107,7 @@ class Encoder:
         return self.transformer.layer_weights(self.n_layers - layers)
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> "Encoder":
-        """One more whose layers have meta-trained weights in the place of their own.
+        """The same encoder with meta-trained weights in the place of its layers' own.
 
         Raises:
             EncoderUnavailable: A name or a shape is not the encoder's.
@@ -115,16 +115,16 @@ class Encoder:
         return replace(self, transformer=self.transformer.with_weights(weights))
 
     def with_tuned_view(self, layers: int, weights: Mapping[str, Tensor]) -> "Encoder":
-        """One more with meta-trained top layers beside its own, above the same lower layers.
+        """The same encoder with meta-trained top layers (tuned view) beside its own, above the same lower layers.
 
         Args:
-            layers: How many of the top layers were trained.
-            weights: Theirs, by the names of ``upper_weights``.
+            layers: How many of the top layers are tuned.
+            weights: Weights of these layers, by the names of ``upper_weights``.
         """
         return replace(self, tuned=TunedView(layers, {name: w.to(self.device) for name, w in weights.items()}))
 
     def in_bfloat16(self) -> "Encoder":
-        """One more with these weights, rounded, that computes in bfloat16; its features are float32 like these."""
+        """The same encoder with rounded weights, which computes in bfloat16; its features are float32 as well."""
         tuned = self.tuned
         if tuned is not None:
             tuned = TunedView(tuned.layers, {name: weight.bfloat16() for name, weight in tuned.weights.items()})
@@ -143,7 +143,7 @@ class Encoder:
         """Features of one batch, on the encoder's device, as float32.
 
         Args:
-            texts: What to encode.
+            texts: The texts to encode.
             norms_of_rows: Take the place of the encoder's own norms, where it has no layers beside them.
         """
         if norms_of_rows is not None:
@@ -196,10 +196,10 @@ class Encoder:
     def finish_batch(
         self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None
     ) -> Float[Tensor, "texts dim"]:
-        """Runs the layers after the first ``layers``, and pools; autograd may look on.
+        """Runs the layers after the first ``layers``, and pools. Gradients may flow through it.
 
         Args:
-            batch: What ``begin_batch`` made.
+            batch: The result of ``begin_batch``.
             layers: How many layers it has been through.
             weights: Take the place of the encoder's own, by the names of ``upper_weights``.
         """
@@ -214,12 +214,12 @@ class Encoder:
     def both_views(
         self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor]
     ) -> Float[Tensor, "texts dim_of_views"]:
-        """Features of meta-trained layers beside those of the encoder as it came; autograd may look on.
+        """Both views side by side, the frozen view first. Gradients may flow through it.
 
         Args:
-            batch: What ``begin_batch`` made.
+            batch: The result of ``begin_batch``.
             layers: How many layers it has been through.
-            weights: Of the meta-trained layers after these, by the names of ``upper_weights``.
+            weights: Weights of the tuned layers after these, by the names of ``upper_weights``.
         """
         frozen = self.frozen_features(batch, layers)
         return both_views(self.views, self.pool, batch, frozen, self._states(batch, layers, weights))
@@ -227,14 +227,14 @@ class Encoder:
     def _states(
         self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None
     ) -> list[Float[Tensor, "texts tokens dim"]]:
-        """After the first ``layers`` layers, and after each that follows."""
+        """States after the first ``layers`` layers, and after each layer that follows."""
         states = [batch.hidden]
         for i in range(layers, self.n_layers):
             states.append(self.transformer.run_layers(states[-1], batch.attended, first=i, last=i + 1, weights=weights))
         return states
 
     def width(self, texts: Sequence[TokenizedText]) -> int:
-        """What a batch is padded to; texts of one ``padded_width`` have it whatever else is in the batch."""
+        """The width that a batch is padded to; texts of one ``padded_width`` have it whatever else is in the batch."""
         return min(padded_width(max(len(text.ids) for text in texts)), self.transformer.max_tokens)
 
     def _on_device(self, rows: list[list[int]], width: int) -> Int[Tensor, "rows width"]:
@@ -252,12 +252,12 @@ class TorchRuntime:
 
     @property
     def name(self) -> str:
-        """Names it to users."""
+        """The name that users see."""
         return "torch"
 
     @property
     def norms(self) -> Sequence[str]:
-        """None by name: torch takes any."""
+        """No norms by name: torch takes any."""
         return ()
 
     def __call__(

@@ -14,7 +14,7 @@ class PaddedBatch(NamedTuple):
 
     Attributes:
         ids: Token ids, 0 at padding.
-        types: What the tokenizer calls the type of a token, 0 at padding.
+        types: The tokenizer's type of each token, 0 at padding.
         second: True at the tokens of a pair's second text.
         attended: False at padding; None where there is none.
         has_pairs: Whether any of the texts is a pair.
@@ -76,7 +76,7 @@ class Pool:
     def __call__(
         self, hidden: Float[Tensor, "texts tokens dim"], kept: Bool[Tensor, "texts tokens"] | None
     ) -> Float[Tensor, "texts dim"]:
-        """One vector a text, of the tokens that are kept; None for all."""
+        """Pools one vector a text, of the tokens that are kept; None for all."""
         if self.mode == "first":
             rows = torch.arange(hidden.shape[0], device=hidden.device)
             first = torch.zeros_like(rows) if kept is None else kept.int().argmax(dim=1)

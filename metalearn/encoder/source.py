@@ -1,4 +1,4 @@
-"""Where an encoder's files are."""
+"""The location of an encoder's files."""
 
 import importlib.util
 import os
@@ -43,6 +43,6 @@ def _download(reference: str) -> Path:
         folder = snapshot_download(
             repository, revision=revision or None, allow_patterns=["*.json", "*.safetensors", "*.txt"]
         )
-    except Exception as error:  # network, authorisation, absent repository: the hub's own text says which
+    except Exception as error:  # network, authorisation, absent repository: the hub's own text has the cause
         raise EncoderUnavailable(f"cannot fetch {repository!r} from the Hugging Face hub: {error}") from error
     return Path(folder)

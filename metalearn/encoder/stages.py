@@ -10,7 +10,7 @@ class TransformerStage:
 
     Attributes:
         stage: Names the stage in a manifest.
-        max_tokens: Of longer texts, special tokens included, the middle is left out.
+        max_tokens: Length, special tokens included, above which the middle of a text is left out.
         prompt: Stands before every text, for encoders that were trained with one.
     """
 
@@ -36,7 +36,7 @@ class PoolingStage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Views:
-    """How the frozen view, features of the encoder as it came, stands beside the tuned view, of meta-trained layers.
+    """The frozen view (features of the encoder as it came) and the tuned view (of meta-trained layers) side by side.
 
     The defaults are what meta-training begins with, where it starts from no checkpoint that has others; see docs/log.md
     for how these and others did on validation tasks.
@@ -45,7 +45,7 @@ class Views:
         stage: Names the stage in a manifest.
         view_weight: Weight of the frozen view in inner products; the tuned view has the rest.
         layer_weights: Weights of the frozen view's states: after the last layer, the one before it, and so on.
-        tuned_layer_weights: The same of the tuned view.
+        tuned_layer_weights: The layer weights of the tuned view.
         token_similarity: Weight of the similarity of a pair's tokens, as further columns; 0 for without.
     """
 
@@ -66,7 +66,7 @@ def encoder_stages(*, max_tokens: int = 256, normalize: bool = True, views: View
     Args:
         max_tokens: See ``TransformerStage``.
         normalize: See ``PoolingStage``.
-        views: Of an encoder with meta-trained layers beside its own.
+        views: The views of an encoder with meta-trained layers beside its own.
     """
     stages: Stages = (TransformerStage(max_tokens=max_tokens), PoolingStage(normalize=normalize))
     return stages if views is None else (*stages, views)

@@ -1,4 +1,4 @@
-"""Texts -> token ids: normalisation, what of a long text is read, and which texts the tokenizer cannot read."""
+"""Token ids of texts: normalisation, the ends of a long text, and the texts that the tokenizer cannot read."""
 
 import json
 import re
@@ -38,9 +38,9 @@ class TokenizedText(NamedTuple):
 
     Attributes:
         ids: Token ids, special tokens included.
-        type_ids: What the tokenizer calls the type of each token.
+        type_ids: The tokenizer's type of each token.
         truncated: Whether the text was longer than ``max_tokens``, so that its middle was left out.
-        empty: Whether there is nothing but special tokens, so that features would say nothing about the text.
+        empty: Whether there is nothing but special tokens, so that features would not depend on the text.
         unreadable: Whether half of the text or more is unknown to the tokenizer, as are texts in a script that its
             vocabulary lacks: half of the tokens, or half of the letters. Of a pair, whether either text is.
         second_from: Index of the first token of a pair's second text; None where there is no pair.
@@ -118,7 +118,7 @@ class TextTokenizer:
             ids, type_ids = [ids[row] for row in rows], [type_ids[row] for row in rows]
             sequences = [sequences[row] for row in rows]
         second_from = None
-        if len(texts) == 2:  # by sequences, since not every tokenizer tells a pair's texts apart by types
+        if len(texts) == 2:  # by sequences, since not every tokenizer marks a pair's texts by types
             second_from = sequences.index(1) if 1 in sequences else len(ids) - 1
         return TokenizedText(
             ids,
@@ -155,8 +155,8 @@ def _kept(sequences: Sequence[int | None], max_tokens: int) -> list[int]:
     """Which tokens of a text or pair are read: all special ones, and the beginning and end of each text.
 
     Args:
-        sequences: Of which text each token is; None for a special token.
-        max_tokens: How many there may be.
+        sequences: The text that each token is of; None for a special token.
+        max_tokens: The largest number of tokens.
     """
     special, first, second = ([row for row, of in enumerate(sequences) if of == which] for which in (None, 0, 1))
     room = max(0, max_tokens - len(special))
@@ -179,6 +179,6 @@ def _unknown_token(tokenizer: Tokenizer, path: Path) -> int | None:
     model = tokenizer.model
     if hasattr(model, "unk_token"):
         return None if model.unk_token is None else tokenizer.token_to_id(model.unk_token)
-    # A Unigram model does not tell, but its file does
+    # A Unigram model has no such attribute, but its file has the id
     found = json.loads(path.read_text(encoding="utf-8"))["model"].get("unk_id")
     return found if isinstance(found, int) else None

@@ -1,4 +1,4 @@
-"""What an encoder needs of a transformer."""
+"""The protocol of a transformer in an encoder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +34,7 @@ class Transformer(Protocol):
         types: Int[Tensor, "texts tokens"],
         attended: Bool[Tensor, "texts tokens"] | None,
     ) -> Float[Tensor, "texts tokens dim"]:
-        """What the first layer reads; ``attended`` is None where no token is padding."""
+        """The input of the first layer; ``attended`` is None where no token is padding."""
 
     def run_layers(
         self,
@@ -48,7 +48,7 @@ class Transformer(Protocol):
         """Hidden states after the layers from ``first`` up to, not including, ``last``.
 
         Args:
-            hidden: What layer ``first`` reads.
+            hidden: The input of layer ``first``.
             attended: None where no token is padding.
             first: Index of the first layer that runs.
             last: Index after the last one; all by default.

@@ -21,7 +21,7 @@ class TunedView(NamedTuple):
     """Meta-trained top layers that run beside the encoder's own.
 
     Attributes:
-        layers: How many.
+        layers: How many top layers it has.
         weights: By the names of ``Encoder.upper_weights``.
     """
 
@@ -39,14 +39,15 @@ def frozen_features(
 ) -> Float[Tensor, "texts dim"]:
     """The frozen view.
 
-    Pooled states of the last layers, weighted: an encoder that was trained to compare sentences has given up in its
-    last layer some of what the layers before still have. Of a pair, how far apart its texts are in each dimension.
+    It is a weighted sum of the pooled states of the last layers: an encoder that was trained to compare sentences has
+    lost some information in its last layer that earlier layers have. For a pair, it is the distance of the two texts
+    in each dimension.
 
     Args:
         views: The weights.
         pool: Pools states.
         batch: The texts.
-        states: Of the encoder's own layers, those after the last one at the end.
+        states: States of the encoder's own layers, those of the last one at the end.
     """
     features = _weighted(states, views.layer_weights, pool, asked_tokens(batch))
     if batch.second is None:
@@ -68,8 +69,8 @@ def both_views(
         views: The weights.
         pool: Pools states.
         batch: The texts.
-        frozen: What ``frozen_features`` made.
-        states: Of the meta-trained layers, after those that both views share.
+        frozen: The frozen view, by ``frozen_features``.
+        states: States of the tuned layers, after the layers that both views share.
     """
     tuned = _weighted(states, views.tuned_layer_weights, pool, asked_tokens(batch))
     both = side_by_side(frozen, tuned, views.view_weight)
@@ -87,7 +88,7 @@ def side_by_side(
     """Both views as one vector, whose inner products are a weighted mean of theirs.
 
     Args:
-        frozen: Features of the encoder as it came; of a pair, how far apart its texts are.
+        frozen: Features of the encoder as it came; for a pair, the distance of its texts.
         tuned: Features of its meta-trained layers.
         view_weight: Weight of the first; the others have the rest of 1.
     """
@@ -116,7 +117,7 @@ def token_similarity(
     of_second, of_first = words & second, words & ~second
 
     def found(asked: Bool[Tensor, "texts tokens"], there: Bool[Tensor, "texts tokens"]) -> Float[Tensor, " texts"]:
-        # What is not there is out of reach of a maximum of cosines, and still finite
+        # An absent token gets a value that no cosine reaches, and that is still finite
         best = (cosines - 4 * (~there).unsqueeze(1).to(cosines.dtype)).amax(dim=2)
         counts = asked.to(cosines.dtype)
         return (best * counts).sum(dim=1) / counts.sum(dim=1).clamp_min(1) - MIDDLE

@@ -1,1 +1,1 @@
-"""What a model is worth on episodes: figures of one, intervals, and the report over many."""
+"""Evaluation of a model on episodes: figures of one episode, intervals, and the report over many."""

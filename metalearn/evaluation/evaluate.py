@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.adaptation import prepare_episode_support
 from metalearn.adapting import adapt
 from metalearn.body import TextBody
 from metalearn.errors import AdaptationDiverged, InvalidEpisode, InvalidModel, UnsupportedObjective
@@ -20,6 +19,7 @@ from metalearn.meta_model import MetaModel
 from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
 from metalearn.prepared import PreparedEpisode
+from metalearn.support_plan import prepare_episode_support
 from metalearn.tasks.fixed import FixedEpisode, FixedTask
 from metalearn.tasks.plan import EpisodePlan, draw_validation_episodes
 from metalearn.tasks.task import Task
@@ -38,7 +38,7 @@ _QUERIES_AT_ONCE = 256
 """Bounds the memory that hidden states take, however many queries an episode has."""
 
 Observer = Callable[[EpisodeScores], None]
-"""Told of each episode when it is done."""
+"""A callback that gets each episode when it is done."""
 
 
 class Evaluator:
@@ -162,7 +162,7 @@ def score(
     The slow weights may differ from call to call, and the body need not read texts.
 
     Args:
-        model: What is evaluated.
+        model: The model.
         slow: Its slow weights.
         prepared: The episodes.
         steps: Inner steps.
@@ -200,7 +200,7 @@ def evaluate_tasks(
         tasks: Where episodes are drawn from.
         plan: Which.
         settings: How support sets are adapted on.
-        observe: Told of each episode.
+        observe: Gets each episode when it is done.
     """
     scores: dict[str, dict[int, tuple[EpisodeScores, ...]]] = {}
     left_out = []
@@ -231,7 +231,7 @@ def evaluate_fixed(
         evaluator: Holds the model.
         tasks: The episodes.
         settings: How support sets are adapted on.
-        observe: Told of each episode.
+        observe: Gets each episode when it is done.
     """
     scores: dict[str, dict[int, tuple[EpisodeScores, ...]]] = {}
     left_out = []

@@ -1,4 +1,4 @@
-"""What the predictions of one episode are worth, as numbers; nothing here knows of episodes."""
+"""Figures of predictions, such as accuracy and macro F1. Nothing here knows of episodes."""
 
 import torch
 from jaxtyping import Bool, Float, Int

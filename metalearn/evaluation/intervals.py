@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals that hold the true value in a stated share of all samples."""
+"""Intervals of figures: they hold the true value in a stated share of all samples."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Estimate(NamedTuple):
     Attributes:
         value: The mean.
         standard_error: Standard deviation of the mean.
-        degrees_of_freedom: Of the standard error; None where it is not estimated from a sample.
+        degrees_of_freedom: Degrees of freedom of the standard error; None where it is not estimated from a sample.
     """
 
     value: float
@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
     degrees_of_freedom: int | None
 
     def interval(self, level: float = LEVEL) -> Interval:
-        """Student's t, or the normal distribution where there are no degrees of freedom."""
+        """The interval by Student's t, or by the normal distribution where there are no degrees of freedom."""
         upper = (1 + level) / 2
         df = self.degrees_of_freedom
         reach = self.standard_error * (NormalDist().inv_cdf(upper) if df is None else student_t_quantile(upper, df))
@@ -36,8 +36,8 @@ class Difference(NamedTuple):
     """How much better one thing is than another on the same episodes.
 
     Attributes:
-        mean: Of the differences.
-        interval: Of that mean; None for a single pair.
+        mean: Mean of the differences.
+        interval: Interval of that mean; None for a single pair.
         n_pairs: How many there are.
     """
 
@@ -140,7 +140,7 @@ def student_t_quantile(probability: float, degrees_of_freedom: int) -> float:
 
 
 def _student_t_cdf(t: float, degrees_of_freedom: int) -> float:
-    """Of t >= 0, by the finite series for whole degrees of freedom.
+    """The distribution function at t >= 0, by the finite series for whole degrees of freedom.
 
     Source: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4.
     """

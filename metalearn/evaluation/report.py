@@ -30,7 +30,7 @@ class NotEvaluated:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a task comes to at a number of shots, or several tasks on average. Names are those of the JSON.
+    """Figures of a task at a number of shots, or the mean over several tasks. The JSON has the same names.
 
     Attributes:
         accuracy: Mean over the episodes, as are those below.
@@ -86,7 +86,7 @@ class Report:
 
     Attributes:
         scores: Task -> shots -> figures of its episodes, in their order: pairs for ``paired_difference``.
-        left_out: What was not evaluated.
+        left_out: Tasks, episodes and rows that were not evaluated.
     """
 
     scores: Mapping[str, Mapping[int, tuple[EpisodeScores, ...]]]
@@ -107,7 +107,7 @@ class Report:
         return {k: self._mean_at(k) for k in shots}
 
     def to_json(self) -> dict[str, Any]:
-        """As ``handful evaluate`` writes it."""
+        """The report as ``handful evaluate`` writes it."""
         return {
             "tasks": {
                 task: {str(shots): figures.to_json() for shots, figures in by_shots.items()}
@@ -169,7 +169,7 @@ def _accuracies(scores: Iterable[EpisodeScores]) -> list[tuple[float, int]]:
 
 
 def _accuracy_interval(scores: Sequence[EpisodeScores]) -> Interval | None:
-    """Over the episodes; of a single one, over its queries."""
+    """Interval over the episodes; of a single episode, over its queries."""
     known = _accuracies(scores)
     if len(known) == 1:
         return wilson_interval(*known[0])
@@ -178,7 +178,7 @@ def _accuracy_interval(scores: Sequence[EpisodeScores]) -> Interval | None:
 
 
 def _accuracy_estimate(scores: Sequence[EpisodeScores]) -> Estimate | None:
-    """The like, as a part of a mean over tasks."""
+    """The accuracy with its standard error, as a part of a mean over tasks."""
     known = _accuracies(scores)
     if len(known) == 1:
         low, high = wilson_interval(*known[0])
@@ -187,7 +187,7 @@ def _accuracy_estimate(scores: Sequence[EpisodeScores]) -> Estimate | None:
 
 
 def _as_share(interval: Interval | None) -> Interval | None:
-    """A share is no less than 0 and no more than 1, whatever Student's t says of it."""
+    """The interval cut to 0 to 1: an accuracy is a share, which Student's t does not know."""
     return (max(0.0, interval[0]), min(1.0, interval[1])) if interval else None
 
 

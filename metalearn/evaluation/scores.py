@@ -1,4 +1,4 @@
-"""What the outputs of a model for the queries of one episode are worth."""
+"""Scores of a model's outputs for the queries of one episode."""
 
 from dataclasses import dataclass
 
@@ -56,9 +56,9 @@ def judge(
 
     Args:
         outputs: Logits of the episode's classes, or predictions in regression.
-        targets: As ``EncodedSet`` holds them. Rows that are ``OUT_OF_SCOPE`` are left out; a class index, or a column,
-            beyond those of the outputs is a class that could not be predicted.
-        objective: What they mean.
+        targets: The targets as ``EncodedSet`` holds them. Rows that are ``OUT_OF_SCOPE`` are left out; a class index,
+            or a column, beyond those of the outputs is a class that could not be predicted.
+        objective: The meaning of the targets.
         task: Name of the task.
 
     Raises:

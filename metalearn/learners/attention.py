@@ -21,8 +21,8 @@ class Attention(ReadingLearner):
     close to a matching network, with probabilities in the place of their logarithms.
 
     Codes are random but fixed, a class's by its index, orthonormal among each ``code_dim`` classes in a row; there may
-    be any number of classes. Renaming classes by their indices renames the logits as far as the learned maps do not
-    tell one code from another: exactly before meta-training, with at most ``code_dim`` classes; afterwards as far as
+    be any number of classes. Renaming classes by their indices renames the logits as far as the learned maps treat
+    all codes alike: exactly before meta-training, with at most ``code_dim`` classes; afterwards as far as
     meta-training over random orders of classes makes it so. The order of the examples matters.
 
     What differs from the paper: one block of attention, without temporal convolutions. What is read is added, where the
@@ -70,7 +70,7 @@ class Attention(ReadingLearner):
         }
 
     def logits(self, fast_weights: FastWeights, features: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
-        """What the query reads, compared with each class's code."""
+        """The reading of the query, compared with each class's code."""
         scores = directions(features) @ fast_weights["attention.keys"].T + _log(fast_weights["attention.weights"])
         return scores.softmax(dim=1) @ fast_weights["attention.values"]
 
@@ -83,5 +83,5 @@ def label_codes(n_classes: int, width: int) -> Float[Tensor, "classes width"]:
 
 
 def _log(weights: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
-    """An example that weighs nothing gets next to nothing of the attention."""
+    """The logarithm of weights. An example that weighs nothing gets next to nothing of the attention."""
     return weights.clamp_min(torch.finfo(weights.dtype).tiny).log()

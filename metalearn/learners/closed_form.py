@@ -64,7 +64,7 @@ def ridge_regression(
     root = weights.sqrt().unsqueeze(1)
     x, y = root * (features - feature_mean), root * (targets - target_mean)
     gram = x @ x.T if rows < dim else x.T @ x
-    # What rounding may take off the smallest eigenvalue is put back, so that a regulariser learned down to nothing
+    # The rounding error of the smallest eigenvalue is added back, so that a regulariser learned down to nothing
     # leaves the system regular; far below anything visible otherwise
     floor = 10 * torch.finfo(gram.dtype).eps * gram.diagonal().sum()
     system = gram + (regulariser + floor) * torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)

@@ -1,4 +1,4 @@
-"""What every learner answers to, and what learners that only read their support set have in common."""
+"""The interface of learners, and the base of learners that only read their support set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from metalearn.update_rules import UpdateRule, gradient_descent
 
 @dataclass(frozen=True, slots=True)
 class LearnerOptions:
-    """What may be chosen of a learner that descends; None leaves a choice to the learner.
+    """The options of a learner that descends; None leaves a choice to the learner.
 
     Attributes:
         rates: Which inner rates are meta-learned.
@@ -36,13 +36,13 @@ class LearnerOptions:
 
 @runtime_checkable
 class Learner(Protocol):
-    """How fast weights start, how logits come of them, and what is descended on, within a task and across tasks.
+    """A learner: the start of fast weights, their logits, and the losses within a task and across tasks.
 
     A learner keeps nothing between calls: what is meta-learned comes in as ``slow``.
 
     Attributes:
-        name: As registered.
-        objectives: What it can learn.
+        name: The registered name.
+        objectives: The objectives that it can learn.
         descends: Whether inner steps are taken; otherwise the start is the result.
         rule: The inner update rule.
         order: How far meta-gradients see into the inner loop.
@@ -89,13 +89,13 @@ class Learner(Protocol):
         """Scores of each class; their softmax is the predicted distribution. In regression, the prediction."""
 
     def support_loss(self, fast_weights: FastWeights, support: EncodedSet) -> Float[Tensor, ""]:
-        """What an inner step lowers."""
+        """The loss that an inner step lowers."""
 
     def head_gradients(self, support: EncodedSet) -> Gradients | None:
         """``support_loss`` of fast weights that are a head alone, with gradients in closed form; None without one."""
 
     def meta_loss(self, start: FastWeights, adapted: FastWeights, query: EncodedSet) -> Float[Tensor, ""]:
-        """What an outer step lowers.
+        """The loss that an outer step lowers.
 
         Args:
             start: Fast weights before the first inner step, attached to the slow weights.
@@ -108,7 +108,7 @@ class Losses:
     """The usual losses: what the objective asks for, on the support set within a task and on the query set across."""
 
     def logits(self, fast_weights: FastWeights, features: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
-        """The learner's own."""
+        """The logits of the learner."""
         raise NotImplementedError
 
     def support_loss(self, fast_weights: FastWeights, support: EncodedSet) -> Float[Tensor, ""]:
@@ -117,7 +117,7 @@ class Losses:
         return OBJECTIVES[support.objective].loss(logits, support.targets, support.weights)
 
     def head_gradients(self, support: EncodedSet) -> Gradients | None:
-        """None: a learner that has the closed form of its ``support_loss`` says so."""
+        """No closed form: a learner that has one for its ``support_loss`` overrides this."""
         return None
 
     def meta_loss(self, start: FastWeights, adapted: FastWeights, query: EncodedSet) -> Float[Tensor, ""]:
@@ -128,7 +128,7 @@ class Losses:
 class ReadingLearner(Losses):
     """Base of the learners that read their support set once and descend on nothing.
 
-    A subclass names itself, and says how fast weights come of the support set and logits of fast weights.
+    A subclass has a name, and defines how fast weights come of the support set and logits of fast weights.
     """
 
     objectives: frozenset[Objective] = frozenset({"classification"})
@@ -141,11 +141,11 @@ class ReadingLearner(Losses):
     def initial_slow_weights(
         self, dim: int, deep: FastWeights, *, steps: int, draw: torch.Generator
     ) -> dict[str, Tensor]:
-        """None."""
+        """No slow weights."""
         return {}
 
     def learning_rates(
         self, slow: SlowWeights, fast: FastWeights, *, step: int, n_classes: int, base_rate: float | None = None
     ) -> Mapping[str, Tensor]:
-        """None: no step is taken."""
+        """No rates: no step is taken."""
         return {}

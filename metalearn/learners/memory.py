@@ -11,8 +11,8 @@ from metalearn.learners.metric import directions
 from metalearn.types import EncodedSet, FastWeights, SlowWeights
 
 _USAGE_DECAY = 0.99
-"""What is left of a slot's usage after an example. It decides nothing but which slot is least used, which has no
-derivative: there is nothing to learn it by."""
+"""The part of a slot's usage that is left after an example. It decides only which slot is least used, which has no
+derivative, so that it cannot be learned."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Memory(ReadingLearner):
         }
 
     def logits(self, fast_weights: FastWeights, features: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
-        """Logarithms of what is read; the attention sums to 1, so that smoothed values are smoothed readings."""
+        """Logarithms of the readings; the attention sums to 1, so that smoothed values are smoothed readings."""
         attention = (directions(features) @ fast_weights["memory.keys"].T).softmax(dim=1)
         return (attention @ fast_weights["memory.values"]).log()
 
@@ -88,7 +88,7 @@ def written(
 
     Args:
         keys: One per row.
-        values: What each row gives to its class.
+        values: The contribution of each row to its class.
         n_slots: At most as many as rows, so that every slot is written to.
         sharpness: Factor of cosines.
         gate: Share that goes to the slots that were read; the rest goes to the least used one.

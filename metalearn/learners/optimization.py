@@ -1,9 +1,9 @@
-"""Learners that adapt by gradient steps on a linear head and, where the placement says so, on weights below it.
+"""Learners that adapt by gradient steps on a linear head and, with a placement below the head, on weights there.
 
 They differ in three things: where the head starts, which inner rates are learned, and how far the meta-gradient sees.
 
 The head of MAML has one learned row that every class starts from, so that tasks of any number of classes share one
-start and no class is told from another by its index (Ye and Chao 2022, "How to train your MAML", section 5:
+start and the index of a class decides nothing (Ye and Chao 2022, "How to train your MAML", section 5:
 UNICORN-MAML).
 """
 
@@ -43,7 +43,7 @@ class GradientLearner(Losses):
     """A linear head moved by gradient steps; so are fast weights below it.
 
     Attributes:
-        name: As registered.
+        name: The registered name.
         head_start: ``shared_row``: one learned row for every class. ``class_means``: nearest class mean, those of few
             examples shrunk towards the grand mean.
         rates: Which inner rates are meta-learned.
@@ -117,14 +117,14 @@ class GradientLearner(Losses):
             return {HEAD_WEIGHT: 2 * scale * means, HEAD_BIAS: -scale * means.square().sum(dim=1)}
         row, bias = slow["head.row"], slow["head.bias"]
         if support.objective == "classification":
-            # What all classes share cancels in the softmax: its gradient is rounding, and Adam would make steps of it
+            # The common part of all classes cancels in the softmax: its gradient is rounding, which Adam would follow
             row, bias = row.detach(), bias.detach()
         return {HEAD_WEIGHT: row.expand(support.n_classes, -1), HEAD_BIAS: bias.expand(support.n_classes)}
 
     def learning_rates(
         self, slow: SlowWeights, fast: FastWeights, *, step: int, n_classes: int, base_rate: float | None = None
     ) -> Mapping[str, Tensor]:
-        """The head's rates times the number of classes, the body's as they are.
+        """The rates of the head times the number of classes; those of the body are unchanged.
 
         The loss is a mean over examples, so a class's share of the gradient shrinks as classes are added; the factor
         makes a step move each class's row as far in a 77-way task as in a 5-way one. A ``base_rate`` takes the place of
@@ -152,7 +152,7 @@ class GradientLearner(Losses):
         return head_logits(fast_weights, features)
 
     def head_gradients(self, support: EncodedSet) -> Gradients | None:
-        """Those of cross-entropy."""
+        """The gradients of cross-entropy."""
         if support.objective != "classification":
             return None
         at = linear_head_gradients(support.features.detach(), support.targets, support.weights, support.n_classes)
@@ -177,7 +177,7 @@ class Reptile(GradientLearner):
 
 
 def maml(options: LearnerOptions) -> GradientLearner:
-    """Learned start, fixed rate, second order.
+    """MAML: a learned start, a fixed rate, second order.
 
     Source: Finn et al. 2017, "Model-agnostic meta-learning", algorithm 2.
     """

@@ -1,4 +1,4 @@
-"""What an objective decides, as one value that is chosen once."""
+"""The rules of an objective, as one value that is chosen once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from metalearn.types import Episode, Objective, Target
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveRules:
-    """What an objective decides.
+    """The rules of an objective.
 
     Attributes:
         name: The objective's name.

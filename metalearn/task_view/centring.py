@@ -1,6 +1,6 @@
 """Centring: the mean of the examples is taken off all features, and put into the head's bias afterwards.
 
-What all texts of a task share does not tell one class from another, and it is most of the features of texts in a
+The common part of all texts of a task does not separate its classes, and it is most of the features of texts in a
 language that the encoder hardly reads. Inner steps would swing to and fro along it; see docs/log.md.
 """
 

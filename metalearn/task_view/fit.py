@@ -38,7 +38,7 @@ class Steps:
 
 
 class FeatureMap(NamedTuple):
-    """What a task does to features: (features - centre) * scales.
+    """The map that a task applies to features: (features - centre) * scales.
 
     Attributes:
         centre: The mean of the examples.
@@ -60,8 +60,8 @@ class FittedView(NamedTuple):
 
     Attributes:
         for_start: Examples and then label texts, as the learner's start reads them.
-        for_steps: The same rows, as inner steps lower their loss.
-        map: What features went through; None for nothing.
+        for_steps: The same rows with the weights of the inner steps' loss.
+        map: The map of features; None without one.
     """
 
     for_start: EncodedSet
@@ -73,7 +73,7 @@ def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps
     """The support set after these steps:
 
     1. Label-text prior: the weight of each label text beside the examples of its class.
-    2. Label-text gate: label texts that mislead weigh nothing.
+    2. Label-text gate: label texts that classify worse than chance weigh nothing.
     3. Shift of label texts to where the examples are.
     4. Centring: the mean of the examples is taken off all features.
     5. Pair weight: the weight of the columns that measure the token similarity of pairs.
@@ -84,8 +84,8 @@ def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps
 
     Args:
         support: Examples and label texts.
-        features: Of the examples and then of the label texts.
-        steps: Those to take.
+        features: Features of the examples and then of the label texts.
+        steps: The steps to take.
     """
     n_examples, weights = support.targets.shape[0], support.weights
     if support.label_texts is not None:

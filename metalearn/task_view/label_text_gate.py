@@ -8,7 +8,7 @@ _FEWEST_TO_JUDGE_BY = 4
 """Below so many examples the gate stays open."""
 
 
-def label_texts_mislead(
+def worse_than_chance(
     examples: Float[Tensor, "examples dim"],
     classes: Int[Tensor, " examples"],
     labels: Float[Tensor, "labels dim"],
@@ -40,14 +40,14 @@ def gated_weights(
     labels: Float[Tensor, "labels dim"],
     classes_of_labels: Int[Tensor, " labels"],
 ) -> Float[Tensor, " labels"]:
-    """The weights of label texts, or zeros where the texts mislead.
+    """The weights of label texts, or zeros where the texts classify the examples worse than chance.
 
     A single label text has nothing to be compared with, and a class without an example has nothing else to start
     from: the gate stays open then.
     """
     if classes_of_labels.shape[0] < 2:
         return weights
-    mislead = label_texts_mislead(examples.detach(), classes, labels.detach(), classes_of_labels)
-    mislead &= torch.isin(classes_of_labels, classes).all()
+    closed = worse_than_chance(examples.detach(), classes, labels.detach(), classes_of_labels)
+    closed &= torch.isin(classes_of_labels, classes).all()
     # Chosen, not multiplied by 0: a learner's derivative may be infinite there
-    return torch.where(mislead, 0.0, weights)
+    return torch.where(closed, 0.0, weights)

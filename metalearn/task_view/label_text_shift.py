@@ -14,8 +14,8 @@ def shifted_label_texts(
 ) -> Float[Tensor, "labels dim"]:
     """Features of label texts, moved to where the examples are.
 
-    A name of two words differs from the sentences of its class as all names do, which does not tell one class from
-    another. The mean of few differences is less certain, and more of it is of the classes themselves: that of n classes
+    A name of two words differs from the sentences of its class as all names do, which does not separate the
+    classes. The mean of few differences is less certain, and more of it is of the classes themselves: that of n classes
     counts 1 - 2/n, and that of two counts nothing; see docs/log.md.
 
     Args:

@@ -1,1 +1,1 @@
-"""Where episodes come from."""
+"""Sources of episodes."""

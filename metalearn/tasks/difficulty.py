@@ -1,4 +1,4 @@
-"""How hard each task is at present, as a value: what difficulty-aware sampling goes by."""
+"""The present difficulty of each task, as a value, for difficulty-aware sampling."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -51,9 +51,9 @@ def updated(difficulty: Difficulty, observations: Iterable[tuple[str, float]], *
 
     Args:
         difficulty: Before them.
-        observations: Name of the task and normalised query loss of each episode, in the order of the episodes. What is
-            not finite says nothing and is left out.
-        memory: What the mean so far counts against one new loss; a task's first loss is its mean.
+        observations: Name of the task and normalised query loss of each episode, in the order of the episodes. A loss
+            that is not finite is left out.
+        memory: Weight of the mean so far against one new loss; a task's first loss is its mean.
     """
     losses = dict(difficulty.losses)
     for task, loss in observations:

@@ -23,7 +23,7 @@ class Span(NamedTuple):
 
 
 def has_positions(tags: Sequence[str]) -> bool:
-    """Whether tags say where in an entity a token stands: BIO and its like, also with ``I-`` alone.
+    """Whether tags state where in an entity a token stands: BIO and its like, also with ``I-`` alone.
 
     To be asked of all the tags of a file: the plain tag ``E-mail`` among others is no position.
     """
@@ -36,7 +36,7 @@ def entity_spans(tags: Sequence[str], positions: bool) -> list[Span]:
     Args:
         tags: One per token: ``O``, or with positions ``B-person`` and ``I-person`` (an ``I-`` may also begin an entity;
             ``E-``, ``L-`` end one and ``S-``, ``U-`` are one), else the bare type.
-        positions: What ``has_positions`` says of the file.
+        positions: Whether the tags have positions, by ``has_positions``.
     """
     spans: list[Span] = []
     is_open = False

@@ -1,4 +1,4 @@
-"""How an episode is drawn from one task."""
+"""Draws of an episode from one task."""
 
 import random
 from collections.abc import Sequence

@@ -1,13 +1,13 @@
-"""From a sampler to episodes that the body can read, with what the sampling has learned so far."""
+"""Feeds of prepared episodes from a sampler, with the difficulties that the sampling has learned so far."""
 
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.meta_train import EpisodeRecord
 from metalearn.prepared import PreparedEpisode
+from metalearn.support_plan import prepare_episode
 from metalearn.tasks.difficulty import Difficulty, normalised_loss, updated
 from metalearn.tasks.sampler import Sampler
 from metalearn.types import Episode
@@ -52,9 +52,7 @@ class EpisodeFeed:
         return prepare_episode(self._body, self.episode(index), use_label_text=use_label_text)
 
     def episode(self, index: int) -> Episode:
-        """The episode as it was sampled: one of a held-back group makes way for another as often as the group's factor
-        says.
-        """
+        """The episode as it was sampled. One of a held-back group is replaced as often as its factor states."""
         for attempt in range(_ATTEMPTS):
             episode = self._sampler.episode(index + attempt * _FAR, self.difficulty)
             factor = self.group_factors.get(episode.group, 1.0)
@@ -72,7 +70,7 @@ class EpisodeFeed:
         self.difficulty = updated(self.difficulty, seen)
 
     def state(self) -> dict[str, Any]:
-        """As JSON would hold it."""
+        """The state as JSON would hold it."""
         return {"difficulty": self.difficulty.to_json(), "group_factors": dict(self.group_factors)}
 
     def restore(self, state: Mapping[str, Any]) -> None:

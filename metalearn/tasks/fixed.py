@@ -50,7 +50,7 @@ class FixedTask:
     Attributes:
         name: The folder's.
         episodes: By shots, then by index.
-        skipped: What was left out of its files.
+        skipped: Rows that were left out of its files.
     """
 
     name: str
@@ -77,8 +77,8 @@ def read_fixed_tasks(
         The tasks sorted by name.
 
     Raises:
-        InvalidTasks: A folder or file cannot be read or lacks something, or a line is malformed; the message says
-            which.
+        InvalidTasks: A folder or file cannot be read or lacks something, or a line is malformed; the message names
+            it.
     """
     if not folder.is_dir():
         raise InvalidTasks(f"{folder} is not a folder: name one whose folders hold train_I_K.jsonl and {_QUERY_FILE}")

@@ -15,7 +15,7 @@ def k_means(
     A cluster that loses its last point keeps its centre, and may stay empty.
 
     Args:
-        points: What is clustered, on the CPU.
+        points: The points to cluster, on the CPU.
         n_clusters: How many centres; fewer where fewer points differ.
         draw: Decides where the centres start.
         max_rounds: Most times that the centres move; it ends earlier once no point changes its cluster.

@@ -20,17 +20,17 @@ _PARTS: tuple[Part, ...] = ("train", "dev", "test")
 OBJECTIVES: Mapping[Kind, Objective] = MappingProxyType(
     {"label": "classification", "labels": "multi_label", "score": "regression", "tags": "classification"}
 )
-"""What the targets of each kind of file mean."""
+"""The meaning of targets by kind of file."""
 
 _INDEX_COLUMNS = ("split", "name", "kind", "licence", "licence_class")
 
 Value = tuple[str, ...] | float
-"""What a file says of a text: its labels, or its score."""
+"""The value of a text in a file: its labels, or its score."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What an index says of a task."""
+    """The facts of a task in an index."""
 
     group: str = "ungrouped"
     licence: str = "unstated"
@@ -142,12 +142,12 @@ def _read_task(name: str, paths: Sequence[Path], facts: _Facts) -> tuple[Task | 
 
 
 def is_blank(line: Line) -> bool:
-    """Whether there is nothing to read."""
+    """Whether a text has nothing to read."""
     return not ("".join(line.texts) if line.kind == "tags" else all(line.texts))
 
 
 def labelled_texts(lines: Sequence[Line]) -> Iterator[tuple[TextInput, Value]]:
-    """What is classified in the lines of one file, with its value."""
+    """The texts that are classified in the lines of one file, each with its value."""
     positions = has_positions([tag for line in lines if line.kind == "tags" for tag in _names(line.value)])
     for line in lines:
         if line.kind == "tags":
@@ -175,7 +175,7 @@ def licence_of(file: Path, *, index: Path | None = None) -> tuple[str, str]:
     """Licence and licence class that an index has for a file such as ``NAME.jsonl``; else ``unstated`` for both.
 
     Args:
-        file: Of a task, or of plain text.
+        file: A file of a task, or of plain text.
         index: See ``read_tasks``.
 
     Raises:

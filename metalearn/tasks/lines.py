@@ -11,7 +11,7 @@ from typing import Literal, NoReturn
 from metalearn.errors import InvalidTasks
 
 Kind = Literal["label", "labels", "score", "tags"]
-"""The field that carries what is asked for; it tells the kinds of files apart."""
+"""The field with the targets. It identifies the kind of the file."""
 
 _KINDS: tuple[Kind, ...] = ("label", "labels", "score", "tags")
 
@@ -22,7 +22,7 @@ class Line:
 
     Attributes:
         number: From 1.
-        kind: What it carries.
+        kind: The kind of its file.
         texts: The text; the text and its pair; or, beside tags, the tokens.
         value: The label, the labels, a tag for each token, or the score.
     """
@@ -37,7 +37,7 @@ def read_lines(path: Path) -> tuple[Line, ...]:
     """The lines of a file of tasks, all of one kind. Empty lines are passed over.
 
     Raises:
-        InvalidTasks: The file cannot be read, or a line is malformed; the message says which.
+        InvalidTasks: The file cannot be read, or a line is malformed; the message names it.
     """
     lines: list[Line] = []
     for number, content in numbered_lines(path):

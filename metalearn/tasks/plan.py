@@ -41,7 +41,7 @@ class EpisodePlan:
 def draw_validation_episodes(
     tasks: Sequence[Task], *, ways: int, shots: int, queries: int, episodes: int, seed: int = 0
 ) -> list[Episode]:
-    """Episodes to follow meta-training by: of every task that can give one, so that small tasks have a say.
+    """Episodes to follow meta-training by: of every task that can give one, so that small tasks count, too.
 
     Args:
         tasks: Where they are drawn from.

@@ -20,7 +20,7 @@ _OUT_OF_SCOPE_QUERIES = 0.25
 
 @dataclass(frozen=True, slots=True)
 class SamplerSettings:
-    """What episodes look like. Bounds are inclusive.
+    """The shape of episodes. Bounds are inclusive.
 
     Attributes:
         ways: Fewest and most classes, drawn uniformly between them and what the task has.
@@ -60,7 +60,7 @@ class SamplerSettings:
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Where meta-training gets its episodes from."""
+    """A source of episodes for meta-training."""
 
     def episode(self, index: int, difficulty: Difficulty | None = None) -> Episode:
         """The episode at that index: always the same for the same sampler, index and difficulty."""
@@ -79,8 +79,8 @@ class EpisodeSampler:
 
         Args:
             tasks: A pool; its order does not matter.
-            settings: What the episodes look like.
-            seed: Tells apart samplers of the same tasks.
+            settings: The shape of the episodes.
+            seed: Separates samplers of the same tasks.
 
         Raises:
             InvalidTasks: Two tasks share a name, or none can give an episode of these settings.
@@ -106,7 +106,7 @@ class EpisodeSampler:
         """How likely an episode is to come of each usable task, by name.
 
         Args:
-            difficulty: What the strategy ``difficulty`` goes by; without it every task counts as not seen yet.
+            difficulty: The difficulties for the strategy ``difficulty``; without it every task counts as not seen yet.
         """
         sizes = [1.0 if self.settings.strategy == "uniform" else math.sqrt(len(task.inputs)) for task in self.tasks]
         shares = [size / math.fsum(sizes) for size in sizes]

@@ -17,13 +17,13 @@ class Task:
 
     Attributes:
         name: Unique within a pool.
-        objective: What the targets mean.
+        objective: The meaning of the targets.
         labels: Names of the classes, sorted; empty in regression.
         inputs: The texts, each once: rows that differ are texts that differ.
         targets: One each: class index, class indices, or score.
         group: Kind of task, such as ``intent``; negative transfer is measured between groups.
-        licence: Of the texts and labels, in words.
-        licence_class: What the licence comes to: ``open``, ``unstated`` or ``restricted``.
+        licence: Licence of the texts and labels, in words.
+        licence_class: The class of the licence: ``open``, ``unstated`` or ``restricted``.
 
     Raises:
         InvalidTasks: A text occurs twice, or the targets do not fit the texts or the labels.
@@ -85,7 +85,7 @@ class TaskPool:
 
     Attributes:
         tasks: The tasks, by name.
-        skipped: What was left out of them.
+        skipped: Files and rows that were left out.
     """
 
     tasks: tuple[Task, ...]
@@ -100,7 +100,7 @@ class TaskPool:
         closed = [task for task in self.tasks if task.licence_class != OPEN]
         if len(closed) == len(self.tasks):
             raise InvalidTasks(
-                f"none of {len(closed)} tasks has an open licence: name an index whose licence_class says so, "
+                f"none of {len(closed)} tasks has an open licence: name an index whose licence_class is open, "
                 "or do not ask for open licences alone"
             )
         return TaskPool(

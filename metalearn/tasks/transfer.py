@@ -1,6 +1,6 @@
 """Whether groups of tasks help or hinder each other: a guard against negative transfer.
 
-A small outer step along group i's gradient changes group j's meta-loss by -rate g_i . g_j: a negative product says that
+A small outer step along group i's gradient changes group j's meta-loss by -rate g_i . g_j: with a negative product,
 what i learns costs j. Gradients are compared through a random sketch, so that hundreds of them fit into memory.
 
 Source: Yu et al. 2020 (PCGrad), definition 1, for conflicting gradients; Fifty et al. 2021 (TAG), section 3, for tasks'
@@ -24,7 +24,7 @@ _T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """How the other groups' gradients stand to one group's.
+    """Agreement of the other groups' gradients with one group's.
 
     Attributes:
         group: The group.
@@ -66,8 +66,8 @@ def measure_transfer(sketches: Mapping[str, Sequence[Float[Tensor, " sketch"]]])
     """Compares the groups' meta-gradients.
 
     Args:
-        sketches: Group -> ``sketch`` of the meta-gradient of some of its episodes. One that is not finite says nothing,
-            nor does a group with fewer than two that are.
+        sketches: Group -> ``sketch`` of the meta-gradient of some of its episodes. One that is not finite is left
+            out, and so is a group with fewer than two that are.
 
     Returns:
         One entry per group, the one that works most against the others first.
@@ -96,11 +96,11 @@ def measure_transfer(sketches: Mapping[str, Sequence[Float[Tensor, " sketch"]]])
 
 
 def held_back(factors: Mapping[str, float], measured: Sequence[Transfer], *, least: float = 0.125) -> dict[str, float]:
-    """How much each group may still be sampled: half as often when it works against the others, twice when it does not.
+    """The sampling factor of each group: half as often when it works against the others, twice when it does not.
 
     Args:
         factors: Before; a group that is missing has 1.
-        measured: What was measured now.
+        measured: The measurements of now.
         least: No group falls below this share.
     """
     updated = dict(factors)

@@ -18,7 +18,7 @@ from metalearn.tasks.task import Task
 from metalearn.types import TextInput
 
 MASK = "[MASK]"
-"""What stands in the place of a masked word; tokenizers of the BERT family make their special token of it."""
+"""The text in the place of a masked word; tokenizers of the BERT family make their special token of it."""
 
 WORDS_GROUP = "unlabelled-words"
 CLUSTERS_GROUP = "unlabelled-clusters"
@@ -76,13 +76,13 @@ def masked_word_tasks(
         n_tasks: How many tasks to make; one with fewer than two classes is left out.
         words_per_task: Classes of a task, before those with fewer than two sentences are dropped; two at least.
         min_count: A rarer word, by sentences that hold it, is not chosen.
-        max_share: A word in a larger share of the sentences is not chosen: it says nothing of what they are about.
+        max_share: A word in a larger share of the sentences is not chosen: it is no sign of their topic.
         max_per_word: Most sentences of a class.
         min_words: Shorter sentences are not used.
         seed: Decides which words go together.
         name: The tasks are called ``NAME-0``, ``NAME-1`` and so on.
-        licence: Of the texts.
-        licence_class: What that comes to.
+        licence: Licence of the texts.
+        licence_class: The class of that licence.
 
     Raises:
         InvalidTasks: The texts hold too few words of such frequency.
@@ -131,22 +131,22 @@ def cluster_tasks(
     licence: str = "unstated",
     licence_class: str = "unstated",
 ) -> tuple[Task, ...]:
-    """Makes tasks of telling clusters apart: each partition of the texts is a task, its clusters are the classes.
+    """Makes tasks of separating clusters: each partition of the texts is a task, its clusters are the classes.
 
     Partitions differ by a random scaling of each feature dimension and by where the clustering starts.
 
     Source: Hsu et al. 2019, "Unsupervised Learning via Meta-Learning" (CACTUs).
 
     Args:
-        texts: What is clustered; of a text that occurs several times the first is taken.
-        features: What an encoder makes of them. Clustering runs on the CPU, so that a seed gives the same tasks.
+        texts: The texts to cluster; of a text that occurs several times the first is taken.
+        features: Their features by an encoder. Clustering runs on the CPU, so that a seed gives the same tasks.
         n_clusters: Clusters of a partition, before those with too few texts are dropped.
         n_partitions: How many tasks to make; one with fewer than two large clusters is left out.
         min_texts: A smaller cluster is dropped.
         seed: Decides scalings and starts.
         name: The tasks are called ``NAME-0``, ``NAME-1`` and so on.
-        licence: Of the texts.
-        licence_class: What that comes to.
+        licence: Licence of the texts.
+        licence_class: The class of that licence.
 
     Raises:
         InvalidTasks: Features do not match the texts or are not finite, or there are too few texts.

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.adaptation import SupportPlan, prepared_support, support_accuracy
 from metalearn.adapting import Adapted, adapt_stepwise, left_out_accuracy
 from metalearn.body import HiddenTexts, TextBody
 from metalearn.devices import wait_for
@@ -18,6 +17,7 @@ from metalearn.encoder.pooling import HiddenBatch
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import InvalidSupportSet
 from metalearn.options import AdaptOptions
+from metalearn.support_plan import SupportPlan, prepared_support, support_accuracy
 from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint
 from model_store.learner_models import LoadedModel

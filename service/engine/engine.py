@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from metalearn.adaptation import plan_support
 from metalearn.encoder.batches import batch_tokens
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.options import AdaptOptions
+from metalearn.support_plan import plan_support
 from metalearn.types import Adapter, SupportSet, TextInput
 from model_store.learner_models import LoadedModel, Models
 from service.engine.adapt_slices import Adaptation, adapt_slices, readable, refuse_empty

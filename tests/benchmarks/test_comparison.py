@@ -38,7 +38,7 @@ def test_the_calibration_error_is_that_of_the_learning_core(answers: list[tuple[
     assert calibration_error(confidences, pairs) == pytest.approx(wanted, abs=1e-6)
 
 
-def test_who_tells_no_probabilities_has_no_calibration_error(tmp_path: Path) -> None:
+def test_a_method_without_probabilities_has_no_calibration_error(tmp_path: Path) -> None:
     run(Sad("sure", [0.9, 0.7]), [EPISODE], tmp_path / "sure.jsonl")
     run(Sad("silent", None), [EPISODE], tmp_path / "silent.jsonl")
     outcomes = read_outcomes(tmp_path / "sure.jsonl") + read_outcomes(tmp_path / "silent.jsonl")

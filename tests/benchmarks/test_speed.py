@@ -1,4 +1,4 @@
-"""The benchmark of speed measures what it says."""
+"""The benchmark of speed measures its subject."""
 
 import asyncio
 import json
@@ -102,7 +102,7 @@ def test_an_open_loop_takes_no_failure_for_an_answer(server: OneAtATime) -> None
     assert "the server answered 503" in str(caught.value.exceptions)
 
 
-def test_without_a_load_driver_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_load_driver_the_error_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(DriverMissing, match="wrk"):
         closed_loop("http://127.0.0.1:1", [Tenant("t", "k")], [b"{}"], tmp_path, connections=1, seconds=1)
@@ -120,7 +120,7 @@ def test_a_closed_loop_has_as_many_requests_under_way_as_connections(server: One
         closed_loop(server.url, tenants, [b"{}"], tmp_path, connections=3, seconds=1)
 
 
-def test_the_table_has_medians_and_says_what_is_not_held(tmp_path: Path) -> None:
+def test_the_table_has_medians_and_marks_what_is_not_held(tmp_path: Path) -> None:
     path = tmp_path / "measurements.jsonl"
     for value in (0.5, 0.9, 0.7):
         append(path, [Measurement("ratio", value, wanted=">= 0.6"), Measurement("time", 1000 * value, "ms", "<= 600")])
@@ -181,7 +181,7 @@ def test_another_projects_server_is_waited_for_and_ended(tmp_path: Path) -> None
         httpx.get(url)
 
 
-def test_a_server_that_does_not_start_is_told_with_its_log(tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_is_reported_with_its_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "print('no such model'); raise SystemExit(3)"]
     with pytest.raises(RuntimeError, match="no such model"), peer_server(command, "/", tmp_path / "log", {}):
         pass

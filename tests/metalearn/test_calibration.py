@@ -60,7 +60,7 @@ def judged(draw: st.DrawFn, *, largest: float = 100) -> JudgedEpisode:
 # ---- temperature -----------------------------------------------------------------------------------------------------
 
 
-def test_a_temperature_is_what_its_formula_says() -> None:
+def test_a_temperature_follows_its_formula() -> None:
     slow = slow_of(0.5, -0.25, 2.0)
     assert float(temperature(slow, shots=3.0, ways=5)) == pytest.approx(math.exp(0.5) * 4**-0.25 * 5**2, rel=1e-5)
     assert float(temperature(slow, shots=0.0, ways=2)) == pytest.approx(math.exp(0.5) * 4, rel=1e-5)

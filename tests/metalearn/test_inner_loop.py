@@ -219,7 +219,7 @@ def test_losses_hang_on_nothing_below_second_order() -> None:
             assert state.loss.requires_grad is (order == "second")
 
 
-def test_the_loss_and_the_rates_are_told_the_step() -> None:
+def test_the_loss_and_the_rates_get_the_step() -> None:
     # a quadratic whose minimum moves: w_1 = 0.5, w_2 = 0.5 - 0.25 (0.5 - 1)
     seen: list[tuple[str, int]] = []
 

@@ -57,7 +57,7 @@ def test_words_are_read_from_the_name(label: str, words: str) -> None:
         "ab1",
     ],
 )
-def test_opaque_names_say_nothing(label: str) -> None:
+def test_opaque_names_have_no_text(label: str) -> None:
     assert label_words(label) is None
 
 

@@ -1,4 +1,4 @@
-"""The share of examples that are told by the others of their class."""
+"""The share of examples that the others of their class classify correctly."""
 
 from dataclasses import replace
 
@@ -14,11 +14,11 @@ def support(features: list[list[float]], classes: list[int]) -> EncodedSet:
     return EncodedSet(torch.tensor(features), torch.tensor(classes), torch.ones(len(classes)), max(classes) + 1)
 
 
-def test_classes_that_lie_apart_are_told() -> None:
+def test_separate_classes_are_classified_correctly() -> None:
     assert leave_one_out_accuracy(clusters(4, 5)) == 1.0
 
 
-def test_an_example_among_those_of_another_class_is_not() -> None:
+def test_an_example_among_those_of_another_class_is_misclassified() -> None:
     found = support([[0.0], [0.1], [0.2], [1.0], [1.1], [0.15]], [0, 0, 0, 1, 1, 1])
     assert leave_one_out_accuracy(found) == pytest.approx(5 / 6)
 
@@ -49,12 +49,12 @@ def test_texts_of_labels_count_in_the_means_and_are_not_asked() -> None:
     assert leave_one_out_accuracy(support([*features, [3.9], [5.1]], [*classes, 0, 1]), 4) == 1.0
     none = support([*features, [9.0], [0.0]], [*classes, 0, 1])
     weighed = replace(none, weights=torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0, 0.0]))
-    assert leave_one_out_accuracy(weighed, 4) == 0.5, "names that mislead weigh nothing"
+    assert leave_one_out_accuracy(weighed, 4) == 0.5, "names that the gate closes on weigh nothing"
 
 
 @pytest.mark.parametrize("n_classes", [2, 5])
 @pytest.mark.parametrize("per_class", [2, 5, 20])
-def test_labels_that_mean_nothing_are_told_as_often_as_by_chance(n_classes: int, per_class: int) -> None:
+def test_random_labels_are_classified_as_well_as_by_chance(n_classes: int, per_class: int) -> None:
     draw = torch.Generator().manual_seed(n_classes * per_class)
     classes = torch.arange(n_classes).repeat_interleave(per_class)
     found = []

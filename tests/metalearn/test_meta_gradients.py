@@ -80,7 +80,7 @@ INDEPENDENT = _episode("multi_label")
 sees differences between logits only (the test of it is below)."""
 
 
-def _telling(learner: str) -> PreparedEpisode:
+def _separable_episode(learner: str) -> PreparedEpisode:
     """An episode in which no slow weight of the learner is without a slope."""
     return EPISODE if learner == "protomaml" else INDEPENDENT
 
@@ -148,7 +148,7 @@ def test_second_order_meta_gradients_are_those_of_finite_differences(
     model = _model(name, placement, **options)
     slow = _slow(model, steps)
     assert any("rate" in each for each in slow) is (learner not in ("maml", "anil"))
-    _assert_meta_gradient(model, slow, _telling(learner), steps, by_part=steps == 1)
+    _assert_meta_gradient(model, slow, _separable_episode(learner), steps, by_part=steps == 1)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -156,7 +156,7 @@ def test_second_order_meta_gradients_are_those_of_finite_differences(
 @pytest.mark.parametrize("learner", ["maml", "protomaml", "metasgd"])
 def test_meta_gradients_go_through_every_update_rule(learner: str, rule: str, steps: int) -> None:
     model = _model(learner, "full", update_rule=rule, head_rate=0.1, body_rate=0.05)
-    _assert_meta_gradient(model, _slow(model, steps), _telling(learner), steps, by_part=True)
+    _assert_meta_gradient(model, _slow(model, steps), _separable_episode(learner), steps, by_part=True)
 
 
 @pytest.mark.parametrize("learner", ["maml", "metasgd"])
@@ -175,8 +175,8 @@ def test_meta_gradients_of_class_means_go_through_multi_label_tasks(placement: P
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("learner", ["maml", "fomaml", "anil", "metasgd"])
 def test_between_exclusive_classes_a_shared_start_has_no_slope(learner: str, placement: PlacementName) -> None:
-    # softmax sees differences between logits only, so what all classes share cancels: the row has no say, whatever it
-    # is, and the first inner step leaves what lies below the head where it was
+    # softmax sees differences between logits only, so what all classes share cancels: the row has no effect, and the
+    # first inner step leaves the weights below the head where they were
     model = _model(learner, placement)
     slow = _slow(model, 3)
     shared = ("learner.head.row", "learner.head.bias")
@@ -203,7 +203,7 @@ def test_every_number_of_a_small_networks_meta_gradient(learner: str) -> None:
     # the tests above go along directions; here is every coordinate, on the network of the sinusoids
     name, options = SECOND_ORDER[learner]
     model = _model(name, "full", body=MlpBody((3, 4, 2)), **options)
-    slow, episode = _slow(model, 2), _telling(learner)
+    slow, episode = _slow(model, 2), _separable_episode(learner)
     gradient = _meta_gradient(model, slow, episode, 2)
     h = 1e-6
     for each, weight in slow.items():
@@ -227,7 +227,7 @@ def test_first_order_is_not_second_order(learner: str, placement: PlacementName,
     second = _model(name, placement, **options)
     first = _model(name, placement, order="first", **options)
     slow = _slow(second, steps)
-    gradients = [_meta_gradient(model, slow, _telling(learner), steps) for model in (first, second)]
+    gradients = [_meta_gradient(model, slow, _separable_episode(learner), steps) for model in (first, second)]
     differences = {each: float((gradients[0][each] - gradients[1][each]).abs().max()) for each in slow}
     starts = [each for each in slow if "rate" not in each and "log_scale" not in each]
     assert max(differences[each] for each in starts) > 1e-4
@@ -506,7 +506,7 @@ def test_meta_gradients_go_through_a_transformer(
 ) -> None:
     name, options = SECOND_ORDER[learner]
     model = _model(name, placement, body=TextBody(exact_encoder, 1), layers=1, **options)
-    episode = _text_episode(model.body, texts, _telling(learner).support.objective)
+    episode = _text_episode(model.body, texts, _separable_episode(learner).support.objective)
     padded = [batch.attended is not None and not batch.attended.all() for batch in episode.support.inputs.batches]
     assert any(padded) or texts is not MIXED
     slow = _slow(model, 2, by=0.1)

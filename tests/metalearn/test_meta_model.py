@@ -504,7 +504,7 @@ def settled(support: PreparedSet, weights: Sequence[float]) -> PreparedSet:
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_label_texts_that_mislead_count_nothing(learner: str) -> None:
+def test_label_texts_that_classify_worse_than_chance_count_nothing(learner: str) -> None:
     # The body has no layers: features are these. The examples of each class look like the other one's name
     model = replace(with_prior(learner), body=MlpBody((3,)))
     slow = model.initial_slow_weights(steps=3)
@@ -594,7 +594,7 @@ def test_label_texts_stand_among_the_examples_unless_every_step_reads_them_anew(
     torch.testing.assert_close(encoded.features, torch.cat([examples, labels]))
 
 
-def test_without_label_texts_the_prior_has_no_say() -> None:
+def test_without_label_texts_the_prior_has_no_effect() -> None:
     model, episode = with_prior(), episode_of()
     slow = slow_of(model, grad=True)
     far = {**slow, "prior.log_weight": torch.tensor(9.0), "prior.fade": torch.tensor(-2.0)}

@@ -14,7 +14,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from metalearn.adaptation import prepare_episode
 from metalearn.body import MlpBody, TextBody
 from metalearn.collective import Alone, Collective, wait_for_all
 from metalearn.encoder.encoder import Encoder
@@ -28,6 +27,7 @@ from metalearn.meta_train_settings import MetaTrainSettings
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import Full, HeadOnly, Placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
+from metalearn.support_plan import prepare_episode
 from metalearn.types import Episode, LabelledTexts, TextInput
 from tests.metalearn.test_placement import moved
 from tests.waiting import LIMIT_S, until
@@ -104,7 +104,7 @@ def test_a_step_is_adamw_on_the_mean_gradient() -> None:
 
 
 def _bank_episode() -> Episode:
-    """Two classes whose labels have words, which tell the examples apart."""
+    """Two classes whose labels have words, which separate the examples."""
     own = ("the card arrival", "card arrival is late", "an extra fee")
     texts = [TextInput(text) for text in (*own, "why a fee", "card", "fees?")]
     support, query = LabelledTexts(tuple(texts[:3]), (0, 0, 1)), LabelledTexts(tuple(texts[3:]), (1, 0, 1))
@@ -217,7 +217,7 @@ def test_splits_reach_every_episode_of_a_step() -> None:
     assert not _equal(found, other)
     results = ours.step(blobs), once.step(blobs)
     assert not _equal(ours.slow_weights, once.slow_weights)
-    # What a record says is of the episode as it came
+    # A record is of the episode as it came
     for divided, plain in zip(results[0].episodes, results[1].episodes, strict=True):
         assert divided.loss == pytest.approx(plain.loss, rel=1e-5)
         assert divided.accuracy == plain.accuracy

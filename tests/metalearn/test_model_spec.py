@@ -23,13 +23,13 @@ BESIDE = ModelSpec(tuned_layers=1, frozen_view=True)
         ModelSpec("maml", "low_rank", 2, tuned_layers=1, frozen_view=True),
     ],
 )
-def test_a_stock_view_without_trained_layers_or_with_fast_ones_is_refused(encoder: Encoder, spec: ModelSpec) -> None:
+def test_a_frozen_view_without_tuned_layers_or_with_fast_ones_is_refused(encoder: Encoder, spec: ModelSpec) -> None:
     with pytest.raises(InvalidModel, match="tune layers, and adapt the head alone"):
         make_text_model(spec, encoder)
 
 
 @pytest.mark.parametrize("learner", sorted(LEARNERS))
-def test_a_stock_view_doubles_the_features_of_any_learner(encoder: Encoder, learner: str) -> None:
+def test_a_frozen_view_doubles_the_features_of_any_learner(encoder: Encoder, learner: str) -> None:
     model = make_text_model(ModelSpec(learner, tuned_layers=1, frozen_view=True), encoder)
     assert isinstance(model.body, TextBody)
     assert (model.body.layers, model.body.dim, model.body.frozen_view) == (1, 64, True)
@@ -38,7 +38,7 @@ def test_a_stock_view_doubles_the_features_of_any_learner(encoder: Encoder, lear
     assert slow.keys() == alone.initial_slow_weights(steps=3).keys()
 
 
-def test_what_is_served_takes_trained_layers_as_given(encoder: Encoder) -> None:
+def test_a_served_model_takes_tuned_layers_as_given(encoder: Encoder) -> None:
     served = make_text_model(BESIDE.serving(), encoder)
     assert BESIDE.serving() == ModelSpec()
     assert isinstance(served.body, TextBody)

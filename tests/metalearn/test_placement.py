@@ -213,7 +213,7 @@ def test_fast_weights_have_the_bodys_type(name: PlacementName, dtype: torch.dtyp
     assert all(weight.dtype == dtype for weight in placement.body_weights(weights, fast).values())
 
 
-def test_everything_starts_from_the_bodys_own_weights() -> None:
+def test_full_starts_from_the_bodys_own_weights() -> None:
     weights, own, fast = _begun(Full(1))
     assert own == {}
     assert set(fast) == {name for name in weights if name.startswith("layers.2.")}

@@ -132,7 +132,7 @@ def test_what_episodes_may_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("episode", "says"),
+    ("episode", "message"),
     [
         (lambda: _episode(_texts(), _texts(0)), "lacks a support"),
         (lambda: _episode(_texts(0, 1), _texts()), "lacks a support or a query"),
@@ -145,8 +145,8 @@ def test_what_episodes_may_hold() -> None:
         (lambda: LabelledTexts((TextInput("x"),), (0, 1)), "1 texts do not match 2 targets"),
     ],
 )
-def test_an_episode_that_cannot_be_adapted_on_or_judged_by_is_refused(episode: Callable[[], object], says: str) -> None:
-    with pytest.raises(InvalidEpisode, match=says):
+def test_an_episode_that_cannot_be_used_is_refused(episode: Callable[[], object], message: str) -> None:
+    with pytest.raises(InvalidEpisode, match=message):
         episode()
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from metalearn import adapting
-from metalearn.adaptation import prepare_episode
 from metalearn.body import TextBody
 from metalearn.calibration import JudgedEpisode, temperature
 from metalearn.encoder.encoder import build_encoder
@@ -20,6 +19,7 @@ from metalearn.encoder.stages import encoder_stages
 from metalearn.errors import InvalidModel, InvalidTasks
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.options import AdaptOptions
+from metalearn.support_plan import prepare_episode
 from metalearn.tasks.labelled import read_tasks
 from metalearn.tasks.sampler import EpisodeSampler, SamplerSettings
 from metalearn.tasks.task import Task
@@ -43,7 +43,7 @@ PREFIX_OF_CALIBRATION = "calibration."
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Task files whose classes are told by their words, and one with scores, which plays no part."""
+    """Task files whose classes differ by their words, and one with scores, which plays no part."""
     folder = write_tasks(tmp_path_factory.mktemp("calibration") / "tasks", 3, seed=5)
     write(folder / "scores.jsonl", *({"text": f"a {i}", "score": i / 8} for i in range(9)))
     return folder
@@ -58,7 +58,7 @@ def handful(tmp_path: Path) -> Handful:
 
 @pytest.fixture(scope="module")
 def trained(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with a trained layer: no slow weight is where it began, its old temperature included."""
+    """A checkpoint with a tuned layer: no slow weight is where it began, its old temperature included."""
     spec, how = ModelSpec(tuned_layers=1), encoder_stages(max_tokens=32)
     slow = make_text_model(spec, build_encoder(tiny_encoder, how, CPU)).initial_slow_weights(steps=3)
     folder = tmp_path_factory.mktemp("trained") / "checkpoint"
@@ -81,8 +81,8 @@ def trained(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def calibrated(handful: Handful, checkpoint: Path, tasks: Path, *more: str, out: str = "copy") -> Path:
     """The folder that the command wrote."""
     words = ("checkpoint", "calibrate", str(checkpoint), out, "--tasks", str(tasks), "--episodes", str(EPISODES))
-    told = json.loads(handful(*words, "--device", "cpu", *more))
-    assert told["fingerprint"] == read_manifest(handful.folder / out).fingerprint
+    printed = json.loads(handful(*words, "--device", "cpu", *more))
+    assert printed["fingerprint"] == read_manifest(handful.folder / out).fingerprint
     return handful.folder / out
 
 
@@ -127,7 +127,7 @@ def test_a_calibrated_copy_answers_alike_with_other_confidences(
     assert stored.keys() == own.keys()
     changed = {name for name in own if not torch.equal(stored[name], own[name])}
     assert changed == {name for name in own if name.startswith(PREFIX_OF_CALIBRATION)}
-    # The threshold is in the manifest, and all of it is told
+    # The threshold is in the manifest, and the card has all of it
     threshold = new.manifest.hyperparameters.abstain_threshold
     assert new.manifest.hyperparameters.steps == 3
     card = (copy / CARD).read_text(encoding="utf-8")
@@ -161,7 +161,7 @@ def test_the_seed_alone_decides_what_is_fitted(handful: Handful, trained: Path, 
     assert read_manifest(twice).slow_weights == read_manifest(first).slow_weights
 
 
-def test_half_precision_halves_the_trained_layers_and_keeps_the_answers(
+def test_half_precision_halves_the_tuned_layers_and_keeps_the_answers(
     handful: Handful, trained: Path, tasks: Path
 ) -> None:
     whole, half = (calibrated(handful, trained, tasks, *more, out=f"copy{len(more)}") for more in ((), ("--half",)))
@@ -231,10 +231,10 @@ def test_judged_answers_are_those_before_any_calibration(trained: Path, tasks: P
 
 
 def refusal(handful: Handful, checkpoint: Path, *words: str, out: str = "copy") -> str:
-    """What the command says; it leaves no checkpoint."""
-    said = handful.fails("checkpoint", "calibrate", str(checkpoint), out, "--episodes", "8", *words)
+    """The error of the command, which leaves no checkpoint."""
+    message = handful.fails("checkpoint", "calibrate", str(checkpoint), out, "--episodes", "8", *words)
     assert not (handful.folder / "copy").exists()
-    return said
+    return message
 
 
 @pytest.mark.parametrize("learner", ["matching", "prototypical_cosine", "attention"])
@@ -264,23 +264,23 @@ def rows(*labels: str, per_label: int = 8) -> list[dict[str, Any]]:
 
 def test_tasks_that_cannot_have_a_query_of_no_class_are_refused(handful: Handful, tiny_checkpoint: Path) -> None:
     write(handful.folder / "two" / "pair.jsonl", *rows("good", "bad"))
-    said = refusal(handful, tiny_checkpoint, "--tasks", "two")
-    assert "queries with a class and out-of-scope queries" in said
-    assert "three classes or more" in said
+    message = refusal(handful, tiny_checkpoint, "--tasks", "two")
+    assert "queries with a class and out-of-scope queries" in message
+    assert "three classes or more" in message
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         ([{"text": f"a {i}", "score": i / 8} for i in range(9)], "none of 0 tasks can give an episode"),
         ([{"text": "a", "label": "b"}], "few holds no task"),
     ],
 )
 def test_without_a_task_of_classes_there_is_a_reason(
-    handful: Handful, tiny_checkpoint: Path, lines: list[dict[str, Any]], said: str
+    handful: Handful, tiny_checkpoint: Path, lines: list[dict[str, Any]], message: str
 ) -> None:
     write(handful.folder / "few" / "some.jsonl", *lines)
-    assert said in refusal(handful, tiny_checkpoint, "--tasks", "few")
+    assert message in refusal(handful, tiny_checkpoint, "--tasks", "few")
 
 
 def test_what_is_not_there_is_named(handful: Handful, tiny_checkpoint: Path, tasks: Path) -> None:

@@ -30,7 +30,7 @@ def handful(tmp_path: Path) -> Handful:
 
 @pytest.fixture
 def beside(make_checkpoint: MakeCheckpoint) -> Path:
-    """A checkpoint with stock features beside those of one trained layer."""
+    """A checkpoint with a frozen view beside one tuned layer."""
     return make_checkpoint(ModelSpec(tuned_layers=1, frozen_view=True))
 
 
@@ -57,14 +57,14 @@ def test_a_copy_has_other_features_of_the_same_weights(handful: Handful, beside:
     assert after.manifest.trained_on == before.manifest.trained_on
     assert "with view_weight 0.7, layer_weights [1, 0.25]." in (handful.folder / "copy" / CARD).read_text()
     how = encoder_stages(max_tokens=before.encoder.max_tokens, views=Views(layer_weights=(1.0, 0.25), view_weight=0.7))
-    stock = build_encoder(tiny_encoder, how, CPU)
-    texts = stock.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
-    trained = before.encoder.encode_batch(texts)[:, 32:] * 2**0.5
-    expected = side_by_side(stock.frozen_features(stock.begin_batch(texts, 1), 1), trained, 0.7)
+    encoder = build_encoder(tiny_encoder, how, CPU)
+    texts = encoder.tokenize([TextInput("where is my card"), TextInput("a fee", "another fee")])
+    tuned = before.encoder.encode_batch(texts)[:, 32:] * 2**0.5
+    expected = side_by_side(encoder.frozen_features(encoder.begin_batch(texts, 1), 1), tuned, 0.7)
     torch.testing.assert_close(after.encoder.encode_batch(texts), expected, atol=1e-6, rtol=0)
 
 
-def test_a_copy_whose_trained_half_is_a_mix_too(handful: Handful, beside: Path) -> None:
+def test_a_copy_has_layer_weights_of_the_tuned_view(handful: Handful, beside: Path) -> None:
     derive(handful, beside, tuned_layer_weights=[1, 0.5])
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
     assert after.encoder.views == Views(tuned_layer_weights=(1.0, 0.5))
@@ -83,7 +83,7 @@ def test_a_copy_whose_trained_half_is_a_mix_too(handful: Handful, beside: Path) 
     assert same.model_dump(exclude=left_out) == again.model_dump(exclude=left_out)
 
 
-def test_a_copy_whose_pairs_are_told_by_their_tokens_too(handful: Handful, beside: Path) -> None:
+def test_a_copy_has_token_similarity_of_pairs(handful: Handful, beside: Path) -> None:
     derive(handful, beside, token_similarity=1.5)
     before, after = Checkpoint(beside, CPU), Checkpoint(handful.folder / "copy", CPU)
     assert after.encoder.views == Views(token_similarity=1.5)

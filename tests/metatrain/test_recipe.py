@@ -38,7 +38,7 @@ folder = "more"
 every = 2
 
 [[stages]]
-name = "stock"
+name = "untuned"
 make = "create"
 [stages.options]
 encoder = "ENCODER"
@@ -47,9 +47,9 @@ tuned_layers = 1
 frozen_view = true
 
 [[stages]]
-name = "stock-derived"
+name = "untuned-derived"
 make = "derive"
-base = "stage:stock"
+base = "stage:untuned"
 steps = 2
 [stages.features]
 view_weight = 0.4
@@ -66,7 +66,7 @@ name = "on"
 make = "train"
 [stages.options]
 tasks = ["train", "stage:half"]
-start_from = "stage:stock-derived"
+start_from = "stage:untuned-derived"
 steps = 2
 seed = 5
 
@@ -74,7 +74,7 @@ seed = 5
 name = "averaged"
 make = "average"
 first = "stage:on"
-second = "stage:stock-derived"
+second = "stage:untuned-derived"
 share = 0.25
 
 [[stages]]

@@ -57,7 +57,7 @@ SPECS = {
     "full": ModelSpec("metasgd", "full", 1, options=LearnerOptions(update_rule="adam", body_rate=0.25)),
     "head": ModelSpec("anil", tuned_layers=1, options=LearnerOptions(order="first", head_rate=0.5)),
     "frozen_view": BESIDE,
-    "stock_view_of_all": ModelSpec("metasgd", tuned_layers=2, frozen_view=True),
+    "frozen_view_of_all": ModelSpec("metasgd", tuned_layers=2, frozen_view=True),
 }
 
 
@@ -234,7 +234,7 @@ def test_an_altered_manifest_is_refused(folder: Path, spoil: Callable[[Path], No
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (_edit(lambda fields: fields.update(format=1)), "format"),
         (_edit(lambda fields: fields.update(format=2)), "format"),
@@ -281,13 +281,13 @@ def test_an_altered_manifest_is_refused(folder: Path, spoil: Callable[[Path], No
     ],
 )
 def test_a_manifest_that_cannot_be_used_is_refused_with_a_reason(
-    folder: Path, spoil: Callable[[Path], object], says: str
+    folder: Path, spoil: Callable[[Path], object], message: str
 ) -> None:
     spoil(folder)
-    with pytest.raises(CheckpointInvalid, match=f"(?s){says}") as caught:
+    with pytest.raises(CheckpointInvalid, match=f"(?s){message}") as caught:
         Checkpoint(folder, CPU)
-    if says != "33.*32" and "lack" not in says:
-        assert str(folder.parent) in str(caught.value), "it says which file or folder"
+    if message != "33.*32" and "lack" not in message:
+        assert str(folder.parent) in str(caught.value), "the message names the file or folder"
 
 
 # ---- format 3 ------------------------------------------------------------------------------------------------------
@@ -563,7 +563,7 @@ def test_a_meta_trained_model_is_loaded_as_it_was_trained(
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize(
-    ("layers", "half"),
+    ("layers", "views"),
     [
         (1, Views()),
         (2, Views()),
@@ -579,17 +579,17 @@ def test_a_meta_trained_model_is_loaded_as_it_was_trained(
         ),
     ],
 )
-def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained(
-    tiny_encoder: Path, tmp_path: Path, layers: int, half: Views, dtype: torch.dtype, normalize: bool
+def test_with_a_frozen_view_the_encoder_itself_has_the_features_of_the_training(
+    tiny_encoder: Path, tmp_path: Path, layers: int, views: Views, dtype: torch.dtype, normalize: bool
 ) -> None:
     spec, how = (
         ModelSpec(tuned_layers=layers, frozen_view=True),
-        encoder_stages(max_tokens=64, normalize=normalize, views=half),
+        encoder_stages(max_tokens=64, normalize=normalize, views=views),
     )
     slow = _noisy(spec, tiny_encoder, dtype)
     _write(tmp_path / "new", tiny_encoder, spec=spec, slow_weights=slow, stages=how)
     loaded, plain = Checkpoint(tmp_path / "new", CPU), build_encoder(tiny_encoder, how, CPU)
-    width = 64 + (COLUMNS if half.token_similarity else 0)
+    width = 64 + (COLUMNS if views.token_similarity else 0)
     assert (loaded.encoder.dim, loaded.manifest.encoder.dim) == (width, 32)
     assert loaded.encoder.stages == how
     written = json.loads((tmp_path / "new" / "manifest.json").read_text())
@@ -602,9 +602,9 @@ def test_with_a_stock_view_the_encoder_itself_has_the_features_that_were_trained
     found = loaded.encoder.encode_batch(texts)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert not found.requires_grad
-    # The first half is the stock encoder's
-    stock = plain.frozen_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
-    torch.testing.assert_close(found[:, :32], stock * half.view_weight**0.5, atol=1e-6, rtol=0)
+    # The frozen view comes first
+    frozen = plain.frozen_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
+    torch.testing.assert_close(found[:, :32], frozen * views.view_weight**0.5, atol=1e-6, rtol=0)
     # Nothing of the body is left that would be a function of weights
     assert isinstance(loaded.model.body, TextBody)
     assert (loaded.model.body.layers, loaded.model.body.dim, loaded.model.body.frozen_view) == (0, width, False)
@@ -657,7 +657,7 @@ def test_slow_weights_that_are_not_the_models_are_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda slow: {**slow, "learner.more": torch.ones(1)}, r"learner\.more"),
         (lambda slow: {n: w for n, w in slow.items() if n != "learner.log_head_rate"}, r"lack learner\.log_head_rate"),
@@ -674,13 +674,13 @@ def test_slow_weights_that_are_not_the_models_are_refused_by_name(
     ],
 )
 def test_a_sealed_folder_with_other_slow_weights_is_refused(
-    folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], says: str
+    folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], message: str
 ) -> None:
     path = folder / "slow_weights.safetensors"
     data = safetensors.torch.save(change(safetensors.torch.load_file(path)))
     path.write_bytes(data)
     _edit(lambda fields: fields.update(slow_weights=hashlib.sha256(data).hexdigest()), seal=True)(folder)
-    with pytest.raises(CheckpointInvalid, match=says):
+    with pytest.raises(CheckpointInvalid, match=message):
         Checkpoint(folder, CPU)
 
 
@@ -713,7 +713,7 @@ def test_an_unknown_checkpoint_is_answered_with_the_shipped_ones(reference: str)
 @pytest.mark.parametrize(
     "folder", sorted(path.parent for path in SHIPPED.glob("*/manifest.json")), ids=lambda folder: folder.name
 )
-def test_every_shipped_checkpoint_loads_and_is_what_it_says(folder: Path) -> None:
+def test_every_shipped_checkpoint_loads_and_matches_its_manifest(folder: Path) -> None:
     loaded = Checkpoint(folder, CPU)
     assert loaded.manifest == read_manifest(folder)
     assert loaded.manifest.name == folder.name
@@ -757,7 +757,7 @@ def test_the_default_checkpoint_is_meta_trained_and_names_what_on() -> None:
     assert all(source.licence for source in manifest.trained_on)
 
 
-def test_the_documents_say_where_all_comes_from_that_the_default_checkpoint_was_trained_on() -> None:
+def test_the_documents_have_the_sources_of_the_default_checkpoints_training_sets() -> None:
     lines = (SHIPPED.parents[1] / "docs" / "data.md").read_text(encoding="utf-8").splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
     sources = {row[0]: row[-1].strip("`") for row in rows}
@@ -767,7 +767,7 @@ def test_the_documents_say_where_all_comes_from_that_the_default_checkpoint_was_
     ] == []
 
 
-def test_the_default_checkpoint_ships_the_stock_encoders_256_tokens_and_tells_topics_apart() -> None:
+def test_the_default_checkpoint_reads_256_tokens_and_separates_topics() -> None:
     loaded = Checkpoint(resolve_checkpoint(DEFAULT_CHECKPOINT), CPU)
     assert loaded.manifest.encoder.max_tokens == 256
     texts = ["Where is my bank card?", "My debit card has not arrived", "Play some jazz music"]

@@ -27,7 +27,7 @@ from metalearn.prepared import PreparedSet
 from metalearn.types import Adapter, Example, SupportSet, TextInput
 from model_store.codec import MAGIC, AdapterKey, decode_adapter, decode_support, encode_adapter, encode_support
 from model_store.errors import AdapterCorrupt, StaleAdapter
-from model_store.shapes import AxisLength, FastWeightShapes
+from model_store.weight_shapes import AxisLength, FastWeightShapes
 
 KEY = AdapterKey("acme", "bank", 3, "0f" * 16)
 PRINT = "97b2cd13" * 8
@@ -156,9 +156,9 @@ def test_an_adapter_that_names_no_learner_is_of_the_first_one() -> None:
 
 
 @pytest.mark.parametrize("pairs", [True, False, None])
-def test_an_adapter_tells_whether_its_texts_are_pairs(pairs: bool | None) -> None:
+def test_an_adapter_stores_whether_its_texts_are_pairs(pairs: bool | None) -> None:
     assert _decode(encode_adapter(replace(_adapter(), pairs=pairs), KEY)).pairs is pairs
-    # What was stored before does not tell
+    # Older records do not have it
     assert _decode(_sealed(_header(), _tensors())).pairs is None
 
 
@@ -314,7 +314,7 @@ def test_another_adapter_than_the_one_asked_for_is_refused(other: AdapterKey) ->
         _decode(encode_adapter(_adapter(), KEY), other)
 
 
-def test_an_adapter_of_another_checkpoint_is_stale_and_says_which() -> None:
+def test_an_adapter_of_another_checkpoint_is_stale_and_names_it() -> None:
     with pytest.raises(StaleAdapter, match=PRINT[:12]) as caught:
         _decode(encode_adapter(_adapter(), KEY), checkpoint="another")
     assert caught.value.made_from == PRINT

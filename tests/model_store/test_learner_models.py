@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, get_args
 import pytest
 import torch
 
-from metalearn.adaptation import plan_support
 from metalearn.body import MlpBody, TextBody
 from metalearn.encoder.batches import padded_width
 from metalearn.encoder.encoder import Encoder, build_encoder
@@ -22,6 +21,7 @@ from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.options import PlacementName
 from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedSet
+from metalearn.support_plan import plan_support
 from metalearn.types import Adapter, Example, SupportSet, TextInput
 from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter
@@ -55,7 +55,7 @@ def models_of(make_checkpoint: MakeCheckpoint, placement: PlacementName) -> Mode
 
 @pytest.fixture
 def beside(tiny_encoder: Path, tmp_path: Path) -> Beside:
-    """A meta-trained layer beside the stock one: no slow weight is where it began."""
+    """A tuned layer beside the frozen view: no slow weight is where it began."""
     spec, how = ModelSpec(tuned_layers=1, frozen_view=True), encoder_stages(max_tokens=64)
     trained = make_text_model(spec, build_encoder(tiny_encoder, how, CPU))
     slow = moved(trained.initial_slow_weights(steps=UNTRAINED.steps), by=0.1)
@@ -217,7 +217,7 @@ def test_rows_of_many_tasks_are_answered_as_each_alone(
         assert found == pytest.approx(_by_definition(models.of(adapter.learner), adapter, texts[3]), abs=1e-5)
 
 
-def test_rows_of_many_tasks_are_answered_beside_the_stock_view_as_each_alone(beside: Beside) -> None:
+def test_rows_of_many_tasks_are_answered_beside_the_frozen_view_as_each_alone(beside: Beside) -> None:
     models = Models(Checkpoint(beside.folder, CPU))
     assert not models.of().is_deep
     adapters = [random_adapter(models, learner, 2 + i % 5, i) for i, learner in enumerate(sorted(LEARNERS))]
@@ -231,14 +231,14 @@ def test_rows_of_many_tasks_are_answered_beside_the_stock_view_as_each_alone(bes
         loaded = models.of(adapter.learner)
         assert loaded.body.dim == 64
         assert found == pytest.approx(_by_definition(loaded, adapter, text), abs=1e-5)
-        # The features are those that were trained, whoever reads them
+        # The features are those of the training, for every learner
         with torch.no_grad():
             logits = loaded.model.learner.logits(adapter.fast_weights, features[i : i + 1])
         assert found == pytest.approx(logits.softmax(dim=1)[0].tolist(), abs=1e-4)
 
 
 @pytest.mark.parametrize("learner", sorted(LEARNERS))
-def test_adapters_made_beside_the_stock_view_are_stored_and_read_again(beside: Beside, learner: str) -> None:
+def test_adapters_made_beside_the_frozen_view_are_stored_and_read_again(beside: Beside, learner: str) -> None:
     models = Models(Checkpoint(beside.folder, CPU))
     for n_classes, n_texts in SIZES[:4]:
         adapter = random_adapter(models, learner, n_classes, 0, n_texts)
@@ -250,7 +250,7 @@ def test_adapters_made_beside_the_stock_view_are_stored_and_read_again(beside: B
 
 
 @pytest.mark.parametrize("use_label_text", [False, True])
-def test_a_service_answers_beside_the_stock_view_as_the_model_that_was_trained(
+def test_a_service_answers_beside_the_frozen_view_as_the_model_that_was_trained(
     start_service: StartService, beside: Beside, use_label_text: bool
 ) -> None:
     client = start_service(checkpoint=str(beside.folder))

@@ -45,7 +45,7 @@ def test_a_record_with_fields_of_a_newer_release_loads() -> None:
     assert Version.from_json(newer) == version
 
 
-def test_digests_tell_examples_and_descriptions_apart() -> None:
+def test_digests_separate_examples_and_descriptions() -> None:
     inputs = (TextInput("a"), TextInput("b"), TextInput("a", "b"), TextInput("a", "c"))
     examples = tuple(Example(each, label) for each in inputs for label in ("x", "y"))
     support = SupportSet(examples, {"y": "a", "x": "b"})

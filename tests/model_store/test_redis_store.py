@@ -187,7 +187,7 @@ def test_what_is_no_address_is_refused_at_the_start(url: str) -> None:
         RedisStore(url)
 
 
-def test_a_wrong_password_is_refused_and_not_told(own_valkey: ValkeyServer) -> None:
+def test_a_wrong_password_is_refused_and_not_shown(own_valkey: ValkeyServer) -> None:
     own_valkey.client().config_set("requirepass", "right")
     address = own_valkey.connection_url.removeprefix("redis://")
     for secret in ("", ":hunter2@"):
@@ -334,7 +334,7 @@ def test_a_server_that_fills_up_keeps_whole_commits_only(own_valkey: ValkeyServe
 
 
 @pytest.mark.parametrize(
-    ("policy", "appendonly", "said"),
+    ("policy", "appendonly", "expected"),
     [
         ("noeviction", "yes", []),
         ("noeviction", "no", ["append-only"]),
@@ -344,15 +344,15 @@ def test_a_server_that_fills_up_keeps_whole_commits_only(own_valkey: ValkeyServe
     ],
 )
 def test_settings_that_lose_data_are_warned_of(
-    own_valkey: ValkeyServer, policy: str, appendonly: str, said: list[str]
+    own_valkey: ValkeyServer, policy: str, appendonly: str, expected: list[str]
 ) -> None:
     server = own_valkey.client()
     server.config_set("maxmemory-policy", policy)
     server.config_set("appendonly", appendonly)
     store = RedisStore(own_valkey.connection_url, timeout_s=PATIENT_S)
     warnings = list(store.warnings())
-    assert len(warnings) == len(said)
-    for warning, word in zip(warnings, said, strict=True):
+    assert len(warnings) == len(expected)
+    for warning, word in zip(warnings, expected, strict=True):
         assert word in warning
     store.close()
 

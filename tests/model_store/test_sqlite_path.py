@@ -1,4 +1,4 @@
-"""Which file a ``sqlite:`` URL names, and what is said of one that cannot be opened."""
+"""Which file a ``sqlite:`` URL names, and the reason why one cannot be opened."""
 
 import os
 import pwd
@@ -63,10 +63,10 @@ def test_a_url_that_names_no_file_is_refused(url: str) -> None:
 def test_a_folder_of_somebody_else_is_named_with_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.os, "access", lambda *_: False)
     monkeypatch.setattr(module.os, "geteuid", lambda: 4_000_000)
-    said = why_not_writable(tmp_path / "handful.db")
-    assert f"the folder {tmp_path} belongs to {pwd.getpwuid(os.getuid()).pw_name} (uid {os.getuid()})" in said
-    assert "runs as uid 4000000" in said
-    assert "chown" in said
+    message = why_not_writable(tmp_path / "handful.db")
+    assert f"the folder {tmp_path} belongs to {pwd.getpwuid(os.getuid()).pw_name} (uid {os.getuid()})" in message
+    assert "runs as uid 4000000" in message
+    assert "chown" in message
 
 
 def test_a_file_of_somebody_else_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,5 +83,5 @@ def test_a_read_only_disk_is_named() -> None:
     assert "read-only file system" in why_not_writable(folder / "handful.db")
 
 
-def test_nothing_is_said_where_nothing_is_in_the_way(tmp_path: Path) -> None:
+def test_without_an_obstacle_there_is_no_reason(tmp_path: Path) -> None:
     assert why_not_writable(tmp_path / "handful.db") == ""

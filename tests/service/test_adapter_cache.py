@@ -402,7 +402,7 @@ import torch
 from pathlib import Path
 from metalearn.types import Adapter
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter
-from model_store.shapes import FastWeightShapes
+from model_store.weight_shapes import FastWeightShapes
 from service.engine.adapter_cache import AdapterCache
 from service.metrics import Metrics
 

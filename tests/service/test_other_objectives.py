@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from metalearn import adapting
-from metalearn.adaptation import prepare_episode_support
 from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
+from metalearn.support_plan import prepare_episode_support
 from metalearn.types import Adapter, Episode, LabelledTexts, Objective, Target, TextInput
 from model_store.checkpoint import Checkpoint
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter

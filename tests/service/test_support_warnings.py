@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.adaptation import SupportPlan
 from metalearn.encoder.tokenizing import TokenizedText
+from metalearn.support_plan import SupportPlan
 from metalearn.types import Adapter, Example, SupportSet, TextInput
 from service.engine.adapt_slices import Adaptation
 from service.tasks.support_set import CheckedSupport

@@ -103,7 +103,7 @@ def _cut(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (_config(model_type="roberta"), "model_type is 'roberta'.*'bert'"),
         (_without("model_type"), "model_type is None.*'bert'"),
@@ -125,10 +125,10 @@ def _cut(folder: Path) -> None:
     ],
 )
 def test_foreign_or_broken_files_are_refused_with_a_reason(
-    spoiled: Path, spoil: Callable[[Path], object], says: str
+    spoiled: Path, spoil: Callable[[Path], object], message: str
 ) -> None:
     spoil(spoiled)
-    with pytest.raises(EncoderUnavailable, match=f"(?s){says}") as caught:
+    with pytest.raises(EncoderUnavailable, match=f"(?s){message}") as caught:
         BertTransformer.load(spoiled)
     assert str(spoiled) in str(caught.value)
 

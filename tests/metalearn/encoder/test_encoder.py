@@ -67,20 +67,20 @@ def test_features_are_the_mean_of_transformers_hidden_states(
     torch.testing.assert_close(features.double(), want, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("mix", [Views().layer_weights, (1.0,), (0.8, 0.1, 0.4, 9.0)])
+@pytest.mark.parametrize("layer_weights", [Views().layer_weights, (1.0,), (0.8, 0.1, 0.4, 9.0)])
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [0, 1, 2])
-def test_stock_features_are_those_of_the_last_layers_and_of_a_pair_how_far_its_texts_are_apart(
-    tiny_encoder: Path, layers: int, normalize: bool, mix: tuple[float, ...]
+def test_the_frozen_view_has_the_last_layers_and_of_a_pair_the_distance_of_its_texts(
+    tiny_encoder: Path, layers: int, normalize: bool, layer_weights: tuple[float, ...]
 ) -> None:
     encoder = build_encoder(
-        tiny_encoder, encoder_stages(max_tokens=64, normalize=normalize, views=Views(layer_weights=mix)), CPU
+        tiny_encoder, encoder_stages(max_tokens=64, normalize=normalize, views=Views(layer_weights=layer_weights)), CPU
     )
     texts = encoder.tokenize(INPUTS)
     found = encoder.frozen_features(encoder.begin_batch(texts, layers), layers)
-    # Of each state what the mix says, the last one's first, so far as they are above the shared layers
-    shares = dict(zip((2, 1, 0), mix, strict=False))
-    states = {done: encoder.begin_batch(texts, done).hidden for done in shares if done >= layers}
+    # Each state with its layer weight, the last one's first, as far as it is above the shared layers
+    weight_of = dict(zip((2, 1, 0), layer_weights, strict=False))
+    states = {done: encoder.begin_batch(texts, done).hidden for done in weight_of if done >= layers}
 
     def unit(vector: torch.Tensor) -> torch.Tensor:
         return vector / vector.norm() if normalize else vector
@@ -88,7 +88,7 @@ def test_stock_features_are_those_of_the_last_layers_and_of_a_pair_how_far_its_t
     for row, (each, text) in enumerate(zip(INPUTS, texts, strict=True)):
         segments = torch.tensor(text.type_ids)
         of_text = [
-            unit(torch.stack([shares[done] * unit(at[row, : len(segments)][segments == part].mean(dim=0))
+            unit(torch.stack([weight_of[done] * unit(at[row, : len(segments)][segments == part].mean(dim=0))
                               for done, at in states.items()]).sum(dim=0))
             for part in sorted(set(text.type_ids))
         ]  # fmt: skip
@@ -124,7 +124,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(encoder: Encoder) -> None:
     backwards = encoder.encode_batch(texts[::-1]).flip(0)
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
     torch.testing.assert_close(together, backwards, atol=1e-5, rtol=0)
-    assert float((alone[0] - alone[1]).abs().max()) > 1e-2, "the texts have to differ for this to say anything"
+    assert float((alone[0] - alone[1]).abs().max()) > 1e-2, "the texts have to differ for this test"
 
 
 def test_the_same_batch_gives_the_same_bits(tiny_encoder: Path, encoder: Encoder) -> None:
@@ -145,7 +145,7 @@ def test_features_may_be_used_by_autograd_later(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("max_tokens", [8, 16, 64])
-def test_a_text_is_cut_at_max_tokens_and_says_so(tiny_encoder: Path, max_tokens: int) -> None:
+def test_a_text_is_cut_at_max_tokens_and_marked(tiny_encoder: Path, max_tokens: int) -> None:
     encoder = build_encoder(tiny_encoder, encoder_stages(max_tokens=max_tokens), CPU)
     fits, cut = (" ".join(["card"] * (max_tokens - 2 + extra)) for extra in (0, 1))
     whole, short, pair = encoder.tokenize([TextInput(fits), TextInput(cut), TextInput(fits, fits)])
@@ -309,54 +309,54 @@ def test_more_tokens_than_positions_are_refused(tiny_encoder: Path) -> None:
         build_encoder(tiny_encoder, encoder_stages(max_tokens=129), CPU)
 
 
-# ---- trained layers beside the stock ones ----------------------------------------------------------------------------
+# ---- tuned layers beside the frozen ones -----------------------------------------------------------------------------
 
 
 SINGLE = [each for each in INPUTS if each.text_pair is None]
 
 
 @settings(deadline=None, max_examples=100)
-@given(rows=st.integers(1, 4), seed=st.integers(0, 1000), share=st.floats(0, 1))
-def test_inner_products_side_by_side_are_the_weighted_mean_of_both(rows: int, seed: int, share: float) -> None:
+@given(rows=st.integers(1, 4), seed=st.integers(0, 1000), view_weight=st.floats(0, 1))
+def test_inner_products_side_by_side_are_the_weighted_mean_of_both(rows: int, seed: int, view_weight: float) -> None:
     draw = torch.Generator().manual_seed(seed)
-    stock, trained = (torch.randn(rows, 5, generator=draw, dtype=torch.float64) for _ in range(2))
-    both = side_by_side(stock, trained, share)
+    frozen, tuned = (torch.randn(rows, 5, generator=draw, dtype=torch.float64) for _ in range(2))
+    both = side_by_side(frozen, tuned, view_weight)
     assert both.shape == (rows, 10)
-    expected = share * stock @ stock.T + (1 - share) * trained @ trained.T
+    expected = view_weight * frozen @ frozen.T + (1 - view_weight) * tuned @ tuned.T
     torch.testing.assert_close(both @ both.T, expected, atol=1e-9, rtol=1e-9)
     # Vectors of unit length stay so
-    units = (torch.nn.functional.normalize(each, dim=1) for each in (stock, trained))
-    lengths = side_by_side(*units, share).norm(dim=1)
+    units = (torch.nn.functional.normalize(each, dim=1) for each in (frozen, tuned))
+    lengths = side_by_side(*units, view_weight).norm(dim=1)
     torch.testing.assert_close(lengths, torch.ones(rows, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize(
-    "stock",
+    "views",
     [Views(), Views(layer_weights=(1.0, 0.2), view_weight=0.7), Views(layer_weights=(0.0, 1.0), view_weight=0.0)],
 )
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("inputs", [SINGLE, SINGLE[:1], [SINGLE[0]] * 3], ids=["padded", "one", "of one length"])
 def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
-    tiny_encoder: Path, inputs: list[TextInput], layers: int, normalize: bool, stock: Views
+    tiny_encoder: Path, inputs: list[TextInput], layers: int, normalize: bool, views: Views
 ) -> None:
-    plain, trained, both = (
-        build_encoder(tiny_encoder, encoder_stages(max_tokens=64, normalize=normalize, views=stock), CPU)
+    plain, replaced, both = (
+        build_encoder(tiny_encoder, encoder_stages(max_tokens=64, normalize=normalize, views=views), CPU)
         for _ in range(3)
     )
     texts = plain.tokenize(inputs)
     draw = torch.Generator().manual_seed(1)
     weights = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in plain.upper_weights(layers).items()}
-    trained, both = trained.with_weights(weights), both.with_tuned_view(layers, weights)
+    replaced, both = replaced.with_weights(weights), both.with_tuned_view(layers, weights)
     assert both.dim == 64
     found = both.encode_batch(texts)
     assert found.dtype == torch.float32
     assert found.shape == (len(texts), both.dim)
     assert not found.requires_grad
     own = plain.frozen_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
-    expected = side_by_side(own, trained.encode_batch(texts), stock.view_weight)
+    expected = side_by_side(own, replaced.encode_batch(texts), views.view_weight)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
-    assert float((plain.encode_batch(texts) - trained.encode_batch(texts)).abs().max()) > 1e-2, "else nothing trained"
+    assert float((plain.encode_batch(texts) - replaced.encode_batch(texts)).abs().max()) > 1e-2, "else nothing is tuned"
     if normalize:
         torch.testing.assert_close(found.norm(dim=1), torch.ones(len(texts)))
     # Its own layers are what they were
@@ -365,13 +365,13 @@ def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
     assert torch.equal(both.encode_batch(texts), found)
 
 
-@pytest.mark.parametrize("mix", [(1.0,), (1.0, 0.3), (0.0, 0.5, 0.2, 9.0)])
+@pytest.mark.parametrize("layer_weights", [(1.0,), (1.0, 0.3), (0.0, 0.5, 0.2, 9.0)])
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_the_trained_half_is_a_mix_of_its_own_last_states(
-    tiny_encoder: Path, layers: int, normalize: bool, mix: tuple[float, ...]
+def test_the_tuned_view_is_a_weighted_sum_of_its_own_last_states(
+    tiny_encoder: Path, layers: int, normalize: bool, layer_weights: tuple[float, ...]
 ) -> None:
-    views = Views(layer_weights=(1.0,), view_weight=0.7, tuned_layer_weights=mix)
+    views = Views(layer_weights=(1.0,), view_weight=0.7, tuned_layer_weights=layer_weights)
     replaced, both = (
         build_encoder(tiny_encoder, encoder_stages(max_tokens=64, normalize=normalize, views=views), CPU)
         for _ in range(2)
@@ -380,8 +380,8 @@ def test_the_trained_half_is_a_mix_of_its_own_last_states(
     weights = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in both.upper_weights(layers).items()}
     replaced, both = replaced.with_weights(weights), both.with_tuned_view(layers, weights)
     texts = both.tokenize(INPUTS)
-    shares = dict(zip((2, 1, 0), mix, strict=False))
-    states = {done: replaced.begin_batch(texts, done).hidden for done in shares if done >= 2 - layers}
+    weight_of = dict(zip((2, 1, 0), layer_weights, strict=False))
+    states = {done: replaced.begin_batch(texts, done).hidden for done in weight_of if done >= 2 - layers}
 
     def unit(vector: torch.Tensor) -> torch.Tensor:
         return vector / vector.norm() if normalize else vector
@@ -389,34 +389,34 @@ def test_the_trained_half_is_a_mix_of_its_own_last_states(
     for row, found in enumerate(both.encode_batch(texts)):
         asked = torch.tensor(texts[row].type_ids) == max(texts[row].type_ids)  # of a pair, its second text
         means = {done: unit(at[row, : len(asked)][asked].mean(dim=0)) for done, at in states.items()}
-        want = unit(torch.stack([shares[done] * mean for done, mean in means.items()]).sum(dim=0))
+        want = unit(torch.stack([weight_of[done] * mean for done, mean in means.items()]).sum(dim=0))
         torch.testing.assert_close(found[32:], want * 0.3**0.5, atol=1e-5, rtol=0)
 
 
 def test_similarity_of_a_pairs_tokens_stands_behind_the_features(tiny_encoder: Path) -> None:
-    half = Views(token_similarity=2.0)
-    plain, told = (
-        build_encoder(tiny_encoder, encoder_stages(max_tokens=64, views=stock), CPU) for stock in (Views(), half)
+    other = Views(token_similarity=2.0)
+    plain, similar = (
+        build_encoder(tiny_encoder, encoder_stages(max_tokens=64, views=views), CPU) for views in (Views(), other)
     )
     weights = plain.upper_weights(1)
-    plain, told = (encoder.with_tuned_view(1, weights) for encoder in (plain, told))
+    plain, similar = (encoder.with_tuned_view(1, weights) for encoder in (plain, similar))
     same, other = TextInput("where is my card", "my card"), TextInput("where is my card", "a blue fee")
-    texts = told.tokenize([same, other, TextInput("where is my card")])
-    found = told.encode_batch(texts)
-    assert (told.dim, found.shape) == (66, (3, 66))
+    texts = similar.tokenize([same, other, TextInput("where is my card")])
+    found = similar.encode_batch(texts)
+    assert (similar.dim, found.shape) == (66, (3, 66))
     assert torch.equal(found[:, :64], plain.encode_batch(texts))
     assert found[2, 64:].tolist() == [0.0, 0.0]
     assert float(found[0, 64]) > float(found[1, 64]) + 0.05
-    assert torch.equal(told.encode_batch(texts[2:])[:, 64:], torch.zeros(1, 2)), "no pair beside it"
+    assert torch.equal(similar.encode_batch(texts[2:])[:, 64:], torch.zeros(1, 2)), "no pair beside it"
     # As defined on the states after the shared layer, of words alone: neither marks nor padding
-    batch = told.begin_batch(texts, 1)
+    batch = similar.begin_batch(texts, 1)
     for row, text in enumerate(texts[:2]):
-        marks = [token in told.tokenizer.special_tokens for token in text.ids]
+        marks = [token in similar.tokenizer.special_tokens for token in text.ids]
         hidden = batch.hidden[row : row + 1, : len(text.ids)]
         words, second = ~torch.tensor([marks]), torch.tensor([text.type_ids]).bool()
         torch.testing.assert_close(found[row : row + 1, 64:], 2 * token_similarity(hidden, words, second))
     rows = batch.rows([1, 0])
-    torch.testing.assert_close(told.both_views(rows, 1, weights), found[[1, 0]], atol=1e-6, rtol=0)
+    torch.testing.assert_close(similar.both_views(rows, 1, weights), found[[1, 0]], atol=1e-6, rtol=0)
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------

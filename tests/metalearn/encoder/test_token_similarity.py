@@ -28,7 +28,7 @@ def by_hand(hidden: torch.Tensor, words: list[bool], second: list[bool]) -> list
 
 @settings(deadline=None, max_examples=100)
 @given(data=st.data(), seed=st.integers(0, 10_000), tokens=st.integers(1, 6), rows=st.integers(1, 3))
-def test_it_is_what_its_definition_says(data: st.DataObject, seed: int, tokens: int, rows: int) -> None:
+def test_it_follows_its_definition(data: st.DataObject, seed: int, tokens: int, rows: int) -> None:
     masks = st.lists(st.lists(st.booleans(), min_size=tokens, max_size=tokens), min_size=rows, max_size=rows)
     words, second = data.draw(masks), data.draw(masks)
     hidden = torch.randn(rows, tokens, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -37,7 +37,7 @@ def test_it_is_what_its_definition_says(data: st.DataObject, seed: int, tokens: 
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
-def test_what_is_said_in_full_is_found_in_full() -> None:
+def test_a_text_repeated_in_full_has_full_similarity() -> None:
     hidden = torch.eye(4)[[0, 1, 2, 1, 0]].unsqueeze(0)  # three words, then two of them again
     words, second = torch.ones(1, 5, dtype=torch.bool), torch.tensor([[False, False, False, True, True]])
     found = token_similarity(hidden, words, second)[0].tolist()

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from metalearn.adaptation import plan_support, prepare_episode, prepare_episode_support
 from metalearn.adapting import adapt
 from metalearn.body import HiddenTexts, MlpBody, TextBody
 from metalearn.encoder.encoder import Encoder
@@ -25,6 +24,7 @@ from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.options import AdaptOptions
 from metalearn.placement import HeadOnly
+from metalearn.support_plan import plan_support, prepare_episode, prepare_episode_support
 from metalearn.tasks.fixed import read_fixed_tasks
 from metalearn.tasks.task import Task
 from metalearn.types import OUT_OF_SCOPE, Episode, Example, LabelledTexts, SupportSet, TextInput
@@ -127,7 +127,7 @@ def test_settings_reach_the_inner_loop(encoder: Encoder) -> None:
     evaluator = evaluator_of(encoder, ModelSpec("maml"))
     given = PLAN.episode(TASK, 2, 0)
     still = evaluator.evaluate_episode(given, AdaptOptions(steps=0, use_label_text=False))
-    assert still.accuracy == pytest.approx(1 / 3)  # a shared start tells no class from another
+    assert still.accuracy == pytest.approx(1 / 3)  # a shared start separates no classes
     plain = AdaptOptions(20, use_label_text=False)
     several = (plain, replace(plain, learning_rate=0.01), replace(plain, use_label_text=True))
     scores = [evaluator.evaluate_episode(given, options) for options in several]
@@ -367,7 +367,7 @@ def test_queries_of_a_class_without_example_are_wrong_and_counted(encoder: Encod
     assert figures.majority == pytest.approx(6 / 10)
 
 
-def test_what_the_files_lack_is_left_out_and_told(encoder: Encoder, tmp_path: Path) -> None:
+def test_what_the_files_lack_is_left_out_and_reported(encoder: Encoder, tmp_path: Path) -> None:
     write_task(tmp_path / "mood", queries=[{"text": "q", "label": "good"}, {"text": "", "label": "bad"}])
     rows: list[object] = [{"text": "a", "score": 1}, {"text": "b", "score": 2.5}]
     write_task(tmp_path / "scores", support=rows, queries=rows)

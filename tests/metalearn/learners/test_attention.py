@@ -93,7 +93,7 @@ def test_renaming_the_classes_renames_the_logits_up_to_the_codes() -> None:
     expected = SMALL.logits(SMALL.start(start, support), query)
     found = SMALL.logits(SMALL.start(start, renamed), query)[:, new_index]
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
-    # maps that tell codes apart, as nothing keeps them from doing
+    # maps that treat codes differently, as training may make them
     expected = SMALL.logits(SMALL.start(moved, support), query)
     found = SMALL.logits(SMALL.start(moved, renamed), query)[:, new_index]
     assert not torch.allclose(found, expected, atol=1e-3)
@@ -134,7 +134,7 @@ def test_the_code_of_a_class_does_not_depend_on_how_many_there_are(n_classes: in
     assert torch.equal(label_codes(n_classes, 128), label_codes(300, 128)[:n_classes])
 
 
-def test_more_classes_than_codes_are_wide_are_still_told_apart() -> None:
+def test_more_classes_than_codes_are_wide_are_still_separated() -> None:
     support = clusters(200, 1, dim=64)
     learner = Attention()
     slow = learner.initial_slow_weights(64, {}, steps=5, draw=torch.Generator())

@@ -148,7 +148,7 @@ def test_duplicates_and_zero_vectors_are_no_trouble(name: str, n_classes: int) -
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_separable_classes_are_told_apart(name: str) -> None:
+def test_separable_classes_are_separated(name: str) -> None:
     # maml's head starts at the same row for each class and needs its steps
     support, query = clusters(5, 3, seed=4, dtype=torch.float64), clusters(5, 6, seed=4, dtype=torch.float64)
     assert torch.equal(_logits(name, support, support.features).argmax(dim=1), support.targets)

@@ -103,7 +103,7 @@ def test_an_example_that_weighs_two_is_that_example_twice(learner: str) -> None:
 
 
 def test_steps_do_not_swing_along_what_texts_share() -> None:
-    # Two classes that nothing tells apart, in texts that are nearly alike: as those in a language the encoder cannot
+    # Two classes that do not differ, in texts that are nearly alike: as those in a language the encoder cannot
     # read, and a rate that does well elsewhere
     support = examples(2, 10, spread=0.3)
     shared = torch.nn.functional.normalize(torch.ones(WIDTH, dtype=torch.float64), dim=0)

@@ -4,12 +4,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.task_view.label_text_gate import label_texts_mislead
+from metalearn.task_view.label_text_gate import worse_than_chance
 
 
 @settings(deadline=None, max_examples=100)
 @given(n_classes=st.integers(2, 6), per_class=st.integers(1, 4), wrong=st.integers(0, 24), seed=st.integers(0, 1000))
-def test_names_mislead_where_they_tell_fewer_examples_than_chance(
+def test_the_gate_closes_where_names_classify_fewer_examples_than_chance(
     n_classes: int, per_class: int, wrong: int, seed: int
 ) -> None:
     draw = torch.Generator().manual_seed(seed)
@@ -17,13 +17,13 @@ def test_names_mislead_where_they_tell_fewer_examples_than_chance(
     order = torch.randperm(n_classes, generator=draw)
     # The first so many examples look like the next class's name
     looks = torch.where(torch.arange(len(classes)) < wrong, (classes + 1) % n_classes, classes)
-    # What all texts have in common, and what each name has with any text, tell nothing
+    # The common part of all texts, and of each name with any text, must not count
     labels = torch.cat([torch.eye(n_classes), torch.rand(n_classes, 1, generator=draw)], dim=1)
     examples = torch.cat([torch.eye(n_classes)[looks], torch.full((len(classes), 1), 5.0)], dim=1)
     similarity = examples @ labels.T
-    told = (similarity - similarity.mean(dim=0)).argmax(dim=1) == classes
-    found = label_texts_mislead(examples, classes, labels[order], order)
-    assert bool(found) is (len(classes) >= 4 and int(told.sum()) / len(classes) < 1 / n_classes)
+    correct = (similarity - similarity.mean(dim=0)).argmax(dim=1) == classes
+    found = worse_than_chance(examples, classes, labels[order], order)
+    assert bool(found) is (len(classes) >= 4 and int(correct.sum()) / len(classes) < 1 / n_classes)
     if wrong == 0:
         assert not found
     if wrong >= len(classes) >= 4 and per_class == 1:
@@ -34,7 +34,7 @@ def test_examples_of_classes_without_a_text_are_not_asked() -> None:
     names = torch.eye(3)[:2]
     right, swapped, unnamed = (torch.eye(3)[torch.tensor(rows)] for rows in ([0, 1] * 2, [1, 0] * 2, [2] * 5))
     classes, of_names = torch.tensor([0, 1] * 2 + [2] * 5), torch.tensor([0, 1])
-    assert not label_texts_mislead(torch.cat([right, unnamed]), classes, names, of_names)
-    assert label_texts_mislead(torch.cat([swapped, unnamed]), classes, names, of_names)
-    assert not label_texts_mislead(unnamed, classes[4:], names, of_names), "nothing is known against the names"
-    assert not label_texts_mislead(torch.cat([swapped[:3], unnamed]), classes[[0, 1, 2, *range(4, 9)]], names, of_names)
+    assert not worse_than_chance(torch.cat([right, unnamed]), classes, names, of_names)
+    assert worse_than_chance(torch.cat([swapped, unnamed]), classes, names, of_names)
+    assert not worse_than_chance(unnamed, classes[4:], names, of_names), "nothing is known against the names"
+    assert not worse_than_chance(torch.cat([swapped[:3], unnamed]), classes[[0, 1, 2, *range(4, 9)]], names, of_names)

@@ -40,7 +40,7 @@ def test_a_class_without_an_example_has_its_name_moved_as_the_others() -> None:
     torch.testing.assert_close(moved - names, torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0]).expand(5, 5))
 
 
-def test_large_classes_say_no_more_of_names_than_small_ones() -> None:
+def test_large_classes_shift_names_no_more_than_small_ones() -> None:
     names = torch.eye(4)
     classes = torch.tensor([0, 1, 2, 3, 3, 3, 3, 3])
     examples = names[classes] + 1.0

@@ -79,7 +79,7 @@ def test_what_rows_weigh_is_how_many_they_are() -> None:
 
 
 @pytest.mark.parametrize("shots", [1, 5])
-def test_where_all_classes_have_as_many_a_mean_far_from_the_middle_is_believed_less_and_nothing_else_changes(
+def test_with_equal_classes_shrinkage_towards_the_grand_mean_changes_the_biases_alone(
     shots: int,
 ) -> None:
     support, queries = encoded(shots, shots, shots), encoded(4, 4, 4, seed=1).features

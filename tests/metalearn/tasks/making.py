@@ -1,4 +1,4 @@
-"""Tasks for the tests of sampling: their texts say which class they are of."""
+"""Tasks for the tests of sampling: each text holds the name of its class."""
 
 from collections.abc import Sequence
 

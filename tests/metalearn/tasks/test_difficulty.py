@@ -20,7 +20,7 @@ def test_means_by_hand() -> None:
     assert after.of("never seen") == 1.0
 
 
-def test_losses_are_bounded_and_what_is_not_finite_says_nothing() -> None:
+def test_losses_are_bounded_and_those_that_are_not_finite_are_left_out() -> None:
     after = updated(Difficulty(), [("a", math.nan), ("b", math.inf), ("c", 1e9), ("d", -1.0)])
     assert dict(after.losses) == {"c": 2.0, "d": 0.0}
 
@@ -55,7 +55,7 @@ def test_guessing_has_the_normalised_loss_one(
     assert normalised_loss(guess / 2, episode) == pytest.approx(0.5)
 
 
-def test_queries_of_one_score_tell_nothing() -> None:
+def test_queries_of_one_score_have_no_difficulty() -> None:
     one = LabelledTexts((TextInput("a"),), (3.0,))
     episode = Episode("t", "g", "regression", (), one, LabelledTexts((TextInput("b"),), (3.0,)))
     assert normalised_loss(7.0, episode) == 1.0

@@ -59,7 +59,7 @@ def test_shapes_that_no_episode_has(ways: int, shots: int, queries: int) -> None
         sample_episode(classes_task([5, 5]), ways=ways, shots=shots, queries=queries, draw=random.Random(0))
 
 
-def test_neither_classes_nor_examples_come_in_a_telling_order() -> None:
+def test_the_order_of_classes_and_examples_is_random() -> None:
     task = classes_task([4] * 6)
     orders = set()
     for seed in range(20):

@@ -43,7 +43,7 @@ def test_an_episode_depends_on_its_index_alone(encoder: Encoder) -> None:
     assert len({episode.support.inputs for episode in found.values()}) > 10
 
 
-def test_a_group_that_is_held_back_comes_as_seldom_as_its_factor_says(encoder: Encoder) -> None:
+def test_a_group_that_is_held_back_comes_as_seldom_as_its_factor_states(encoder: Encoder) -> None:
     fed = feed(encoder)
     before = Counter(fed.episode(index).group for index in range(2000))
     fed.group_factors = {"b": 0.25}
@@ -64,7 +64,7 @@ def test_label_words_stand_in_the_stated_share_of_episodes(encoder: Encoder) -> 
         prepared, episode = fed(index), fed.episode(index)
         label_texts = prepared.support.label_texts
         assert prepared.support.targets.shape[0] == len(episode.support.inputs)
-        assert bool((prepared.support.weights == 1).all()), "what they count is the model's to say"
+        assert bool((prepared.support.weights == 1).all()), "the model decides their weights"
         if label_texts is not None:
             with_words += 1
             assert sorted(label_texts.classes.tolist()) == list(range(episode.n_classes))

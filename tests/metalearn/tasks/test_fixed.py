@@ -145,7 +145,7 @@ def test_blank_texts_are_left_out_and_counted(tmp_path: Path) -> None:
     assert task.skipped == (Skipped("eval.jsonl", "blank text", 2),)
 
 
-def test_where_there_is_nothing_it_says_what_there_should_be(tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused_with_what_it_should_hold(tmp_path: Path) -> None:
     with pytest.raises(InvalidTasks, match="is not a folder"):
         read_fixed_tasks(tmp_path / "absent")
     write(tmp_path / "eval.jsonl", *FEELINGS)

@@ -155,7 +155,7 @@ def test_rows_left_out_are_counted_by_file_and_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "message"),
     [
         (b'{"text": "a", "label": "x"', "not JSON"),
         (b"[1, 2]", "not a JSON object"),
@@ -187,10 +187,10 @@ def test_rows_left_out_are_counted_by_file_and_reason(tmp_path: Path) -> None:
         (b'{"text": "caf\xe9", "label": "x"}', "byte 14 of the line is not UTF-8"),
     ],
 )
-def test_a_malformed_line_is_named(tmp_path: Path, line: bytes, says: str) -> None:
+def test_a_malformed_line_is_named(tmp_path: Path, line: bytes, message: str) -> None:
     path = tmp_path / "mood.jsonl"
     path.write_bytes(b'{"text": "fine", "label": "good"}\r\n\r\n' + line + b"\n")
-    with pytest.raises(InvalidTasks, match=says) as caught:
+    with pytest.raises(InvalidTasks, match=message) as caught:
         read_tasks([tmp_path])
     assert str(caught.value).startswith(f"{path}:3: ")
 
@@ -239,17 +239,17 @@ def test_an_index_above_is_found_from_a_relative_path(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("name\tkind\n", r":1: lacks the columns split, licence, licence_class"),
         ("", r":1: lacks the columns"),
         (INDEX + "train\tmood\n", r":5: has 2 fields, but the header has 9"),
     ],
 )
-def test_a_malformed_index_is_named(tmp_path: Path, content: str, says: str) -> None:
+def test_a_malformed_index_is_named(tmp_path: Path, content: str, message: str) -> None:
     write(tmp_path / "mood.jsonl", *FEELINGS)
     (tmp_path / "index.tsv").write_text(content)
-    with pytest.raises(InvalidTasks, match=r"index\.tsv" + says):
+    with pytest.raises(InvalidTasks, match=r"index\.tsv" + message):
         read_tasks([tmp_path])
 
 

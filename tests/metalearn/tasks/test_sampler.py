@@ -1,4 +1,4 @@
-"""Which tasks episodes come from, what shape they have, and that an index says it all."""
+"""Which tasks episodes come from, what shape they have, and that an index decides all of it."""
 
 import hashlib
 import math
@@ -178,7 +178,7 @@ def shares(sampler: EpisodeSampler | MixedSampler, n: int = 2000, state: Difficu
         ("difficulty", {"small": 0.1 + 0.25, "large": 0.3 + 0.5 / 6, "broken": 0.1 + 0.5 / 3}),
     ],
 )
-def test_tasks_come_as_often_as_the_strategy_says(strategy: Strategy, expected: dict[str, float]) -> None:
+def test_tasks_come_as_often_as_the_strategy_states(strategy: Strategy, expected: dict[str, float]) -> None:
     pool = [
         classes_task(sizes, name=name) for name, sizes in (("small", [2, 2]), ("large", [18, 18]), ("broken", [2, 2]))
     ]
@@ -207,7 +207,7 @@ def test_ways_and_shots_are_spread_evenly() -> None:
     classes = Counter(label for e in episodes for label in e.labels)
     assert max(classes.values()) < 1.25 * min(classes.values())
     firsts = Counter(e.labels[0] < e.labels[1] for e in episodes)
-    assert 600 < firsts[True] < 1000  # the order of the names says nothing
+    assert 600 < firsts[True] < 1000  # the order of the names does not depend on the classes
 
 
 def test_total_bounds_lower_shots_before_ways() -> None:
@@ -296,7 +296,7 @@ def test_tasks_that_give_no_episode_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "message"),
     [
         ({"ways": (1, 5)}, "ways from 1 to 5"),
         ({"ways": (5, 4)}, "ways from 5 to 4"),
@@ -308,8 +308,8 @@ def test_tasks_that_give_no_episode_are_counted() -> None:
         ({"out_of_scope_share": -0.01}, "share is -0.01"),
     ],
 )
-def test_settings_that_no_episode_meets(wrong: dict[str, object], says: str) -> None:
-    with pytest.raises(InvalidEpisode, match=says):
+def test_settings_that_no_episode_meets(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidEpisode, match=message):
         SamplerSettings(**wrong)  # type: ignore[arg-type]
 
 

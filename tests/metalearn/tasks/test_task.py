@@ -11,7 +11,7 @@ A, B = TextInput("a"), TextInput("b")
 
 
 @pytest.mark.parametrize(
-    ("objective", "labels", "inputs", "targets", "says"),
+    ("objective", "labels", "inputs", "targets", "message"),
     [
         ("classification", ("x", "y"), (A, B), (0,), "2 texts, but 1 targets"),
         ("classification", ("x", "y"), (A, A), (0, 1), "same text twice"),
@@ -27,9 +27,9 @@ def test_a_task_that_does_not_fit_together_is_refused(
     labels: tuple[str, ...],
     inputs: tuple[TextInput, ...],
     targets: tuple[Target, ...],
-    says: str,
+    message: str,
 ) -> None:
-    with pytest.raises(InvalidTasks, match=f"(?s)odd.*{says}"):
+    with pytest.raises(InvalidTasks, match=f"(?s)odd.*{message}"):
         Task("odd", objective, labels, inputs, targets)
 
 

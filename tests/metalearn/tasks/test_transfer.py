@@ -55,7 +55,7 @@ def test_one_group_has_nothing_to_be_compared_with() -> None:
     assert measure_transfer({"alone": alone}) == []
 
 
-def test_a_gradient_that_is_not_finite_says_nothing_about_anybody() -> None:
+def test_a_gradient_that_is_not_finite_is_left_out() -> None:
     found = {
         group: [sketch(gradients(10 * place + i, torch.ones(5000), 1.0)) for i in range(3)]
         for place, group in enumerate("abc")

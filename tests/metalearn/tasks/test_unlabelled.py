@@ -148,7 +148,7 @@ def test_the_stock_tokenizer_reads_the_mask_as_its_special_token(stock_folder: P
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda: masked(["too little text here for anything"]), "0 words stand in 20 to 0 of 1 sentences.*give more"),
         (lambda: masked(sentences(), words_per_task=40), "a task needs 40"),
@@ -163,8 +163,8 @@ def test_the_stock_tokenizer_reads_the_mask_as_its_special_token(stock_folder: P
         ),
     ],
 )
-def test_too_little_text_is_refused(make: Callable[[], object], says: str) -> None:
-    with pytest.raises(InvalidTasks, match=says):
+def test_too_little_text_is_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(InvalidTasks, match=message):
         make()
 
 
@@ -241,7 +241,7 @@ def test_texts_are_read_from_lines(tmp_path: Path, name: str, content: bytes) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         ("a.jsonl", b'{"text": "one"}\n{"label": "x"}', r"a\.jsonl:2: 'text' is missing"),
         ("a.jsonl", b"one", r"a\.jsonl:1: is not JSON"),
@@ -249,9 +249,9 @@ def test_texts_are_read_from_lines(tmp_path: Path, name: str, content: bytes) ->
         ("a.txt", b" \n", r"a\.txt holds no text"),
     ],
 )
-def test_files_without_texts_are_refused(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+def test_files_without_texts_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InvalidTasks, match=says):
+    with pytest.raises(InvalidTasks, match=message):
         read_texts(tmp_path / name)
 
 

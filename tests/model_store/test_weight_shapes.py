@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metalearn.errors import InvalidModel
-from model_store.shapes import AxisLength, FastWeightShapes, Shapes
+from model_store.weight_shapes import AxisLength, FastWeightShapes, Shapes
 
 
 def _matching(n_classes: int, n_texts: int) -> Shapes:

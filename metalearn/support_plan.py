@@ -1,4 +1,4 @@
-"""From labelled texts to what a learner adapts on: which texts are encoded, and what each counts."""
+"""Plans of support sets: which texts are encoded, and prepared support sets and episodes out of them."""
 
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ from metalearn.types import Episode, LabelledTexts, SupportSet, TextInput
 
 @dataclass(frozen=True, slots=True)
 class SupportPlan:
-    """What has to be encoded for a support set, before any text is.
+    """The texts to encode for a support set.
 
     Attributes:
         inputs: The examples' texts, then the label texts.
@@ -60,7 +60,7 @@ def prepared_support(plan: SupportPlan, examples: HiddenTexts, label_texts: Hidd
     """The support set as the body reads it.
 
     Args:
-        plan: What was listed.
+        plan: The list of ``plan_support``.
         examples: The examples' texts, in the plan's order.
         label_texts: The label texts, in the plan's order; None where there are none.
     """
@@ -80,7 +80,7 @@ def prepare_episode(body: TextBody, episode: Episode, *, use_label_text: bool = 
 
     Args:
         body: Reads the texts.
-        episode: What was sampled.
+        episode: The sampled episode.
         use_label_text: Whether the words of its labels are used.
 
     Raises:

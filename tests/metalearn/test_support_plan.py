@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from metalearn.adaptation import plan_support, prepare_episode, prepared_support, support_accuracy
 from metalearn.body import TextBody
 from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.inner_loop import InnerLoopResult, collect
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.objectives import OBJECTIVES
+from metalearn.support_plan import plan_support, prepare_episode, prepared_support, support_accuracy
 from metalearn.types import OUT_OF_SCOPE, Episode, Example, LabelledTexts, Objective, SupportSet, TextInput
 from tests.metalearn.conftest import as_prepared, support_set
 
@@ -103,7 +103,7 @@ def test_a_prepared_support_set_is_what_was_planned(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.placement)
-def test_a_labels_text_counts_what_the_model_says(encoder: Encoder, spec: ModelSpec) -> None:
+def test_a_labels_text_has_the_weight_of_the_model(encoder: Encoder, spec: ModelSpec) -> None:
     model = replace(make_text_model(spec, encoder), balanced=False)
     assert isinstance(model.body, TextBody)
     plan = plan_support(PAIR, use_label_text=True)
@@ -138,7 +138,7 @@ def test_the_same_support_set_gives_the_same_bits(encoder: Encoder, spec: ModelS
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.placement)
-def test_two_classes_of_one_example_each_are_told_apart(encoder: Encoder, spec: ModelSpec) -> None:
+def test_two_classes_of_one_example_each_are_separated(encoder: Encoder, spec: ModelSpec) -> None:
     support = SupportSet((Example(TextInput("my card is late"), "b"), Example(TextInput("an extra fee?"), "a")))
     result = _adapt(encoder, support, False, steps=20, spec=spec)
     model = make_text_model(spec, encoder)
