@@ -1,4 +1,4 @@
-"""That what parts are left out of is the default checkpoint itself."""
+"""The ablation leaves parts out of the default checkpoint itself."""
 
 from pathlib import Path
 

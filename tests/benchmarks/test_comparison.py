@@ -1,4 +1,4 @@
-"""What is made of a method's answers."""
+"""Figures of a method's answers."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The benchmark of speed measures its subject."""
+"""The benchmark of speed: its driver, its population and its table."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Start, inner loop and episode of body, placement and learner as one; and what texts become on the way."""
+"""Start, inner loop and episode of body, placement and learner as one, and the texts on their way through them."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -491,7 +491,7 @@ def with_label_texts(counts: Sequence[int] = COUNTS, seed: int = 1) -> PreparedS
 
 
 def settled(support: PreparedSet, weights: Sequence[float]) -> PreparedSet:
-    """The same rows, in which label texts are examples of these weights."""
+    """The support set whose label texts are examples of these weights."""
     texts = support.label_texts
     assert texts is not None
     return replace(
@@ -980,7 +980,7 @@ def test_a_text_model_adapts_without_touching_its_encoder(placement: PlacementNa
 
 @dataclass(frozen=True)
 class WithoutClosedForm(GradientLearner):
-    """The same learner, whose gradients come of a graph."""
+    """A learner whose gradients come of a graph, not of a closed form."""
 
     def head_gradients(self, support: EncodedSet) -> Gradients | None:
         return None

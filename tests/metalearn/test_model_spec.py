@@ -1,4 +1,4 @@
-"""Specs: what a model is made of, and what does not go together."""
+"""Specifications of models, and combinations that are refused."""
 
 import pytest
 

@@ -54,7 +54,7 @@ class NormBody:
         return torch.cat([first, second])
 
     def some(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        """Those rows."""
+        """The inputs at these rows."""
         return inputs[rows]
 
 

@@ -87,7 +87,7 @@ def calibrated(handful: Handful, checkpoint: Path, tasks: Path, *more: str, out:
 
 
 def of_calibration(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Its temperature's numbers."""
+    """The numbers of a checkpoint's temperature."""
     return {
         name.removeprefix(PREFIX_OF_CALIBRATION): weight
         for name, weight in checkpoint.slow_weights.items()
@@ -100,7 +100,7 @@ def classification_tasks(folder: Path) -> tuple[Task, ...]:
 
 
 def mean_cross_entropy(judged: list[JudgedEpisode], slow: dict[str, Tensor] | None) -> float:
-    """Of the queries with a class, episodes counting alike."""
+    """Mean cross-entropy of the queries with a class, episodes counting alike."""
     found = []
     for episode in judged:
         rows = episode.targets != OUT_OF_SCOPE

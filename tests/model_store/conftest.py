@@ -1,4 +1,4 @@
-"""What the stores' tests share: versions to commit, every call there is, and a way to let time run out."""
+"""Fixtures of the stores' tests: versions to commit, every call there is, and a way to let time run out."""
 
 import sqlite3
 import time

@@ -514,7 +514,7 @@ def test_a_spec_that_no_model_can_be_made_of_makes_no_checkpoint(
 
 
 def _noisy(spec: ModelSpec, encoder_folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """What meta-training might have come to: no slow weight is where it began."""
+    """Slow weights as after meta-training: none is where it began."""
     encoder = build_encoder(encoder_folder, encoder_stages(max_tokens=64), CPU)
     draw = torch.Generator().manual_seed(1)
     slow = make_text_model(spec, encoder).initial_slow_weights(steps=UNTRAINED.steps)
@@ -522,7 +522,7 @@ def _noisy(spec: ModelSpec, encoder_folder: Path, dtype: torch.dtype) -> dict[st
 
 
 def _features_at_start(model: MetaModel, slow: SlowWeights, texts: Sequence[TokenizedText]) -> torch.Tensor:
-    """What a task's texts come to before the first inner step."""
+    """Features of a task's texts before the first inner step."""
     own = ({n.removeprefix(p): w for n, w in slow.items() if n.startswith(p)} for p in ("body.", "fast."))
     assert isinstance(model.body, TextBody)
     return model.features(slow, model.placement.start(*own), model.body.prepare(texts))

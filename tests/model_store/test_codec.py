@@ -44,7 +44,7 @@ def _adapter(labels: tuple[str, ...] = ("card_arrival", "überfällig"), dim: in
 
 
 def _shapes(dim: int = DIM) -> Callable[[str], FastWeightShapes]:
-    """What a model with these learners makes: heads, keys with a row per text, heads with a weight below."""
+    """The shapes of a model with these learners: heads, keys with a row per text, heads with a weight below."""
     per_class, per_text, fixed = AxisLength(0, 1, 0), AxisLength(0, 0, 1), AxisLength(dim, 0, 0)
     head = {HEAD_WEIGHT: (per_class, fixed), HEAD_BIAS: (per_class,)}
     learners = {

@@ -74,7 +74,7 @@ def beside(tiny_encoder: Path, tmp_path: Path) -> Beside:
 
 
 def random_adapter(models: Models, learner: str, n_classes: int, seed: int, n_texts: int | None = None) -> Adapter:
-    """What a task might own: nothing of it is where it started."""
+    """An adapter with random weights, none of which is where it started."""
     loaded = models.of(learner)
     draw = torch.Generator().manual_seed(seed)
     n_texts = n_texts or n_classes + seed % 3
@@ -179,7 +179,7 @@ def test_hidden_states_are_not_kept_where_nothing_is_left_to_run(make_checkpoint
 
 
 def computed_by(models: Models, runtime: RuntimeName) -> Models:
-    """The same checkpoint's models, computed by a runtime."""
+    """The models of a checkpoint, computed by a runtime."""
     checkpoint = models.checkpoint
     return Models(checkpoint, start_runtime(checkpoint.encoder, runtime, norms=modulated_norms(checkpoint)))
 

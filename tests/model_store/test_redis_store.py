@@ -140,7 +140,7 @@ def test_a_black_hole_is_given_up_by_every_call() -> None:
 
 
 def _connections(silent: socket.socket) -> int:
-    """How many have come to a server that takes none."""
+    """The number of connections that came to a server that accepts none."""
     silent.setblocking(False)
     found = 0
     with contextlib.suppress(BlockingIOError):

@@ -1,4 +1,4 @@
-"""What every store promises, held against SQLite and a real Valkey server alike."""
+"""The promises of every store, checked on SQLite and a real Valkey server alike."""
 
 import sqlite3
 import threading

@@ -24,7 +24,7 @@ DATA = st.binary(min_size=1, max_size=40)
 
 @dataclass
 class Model:
-    """What the store has to hold."""
+    """The right contents of the store."""
 
     versions: dict[tuple[str, str], list[NewVersion]] = field(default_factory=dict)
     limited: set[tuple[str, str]] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""Shapes of fast weights as functions of classes and texts: found by trying, and then held to."""
+"""Shapes of fast weights as functions of classes and texts: measured on trials, and then required."""
 
 import pytest
 from hypothesis import given, settings

@@ -11,7 +11,7 @@ from metalearn.encoder.views import COLUMNS, MIDDLE, token_similarity
 
 
 def by_hand(hidden: torch.Tensor, words: list[bool], second: list[bool]) -> list[float]:
-    """Of one text, with loops."""
+    """The similarity of one text's tokens, with loops."""
 
     def cosine(i: int, j: int) -> float:
         a, b = hidden[i].tolist(), hidden[j].tolist()

@@ -45,7 +45,7 @@ def tokenizer(vocabulary: Path) -> TextTokenizer:
 
 @pytest.fixture(scope="module")
 def plain(vocabulary: Path) -> Tokenizer:
-    """The same by itself, which cuts nothing."""
+    """The tokenizer of the library by itself, which cuts nothing."""
     tokenizer = Tokenizer.from_file(str(vocabulary))
     tokenizer.no_padding()
     tokenizer.no_truncation()

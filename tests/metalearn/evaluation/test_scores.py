@@ -1,4 +1,4 @@
-"""What a model's outputs for the queries of one episode are worth, objective by objective."""
+"""Scores of a model's outputs for the queries of one episode, objective by objective."""
 
 import pytest
 import torch

@@ -71,7 +71,7 @@ def test_two_slots_by_hand() -> None:
 def _plainly_written(
     keys: list[list[float]], values: list[list[float]], n_slots: int, sharpness: float, gate: float
 ) -> tuple[list[list[float]], list[list[float]]]:
-    """The same in lists and loops."""
+    """The memory after all rows, in lists and loops."""
     slot_keys: list[list[float]] = [[0.0] * len(keys[0]) for _ in range(n_slots)]
     slot_values: list[list[float]] = [[0.0] * len(values[0]) for _ in range(n_slots)]
     usage = [0.0] * n_slots

@@ -1,4 +1,4 @@
-"""What every learner owes: found by name, finite, reading its support set, and differentiable."""
+"""The duties of every learner: found by name, finite, reading its support set, and differentiable."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What all texts of a task share: heads adapt as if it were not there, and answer features as they come."""
+"""The common part of all texts of a task: heads adapt as if it were not there, and answer features as they come."""
 
 from dataclasses import replace
 
