@@ -186,7 +186,7 @@ def draw_episodes(tasks: Sequence[Task], *, queries: int, episodes: int) -> dict
     """Episodes by task and index, of at most 5 ways, so that tasks of few classes count, too."""
     drawn: dict[tuple[str, int], Episode] = {}
     for task in tasks:
-        if task.objective != "classification":
+        if not task.rules.one_class_each:
             continue
         plan = EpisodePlan(ways=min(5, len(usable_classes(task, 6))), shots=(5,), queries=queries, episodes=episodes)
         with suppress(InvalidEpisode):  # it has fewer texts than an episode needs

@@ -153,7 +153,7 @@ def _own_rows(data: Path, task: str, choice: Choice) -> tuple[list[Row], Rows]:
 
 
 def _tasks_in(data: Path) -> list[str]:
-    tasks = [task for task in _read_tasks(data) if task.objective == "classification"]
+    tasks = [task for task in _read_tasks(data) if task.rules.one_class_each]
     return [task.name for task in tasks if sum(len(rows) >= _FEWEST_ROWS for rows in task.rows_of_class) > 1]
 
 

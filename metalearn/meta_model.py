@@ -16,6 +16,7 @@ from metalearn.body import Body, MlpBody
 from metalearn.errors import UnsupportedObjective
 from metalearn.inner_loop import InnerState, inner_steps
 from metalearn.learners.interface import Learner
+from metalearn.objectives import OBJECTIVES
 from metalearn.options import Order
 from metalearn.placement import Placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
@@ -182,7 +183,7 @@ class MetaModel:
 
     def answering(self, slow: SlowWeights, adapted: FastWeights, support: PreparedSet) -> FastWeights:
         """Fast weights after the last inner step as they answer: under the temperature that was fitted."""
-        if not self.calibrated or support.objective != "classification":
+        if not (self.calibrated and OBJECTIVES[support.objective].one_class_each):
             return adapted
         fitted = _part(slow, _CALIBRATION)
         divisor = calibration.temperature(fitted, shots=support.shots, ways=support.n_classes)
@@ -202,7 +203,7 @@ class MetaModel:
                 anew with as many of each class, by the same encoding. Only where the head alone is fast and in
                 classification; otherwise once.
         """
-        can_split = episode.support.objective == "classification" and not self.learner.joins_query
+        can_split = OBJECTIVES[episode.support.objective].one_class_each and not self.learner.joins_query
         if splits > 1 and can_split and self.placement.layers == 0:
             return self._run_splits(slow, episode, steps=steps, seed=seed, splits=splits)
         support, query, learner = episode.support, episode.query, self.learner

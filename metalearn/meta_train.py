@@ -308,7 +308,7 @@ def _contrast(sets: Sequence[tuple[PreparedSet, Tensor]], temperature: float) ->
     """Contrasts all texts of some episodes; a class of one is no class of another."""
     classes, offset = [], 0
     for place, (prepared, _) in enumerate(sets):
-        if prepared.objective == "classification":
+        if OBJECTIVES[prepared.objective].one_class_each:
             shifted = prepared.targets + offset
             classes.append(torch.where(prepared.targets == OUT_OF_SCOPE, prepared.targets, shifted))
         else:

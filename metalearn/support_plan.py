@@ -103,7 +103,7 @@ def prepare_episode_support(body: TextBody, episode: Episode, *, use_label_text:
     support = episode.support
     prepared = _prepared(body, support, episode)
     pairs = any(text.text_pair is not None for text in support.inputs)
-    used = use_label_text and episode.objective == "classification"
+    used = use_label_text and OBJECTIVES[episode.objective].one_class_each
     texts = words_of_labels(episode.labels, pairs=pairs) if used else {}
     if not texts:
         return prepared

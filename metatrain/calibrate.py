@@ -37,7 +37,7 @@ def judged_episodes(models: Models, tasks: Sequence[Task], episodes: int, seed: 
         raise InvalidModel(f"the learner {model.learner.name} has no linear head: its confidences stay as they are")
     slow = {**checkpoint.slow_weights, **{_PREFIX + name: weight for name, weight in initial_slow_weights().items()}}
     steps = checkpoint.manifest.hyperparameters.steps
-    sampler = EpisodeSampler([task for task in tasks if task.objective == "classification"], _SETTINGS, seed)
+    sampler = EpisodeSampler([task for task in tasks if task.rules.one_class_each], _SETTINGS, seed)
     for index in range(episodes):
         try:
             prepared = prepare_episode(body, sampler.episode(index), use_label_text=bool(index % 2))

@@ -96,7 +96,7 @@ def calibrated(
     judged = list(
         track(judged_episodes(models, found, episodes, seed), "judging episodes", total=episodes, console=stderr)
     )
-    names = [task.name for task in found if task.objective == "classification"]
+    names = [task.name for task in found if task.rules.one_class_each]
     return write_calibrated(models.checkpoint, judged, names, out, name=name, half=half)
 
 

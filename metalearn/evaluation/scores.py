@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from metalearn.errors import AdaptationDiverged, InvalidEpisode
-from metalearn.evaluation import figures
-from metalearn.types import OUT_OF_SCOPE, Objective
+from metalearn.objectives import OBJECTIVES
+from metalearn.types import Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,48 +66,7 @@ def judge(
     """
     if not bool(torch.isfinite(outputs).all()):
         raise AdaptationDiverged("an output for a query is not finite: lower the learning rate")
-    if objective == "classification":
-        return _judge_classes(outputs, targets, task)
-    if objective == "multi_label":
-        return _judge_label_sets(outputs, targets > 0.5, task)
-    predicted, actual = outputs.flatten(), targets.flatten()
-    return EpisodeScores(
-        task,
-        n_queries=len(actual),
-        mse=figures.mean_squared_error(predicted, actual),
-        spearman=figures.spearman(predicted, actual),
-    )
-
-
-def _judge_classes(outputs: Tensor, targets: Tensor, task: str) -> EpisodeScores:
-    in_scope = targets != OUT_OF_SCOPE
-    if not bool(in_scope.any()):
+    found = OBJECTIVES[objective].figures(outputs, targets)
+    if not found.n_queries:
         raise InvalidEpisode(f"no query of {task} belongs to a class of its episode")
-    actual = targets[in_scope]
-    confidence, predicted = outputs[in_scope].double().softmax(dim=1).max(dim=1)
-    n_classes = max(outputs.shape[1], int(actual.max()) + 1)
-    return EpisodeScores(
-        task,
-        n_queries=len(actual),
-        accuracy=figures.accuracy(predicted, actual),
-        macro_f1=figures.macro_f1(one_hot(predicted, n_classes).bool(), one_hot(actual, n_classes).bool()),
-        ece=figures.expected_calibration_error(confidence, predicted == actual),
-        majority=figures.majority_share(actual),
-    )
-
-
-def _judge_label_sets(outputs: Tensor, actual: Tensor, task: str) -> EpisodeScores:
-    probabilities = outputs.double().sigmoid()
-    decisions = probabilities > 0.5
-    confidence = torch.maximum(probabilities, 1 - probabilities)
-    correct = decisions == actual[:, : outputs.shape[1]]
-    predicted = torch.zeros_like(actual)
-    predicted[:, : outputs.shape[1]] = decisions
-    return EpisodeScores(
-        task,
-        n_queries=len(actual),
-        accuracy=figures.accuracy(predicted, actual),
-        macro_f1=figures.macro_f1(predicted, actual),
-        ece=figures.expected_calibration_error(confidence.flatten(), correct.flatten()),
-        majority=figures.majority_share(actual),
-    )
+    return EpisodeScores(task, **found._asdict())

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits
 from metalearn.learners.interface import ReadingLearner
+from metalearn.objectives import OBJECTIVES
 from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
 
 
@@ -21,7 +22,7 @@ class Ridge(ReadingLearner):
     """
 
     name = "ridge"
-    objectives: frozenset[Objective] = frozenset({"classification", "multi_label", "regression"})
+    objectives: frozenset[Objective] = frozenset(OBJECTIVES)
     linear_head = True
 
     def initial_slow_weights(
@@ -36,7 +37,7 @@ class Ridge(ReadingLearner):
         weight, intercept = ridge_regression(
             support.features, support.membership, support.weights, slow["log_regulariser"].exp()
         )
-        if support.objective == "regression":
+        if not OBJECTIVES[support.objective].has_classes:
             return {HEAD_WEIGHT: weight, HEAD_BIAS: intercept}
         alpha = slow["log_alpha"].exp()
         return {HEAD_WEIGHT: alpha * weight, HEAD_BIAS: alpha * intercept + slow["beta"]}

@@ -19,7 +19,7 @@ from metalearn.errors import InvalidModel, UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits
 from metalearn.inner_loop import Gradients
 from metalearn.learners.interface import LearnerOptions, Losses
-from metalearn.losses import linear_head_gradients
+from metalearn.objectives import OBJECTIVES
 from metalearn.options import Order, RateKind
 from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
 from metalearn.update_rules import UpdateRule, make_update_rule
@@ -68,9 +68,8 @@ class GradientLearner(Losses):
     @property
     def objectives(self) -> frozenset[Objective]:
         """Class means exist where there are classes."""
-        if self.head_start == "class_means":
-            return frozenset({"classification", "multi_label"})
-        return frozenset({"classification", "multi_label", "regression"})
+        needs_classes = self.head_start == "class_means"
+        return frozenset(name for name, rules in OBJECTIVES.items() if rules.has_classes or not needs_classes)
 
     def initial_slow_weights(
         self, dim: int, deep: FastWeights, *, steps: int, draw: torch.Generator
@@ -108,15 +107,16 @@ class GradientLearner(Losses):
         empirical Bayes estimate (Efron and Morris 1973). The scale makes up for the shorter means. Where there are
         label texts alone, no mean is one of chance, and none is shrunk.
         """
+        excludes = OBJECTIVES[support.objective].one_class_each
         if self.head_start == "class_means":
             means, scale = class_means(support), slow["log_scale"].exp()
-            if support.objective == "classification" and support.has_examples:
+            if excludes and support.has_examples:
                 grand_mean, counted = means.mean(dim=0), support.weight_of_class
                 kept = (counted / (counted + _SHRINKAGE)).unsqueeze(1)
                 means, scale = grand_mean + kept * (means - grand_mean), scale / kept.mean()
             return {HEAD_WEIGHT: 2 * scale * means, HEAD_BIAS: -scale * means.square().sum(dim=1)}
         row, bias = slow["head.row"], slow["head.bias"]
-        if support.objective == "classification":
+        if excludes:
             # The common part of all classes cancels in the softmax: its gradient is rounding, which Adam would follow
             row, bias = row.detach(), bias.detach()
         return {HEAD_WEIGHT: row.expand(support.n_classes, -1), HEAD_BIAS: bias.expand(support.n_classes)}
@@ -153,9 +153,10 @@ class GradientLearner(Losses):
 
     def head_gradients(self, support: EncodedSet) -> Gradients | None:
         """The gradients of cross-entropy."""
-        if support.objective != "classification":
+        closed_form = OBJECTIVES[support.objective].head_gradients
+        if closed_form is None:
             return None
-        at = linear_head_gradients(support.features.detach(), support.targets, support.weights, support.n_classes)
+        at = closed_form(support.features.detach(), support.targets, support.weights, support.n_classes)
 
         def gradients(fast: FastWeights) -> tuple[Float[Tensor, ""], Mapping[str, Tensor]]:
             loss, weight, bias = at(fast[HEAD_WEIGHT], fast[HEAD_BIAS])
@@ -255,7 +256,7 @@ def class_means(support: EncodedSet) -> Float[Tensor, "classes dim"]:
     Raises:
         UnsupportedObjective: The targets are scores.
     """
-    if support.objective == "regression":
+    if not OBJECTIVES[support.objective].has_classes:
         raise UnsupportedObjective("class means need classes: choose a learner that does regression, such as maml")
     weighted = support.membership * support.weights.unsqueeze(1)
     return (weighted.T @ support.features) / weighted.sum(dim=0).unsqueeze(1)

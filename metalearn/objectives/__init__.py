@@ -1,4 +1,4 @@
-"""The objectives: one value each, which decides targets, loss and activation of a task."""
+"""The objectives: one value each, which decides targets, loss, activation and figures of a task."""
 
 from collections.abc import Mapping
 

@@ -1,14 +1,24 @@
 """Regression: each text has a score."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from metalearn.evaluation import figures
 from metalearn.losses import weighted_mean_squared_error
-from metalearn.objectives.objective import ObjectiveRules
+from metalearn.objectives.objective import Figures, ObjectiveRules, Value
 from metalearn.types import Episode, Target
+
+
+def _target(value: Value, place: Mapping[str, int]) -> Target:
+    assert not isinstance(value, tuple)  # noqa: S101 - what a file of this objective holds
+    return value
+
+
+def _target_among(target: Target, place: Mapping[int, int]) -> Target:
+    return target
 
 
 def _targets(targets: Sequence[Target], n_classes: int) -> Tensor:
@@ -30,6 +40,25 @@ def _loss_of_guessing(episode: Episode) -> float:
     return math.fsum((score - mean) ** 2 for score in scores) / len(scores)
 
 
+def _figures(outputs: Tensor, targets: Tensor) -> Figures:
+    predicted, actual = outputs.flatten(), targets.flatten()
+    return Figures(
+        len(actual),
+        mse=figures.mean_squared_error(predicted, actual),
+        spearman=figures.spearman(predicted, actual),
+    )
+
+
 REGRESSION = ObjectiveRules(
-    "regression", _targets, weighted_mean_squared_error, _activation, _accuracy, _loss_of_guessing
+    name="regression",
+    has_classes=False,
+    one_class_each=False,
+    target=_target,
+    target_among=_target_among,
+    targets=_targets,
+    loss=weighted_mean_squared_error,
+    activation=_activation,
+    accuracy=_accuracy,
+    loss_of_guessing=_loss_of_guessing,
+    figures=_figures,
 )

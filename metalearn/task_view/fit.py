@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
+from metalearn.objectives import OBJECTIVES
 from metalearn.prepared import PreparedSet
 from metalearn.task_view.centring import mean_of_examples
 from metalearn.task_view.class_balance import balanced_weights
@@ -98,7 +99,7 @@ def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps
     encoded = EncodedSet(
         features, support.targets_of_all, weights, support.n_classes, support.objective, has_examples=n_examples > 0
     )
-    if support.objective != "classification":
+    if not OBJECTIVES[support.objective].one_class_each:
         return FittedView(encoded, encoded, None)
     fitted = None
     if steps.centred:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from metalearn.errors import InvalidEpisode
 from metalearn.tasks.task import Task
-from metalearn.types import Episode, LabelledTexts, Target
+from metalearn.types import Episode, LabelledTexts
 
 
 def sample_episode(task: Task, *, ways: int | None, shots: int, queries: int | None, draw: random.Random) -> Episode:
@@ -24,11 +24,11 @@ def sample_episode(task: Task, *, ways: int | None, shots: int, queries: int | N
         InvalidEpisode: The task has fewer classes than ways, or a class fewer examples than shots; or no such episode
             exists for any task.
     """
-    if shots < 1 or (ways is not None and ways < (1 if task.objective == "regression" else 2)):
+    if shots < 1 or (ways is not None and ways < (2 if task.rules.has_classes else 1)):
         raise InvalidEpisode(f"there are no episodes of {ways} ways and {shots} shots")
     if queries is not None and queries < 1:
         raise InvalidEpisode(f"an episode asks something: {queries} queries per class are none")
-    if task.objective == "regression":
+    if not task.rules.has_classes:
         ways = ways or 1
         if len(task.inputs) <= ways * shots:
             raise InvalidEpisode(
@@ -58,7 +58,7 @@ def usable_classes(task: Task, fewest: int = 2) -> list[int]:
 
 def n_groups(task: Task, ways: int) -> int:
     """How many groups of texts ``draw_episode`` draws from for that many classes."""
-    return ways + (task.objective == "multi_label")
+    return ways + task.rules.allows_no_class
 
 
 def draw_episode(task: Task, classes: Sequence[int], shots: int, queries: int | None, draw: random.Random) -> Episode:
@@ -104,21 +104,15 @@ def draw_episode(task: Task, classes: Sequence[int], shots: int, queries: int | 
 
 
 def _groups(task: Task, classes: Sequence[int]) -> list[Sequence[int]]:
-    if task.objective == "regression":
+    if not task.rules.has_classes:
         return [range(len(task.inputs))]
     groups: list[Sequence[int]] = [task.rows_of_class[label] for label in classes]
-    if task.objective == "multi_label":
+    if task.rules.allows_no_class:
         covered = {row for rows in groups for row in rows}
         groups.append([row for row in range(len(task.inputs)) if row not in covered])
     return groups
 
 
 def _texts(task: Task, rows: Sequence[int], place: dict[int, int]) -> LabelledTexts:
-    targets: list[Target] = []
-    for row in rows:
-        target = task.targets[row]
-        if isinstance(target, tuple):
-            targets.append(tuple(sorted(place[label] for label in target if label in place)))
-        else:
-            targets.append(target if task.objective == "regression" else place[int(target)])
-    return LabelledTexts(tuple(task.inputs[row] for row in rows), tuple(targets))
+    targets = tuple(task.rules.target_among(task.targets[row], place) for row in rows)
+    return LabelledTexts(tuple(task.inputs[row] for row in rows), targets)

@@ -2,15 +2,15 @@
 
 import random
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from metalearn.errors import InvalidTasks
-from metalearn.tasks.labelled import OBJECTIVES, Value, is_blank, labelled_texts
+from metalearn.objectives.objective import ObjectiveRules, Value
+from metalearn.tasks.labelled import RULES_OF_KIND, is_blank, labelled_texts
 from metalearn.tasks.lines import Kind, read_lines
 from metalearn.tasks.task import Skipped
-from metalearn.types import OUT_OF_SCOPE, Episode, LabelledTexts, Objective, Target, TextInput, classes_in
+from metalearn.types import Episode, LabelledTexts, Target, TextInput, classes_in
 
 _TRAIN_FILE = re.compile(r"train_(\d+)_(\d+)\.jsonl")
 _QUERY_FILE = "eval.jsonl"
@@ -112,7 +112,7 @@ def _read_task(folder: Path, episodes: int | None, max_queries: int | None, seed
         support_kind, support, left_out = _read_rows(path)
         if support_kind != kind:
             raise InvalidTasks(f"{path} holds {support_kind!r}, but {query_file} holds {kind!r}")
-        read.append(_episode(name, path, (index, shots), OBJECTIVES[kind], support, queries))
+        read.append(_episode(name, path, (index, shots), RULES_OF_KIND[kind], support, queries))
         skipped += left_out
     if not read:
         raise InvalidTasks(f"{folder} holds no episode with a number under {episodes}")
@@ -120,41 +120,24 @@ def _read_task(folder: Path, episodes: int | None, max_queries: int | None, seed
 
 
 def _episode(
-    name: str, path: Path, number: tuple[int, int], objective: Objective, support: list[_Row], queries: list[_Row]
+    name: str, path: Path, number: tuple[int, int], rules: ObjectiveRules, support: list[_Row], queries: list[_Row]
 ) -> FixedEpisode:
     labels = tuple(sorted(_labels(support)))
-    if objective != "regression" and len(labels) < 2:
+    if rules.has_classes and len(labels) < 2:
         raise InvalidTasks(f"{path} has {len(labels)} classes; a support set needs two or more")
     unseen = tuple(sorted(_labels(queries) - set(labels)))
     place = {label: i for i, label in enumerate(labels + unseen)}
-    truth = _targets(objective, queries, place)
+    truth = tuple(rules.target(value, place) for _, value in queries)
+    seen = {i: i for i in range(len(labels))}
     episode = Episode(
         name,
         "fixed",
-        objective,
+        rules.name,
         labels,
-        LabelledTexts(tuple(text for text, _ in support), _targets(objective, support, place)),
-        LabelledTexts(tuple(text for text, _ in queries), tuple(_in_scope(target, labels) for target in truth)),
+        LabelledTexts(tuple(text for text, _ in support), tuple(rules.target(value, place) for _, value in support)),
+        LabelledTexts(tuple(text for text, _ in queries), tuple(rules.target_among(target, seen) for target in truth)),
     )
     return FixedEpisode(episode, *number, unseen, truth)
-
-
-def _targets(objective: Objective, rows: list[_Row], place: Mapping[str, int]) -> tuple[Target, ...]:
-    targets: list[Target] = []
-    for _, value in rows:
-        if not isinstance(value, tuple):
-            targets.append(value)
-        elif objective == "multi_label":
-            targets.append(tuple(sorted(place[label] for label in value)))
-        else:
-            targets.append(place[value[0]])
-    return tuple(targets)
-
-
-def _in_scope(target: Target, labels: Sequence[str]) -> Target:
-    if isinstance(target, tuple):
-        return tuple(label for label in target if label < len(labels))
-    return OUT_OF_SCOPE if isinstance(target, int) and target >= len(labels) else target
 
 
 def _labels(rows: list[_Row]) -> set[str]:

@@ -8,24 +8,25 @@ from types import MappingProxyType
 from typing import Literal
 
 from metalearn.errors import InvalidTasks
+from metalearn.objectives.classification import CLASSIFICATION
+from metalearn.objectives.multi_label import MULTI_LABEL
+from metalearn.objectives.objective import ObjectiveRules, Value
+from metalearn.objectives.regression import REGRESSION
 from metalearn.tasks.entities import has_positions, mentions
 from metalearn.tasks.lines import Kind, Line, numbered_lines, read_lines
 from metalearn.tasks.task import Skipped, Task, TaskPool
-from metalearn.types import Objective, Target, TextInput
+from metalearn.types import Target, TextInput
 
 Part = Literal["train", "dev", "test"]
 """How the author of a data set divided it."""
 
 _PARTS: tuple[Part, ...] = ("train", "dev", "test")
-OBJECTIVES: Mapping[Kind, Objective] = MappingProxyType(
-    {"label": "classification", "labels": "multi_label", "score": "regression", "tags": "classification"}
+RULES_OF_KIND: Mapping[Kind, ObjectiveRules] = MappingProxyType(
+    {"label": CLASSIFICATION, "labels": MULTI_LABEL, "score": REGRESSION, "tags": CLASSIFICATION}
 )
-"""The meaning of targets by kind of file."""
+"""The objective of each kind of file."""
 
 _INDEX_COLUMNS = ("split", "name", "kind", "licence", "licence_class")
-
-Value = tuple[str, ...] | float
-"""The value of a text in a file: its labels, or its score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +133,12 @@ def _read_task(name: str, paths: Sequence[Path], facts: _Facts) -> tuple[Task | 
     skipped = [Skipped(file, reason, rows) for (file, reason), rows in left_out.items()]
     if not first:
         return None, skipped
-    objective = OBJECTIVES[first[1]]
-    labels, targets = _targets(objective, tuple(values.values()))
+    rules = RULES_OF_KIND[first[1]]
+    labels, targets = _targets(rules, tuple(values.values()))
     if len(labels or set(targets)) < 2:
-        reason = "fewer than two scores" if objective == "regression" else "fewer than two classes"
+        reason = "fewer than two classes" if rules.has_classes else "fewer than two scores"
         return None, [*skipped, Skipped(name, reason, len(values))]
-    task = Task(name, objective, labels, tuple(values), targets, facts.group, facts.licence, facts.licence_class)
+    task = Task(name, rules.name, labels, tuple(values), targets, facts.group, facts.licence, facts.licence_class)
     return task, skipped
 
 
@@ -157,14 +158,11 @@ def labelled_texts(lines: Sequence[Line]) -> Iterator[tuple[TextInput, Value]]:
             yield TextInput(*line.texts), line.value
 
 
-def _targets(objective: Objective, values: Sequence[Value]) -> tuple[tuple[str, ...], tuple[Target, ...]]:
+def _targets(rules: ObjectiveRules, values: Sequence[Value]) -> tuple[tuple[str, ...], tuple[Target, ...]]:
     """The labels that occur, sorted, and a target for each value."""
-    if objective == "regression":
-        return (), tuple(value for value in values if isinstance(value, float))
     labels = tuple(sorted({label for value in values for label in _names(value)}))
     place = {label: i for i, label in enumerate(labels)}
-    found = [tuple(sorted(place[label] for label in _names(value))) for value in values]
-    return labels, tuple(found if objective == "multi_label" else [classes[0] for classes in found])
+    return labels, tuple(rules.target(value, place) for value in values)
 
 
 def _names(value: Value) -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 import codecs
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
 from metalearn.errors import InvalidTasks
+from metalearn.objectives.objective import Value
 
 Kind = Literal["label", "labels", "score", "tags"]
 """The field with the targets. It identifies the kind of the file."""
@@ -30,7 +31,7 @@ class Line:
     number: int
     kind: Kind
     texts: tuple[str, ...]
-    value: tuple[str, ...] | float
+    value: Value
 
 
 def read_lines(path: Path) -> tuple[Line, ...]:
@@ -123,12 +124,15 @@ def _parse(number: int, content: str) -> Line:
     texts: tuple[str, ...] = (read_string(fields.get("text"), "'text'"),)
     if fields.get("text_pair") is not None:
         texts += (read_string(fields["text_pair"], "'text_pair'"),)
-    if kind == "score":
-        return Line(number, kind, texts, _score(fields["score"]))
-    if kind == "label":
-        return Line(number, kind, texts, (_label(fields["label"], "'label'"),))
-    labels = {_label(label, "one of 'labels'") for label in _list(fields["labels"], "'labels'")}
-    return Line(number, kind, texts, tuple(sorted(labels)))
+    return Line(number, kind, texts, _VALUE_OF_KIND[kind](fields[kind]))
+
+
+def _one_label(value: object) -> Value:
+    return (_label(value, "'label'"),)
+
+
+def _label_set(value: object) -> Value:
+    return tuple(sorted({_label(label, "one of 'labels'") for label in _list(value, "'labels'")}))
 
 
 def _label(value: object, name: str) -> str:
@@ -140,7 +144,7 @@ def _label(value: object, name: str) -> str:
     return label
 
 
-def _score(value: object) -> float:
+def _score(value: object) -> Value:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"'score' is {_kind_of(value)}, not a number")
     try:
@@ -150,6 +154,13 @@ def _score(value: object) -> float:
     if not math.isfinite(score):
         raise ValueError("'score' is not a finite number")
     return score
+
+
+_VALUE_OF_KIND: Mapping[Kind, Callable[[object], Value]] = {
+    "label": _one_label,
+    "labels": _label_set,
+    "score": _score,
+}
 
 
 def _list(value: object, name: str) -> list[object]:

@@ -56,7 +56,7 @@ def draw_validation_episodes(
     """
     drawn: list[Episode] = []
     for task in tasks:
-        usable = ways if task.objective == "regression" else min(ways, len(usable_classes(task, shots + 1)))
+        usable = min(ways, len(usable_classes(task, shots + 1))) if task.rules.has_classes else ways
         plan = EpisodePlan(usable, (shots,), queries, episodes, seed)
         try:
             drawn += [plan.episode(task, shots, index) for index in range(episodes)]

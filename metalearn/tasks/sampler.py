@@ -130,12 +130,12 @@ class EpisodeSampler:
         shots_low, shots_high = self.settings.shots
         shots = draw.randint(shots_low, min(shots_high, self.settings.max_support // groups))
         queries = min(self.settings.queries, self.settings.max_query // groups)
-        if task.objective == "regression":
+        if not task.rules.has_classes:
             return draw_episode(task, (), ways * shots, ways * queries, draw)
         classes = draw.sample(usable_classes(task), ways)
         episode = draw_episode(task, classes, shots, queries, draw)
         # Drawn last, so that the share does not change what the support set holds
-        if task.objective == "classification" and draw.random() < self.settings.out_of_scope_share:
+        if task.rules.one_class_each and draw.random() < self.settings.out_of_scope_share:
             return self._with_out_of_scope(episode, task, classes, draw)
         return episode
 
@@ -160,7 +160,7 @@ class EpisodeSampler:
         other_tasks = [
             other
             for other in self.tasks
-            if other.objective == "classification"
+            if other.rules.one_class_each
             and other.group != task.group
             and (other.inputs[0].text_pair is None) == (task.inputs[0].text_pair is None)
         ]
@@ -206,14 +206,14 @@ def _way_bounds(task: Task, settings: SamplerSettings) -> tuple[int, int]:
     """Fewest and most ways of the task's episodes; the most may be under the fewest, then there are none."""
     extra = n_groups(task, 0)
     high = min(settings.ways[1], settings.max_support // settings.shots[0] - extra, settings.max_query - extra)
-    if task.objective != "regression":
+    if task.rules.has_classes:
         high = min(high, len(usable_classes(task)))
     return settings.ways[0], high
 
 
 def _why_unusable(task: Task, settings: SamplerSettings) -> str | None:
     low, high = _way_bounds(task, settings)
-    if task.objective == "regression":
+    if not task.rules.has_classes:
         return "fewer than two texts" if len(task.inputs) < 2 else None
     usable = len(usable_classes(task))
     if usable < low:

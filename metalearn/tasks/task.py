@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from metalearn.errors import InvalidTasks
+from metalearn.objectives import OBJECTIVES
+from metalearn.objectives.objective import ObjectiveRules
 from metalearn.types import Objective, Target, TextInput, classes_in
 
 OPEN = "open"
@@ -43,10 +45,15 @@ class Task:
             raise InvalidTasks(f"task {self.name}: {len(self.inputs)} texts, but {len(self.targets)} targets")
         if len(self.texts) != len(self.inputs):
             raise InvalidTasks(f"task {self.name} holds the same text twice: support and query sets could share it")
-        if (self.objective == "regression") != (not self.labels):
+        if self.rules.has_classes != bool(self.labels):
             raise InvalidTasks(f"task {self.name}: {len(self.labels)} labels do not fit {self.objective}")
-        if self.objective != "regression" and not classes_in(self.targets) <= set(range(len(self.labels))):
+        if self.rules.has_classes and not classes_in(self.targets) <= set(range(len(self.labels))):
             raise InvalidTasks(f"task {self.name}: a target is not the index of one of its {len(self.labels)} labels")
+
+    @property
+    def rules(self) -> ObjectiveRules:
+        """The objective's rules."""
+        return OBJECTIVES[self.objective]
 
     @cached_property
     def texts(self) -> frozenset[TextInput]:
@@ -57,7 +64,7 @@ class Task:
     def rows_of_class(self) -> tuple[tuple[int, ...], ...]:
         """Indices of the texts of each class; a multi-label text stands in each of its classes."""
         rows: list[list[int]] = [[] for _ in self.labels]
-        if self.objective != "regression":
+        if self.rules.has_classes:
             for row, target in enumerate(self.targets):
                 for label in target if isinstance(target, tuple) else (int(target),):
                     rows[label].append(row)

@@ -120,14 +120,13 @@ def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], ans
     task_of_row = torch.tensor([task for task, (_, own) in enumerate(shares) for _ in own], device=features.device)
     heads = stack_heads([adapter.fast_weights for adapter, _ in shares])
     logits = mixed_logits(heads, task_of_row, features[rows])
-    probabilities = logits.softmax(dim=1).tolist()  # of all tasks at once, since most classify
+    # Of all tasks at once, since most tasks of a batch have the same objective
+    objectives = {adapter.objective for adapter, _ in shares}
+    activated = {objective: OBJECTIVES[objective].activation(logits).tolist() for objective in objectives}
     begin = 0
     for adapter, own in shares:
         end, size = begin + len(own), adapter.n_outputs
-        of_task = probabilities[begin:end]
-        if adapter.objective != "classification":
-            of_task = _activated(adapter, logits[begin:end, :size]).tolist()
-        for row, answer in zip(own, of_task, strict=True):
+        for row, answer in zip(own, activated[adapter.objective][begin:end], strict=True):
             answers[row] = answer[:size]
         begin = end
 
