@@ -308,11 +308,11 @@ def _contrast(sets: Sequence[tuple[PreparedSet, Tensor]], temperature: float) ->
     """Contrasts all texts of some episodes; a class of one is no class of another."""
     classes, offset = [], 0
     for place, (prepared, _) in enumerate(sets):
+        targets = prepared.targets_of_all  # a label's text is contrasted, too, as one more of its class
         if OBJECTIVES[prepared.objective].one_class_each:
-            shifted = prepared.targets + offset
-            classes.append(torch.where(prepared.targets == OUT_OF_SCOPE, prepared.targets, shifted))
+            classes.append(torch.where(targets == OUT_OF_SCOPE, targets, targets + offset))
         else:
-            classes.append(prepared.targets.new_full((prepared.targets.shape[0],), OUT_OF_SCOPE, dtype=torch.long))
+            classes.append(targets.new_full((targets.shape[0],), OUT_OF_SCOPE, dtype=torch.long))
         if place % 2:  # support and query set of one episode share their classes
             offset += prepared.n_classes
     return supervised_contrastive(torch.cat([features for _, features in sets]), torch.cat(classes), temperature)
