@@ -15,6 +15,7 @@ from metalearn.fast_weights import rounded_head
 from metalearn.inner_loop import finished
 from metalearn.leave_one_out import leave_one_out_accuracy
 from metalearn.meta_model import MetaModel, Start
+from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
 from metalearn.prepared import PreparedSet
 from metalearn.types import FastWeights, SlowWeights
@@ -98,8 +99,11 @@ def adapt(
 def left_out_accuracy(model: MetaModel, slow: SlowWeights, support: PreparedSet, adapted: Adapted) -> float | None:
     """Leave-one-out accuracy of the examples on plain features, to which no task view was fitted.
 
-    Where fast weights live below the head, the features at the start are plain.
+    Where fast weights live below the head, the features at the start are plain. None where no class has two examples,
+    or where classes do not exclude each other.
     """
+    if not OBJECTIVES[support.objective].one_class_each:
+        return None
     start = adapted.start
     seen = start.support
     if model.placement.layers == 0:

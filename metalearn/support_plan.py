@@ -1,5 +1,6 @@
 """Plans of support sets: which texts are encoded, and prepared support sets and episodes out of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,24 +12,31 @@ from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.label_text import label_texts, words_of_labels
 from metalearn.objectives import OBJECTIVES
 from metalearn.prepared import LabelTexts, PreparedEpisode, PreparedSet
-from metalearn.types import Episode, LabelledTexts, SupportSet, TextInput
+from metalearn.types import Episode, LabelledTexts, Objective, SupportSet, Target, TextInput
 
 
 @dataclass(frozen=True, slots=True)
 class SupportPlan:
-    """The texts to encode for a support set.
+    """The texts of a support set in serving, or of an episode's set in training, before any is encoded.
 
     Attributes:
         inputs: The examples' texts, then the label texts.
-        targets: Class index of each.
-        n_examples: How many of them are examples.
-        n_classes: Number of classes.
+        targets: Target of each example.
+        label_classes: Class index of each label text.
+        n_classes: Number of classes, or of outputs in regression.
+        objective: What the targets mean.
     """
 
     inputs: tuple[TextInput, ...]
-    targets: tuple[int, ...]
-    n_examples: int
+    targets: tuple[Target, ...]
+    label_classes: tuple[int, ...]
     n_classes: int
+    objective: Objective = "classification"
+
+    @property
+    def n_examples(self) -> int:
+        """How many of the texts are examples."""
+        return len(self.targets)
 
 
 def plan_support(support: SupportSet, *, use_label_text: bool) -> SupportPlan:
@@ -50,8 +58,8 @@ def plan_support(support: SupportSet, *, use_label_text: bool) -> SupportPlan:
         )
     return SupportPlan(
         inputs=tuple(example.input for example in support.examples) + tuple(texts.values()),
-        targets=support.targets + tuple(texts),
-        n_examples=len(support.examples),
+        targets=support.targets,
+        label_classes=tuple(texts),
         n_classes=len(support.labels),
     )
 
@@ -65,14 +73,18 @@ def prepared_support(plan: SupportPlan, examples: HiddenTexts, label_texts: Hidd
         label_texts: The label texts, in the plan's order; None where there are none.
     """
     device = (examples if label_texts is None else label_texts).order.device
-    classes, labelled = torch.tensor(plan.targets, device=device).tensor_split([plan.n_examples])
-    return PreparedSet(
+    targets = OBJECTIVES[plan.objective].targets(plan.targets, plan.n_classes)
+    prepared = PreparedSet(
         examples,
-        classes,
+        targets.to(device),
         torch.ones(plan.n_examples, device=device),
         plan.n_classes,
-        label_texts=None if label_texts is None else LabelTexts(label_texts, labelled),
+        plan.objective,
     )
+    if label_texts is None:
+        return prepared
+    classes = torch.tensor(plan.label_classes, device=device)
+    return replace(prepared, label_texts=LabelTexts(label_texts, classes))
 
 
 def prepare_episode(body: TextBody, episode: Episode, *, use_label_text: bool = False) -> PreparedEpisode:
@@ -88,7 +100,7 @@ def prepare_episode(body: TextBody, episode: Episode, *, use_label_text: bool = 
     """
     return PreparedEpisode(
         prepare_episode_support(body, episode, use_label_text=use_label_text),
-        _prepared(body, episode.query, episode),
+        _prepared(body, _plan(episode, episode.query, {}), episode.task),
         episode.task,
         episode.group,
     )
@@ -100,33 +112,28 @@ def prepare_episode_support(body: TextBody, episode: Episode, *, use_label_text:
     Raises:
         InvalidEpisode: A text has no token.
     """
-    support = episode.support
-    prepared = _prepared(body, support, episode)
-    pairs = any(text.text_pair is not None for text in support.inputs)
+    pairs = any(text.text_pair is not None for text in episode.support.inputs)
     used = use_label_text and OBJECTIVES[episode.objective].one_class_each
     texts = words_of_labels(episode.labels, pairs=pairs) if used else {}
-    if not texts:
-        return prepared
-    classes = torch.tensor([*texts], device=body.encoder.device)
-    return replace(prepared, label_texts=LabelTexts(_read(body, tuple(texts.values()), episode), classes))
+    return _prepared(body, _plan(episode, episode.support, texts), episode.task)
 
 
-def _prepared(body: TextBody, texts: LabelledTexts, episode: Episode) -> PreparedSet:
-    device = body.encoder.device
-    return PreparedSet(
-        _read(body, texts.inputs, episode),
-        OBJECTIVES[episode.objective].targets(texts.targets, episode.n_classes).to(device),
-        torch.ones(len(texts.inputs), device=device),
-        episode.n_classes,
-        episode.objective,
-    )
+def _plan(episode: Episode, examples: LabelledTexts, texts: Mapping[int, TextInput]) -> SupportPlan:
+    inputs = examples.inputs + tuple(texts.values())
+    return SupportPlan(inputs, examples.targets, tuple(texts), episode.n_classes, episode.objective)
 
 
-def _read(body: TextBody, texts: tuple[TextInput, ...], episode: Episode) -> HiddenTexts:
+def _prepared(body: TextBody, plan: SupportPlan, task: str) -> PreparedSet:
+    """Tokenizes a plan's texts, runs the frozen layers, and refuses texts of a task that have no token."""
+    examples, label_texts = plan.inputs[: plan.n_examples], plan.inputs[plan.n_examples :]
+    return prepared_support(plan, _read(body, examples, task), _read(body, label_texts, task) if label_texts else None)
+
+
+def _read(body: TextBody, texts: tuple[TextInput, ...], task: str) -> HiddenTexts:
     tokenized = body.encoder.tokenize(texts)
     for text, read in zip(texts, tokenized, strict=True):
         if read.empty:
-            raise InvalidEpisode(f"a text of {episode.task} has no token: {text.text[:40]!r}")
+            raise InvalidEpisode(f"a text of {task} has no token: {text.text[:40]!r}")
     return body.prepare(tokenized)
 
 

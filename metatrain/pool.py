@@ -11,6 +11,7 @@ from torch import Tensor
 from metalearn.encoder.batches import batch_tokens, plan_batches
 from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidTasks
+from metalearn.objectives import OBJECTIVES
 from metalearn.tasks.labelled import licence_of, read_tasks
 from metalearn.tasks.plan import draw_validation_episodes
 from metalearn.tasks.sampler import EpisodeSampler, MixedSampler, Sampler, SamplerSettings
@@ -96,9 +97,8 @@ def read_pool(options: TrainingOptions, encoder: Encoder, objectives: frozenset[
     valid: tuple[Task, ...] = ()
     if options.valid:
         # A regression task has no accuracy to be compared
-        valid = _learnable(
-            read_tasks([Path(folder) for folder in options.valid]).tasks, objectives - {"regression"}, skipped
-        )
+        with_accuracy = frozenset(name for name in objectives if OBJECTIVES[name].has_classes)
+        valid = _learnable(read_tasks([Path(folder) for folder in options.valid]).tasks, with_accuracy, skipped)
         if not valid:
             raise InvalidTasks("no validation task has an accuracy: give classification tasks to --valid")
     trained_on = {text for task in labelled for text in task.inputs}

@@ -86,18 +86,15 @@ def readable(
     """
     refuse_empty(texts[: plan.n_examples], "support")
     kept = [i for i, text in enumerate(texts) if not text.empty]
-    for index in sorted(set(plan.targets) - {plan.targets[i] for i in kept}):
+    label_classes = tuple(plan.label_classes[i - plan.n_examples] for i in kept[plan.n_examples :])
+    for index in sorted(set(plan.label_classes) - {*support.targets, *label_classes}):
         label = support.labels[index]
         raise InvalidSupportSet(
             "class_without_examples",
             f"the class {label!r} has no example, and its description holds nothing to read: add an example",
             ("labels", label),
         )
-    kept_plan = replace(
-        plan,
-        inputs=tuple(plan.inputs[i] for i in kept),
-        targets=tuple(plan.targets[i] for i in kept),
-    )
+    kept_plan = replace(plan, inputs=tuple(plan.inputs[i] for i in kept), label_classes=label_classes)
     return kept_plan, [texts[i] for i in kept]
 
 

@@ -169,7 +169,7 @@ def _places(
             if found(text) or i in also:
                 places.append(("support", i, "text"))
         elif found(text):
-            key = checked.description_keys.get(checked.support.labels[plan.targets[i]])
+            key = checked.description_keys.get(checked.support.labels[plan.label_classes[i - plan.n_examples]])
             places += [] if key is None else [("labels", key)]
     return places
 

@@ -10,7 +10,6 @@ from metalearn.encoder.encoder import Encoder
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.inner_loop import InnerLoopResult, collect
 from metalearn.model_spec import ModelSpec, make_text_model
-from metalearn.objectives import OBJECTIVES
 from metalearn.support_plan import plan_support, prepare_episode, prepared_support, support_accuracy
 from metalearn.types import OUT_OF_SCOPE, Episode, Example, LabelledTexts, Objective, SupportSet, TextInput
 from tests.metalearn.conftest import as_prepared, support_set
@@ -21,7 +20,7 @@ PAIR = support_set(("my card is late", "card_arrival"), ("a fee?", "extra_charge
 def test_without_label_texts_the_examples_stand_alone() -> None:
     plan = plan_support(PAIR, use_label_text=False)
     assert plan.inputs == tuple(example.input for example in PAIR.examples)
-    assert plan.targets == (0, 1, 0)
+    assert (plan.targets, plan.label_classes) == ((0, 1, 0), ())
     assert (plan.n_examples, plan.n_classes) == (3, 2)
 
 
@@ -29,27 +28,27 @@ def test_a_labels_text_is_one_more_example_of_its_class() -> None:
     plan = plan_support(PAIR, use_label_text=True)
     assert plan.inputs[3:] == (TextInput("card arrival"), TextInput("extra charge"))
     assert plan.inputs[:3] == tuple(example.input for example in PAIR.examples)
-    assert plan.targets == (0, 1, 0, 0, 1)
+    assert (plan.targets, plan.label_classes) == ((0, 1, 0), (0, 1))
     assert (plan.n_examples, plan.n_classes) == (3, 2)
 
 
 def test_only_labels_with_words_get_a_text() -> None:
     plan = plan_support(support_set(("x", "c1"), ("y", "refund"), ("z", "c2")), use_label_text=True)
     assert plan.inputs[3:] == (TextInput("refund"),)
-    assert plan.targets == (0, 2, 1, 2)
+    assert (plan.targets, plan.label_classes) == ((0, 2, 1), (2,))
 
 
 def test_a_class_may_stand_in_the_descriptions_only() -> None:
     plan = plan_support(support_set(("x", "c1"), c2="the parcel is late"), use_label_text=True)
     assert plan.inputs == (TextInput("x"), TextInput("the parcel is late"))
-    assert plan.targets == (0, 1)
+    assert (plan.targets, plan.label_classes) == ((0,), (1,))
     assert plan.n_examples == 1
 
 
 def test_all_classes_may_stand_in_the_descriptions_only() -> None:
     plan = plan_support(support_set(c2="the parcel is late", c1="asks for money back"), use_label_text=True)
     assert plan.inputs == (TextInput("asks for money back"), TextInput("the parcel is late"))
-    assert plan.targets == (0, 1)
+    assert (plan.targets, plan.label_classes) == ((), (0, 1))
     assert (plan.n_examples, plan.n_classes) == (0, 2)
 
 
@@ -203,13 +202,6 @@ def test_label_words_join_the_support_set_of_a_classification_alone(encoder: Enc
         assert other.support.weights.tolist() == [1.0] * 3
         assert other.support.label_texts is None
         assert other.support.objective == objective
-
-
-def test_targets_become_what_the_losses_take() -> None:
-    assert torch.equal(OBJECTIVES["classification"].targets((0, OUT_OF_SCOPE), 3), torch.tensor([0, -1]))
-    rows = OBJECTIVES["multi_label"].targets(((2, 0), (), (1,)), 3)
-    assert torch.equal(rows, torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
-    assert torch.equal(OBJECTIVES["regression"].targets((1, -0.5), 1), torch.tensor([[1.0], [-0.5]]))
 
 
 @pytest.mark.parametrize("where", ["support", "query"])

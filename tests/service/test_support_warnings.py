@@ -184,7 +184,7 @@ def test_every_warning_points_into_the_request(rows: list[tuple[str, str]], cut:
     rows = [("first", "x"), ("second", "y"), *rows]
     support = SupportSet(tuple(Example(TextInput(text), label) for text, label in rows))
     texts = [TokenizedText([1], [0], i in cut, False)._replace(unreadable=i in unread) for i in range(len(rows))]
-    plan = SupportPlan(tuple(each.input for each in support.examples), support.targets, len(rows), len(support.labels))
+    plan = SupportPlan(tuple(each.input for each in support.examples), support.targets, (), len(support.labels))
     adaptation = Adaptation(
         adapter=Adapter({}, support.labels, ""), steps=0, losses=[], support_accuracy=None,
         leave_one_out_accuracy=None, truncated=0, queue_s=0.0, encode_s=0.0, inner_s=0.0,
