@@ -54,6 +54,11 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     if spec.frozen_view and (spec.placement != "head" or spec.tuned_layers == 0):
         raise InvalidModel("the frozen view stands beside meta-trained layers: tune layers, and adapt the head alone")
     layers = max(spec.fast_layers, spec.tuned_layers)
+    if layers and not encoder.n_layers:
+        raise InvalidModel(
+            f"the layers of this encoder ({encoder.transformer.architecture}) cannot be run one by one: "
+            "none can be tuned or be fast; a head can adapt on it"
+        )
     if layers > encoder.n_layers:
         raise InvalidModel(f"{layers} layers were asked for; the encoder has {encoder.n_layers}")
     learner = make_learner(spec.learner, spec.options)

@@ -13,7 +13,7 @@ from metalearn.errors import InvalidModel
 from metalearn.options import PlacementName
 from metalearn.types import FastWeights
 
-_NORM = re.compile(r"layers\.\d+\.\w*norm\.weight")
+_NORM = re.compile(r"layers\.\d+\.[\w.]*norm\.weight", re.IGNORECASE)
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
 
@@ -81,7 +81,7 @@ class Modulations:
             own[f"{name}.scale"] = torch.ones_like(body[f"{name}.weight"])
             own[f"{name}.shift"] = torch.zeros_like(body[f"{name}.weight"])
         if not own:
-            raise InvalidModel("modulations need layer norms, and the body has none in its top layers")
+            raise InvalidModel("modulations need layer norms with a bias, and the body has none in its top layers")
         return own
 
     def start(self, body: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> FastWeights:
@@ -120,7 +120,8 @@ class Modulations:
 
     def norms(self, body: Mapping[str, Tensor]) -> list[str]:
         """Names of the norms that are modulated."""
-        return [name.removesuffix(".weight") for name in _top_layers(body, self.layers) if _NORM.fullmatch(name)]
+        matching = [name.removesuffix(".weight") for name in _top_layers(body, self.layers) if _NORM.fullmatch(name)]
+        return [name for name in matching if f"{name}.bias" in body]  # a norm without one has nothing to shift
 
 
 @dataclass(frozen=True, slots=True)

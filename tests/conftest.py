@@ -39,6 +39,7 @@ from model_store.store import TaskStore
 from service.app import create_app
 from service.local import InProcessTransport
 from service.settings import Settings
+from tests.other_encoders import make_encoder
 from tests.waiting import LIMIT_S
 
 # No outcome hangs on a timing: an example may take as long as a busy machine makes it take
@@ -107,6 +108,15 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tensors[f"{name}.LayerNorm.bias"] = weight(dim)
     safetensors.torch.save_file(tensors, folder / "model.safetensors")
     return folder
+
+
+MakeOtherEncoder = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def make_other_encoder(tmp_path_factory: pytest.TempPathFactory) -> MakeOtherEncoder:
+    """Makes folders with random encoders of other architectures than BERT, by the names of ``tests.other_encoders``."""
+    return functools.cache(lambda name: make_encoder(tmp_path_factory.mktemp("other-encoder"), name))
 
 
 MakeCheckpoint = Callable[[ModelSpec], Path]

@@ -142,6 +142,11 @@ class BertTransformer:
         return cls(config, weights)
 
     @property
+    def architecture(self) -> str:
+        """BERT."""
+        return "bert"
+
+    @property
     def dim(self) -> int:
         """Width of the vectors."""
         return self.config.hidden_size

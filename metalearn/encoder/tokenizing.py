@@ -81,7 +81,8 @@ class TextTokenizer:
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing more precise
-            raise EncoderUnavailable(f"cannot read {path}: {error}") from error
+            hint = "" if path.exists() else "; AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) makes it"
+            raise EncoderUnavailable(f"cannot read {path}: {error}{hint}") from error
         self.max_tokens = max_tokens
         self._prompt = prompt
         self._tokenizer.no_padding()

@@ -1,5 +1,6 @@
 """The protocol of a transformer in an encoder."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -8,16 +9,22 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from metalearn.errors import EncoderUnavailable
+
 
 @runtime_checkable
 class Transformer(Protocol):
     """Token ids -> a vector per token, layer by layer. Nothing of it changes; ``with_weights`` and ``to`` make others.
 
     Attributes:
+        architecture: Names it to users, as ``model_type`` of its ``config.json``.
         dim: Width of the vectors.
-        n_layers: How many layers can be run, and tuned, one by one.
+        n_layers: How many layers can be run, and tuned, one by one; 0 where ``embed`` runs all of it.
         max_tokens: The longest text that it reads.
     """
+
+    @property
+    def architecture(self) -> str: ...
 
     @property
     def dim(self) -> int: ...
@@ -75,6 +82,26 @@ def load_transformer(folder: Path) -> Transformer:
     Raises:
         EncoderUnavailable: The folder lacks a file, or the files are not a transformer encoder's.
     """
-    from metalearn.encoder.bert import BertTransformer
+    if architecture_of(folder / "config.json") == "bert":
+        from metalearn.encoder.bert import BertTransformer
 
-    return BertTransformer.load(folder)
+        return BertTransformer.load(folder)
+    from metalearn.encoder.huggingface import HuggingFaceTransformer
+
+    return HuggingFaceTransformer.load(folder)
+
+
+def architecture_of(path: Path) -> str:
+    """The ``model_type`` of a ``config.json``.
+
+    Raises:
+        EncoderUnavailable: The file is missing, or has none.
+    """
+    try:
+        fields = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise EncoderUnavailable(f"cannot read {path}: {error}") from error
+    found = fields.get("model_type") if isinstance(fields, dict) else None
+    if not isinstance(found, str):
+        raise EncoderUnavailable(f"{path} has no model_type")
+    return found

@@ -15,7 +15,7 @@ from metalearn.devices import bfloat16_is_emulated
 from metalearn.encoder.encoder import Encoder, FeatureRuntime, NormsOfRows, TorchRuntime, second_tokens
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
-from service.engine.onnx_graph import feature_graph
+from service.engine.onnx_graph import feature_graph, has_graph
 from service.engine.torch_runtime import TorchFeatures
 from service.settings import Precision, RuntimeName, SettingsInvalid
 
@@ -110,7 +110,7 @@ def start_runtime(
     Args:
         encoder: The encoder, on its device.
         wanted: ``auto`` takes ONNX Runtime on a CPU, torch elsewhere or for bfloat16, and torch where the two do not
-            agree.
+            agree, or where no graph of the encoder's architecture is written out.
         precision: ``auto`` takes int8 by ONNX Runtime and bfloat16 by torch on CUDA, and float32 where that is far from
             torch's features. Tasks with norms of their own adapt by torch in float32, so that it is float32 for them.
         norms: The norms that each task has of its own.
@@ -120,6 +120,8 @@ def start_runtime(
             far from torch's.
     """
     _check(encoder, wanted, precision)
+    if not has_graph(encoder):
+        log.info("an encoder of the architecture %s is computed by torch", encoder.transformer.architecture)
     candidates = _candidates(encoder, wanted, precision, norms)
     if not candidates:
         return TorchRuntime(encoder)
@@ -163,6 +165,12 @@ def _check(encoder: Encoder, wanted: RuntimeName, precision: Precision) -> None:
     on_cpu = encoder.device.type == "cpu"
     if precision == "int8" and (wanted == "torch" or not on_cpu):
         raise SettingsInvalid("int8 is for ONNX Runtime on a CPU: take --precision float32")
+    if (precision == "int8" or wanted == "onnxruntime") and not has_graph(encoder):
+        option = "--runtime torch" if wanted == "onnxruntime" else "--precision float32"
+        raise SettingsInvalid(
+            f"ONNX Runtime does not compute encoders of the architecture {encoder.transformer.architecture}, "
+            f"only of bert: take {option}"
+        )
     if precision == "bfloat16" and wanted == "onnxruntime":
         raise SettingsInvalid("bfloat16 is for torch: take --runtime torch, or --precision int8")
     if wanted == "onnxruntime" and not on_cpu:
@@ -175,15 +183,15 @@ def _candidates(
     encoder: Encoder, wanted: RuntimeName, precision: Precision, norms: Sequence[str]
 ) -> list[tuple[Products, Callable[[], FeatureRuntime]]]:
     """The runtimes that may compute, by precision, the best first; empty where the encoder computes by itself."""
-    device = encoder.device.type
-    if wanted == "onnxruntime" or (wanted == "auto" and device == "cpu" and precision != "bfloat16"):
+    device, written_out = encoder.device.type, has_graph(encoder)
+    if written_out and (wanted == "onnxruntime" or (wanted == "auto" and device == "cpu" and precision != "bfloat16")):
         by_itself = {"float32"} if norms else {"int8", "float32"}
         accepted = by_itself if precision == "auto" else {precision}
         by_onnx: tuple[Literal["int8", "float32"], ...] = ("int8", "float32")
         return [(each, partial(OnnxFeatures, encoder, each, norms=norms)) for each in by_onnx if each in accepted]
     candidates: list[tuple[Products, Callable[[], FeatureRuntime]]] = []
     in_bfloat16 = precision == "bfloat16" or (precision == "auto" and device == "cuda")
-    if device == "cuda":
+    if device == "cuda" and written_out:  # others may ask the device for numbers, which no CUDA graph can record
         products: Literal["bfloat16", "float32"] = "bfloat16" if in_bfloat16 else "float32"
         candidates.append((products, partial(TorchFeatures, encoder, products, graphs=True)))
     if in_bfloat16:

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metalearn.encoder.batches import plan_batches
-from metalearn.encoder.encoder import Encoder, FeatureRuntime, TorchRuntime
-from metalearn.encoder.stages import Views
+from metalearn.encoder.encoder import Encoder, FeatureRuntime, TorchRuntime, build_encoder
+from metalearn.encoder.stages import Views, encoder_stages
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
 from service.engine.runtime import OnnxFeatures
-from tests.conftest import SUPPORT, StartService
+from tests.conftest import SUPPORT, MakeOtherEncoder, StartService
 from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, predict
 from tests.service.test_runtime import with_view
 
@@ -26,6 +26,7 @@ WORDS = st.lists(st.sampled_from(["why", "was", "my", "card", "charged", "an", "
 TEXT = st.builds(lambda one: TextInput(" ".join(one)), WORDS)
 PAIR = st.builds(lambda one, other: TextInput(" ".join(one), " ".join(other)), WORDS, WORDS)
 RUNTIMES = ("torch", "float32", "int8")
+CPU = torch.device("cpu")
 VIEWS = Views(layer_weights=(1.0, 0.2), view_weight=0.7, token_similarity=1.5, tuned_layer_weights=(1.0, 0.3))
 
 
@@ -57,6 +58,25 @@ def test_neighbours_change_no_bit(
     alone = torch.cat([runtime([text]) for text in texts])
     assert bits(encoded(runtime, texts)) == bits(alone)
     assert bits(encoded(runtime, [*others, *texts])[len(others) :]) == bits(alone)
+
+
+@pytest.mark.parametrize("name", ["roberta", "modernbert"])
+def test_neighbours_change_no_bit_of_another_architecture(make_other_encoder: MakeOtherEncoder, name: str) -> None:
+    encoder = build_encoder(make_other_encoder(name), encoder_stages(max_tokens=64, views=VIEWS), CPU)
+    moved = {name: weight * 1.05 for name, weight in encoder.upper_weights(1).items()}
+    runtime = TorchRuntime(encoder.with_tuned_view(1, moved))
+    # Of one width with and without padding, since a batch without any may take another way
+    inputs = [
+        TextInput("a card"),
+        TextInput("a fee"),
+        TextInput("cards a"),
+        TextInput("why", "my fee"),
+        *map(TextInput, TEXTS),
+    ]
+    texts = encoder.tokenize(inputs)
+    alone = torch.cat([runtime([text]) for text in texts])
+    assert bits(encoded(runtime, texts)) == bits(alone)
+    assert bits(encoded(runtime, texts[::-1])) == bits(alone.flip(0))
 
 
 _PROGRAM = """

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.source import locate_encoder
-from metalearn.encoder.stages import Views, encoder_stages
+from metalearn.encoder.stages import PoolingStage, Views, encoder_stages
 from metalearn.model_spec import ModelSpec
 from metalearn.types import TextInput
 from model_store.checkpoint import DEFAULT_CHECKPOINT
@@ -103,6 +103,15 @@ def _pair(folder: Path) -> tuple[Encoder, OnnxFeatures]:
 
 def _beside(folder: Path) -> Encoder:
     return _pair(folder)[0]
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_the_first_token_is_pooled_as_torch_pools_it(tiny_encoder: Path, view: int) -> None:
+    encoder = with_view(tiny_encoder, view, views=Views(layer_weights=(1.0, 0.2)))
+    stages = tuple(PoolingStage(mode="first") if isinstance(s, PoolingStage) else s for s in encoder.stages)
+    encoder = replace(encoder, stages=stages)
+    texts = encoder.tokenize(INPUTS)
+    close(OnnxFeatures(encoder)(texts), encoder.encode_batch(texts))
 
 
 def _runtime(folder: Path) -> OnnxFeatures:
