@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's own abbreviation
+from torch.overrides import TorchFunctionMode
 
 from metalearn.errors import EncoderUnavailable
 
@@ -88,6 +89,22 @@ class _LayerNorm(nn.LayerNorm):
         if self.weight is None or self.weight.dim() == 1:
             return super().forward(inputs)
         return F.layer_norm(inputs, self.normalized_shape, eps=self.eps) * self.weight + self.bias
+
+
+_PRODUCTS = {torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__}
+
+
+class _ContiguousProducts(TorchFunctionMode):
+    """Products of matrices that lie in memory row by row.
+
+    Attention multiplies views. Torch copies them where there are several texts and not where there is one, which
+    changes last bits: see docs/adr/0007-features-depend-on-the-text-alone.md.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _PRODUCTS:
+            args = [each.contiguous() if isinstance(each, Tensor) else each for each in args]
+        return func(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +213,8 @@ class HuggingFaceTransformer:
             inputs["token_type_ids"] = types.long()
         token = _run.set(run)
         try:
-            output = self.model(**inputs, return_dict=True).last_hidden_state
+            with _ContiguousProducts():
+                output = self.model(**inputs, return_dict=True).last_hidden_state
         finally:
             _run.reset(token)
         return output if run.found is None else run.found

@@ -19,6 +19,7 @@ from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
 from service.engine.runtime import OnnxFeatures
 from tests.conftest import SUPPORT, MakeOtherEncoder, StartService
+from tests.other_encoders import LAYERED
 from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, predict
 from tests.service.test_runtime import with_view
 
@@ -60,7 +61,7 @@ def test_neighbours_change_no_bit(
     assert bits(encoded(runtime, [*others, *texts])[len(others) :]) == bits(alone)
 
 
-@pytest.mark.parametrize("name", ["roberta", "modernbert"])
+@pytest.mark.parametrize("name", LAYERED)
 def test_neighbours_change_no_bit_of_another_architecture(make_other_encoder: MakeOtherEncoder, name: str) -> None:
     encoder = build_encoder(make_other_encoder(name), encoder_stages(max_tokens=64, views=VIEWS), CPU)
     moved = {name: weight * 1.05 for name, weight in encoder.upper_weights(1).items()}
