@@ -23,7 +23,7 @@ from model_store.checkpoint import Checkpoint, read_manifest
 from tests.handful.cli.test_cli import Done, Handful
 from tests.waiting import LIMIT_S
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 WORDS = {
     "sport": "ball team goal match coach league player stadium",
     "food": "bread soup cheese onion kitchen pepper butter lemon",
