@@ -186,7 +186,7 @@ def judged(method: Method, episode: Episode, answer: Answer) -> Outcome:
 
 
 def calibration_error(confidences: Sequence[float], pairs: Sequence[tuple[str, str]]) -> float:
-    """How far confidence is from accuracy: as ``metalearn.evaluation.figures.expected_calibration_error``.
+    """The distance of confidence from accuracy, as ``metalearn.evaluation.figures.expected_calibration_error``.
 
     Args:
         confidences: Probability of each label that is given.

@@ -153,7 +153,7 @@ class BertTransformer:
 
     @property
     def n_layers(self) -> int:
-        """How many layers there are."""
+        """The number of layers."""
         return self.config.num_hidden_layers
 
     @property

@@ -88,7 +88,7 @@ class Encoder:
 
     @property
     def n_layers(self) -> int:
-        """How many layers the transformer has."""
+        """The number of the transformer's layers."""
         return self.transformer.n_layers
 
     @property

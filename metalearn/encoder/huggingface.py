@@ -150,7 +150,7 @@ class HuggingFaceTransformer:
 
     @property
     def architecture(self) -> str:
-        """What the package calls it."""
+        """The architecture's name in the package."""
         return str(self.model.config.model_type)
 
     @property
@@ -173,7 +173,7 @@ class HuggingFaceTransformer:
         types: Int[Tensor, "texts tokens"],
         attended: Bool[Tensor, "texts tokens"] | None,
     ) -> Float[Tensor, "texts tokens dim"]:
-        """What the first layer reads; of a model without layers of its own here, its last hidden states."""
+        """The states that the first layer reads; the last hidden states of a model that runs as a whole."""
         padding = self.model.config.pad_token_id
         if attended is not None and padding is not None:
             ids = ids.masked_fill(~attended, padding)  # by which some models count positions
@@ -285,7 +285,7 @@ def _loaded(folder: Path) -> Any:
 
 
 def _max_tokens(model: Any) -> int:
-    """By the table of positions, whose first rows some models keep for padding; else by the config."""
+    """The longest text: rows of the table of positions less those kept for padding; else as in the config."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)

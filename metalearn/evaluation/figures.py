@@ -47,7 +47,7 @@ def majority_share(actual: Int[Tensor, " rows"] | Bool[Tensor, "rows classes"]) 
 def expected_calibration_error(
     confidence: Float[Tensor, " decisions"], correct: Bool[Tensor, " decisions"], bins: int = CALIBRATION_BINS
 ) -> float:
-    """How far confidence is from accuracy: the mean of |accuracy - mean confidence| over bins, weighted by size.
+    """The distance of confidence from accuracy: the mean of |accuracy - mean confidence| over bins, weighted by size.
 
     Bin m of M holds the decisions with a confidence in ((m - 1) / M, m / M]; 0 falls into the first.
 
