@@ -1,7 +1,7 @@
 """One meta-training run: its parts, its loop, and the checkpoint that it becomes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from metalearn.body import TextBody
 from metalearn.collective import Collective
 from metalearn.encoder.encoder import build_encoder
 from metalearn.encoder.source import locate_encoder
-from metalearn.encoder.stages import encoder_stages, views_of
+from metalearn.encoder.stages import Stages, TransformerStage, encoder_stages, transformer_stage
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluation.evaluate import score
 from metalearn.learners.interface import LearnerOptions
@@ -87,8 +87,7 @@ class TrainingSession:
         self._collective = collective
         begun_from = None if options.start_from is None else resolve_checkpoint(options.start_from)
         self._begun_from = None if begun_from is None else read_manifest(begun_from)
-        views = None if self._begun_from is None else views_of(self._begun_from.encoder.stages)
-        self._stages = encoder_stages(max_tokens=options.max_tokens, views=views)
+        self._stages = self._read_as(options)
         encoder_folder = locate_encoder(options.encoder, out)
         encoder = build_encoder(encoder_folder, self._stages, device)
         self.spec = model_spec(options)
@@ -120,6 +119,14 @@ class TrainingSession:
         self.best: Validation | None = None
         self._best_slow: dict[str, Tensor] = {}
         self._validations_since_best = 0
+
+    def _read_as(self, options: TrainingOptions) -> Stages:
+        """The stages of the encoder: those of the checkpoint that the run starts from, where there is one."""
+        if self._begun_from is None:
+            return encoder_stages(max_tokens=options.max_tokens)
+        stages = self._begun_from.encoder.stages
+        reading = replace(transformer_stage(stages), max_tokens=options.max_tokens)
+        return tuple(reading if isinstance(stage, TransformerStage) else stage for stage in stages)
 
     @property
     def device(self) -> torch.device:

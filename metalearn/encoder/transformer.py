@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from metalearn.encoder.e5_file import E5_FILE
 from metalearn.errors import EncoderUnavailable
 
 
@@ -82,10 +83,11 @@ def load_transformer(folder: Path) -> Transformer:
     Raises:
         EncoderUnavailable: The folder lacks a file, or the files are not a transformer encoder's.
     """
-    if architecture_of(folder / "config.json") == "bert":
+    packed = (folder / E5_FILE).is_file()
+    if packed or architecture_of(folder / "config.json") == "bert":
         from metalearn.encoder.bert import BertTransformer
 
-        return BertTransformer.load(folder)
+        return BertTransformer.load_e5(folder / E5_FILE) if packed else BertTransformer.load(folder)
     from metalearn.encoder.huggingface import HuggingFaceTransformer
 
     return HuggingFaceTransformer.load(folder)

@@ -1,4 +1,4 @@
-"""The computation from token ids to features as one ONNX graph, of ONNX Runtime's own transformer operators.
+"""The computation from embedded tokens to features as one ONNX graph, of ONNX Runtime's own transformer operators.
 
 The graph is written out, and not traced: torch's exporter takes a minute where this takes a second, and its trace lacks
 the fused operators that speed up a CPU most (attention in one piece, sums within norms).
@@ -40,8 +40,11 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
             scale for each token.
         norms: The norms that each text has of its own, as ``layers.INDEX.PART``; the encoder has one view then.
 
-    Inputs are int32 of shape (texts, tokens), zero at padding: ``ids``, ``types``, ``second``, which is 1 at a pair's
-    second text, and ``attended``, which is 1 at tokens. Outputs are float32: ``features`` of shape (texts, dim), and
+    The embeddings are looked up outside, by ``Transformer.embed``: those of a large vocabulary would be kept twice.
+
+    Inputs are ``embedded``, float32 of shape (texts, tokens, width), and int32 of shape (texts, tokens), zero at
+    padding: ``attended``, which is 1 at tokens, ``second``, which is 1 at a pair's second text, and ``words``, which is
+    1 at the tokens of pairs that are not special. Outputs are float32: ``features`` of shape (texts, dim), and
     ``states`` after the last layer, of shape (texts, tokens, width). With ``norms`` there is an input of that name,
     float32 of shape (texts, 2 x norms, width): of each norm its weight and its bias.
     """
@@ -49,18 +52,17 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
     if not isinstance(bert, BertTransformer):
         raise TypeError("only the graph of a BERT encoder is written out")
     build = _Builder(bert.config, int8=int8, norms=norms, pools_first=encoder.pool.mode == "first")
-    attended, second = (build("Cast", name, to=TensorProto.FLOAT) for name in ("attended", "second"))
+    attended, second, words = (build("Cast", name, to=TensorProto.FLOAT) for name in ("attended", "second", "words"))
     one = build.constant(np.float32(1))
     is_pair = build("ReduceMax", second, build.axis(1), keepdims=1)
     is_single = build("Sub", one, is_pair)
-    words = build.words(attended, encoder.tokenizer.special_tokens)
     # The pooled part is the second text of a pair, and all of a single text
     asked = build.shares(build("Add", second, build("Mul", attended, is_single)))
     unit = build.unit if encoder.pool.normalize else lambda name: name
 
     lower = encoder.n_layers - (0 if tuned is None else tuned.layers)
     weights = bert.layer_weights(0)
-    hidden = build.embedded(bert.weights)
+    hidden = "embedded"
     for i in range(lower):
         hidden = build.layer(hidden, weights, i)
     states = [hidden]
@@ -141,12 +143,6 @@ class _Builder:
     def axis(self, axis: int) -> str:
         return self.constant(np.array([axis]))
 
-    def embedded(self, weights: Mapping[str, Tensor]) -> str:
-        names = ("words.weight", "positions.weight", "types.weight", "norm.weight", "norm.bias")
-        tables = [self.constant(weights[name]) for name in names]
-        epsilon, more = self._config.layer_norm_eps, ["mask_index"]
-        return self.of_runtime("EmbedLayerNormalization", "ids", "types", *tables, more=more, epsilon=epsilon)
-
     def layer(self, hidden: str, weights: Mapping[str, Tensor], index: int) -> str:
         """Adds a layer, as ``metalearn.encoder.bert.layer_forward`` computes it."""
 
@@ -206,14 +202,6 @@ class _Builder:
         total = self("ReduceSum", kept, self.axis(1), keepdims=1)
         return self("Unsqueeze", self("Div", kept, total), self.axis(1))
 
-    def words(self, attended: str, special_tokens: Sequence[int]) -> str:
-        """Adds a mask: 1 at tokens that are not special, 0 at special tokens and at padding."""
-        words, one = attended, self.constant(np.float32(1))
-        for token in special_tokens:
-            is_special = self("Cast", self("Equal", "ids", self.constant(np.int32(token))), to=TensorProto.FLOAT)
-            words = self("Mul", words, self("Sub", one, is_special))
-        return words
-
     def pooled(self, hidden: str, shares: str) -> str:
         return self("Squeeze", self("MatMul", shares, hidden), self.axis(1))
 
@@ -247,8 +235,10 @@ class _Builder:
         self._nodes += [helper.make_node("Identity", [made], [name]) for name, made in names.items()]
         inputs = [
             helper.make_tensor_value_info(name, TensorProto.INT32, ["texts", "tokens"])
-            for name in ("ids", "types", "second", "attended")
+            for name in ("attended", "second", "words")
         ]
+        embedded: list[str | int | None] = ["texts", "tokens", self._config.hidden_size]
+        inputs.append(helper.make_tensor_value_info("embedded", TensorProto.FLOAT, embedded))
         if self._norms:
             shape: list[str | int | None] = ["texts", 2 * len(self._norms), self._config.hidden_size]
             inputs.append(helper.make_tensor_value_info("norms", TensorProto.FLOAT, shape))

@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
-import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.devices import bfloat16_is_emulated
-from metalearn.encoder.encoder import Encoder, FeatureRuntime, NormsOfRows, TorchRuntime, second_tokens
+from metalearn.encoder.encoder import Encoder, FeatureRuntime, NormsOfRows, TorchRuntime
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
 from service.engine.onnx_graph import feature_graph, has_graph
@@ -80,13 +79,12 @@ class OnnxFeatures:
         return self._run("states", texts, None)
 
     def _run(self, output: str, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None) -> Tensor:
-        shape = len(texts), self._encoder.width(texts)
-        ids, types, second, attended = (np.zeros(shape, dtype=np.int32) for _ in range(4))
-        for row, text in enumerate(texts):
-            length = len(text.ids)
-            ids[row, :length], types[row, :length], attended[row, :length] = text.ids, text.type_ids, 1
-            second[row, :length] = second_tokens(text)
-        inputs = {"ids": ids, "types": types, "second": second, "attended": attended}
+        encoder = self._encoder
+        padded = encoder.padded(texts)
+        embedded = encoder.transformer.embed(padded.ids, padded.types, padded.attended)
+        words = encoder.words(padded) if padded.has_pairs else padded.second
+        masks = {"attended": padded.attended, "second": padded.second, "words": words}
+        inputs = {name: mask.int().numpy() for name, mask in masks.items()} | {"embedded": embedded.numpy()}
         if self.norms:
             rows = (
                 [vector.expand(len(texts), 1, -1) for vector in self._own_norms]
