@@ -24,7 +24,8 @@ def shuffled(language: str, sizes: Sequence[int] = (9, 8, 7, 6), labels: str = "
     """A task whose rows are in an order of their own."""
     task = classes_task(sizes, name=language, labels=labels)
     turned = len(task.inputs) // 2 + len(language)
-    inputs, targets = (values[turned:] + values[:turned] for values in (task.inputs, task.targets))
+    inputs = task.inputs[turned:] + task.inputs[:turned]
+    targets = task.targets[turned:] + task.targets[:turned]
     return replace(task, name=f"news_{language}", inputs=inputs, targets=targets, language=language)
 
 
