@@ -1,12 +1,12 @@
 """The text that stands for a class: its description, else the words of its label."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from metalearn.types import SupportSet, TextInput
 
 _CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_SEPARATORS = re.compile(r"[\W_]+")
 _OPAQUE = re.compile(r"[a-z]{0,2}\d*|(?:class|label|cat|category|type|group|intent|topic|tag|cluster|item|lbl)\d+")
 
 
@@ -15,10 +15,16 @@ def label_words(label: str) -> str | None:
 
     ``card_arrival`` and ``cardArrival`` give "card arrival"; ``c17``, ``3``, ``label_2`` and ``A`` give None.
     """
-    words = _SEPARATORS.sub(" ", _CAMEL_CASE.sub(" ", label)).strip()
+    spaced = "".join(char if _is_of_a_word(char) else " " for char in _CAMEL_CASE.sub(" ", label))
+    words = " ".join(word for word in spaced.split() if any(map(str.isalnum, word)))
     if _OPAQUE.fullmatch(words.replace(" ", "").lower()):
         return None
     return words
+
+
+def _is_of_a_word(char: str) -> bool:
+    # The vowels of Hindi, Tamil or Thai are marks, and no letters; so are the variants of an emoji
+    return char.isalnum() or (unicodedata.category(char) in {"Mn", "Mc"} and not "\ufe00" <= char <= "\ufe0f")
 
 
 def label_texts(support: SupportSet) -> dict[int, TextInput]:

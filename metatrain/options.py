@@ -115,7 +115,18 @@ class TrainingOptions(ModelOptions):
     max_query: int = Field(40, ge=2, description="Most queries of an episode.")
     strategy: Strategy = Field("sqrt_size", description="How tasks are chosen.")
     out_of_scope_share: float = Field(0.0, ge=0, le=1, description="Share of episodes with out-of-scope queries.")
+    family_exponent: float = Field(1.0, ge=0, le=1, description="Counts a task in n languages as n to this power.")
+    cross_lingual_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the episodes of a task in several languages that have queries in other languages than "
+        "the support set's.",
+    )
     label_text_share: float = Field(0.0, ge=0, le=1, description="Share of episodes that use label names as a prior.")
+    translated_labels_share: float = Field(
+        0.0, ge=0, le=1, description="Share of episodes whose label names are translated, where all are known."
+    )
     guard_every: int = Field(0, ge=0, description="Measure transfer between kinds of tasks every so many steps.")
 
     validate_every: int = Field(100, ge=1, description="Outer steps between validations.")

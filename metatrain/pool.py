@@ -18,6 +18,7 @@ from metalearn.tasks.sampler import EpisodeSampler, MixedSampler, Sampler, Sampl
 from metalearn.tasks.task import OPEN, Skipped, Task
 from metalearn.tasks.unlabelled import cluster_tasks, masked_word_tasks, read_texts
 from metalearn.types import Episode, Objective, TextInput
+from metatrain.label_names import TranslatedLabels, read_label_names
 from metatrain.options import TrainingOptions, bounds
 
 _VALIDATION_QUERIES = 10
@@ -63,7 +64,7 @@ class Pool:
         """The digest that identifies this pool."""
         content = hashlib.sha256()
         for task in (*self.labelled, *self.unlabelled, *self.valid):
-            fields = (task.name, task.group, task.licence, task.labels, task.inputs, task.targets)
+            fields = (task.name, task.group, task.licence, task.language, task.labels, task.inputs, task.targets)
             content.update(repr(fields).encode())
         return content.hexdigest()
 
@@ -119,9 +120,12 @@ def make_sampler(pool: Pool, options: TrainingOptions) -> tuple[Sampler, tuple[T
     samplers = [EpisodeSampler(tasks, settings, options.seed) for tasks, _ in parts]
     used = tuple(task for sampler in samplers for task in sampler.tasks)
     unusable = tuple(skipped for sampler in samplers for skipped in sampler.unusable)
-    if len(samplers) == 1:
-        return samplers[0], used, unusable
-    return MixedSampler(samplers, [share for _, share in parts], options.seed), used, unusable
+    sampler: Sampler = samplers[0]
+    if len(samplers) > 1:
+        sampler = MixedSampler(samplers, [share for _, share in parts], options.seed)
+    if options.translated_labels_share:
+        sampler = TranslatedLabels(sampler, used, read_label_names(), options.translated_labels_share, options.seed)
+    return sampler, used, unusable
 
 
 def _parts(pool: Pool, options: TrainingOptions) -> list[tuple[Sequence[Task], float]]:

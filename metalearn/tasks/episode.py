@@ -1,11 +1,12 @@
 """Draws of an episode from one task."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from metalearn.errors import InvalidEpisode
 from metalearn.tasks.task import Task
-from metalearn.types import Episode, LabelledTexts
+from metalearn.types import Episode, LabelledTexts, Target, TextInput
 
 
 def sample_episode(task: Task, *, ways: int | None, shots: int, queries: int | None, draw: random.Random) -> Episode:
@@ -78,7 +79,6 @@ def draw_episode(task: Task, classes: Sequence[int], shots: int, queries: int | 
         draw: Decides which.
     """
     support: list[int] = []
-    query: list[int] = []
     groups = _groups(task, classes)
     for rows in groups:
         taken = set(support)
@@ -86,10 +86,7 @@ def draw_episode(task: Task, classes: Sequence[int], shots: int, queries: int | 
         wanted = min(shots, len(rows) - 1) - (len(rows) - len(free))
         # Leaves one in `free`: so after the last group that took any, the query set can have at least that one
         support += draw.sample(free, max(wanted, 0))
-    for rows in groups:
-        taken = {*support, *query}
-        free = [row for row in rows if row not in taken]
-        query += free if queries is None else draw.sample(free, min(queries, len(free)))
+    query = _query_rows(groups, queries, support, draw)
     draw.shuffle(support)
     draw.shuffle(query)
     place = {label: i for i, label in enumerate(classes)}
@@ -101,6 +98,55 @@ def draw_episode(task: Task, classes: Sequence[int], shots: int, queries: int | 
         _texts(task, support, place),
         _texts(task, query, place),
     )
+
+
+def draw_cross_lingual_episode(
+    task: Task, others: Sequence[Task], classes: Sequence[int], shots: int, queries: int, draw: random.Random
+) -> Episode:
+    """Draws the support set from one task of a family and the query set from others.
+
+    A text of the support set is not asked for, nor its translation where that is known: tasks whose rows have the same
+    targets throughout count as translated row by row.
+
+    Args:
+        task: Where the support set comes from.
+        others: Where the queries come from, in equal parts; not more than ``queries``.
+        classes: Indices in ``task``; each of the others has two texts or more of each.
+        shots: Support examples of each class.
+        queries: Query examples of each class.
+        draw: Decides which.
+    """
+    episode = draw_episode(task, classes, shots, queries, draw)
+    query: dict[TextInput, Target] = {}
+    for other in others:
+        place = {other.labels.index(label): i for i, label in enumerate(episode.labels)}
+        known = _rows_known_from(episode.support, task, other)
+        rows = _query_rows(_groups(other, list(place)), queries // len(others), known, draw)
+        texts = _texts(other, rows, place)
+        query |= zip(texts.inputs, texts.targets, strict=True)
+    if not query:
+        return episode
+    order = draw.sample(list(query), len(query))
+    return replace(episode, query=LabelledTexts(tuple(order), tuple(query[text] for text in order)))
+
+
+def _rows_known_from(support: LabelledTexts, task: Task, other: Task) -> set[int]:
+    """The rows of another task that a support set gives away: the same texts, and translations row by row."""
+    shown = set(support.inputs)
+    translated = (task.labels, task.targets) == (other.labels, other.targets)
+    return {row for row, text in enumerate(other.inputs) if text in shown or (translated and task.inputs[row] in shown)}
+
+
+def _query_rows(
+    groups: Sequence[Sequence[int]], queries: int | None, withheld: Collection[int], draw: random.Random
+) -> list[int]:
+    """So many rows of each group, or all, without those that are withheld."""
+    query: list[int] = []
+    for rows in groups:
+        taken = {*withheld, *query}
+        free = [row for row in rows if row not in taken]
+        query += free if queries is None else draw.sample(free, min(queries, len(free)))
+    return query
 
 
 def _groups(task: Task, classes: Sequence[int]) -> list[Sequence[int]]:

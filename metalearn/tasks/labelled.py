@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -36,6 +36,7 @@ class _Facts:
     group: str = "ungrouped"
     licence: str = "unstated"
     licence_class: str = "unstated"
+    language: str = ""
 
 
 def read_tasks(folders: Sequence[Path], *, index: Path | None = None, parts: Sequence[Part] = _PARTS) -> TaskPool:
@@ -51,8 +52,8 @@ def read_tasks(folders: Sequence[Path], *, index: Path | None = None, parts: Seq
     Args:
         folders: Where the files are.
         index: A table with the columns ``split``, ``name``, ``kind``, ``licence`` and ``licence_class``, separated by
-            tabs: gives a task its group (the kind) and licence. By default ``index.tsv`` in the folder or the one
-            above it, where there is one.
+            tabs, and perhaps ``language``: gives a task its group (the kind), licence and language. By default
+            ``index.tsv`` in the folder or the one above it, where there is one.
         parts: Which parts are read. A file without a part is always read.
 
     Returns:
@@ -138,8 +139,7 @@ def _read_task(name: str, paths: Sequence[Path], facts: _Facts) -> tuple[Task | 
     if len(labels or set(targets)) < 2:
         reason = "fewer than two classes" if rules.has_classes else "fewer than two scores"
         return None, [*skipped, Skipped(name, reason, len(values))]
-    task = Task(name, rules.name, labels, tuple(values), targets, facts.group, facts.licence, facts.licence_class)
-    return task, skipped
+    return Task(name, rules.name, labels, tuple(values), targets, **asdict(facts)), skipped
 
 
 def is_blank(line: Line) -> bool:
@@ -205,7 +205,8 @@ def _read_index(path: Path, split: str) -> dict[str, _Facts]:
             raise InvalidTasks(f"{path}:{number}: has {len(values)} fields, but the header has {len(header)}")
         row = dict(zip(header, values, strict=True))
         if row["name"] not in own:
-            facts[row["name"]] = _Facts(row["kind"], row["licence"], row["licence_class"])
+            language = row.get("language", "")
+            facts[row["name"]] = _Facts(row["kind"], row["licence"], row["licence_class"], language)
         if row["split"] == split:
             own.add(row["name"])
     return facts

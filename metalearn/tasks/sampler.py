@@ -10,12 +10,15 @@ from typing import Protocol, runtime_checkable
 from metalearn.errors import InvalidEpisode, InvalidTasks
 from metalearn.options import Strategy
 from metalearn.tasks.difficulty import Difficulty
-from metalearn.tasks.episode import draw_episode, n_groups, usable_classes
+from metalearn.tasks.episode import draw_cross_lingual_episode, draw_episode, n_groups, usable_classes
+from metalearn.tasks.families import families, is_english
 from metalearn.tasks.task import Skipped, Task, check_names
 from metalearn.types import OUT_OF_SCOPE, Episode, LabelledTexts, TextInput
 
 _OUT_OF_SCOPE_QUERIES = 0.25
 """Share of the queries that is replaced in an episode with out-of-scope queries."""
+_ENGLISH_SUPPORT = 0.5
+"""Share of the cross-lingual episodes whose support set is English at all events, where the family has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,9 @@ class SamplerSettings:
         max_query: Bound on the query set; the queries per class, then the most ways are lowered to meet it.
         strategy: How tasks are chosen.
         out_of_scope_share: Share of classification episodes that have out-of-scope queries.
+        family_exponent: A family of n tasks counts as n to the power of this. 1 counts every task; 0 counts a family
+            as one task.
+        cross_lingual_share: Share of a family's episodes with queries in other languages than the support set's.
 
     Raises:
         InvalidEpisode: No episode can be of that shape.
@@ -42,6 +48,8 @@ class SamplerSettings:
     max_query: int = 128
     strategy: Strategy = "sqrt_size"
     out_of_scope_share: float = 0.0
+    family_exponent: float = 1.0
+    cross_lingual_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name, (low, high), least in (("ways", self.ways, 2), ("shots", self.shots, 1)):
@@ -54,8 +62,9 @@ class SamplerSettings:
                 f"{self.ways[0]} ways of {self.shots[0]} shots do not fit into support sets of {self.max_support} "
                 f"and query sets of {self.max_query}: raise these or lower those"
             )
-        if not 0 <= self.out_of_scope_share <= 1:
-            raise InvalidEpisode(f"the out-of-scope share is {self.out_of_scope_share}; it has to be from 0 to 1")
+        for name in ("out_of_scope_share", "family_exponent", "cross_lingual_share"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise InvalidEpisode(f"{name} is {value}; it has to be from 0 to 1")
 
 
 @runtime_checkable
@@ -91,6 +100,7 @@ class EpisodeSampler:
         self.settings = settings
         self.seed = seed
         self.tasks = tuple(task for task in ordered if reasons[task.name] is None)
+        self.families = families(self.tasks)
         self.unusable = tuple(
             Skipped(task.name, reason, len(task.inputs)) for task in ordered if (reason := reasons[task.name])
         )
@@ -108,10 +118,13 @@ class EpisodeSampler:
         Args:
             difficulty: The difficulties for the strategy ``difficulty``; without it every task counts as not seen yet.
         """
-        sizes = [1.0 if self.settings.strategy == "uniform" else math.sqrt(len(task.inputs)) for task in self.tasks]
+        counts = [len(self.families[task.name]) ** (self.settings.family_exponent - 1) for task in self.tasks]
+        of_size = [1.0 if self.settings.strategy == "uniform" else math.sqrt(len(task.inputs)) for task in self.tasks]
+        sizes = [count * size for count, size in zip(counts, of_size, strict=True)]
         shares = [size / math.fsum(sizes) for size in sizes]
         if self.settings.strategy == "difficulty":
-            losses = [(difficulty or Difficulty()).of(task.name) for task in self.tasks]
+            of_loss = [(difficulty or Difficulty()).of(task.name) for task in self.tasks]
+            losses = [count * loss for count, loss in zip(counts, of_loss, strict=True)]
             total = math.fsum(losses)
             # Half by size: a task that is solved for now is still looked at, and cannot be forgotten unseen
             shares = [
@@ -124,7 +137,10 @@ class EpisodeSampler:
         draw = _generator(f"{self.seed}:{index}")
         cumulated = list(accumulate(self.probabilities(difficulty).values()))
         task = draw.choices(self.tasks, cum_weights=cumulated)[0]
-        ways_low, ways_high = _way_bounds(task, self.settings)
+        other: Task | None = None
+        if self.settings.cross_lingual_share and draw.random() < self.settings.cross_lingual_share:
+            task, other = self._two_languages(task, draw)
+        ways_low, ways_high = _way_bounds(task, self.settings, other)
         ways = draw.randint(ways_low, ways_high)
         groups = n_groups(task, ways)
         shots_low, shots_high = self.settings.shots
@@ -132,12 +148,37 @@ class EpisodeSampler:
         queries = min(self.settings.queries, self.settings.max_query // groups)
         if not task.rules.has_classes:
             return draw_episode(task, (), ways * shots, ways * queries, draw)
-        classes = draw.sample(usable_classes(task), ways)
-        episode = draw_episode(task, classes, shots, queries, draw)
+        classes = draw.sample(_shared_classes(task, other), ways)
+        if other is None:
+            episode = draw_episode(task, classes, shots, queries, draw)
+        else:
+            others = self._more_languages(task, other, classes, queries, draw)
+            episode = draw_cross_lingual_episode(task, others, classes, shots, queries, draw)
         # Drawn last, so that the share does not change what the support set holds
         if task.rules.one_class_each and draw.random() < self.settings.out_of_scope_share:
             return self._with_out_of_scope(episode, task, classes, draw)
         return episode
+
+    def _two_languages(self, task: Task, draw: random.Random) -> tuple[Task, Task | None]:
+        """A task of the family for the support set, every second time the English one, and another for the queries.
+
+        The second is None where no other task of the family has enough of the same classes.
+        """
+        family = self.families[task.name]
+        support = next(filter(is_english, family), task) if draw.random() < _ENGLISH_SUPPORT else task
+        others = [other for other in family if other is not support and _fits(support, self.settings, other)]
+        return (support, draw.choice(others)) if others else (task, None)
+
+    def _more_languages(
+        self, task: Task, other: Task, classes: Sequence[int], most: int, draw: random.Random
+    ) -> list[Task]:
+        """The tasks that give the queries: one, or it and some more of the family that have all the classes."""
+        more = [
+            member
+            for member in self.families[task.name]
+            if member is not task and member is not other and set(classes) <= set(_shared_classes(task, member))
+        ]
+        return [other, *draw.sample(more, draw.randint(0, min(len(more), most - 1)))]
 
     def _with_out_of_scope(self, episode: Episode, task: Task, classes: Sequence[int], draw: random.Random) -> Episode:
         """Puts texts of the task's other classes, else of another task, in the place of some queries."""
@@ -202,12 +243,26 @@ def _generator(seed: str) -> random.Random:
     return random.Random(seed)  # noqa: S311  # nothing secret
 
 
-def _way_bounds(task: Task, settings: SamplerSettings) -> tuple[int, int]:
+def _shared_classes(task: Task, other: Task | None) -> list[int]:
+    """The task's usable classes; with another task those that both can use."""
+    usable = usable_classes(task)
+    if other is None:
+        return usable
+    names = {other.labels[label] for label in usable_classes(other)}
+    return [label for label in usable if task.labels[label] in names]
+
+
+def _fits(task: Task, settings: SamplerSettings, other: Task) -> bool:
+    low, high = _way_bounds(task, settings, other)
+    return task.rules.has_classes and low <= high
+
+
+def _way_bounds(task: Task, settings: SamplerSettings, other: Task | None = None) -> tuple[int, int]:
     """Fewest and most ways of the task's episodes; the most may be under the fewest, then there are none."""
     extra = n_groups(task, 0)
     high = min(settings.ways[1], settings.max_support // settings.shots[0] - extra, settings.max_query - extra)
     if task.rules.has_classes:
-        high = min(high, len(usable_classes(task)))
+        high = min(high, len(_shared_classes(task, other)))
     return settings.ways[0], high
 
 

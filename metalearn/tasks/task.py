@@ -26,6 +26,7 @@ class Task:
         group: Kind of task, such as ``intent``; negative transfer is measured between groups.
         licence: Licence of the texts and labels, in words.
         licence_class: The class of the licence: ``open``, ``unstated`` or ``restricted``.
+        language: Code of the texts' language, such as ``de`` or ``deu_Latn``; empty where it is unknown.
 
     Raises:
         InvalidTasks: A text occurs twice, or the targets do not fit the texts or the labels.
@@ -39,6 +40,7 @@ class Task:
     group: str = "ungrouped"
     licence: str = "unstated"
     licence_class: str = "unstated"
+    language: str = ""
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.targets):

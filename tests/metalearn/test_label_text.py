@@ -27,6 +27,9 @@ from metalearn.types import Example, SupportSet, TextInput
         ("überweisung_fehlt", "überweisung fehlt"),
         ("опоздание-карты", "опоздание карты"),
         ("カード到着", "カード到着"),
+        ("सकारात्मक_समीक्षा", "सकारात्मक समीक्षा"),
+        ("ข้อดี/ข้อเสีย", "ข้อดี ข้อเสีย"),
+        ("like ❤\ufe0f", "like"),
         ("yes", "yes"),
         ("covid19", "covid19"),
         ("label_me", "label me"),
@@ -55,6 +58,8 @@ def test_words_are_read_from_the_name(label: str, words: str) -> None:
         "topic-04",
         "00",
         "ab1",
+        "❤\ufe0f",
+        "1\ufe0f\u20e3",
     ],
 )
 def test_opaque_names_have_no_text(label: str) -> None:

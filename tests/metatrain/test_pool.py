@@ -75,6 +75,29 @@ def test_a_task_can_be_left_out_that_open_licences_alone_would_not_admit(folder:
     assert found == {"small": 1}
 
 
+def test_languages_and_label_names_are_as_the_options_ask(tmp_path: Path, encoder: Encoder) -> None:
+    for name in ("mood", "mood_fr", "mood_tr", "mood_zh", "other"):
+        rows = [{"text": f"{name} {i}", "label": ("positive", "negative")[i % 2]} for i in range(8)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = ["name\tsplit\tkind\tlanguage\tlicence\tlicence_class"]
+    lines += [f"mood_{code}\tx\tmood\t{code}\tCC0\topen" for code in ("fr", "tr", "zh")]
+    lines += [f"{name}\tx\tmood\ten\tCC0\topen" for name in ("mood", "other")]
+    (tmp_path / "index.tsv").write_text("\n".join(lines) + "\n")
+    assert drawn(tmp_path, encoder)["other"] == pytest.approx(0.2, abs=0.05)
+    options = TrainingOptions(
+        tasks=[str(tmp_path)], family_exponent=0, cross_lingual_share=1, translated_labels_share=0.5
+    )
+    sampler, _, _ = make_sampler(read_pool(options, encoder, CLASSIFICATION), options)
+    episodes = [sampler.episode(i) for i in range(400)]
+    assert sum(episode.task == "other" for episode in episodes) / 400 == pytest.approx(0.5, abs=0.08)
+    assert sum("positive" in episode.labels for episode in episodes) / 400 == pytest.approx(0.5, abs=0.08)
+    for episode in episodes:
+        same = {text.text.split()[0] for text in episode.support.inputs} & {
+            text.text.split()[0] for text in episode.query.inputs
+        }
+        assert same == ({"other"} if episode.task == "other" else set())
+
+
 def test_plain_text_has_the_licence_that_an_index_gives_it(folder: Path, encoder: Encoder) -> None:
     unknown = folder / "unknown.jsonl"
     unknown.write_text('{"text": "who knows whose"}\n')

@@ -219,7 +219,7 @@ INDEX = (
 
 
 @pytest.mark.parametrize("place", ["train/index.tsv", "index.tsv", "elsewhere/table.tsv"])
-def test_an_index_gives_group_and_licence(tmp_path: Path, place: str) -> None:
+def test_an_index_gives_group_licence_and_language(tmp_path: Path, place: str) -> None:
     folder = tmp_path / "train"
     write(folder / "mood.jsonl", *FEELINGS)
     write(folder / "extra.jsonl", *FEELINGS)
@@ -227,8 +227,8 @@ def test_an_index_gives_group_and_licence(tmp_path: Path, place: str) -> None:
     index.parent.mkdir(exist_ok=True)
     index.write_text(INDEX)
     extra, mood = read_tasks([folder], index=index if "elsewhere" in place else None).tasks
-    assert (mood.group, mood.licence, mood.licence_class) == ("sentiment", 'unstated ("facts")', "open")
-    assert (extra.group, extra.licence, extra.licence_class) == ("ungrouped", "unstated", "unstated")
+    found = [(task.group, task.licence, task.licence_class, task.language) for task in (mood, extra)]
+    assert found == [("sentiment", 'unstated ("facts")', "open", "en"), ("ungrouped", "unstated", "unstated", "")]
 
 
 def test_an_index_above_is_found_from_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,8 @@ def shapes(draw: st.DrawFn) -> SamplerSettings:
         max_query=draw(st.integers(ways[0], 40)),
         strategy=draw(st.sampled_from(["uniform", "sqrt_size", "difficulty"])),
         out_of_scope_share=draw(st.sampled_from([0.0, 0.5, 1.0])),
+        family_exponent=draw(st.sampled_from([0.0, 0.5, 1.0])),
+        cross_lingual_share=draw(st.sampled_from([0.0, 0.5, 1.0])),
     )
 
 
@@ -306,6 +308,8 @@ def test_tasks_that_give_no_episode_are_counted() -> None:
         ({"ways": (5, 9), "max_query": 4}, "query sets of 4"),
         ({"out_of_scope_share": 1.01}, "share is 1.01"),
         ({"out_of_scope_share": -0.01}, "share is -0.01"),
+        ({"family_exponent": 1.5}, "family_exponent is 1.5"),
+        ({"cross_lingual_share": -1.0}, "cross_lingual_share is -1.0"),
     ],
 )
 def test_settings_that_no_episode_meets(wrong: dict[str, object], message: str) -> None:
