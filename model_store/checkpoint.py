@@ -33,7 +33,6 @@ from model_store.manifest import (
     Manifest,
     TrainingTask,
     read_manifest,
-    stage_sections,
 )
 
 __all__ = [
@@ -195,12 +194,12 @@ def write_checkpoint(
         learner=spec.learner,
         adaptation=adaptation,
         hyperparameters=hyperparameters,
-        encoder=EncoderReference(
+        encoder=EncoderReference.of(
+            stages,
             source=encoder_source,
             files={file: _digest(encoder_folder / file) for file in encoder_files(encoder_folder)},
             dim=encoder.dim,
             licence=encoder_licence,
-            sections=stage_sections(stages),
         ),
         slow_weights=hashlib.sha256(data).hexdigest(),
         trained_on=list(trained_on),

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from metalearn.encoder.stages import PoolingStage, Stage, Stages, TransformerStage, Views, transformer_stage
+from metalearn.encoder.stages import PoolingStage, Stage, Stages, TransformerStage, Views, in_order, transformer_stage
 from metalearn.learners.interface import LearnerOptions
 from metalearn.model_spec import ModelSpec
 from metalearn.options import Order, PlacementName, RateKind
@@ -22,48 +22,6 @@ MANIFEST, SLOW_WEIGHTS, CARD = "manifest.json", "slow_weights.safetensors", "REA
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, serialize_by_alias=True, validate_by_name=True)
-
-
-def _some_weight(weights: tuple[float, ...]) -> tuple[float, ...]:
-    if not any(weights):
-        raise ValueError("every weight is zero")
-    return weights
-
-
-_Weights = Annotated[
-    tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
-    AfterValidator(_some_weight),
-]
-
-
-class TransformerSection(_Frozen):
-    """See ``metalearn.encoder.stages.TransformerStage``."""
-
-    stage: Literal["transformer"] = "transformer"
-    max_tokens: int = Field(ge=8)
-    prompt: str = ""
-
-
-class PoolingSection(_Frozen):
-    """See ``metalearn.encoder.stages.PoolingStage``."""
-
-    stage: Literal["pooling"] = "pooling"
-    mode: Literal["mean", "first"] = "mean"
-    normalize: bool
-
-
-class ViewsSection(_Frozen):
-    """See ``metalearn.encoder.stages.Views``."""
-
-    stage: Literal["views"] = "views"
-    view_weight: float = Field(ge=0, le=1)
-    layer_weights: _Weights
-    tuned_layer_weights: _Weights
-    token_similarity: float = Field(0.0, ge=0, allow_inf_nan=False)
-
-
-_Section = Annotated[TransformerSection | PoolingSection | ViewsSection, Field(discriminator="stage")]
-_SECTIONS = {TransformerStage: TransformerSection, PoolingStage: PoolingSection, Views: ViewsSection}
 
 
 class EncoderReference(_Frozen):
@@ -81,38 +39,24 @@ class EncoderReference(_Frozen):
     files: dict[str, str]
     dim: int = Field(gt=0)
     licence: str
-    sections: list[_Section] = Field(alias="stages")
+    stages: Annotated[tuple[Annotated[Stage, Field(discriminator="stage")], ...], AfterValidator(in_order)]
 
-    @field_validator("sections")
     @classmethod
-    def _in_order(cls, sections: list[_Section]) -> list[_Section]:
-        found = [section.stage for section in sections]
-        if found not in (["transformer", "pooling"], ["transformer", "pooling", "views"]):
-            raise ValueError(f"the stages are {', '.join(found)}; they are transformer, pooling, and views or not")
-        return sections
+    def of(cls, stages: Stages, **fields: Any) -> Self:
+        """The reference with these stages and other fields.
 
-    @property
-    def stages(self) -> Stages:
-        """The stages that an encoder is built of."""
-        makers = {section: stage for stage, section in _SECTIONS.items()}
-        return tuple(makers[type(section)](**section.model_dump()) for section in self.sections)
+        Raises:
+            CheckpointInvalid: Something in the stages is out of range.
+        """
+        try:
+            return cls(stages=stages, **fields)
+        except ValidationError as error:
+            raise CheckpointInvalid(f"no checkpoint can be made of {stages}: {error}") from error
 
     @property
     def max_tokens(self) -> int:
         """The longest text, special tokens included."""
         return transformer_stage(self.stages).max_tokens
-
-
-def stage_sections(stages: Stages) -> list[_Section]:
-    """The sections of stages in a manifest.
-
-    Raises:
-        CheckpointInvalid: Something in them is out of range.
-    """
-    try:
-        return [_SECTIONS[type(stage)](**asdict(stage)) for stage in stages]
-    except ValidationError as error:
-        raise CheckpointInvalid(f"no checkpoint can be made of {stages}: {error}") from error
 
 
 class Hyperparameters(_Frozen):

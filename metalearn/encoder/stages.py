@@ -1,7 +1,23 @@
-"""The stages that make features of texts, as data: what a manifest stores. Free of torch."""
+"""The stages that make features of texts, as data: what a manifest stores, checked as it is declared here.
+
+Free of torch. A further stage is declared here, computed by ``Encoder``, and drawn in the graph of a runtime.
+"""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Le, Predicate
+
+_CHECKS = {"extra": "forbid", "strict": True, "revalidate_instances": "always", "allow_inf_nan": False}
+"""The way in which pydantic reads a stage."""
+
+
+def _one_is_above_zero(weights: tuple[float, ...]) -> bool:
+    return any(weights)
+
+
+Weights = Annotated[tuple[Annotated[float, Ge(0)], ...], Predicate(_one_is_above_zero)]
+"""Weights of states, not all of them zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,8 +30,9 @@ class TransformerStage:
         prompt: Stands before every text, for encoders that were trained with one.
     """
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = _CHECKS
     stage: Literal["transformer"] = "transformer"
-    max_tokens: int = 256
+    max_tokens: Annotated[int, Ge(8)] = 256
     prompt: str = ""
 
 
@@ -29,6 +46,7 @@ class PoolingStage:
         normalize: Whether the vector is scaled to unit length.
     """
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = _CHECKS
     stage: Literal["pooling"] = "pooling"
     mode: Literal["mean", "first"] = "mean"
     normalize: bool = True
@@ -49,15 +67,28 @@ class Views:
         token_similarity: Weight of the similarity of a pair's tokens, as further columns; 0 for without.
     """
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = _CHECKS
     stage: Literal["views"] = "views"
-    view_weight: float = 0.5
-    layer_weights: tuple[float, ...] = (1.0, 0.5, 0.5)
-    tuned_layer_weights: tuple[float, ...] = (1.0,)
-    token_similarity: float = 0.0
+    view_weight: Annotated[float, Ge(0), Le(1)] = 0.5
+    layer_weights: Weights = (1.0, 0.5, 0.5)
+    tuned_layer_weights: Weights = (1.0,)
+    token_similarity: Annotated[float, Ge(0)] = 0.0
 
 
 Stage = TransformerStage | PoolingStage | Views
 Stages = tuple[Stage, ...]
+
+
+def in_order(stages: Stages) -> Stages:
+    """The same stages.
+
+    Raises:
+        ValueError: A stage is missing, or they are in another order.
+    """
+    found = [stage.stage for stage in stages]
+    if found not in (["transformer", "pooling"], ["transformer", "pooling", "views"]):
+        raise ValueError(f"the stages are {', '.join(found)}; they are transformer, pooling, and views or not")
+    return stages
 
 
 def encoder_stages(*, max_tokens: int = 256, normalize: bool = True, views: Views | None = None) -> Stages:
