@@ -115,12 +115,12 @@ def _cut(folder: Path) -> None:
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"no tensors"), "cannot read .*model.safetensors"),
         (_cut, "cannot read .*model.safetensors"),
-        (_config(hidden_size=64), "do not fit its config.json.*size mismatch"),
-        (_config(vocab_size=100), "do not fit its config.json.*size mismatch"),
-        (_config(num_hidden_layers=3), r"do not fit its config.json.*encoder\.layer\.2"),
+        (_config(hidden_size=64), "do not fit its configuration.*size mismatch"),
+        (_config(vocab_size=100), "do not fit its configuration.*size mismatch"),
+        (_config(num_hidden_layers=3), r"do not fit its configuration.*encoder\.layer\.2"),
         (
             _weights(lambda tensors: tensors.pop("encoder.layer.1.output.dense.bias")),
-            r"do not fit its config.json.*encoder\.layer\.1\.output\.dense\.bias",
+            r"do not fit its configuration.*encoder\.layer\.1\.output\.dense\.bias",
         ),
     ],
 )
