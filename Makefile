@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What `make serve` needs is installed first; what tests and benchmarks need only when they are asked for
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve install install-dev test test-shapes test-busy test-slow test-very-slow check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint docs-tables clean
+.PHONY: help serve install install-dev test test-shapes test-busy test-slow test-very-slow test-gpu check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint docs-tables clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ test-busy: install-dev ## Run the tests beside a loop that keeps every core busy
 
 test-slow: install-dev ## Run what takes long: whole runs of meta-training, workers, restarts
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: install-dev ## Run what needs a CUDA device
+	$(BIN)/python -m pytest -m gpu
 
 test-very-slow: install-dev ## Run the whole comparison on sinusoids
 	$(BIN)/python -m pytest -m very_slow
