@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # What `make serve` needs is installed first; what tests and benchmarks need only when they are asked for
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Byte code is kept: else every process compiles every module, and pytest rewrites every test's module, each time
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help serve install install-dev test test-shapes test-busy test-slow test-very-slow check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint docs-tables clean
 
 help: ## Show the targets

@@ -11,6 +11,14 @@ from benchmarks.server import running_server
 from service.settings import Settings
 from tests.conftest import SUPPORT, running_service
 
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves out what is slow where slow tests are: schemathesis alone takes seconds to import."""
+    if collection_path.name == "test_schemathesis.py" and "not slow" in config.option.markexpr:
+        return True
+    return None
+
+
 LIMITS = {
     "max_body_bytes": 200_000,
     "max_support_examples": 20,
