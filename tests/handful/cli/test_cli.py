@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import httpx
 import pytest
 
 from handful.cli.main import main
@@ -406,7 +407,7 @@ def test_the_program_itself_ends_with_one_line_and_no_traceback(
     adapted = run("adapt", "program", "--support", "-")
     assert adapted.returncode == 0, adapted.stderr
     assert json.loads(adapted.stdout)["version"] == 1
-    assert run("tasks", "delete", "program", "--yes").returncode == 0
+    assert httpx.delete(f"{url}/v1/tasks/program").status_code == 200
 
 
 def test_whoever_may_read_the_stores_file_needs_no_key_with_local(handful: Handful) -> None:
