@@ -688,7 +688,7 @@ def divided(episode: PreparedEpisode, *, seed: int, split: int) -> PreparedEpiso
     )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data(), seed=st.integers(0, 2**40), split=st.integers(0, 50))
 def test_examples_change_places_within_their_class_alone(data: st.DataObject, seed: int, split: int) -> None:
     n_classes = data.draw(st.integers(1, 5))
