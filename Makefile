@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # What `make serve` needs is installed first; what tests and benchmarks need only when they are asked for
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Byte code is kept: else every process compiles every module, and pytest rewrites every test's module, each time
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help serve install install-dev test test-shapes test-busy test-slow test-very-slow test-gpu check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint docs-tables clean
 
 help: ## Show the targets
@@ -30,18 +33,21 @@ install-dev: $(VENV)/.installed-dev ## Install what tests and benchmarks need, t
 serve: install ## Start the server on 127.0.0.1:8000
 	@exec $(BIN)/handful serve
 
-# One thread for each process: two that share cores wait for each other at every barrier
+# One thread for each process: two that share cores wait for each other at every barrier. A file's tests run in one
+# process, so that what they share is made once
+PER_CORE := --numprocesses auto --dist loadfile
+
 test: install-dev ## Run the tests, one process per core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PER_CORE)
 
 test-shapes: install-dev ## Run the learning core's tests with the shapes and types of annotations checked
-	CHECK_SHAPES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto tests/metalearn
+	CHECK_SHAPES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PER_CORE) tests/metalearn
 
 BUSY_S ?= 3600
 test-busy: install-dev ## Run the tests beside a loop that keeps every core busy
 	@loops=; for core in $$(seq $$(nproc)); do timeout $(BUSY_S) sh -c 'while :; do :; done' & loops="$$loops $$!"; done; \
 	  trap 'kill $$loops 2>/dev/null' EXIT INT TERM; \
-	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PER_CORE)
 
 test-slow: install-dev ## Run what takes long: whole runs of meta-training, workers, restarts
 	$(BIN)/python -m pytest -m slow

@@ -110,7 +110,8 @@ def load_models(settings: Settings) -> Models:
 
 
 def _start(settings: Settings, metrics: Metrics, models: Models, *, trusted: bool) -> tuple[Parts, Authenticator]:
-    access = StoreAccess(open_store(settings), metrics, store_id=settings.store_id or None)
+    store, timeout_s = open_store(settings), settings.store_timeout_s
+    access = StoreAccess(store, metrics, store_id=settings.store_id or None, timeout_s=timeout_s)
     try:
         for warning in access.store.warnings():
             log.warning("store: %s", warning)

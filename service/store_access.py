@@ -24,7 +24,8 @@ from service.timings import add_to_current
 log = logging.getLogger("handful")
 
 _THREADS = 16
-_MAX_WAIT_S = 2.0
+_MIN_MAX_WAIT_S = 2.0
+"""The bound on how long a call waits for a connection, where the store may not take longer for a reply."""
 _MOST_RECORDS = 256
 _MOST_ADAPTERS = 16
 """Most items of one round trip. A record has a few bytes, an adapter up to megabytes."""
@@ -104,8 +105,19 @@ class StoreAccess:
         state: Whether the store answers, and is the known one.
     """
 
-    def __init__(self, store: TaskStore, metrics: Metrics, *, store_id: str | None = None) -> None:
+    def __init__(
+        self, store: TaskStore, metrics: Metrics, *, store_id: str | None = None, timeout_s: float = 0.0
+    ) -> None:
+        """Starts the threads.
+
+        Args:
+            store: The store.
+            metrics: The metrics of the app.
+            store_id: The marker of the known store; None takes that of the first that answers.
+            timeout_s: Seconds that the store may take for a reply; a call waits as long for a connection, or longer.
+        """
         self.store = store
+        self._max_wait_s = max(_MIN_MAX_WAIT_S, timeout_s)
         self.state = StoreState(store_id, metrics.store_emptied)
         self._at_once = store if isinstance(store, AnswersAtOnce) else None
         self._metrics = metrics
@@ -224,8 +236,8 @@ class StoreAccess:
 
         def run() -> _Result:
             # While the store is away each call takes its timeout, and the timeouts of queued calls must not add up
-            if time.perf_counter() - began > _MAX_WAIT_S:
-                raise StoreUnavailable(f"{op} waited {_MAX_WAIT_S} s for a connection")
+            if time.perf_counter() - began > self._max_wait_s:
+                raise StoreUnavailable(f"{op} waited {self._max_wait_s:g} s for a connection")
             return method(*args, **kwargs)
 
         try:

@@ -7,9 +7,17 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from benchmarks.server import running_server
 from service.settings import Settings
 from tests.conftest import SUPPORT, running_service
+from tests.socket_server import socket_server
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves out what is slow where slow tests are: schemathesis alone takes seconds to import."""
+    if collection_path.name == "test_schemathesis.py" and "not slow" in config.option.markexpr:
+        return True
+    return None
+
 
 LIMITS = {
     "max_body_bytes": 200_000,
@@ -42,10 +50,7 @@ def limited_service(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def limited_server(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server process with the same limits on bodies."""
-    folder = tmp_path_factory.mktemp("limited-server")
-    limit = str(LIMITS["max_body_bytes"])
-    with running_server(
-        folder, "--checkpoint", str(tiny_checkpoint), "--threads", "1", "--max-body-bytes", limit
-    ) as server:
+    """The address of a server in a thread of this process, with the same limits on bodies."""
+    store = f"sqlite:{tmp_path_factory.mktemp('limited-server') / 'handful.db'}"
+    with socket_server(tiny_checkpoint, store, max_body_bytes=LIMITS["max_body_bytes"]) as server:
         yield server.url

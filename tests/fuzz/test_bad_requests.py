@@ -565,7 +565,8 @@ def test_a_bad_request_is_refused_and_changes_nothing(
         assert case.pointer in pointers
     if case.code:
         assert problem["code"] == case.code
-    assert stored_state(limited_service) == state_before
+    # Whoever changes a task makes a version; predictions are compared once after all requests
+    assert limited_service.get("/v1/tasks").json() == state_before.tasks
 
 
 @pytest.mark.parametrize("version", [2**31, 2**63, 10**30, 10**400], ids=["2**31", "2**63", "10**30", "10**400"])

@@ -85,7 +85,7 @@ def test_a_tempered_head_gives_divided_logits_and_leaves_all_else_alone() -> Non
     assert all(torch.equal(untouched[name], weight) for name, weight in before.items())
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(episode=judged(), exponents=st.tuples(*[st.floats(-2, 2)] * 3))
 def test_no_temperature_changes_an_answer(episode: JudgedEpisode, exponents: tuple[float, float, float]) -> None:
     divided = episode.logits / temperature(slow_of(*exponents), shots=episode.shots, ways=episode.logits.shape[1])
@@ -232,7 +232,7 @@ def test_a_threshold_needs_queries_of_both_kinds() -> None:
             fit_threshold([episode, episode], initial_slow_weights())
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(episodes=st.lists(judged(largest=20), min_size=1, max_size=4))
 def test_no_threshold_would_have_been_better(episodes: list[JudgedEpisode]) -> None:
     targets = torch.cat([episode.targets for episode in episodes])

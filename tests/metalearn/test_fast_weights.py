@@ -24,7 +24,7 @@ def _head(n_classes: int, dim: int, draw: torch.Generator) -> FastWeights:
     }
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data(), sizes=st.lists(st.integers(1, 12), min_size=1, max_size=6), dim=st.integers(1, 16))
 def test_a_mixed_batch_equals_each_task_alone(data: st.DataObject, sizes: list[int], dim: int) -> None:
     draw = torch.Generator().manual_seed(data.draw(st.integers(0, 2**20)))
@@ -63,7 +63,7 @@ def test_one_number_that_is_not_finite_is_found(name: str, value: float) -> None
     assert not bool(is_finite(head))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(
     numbers=st.lists(st.floats(-65_000, 65_000, width=32), min_size=1, max_size=20),
     below=st.lists(st.floats(width=32), min_size=1, max_size=20),

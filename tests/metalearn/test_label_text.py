@@ -66,7 +66,7 @@ def test_opaque_names_have_no_text(label: str) -> None:
     assert label_words(label) is None
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=60)
 @given(st.text(st.characters(), max_size=30))
 def test_no_label_is_too_strange(label: str) -> None:
     words = label_words(label)

@@ -25,6 +25,7 @@ from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import Objective, TextInput
 from metalearn.update_rules import minibatch_gradient_descent, momentum, nesterov
 from tests.metalearn.test_placement import DEEP, PLACEMENTS, NormBody, drawn, moved
+from tests.pairs import pairs
 
 BODY = NormBody((3, 5, 4))
 
@@ -138,9 +139,7 @@ def _assert_meta_gradient(
 # --- finite differences -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("learner", SECOND_ORDER)
+@pytest.mark.parametrize(("learner", "placement", "steps"), pairs([*SECOND_ORDER], PLACEMENTS, [1, 3]))
 def test_second_order_meta_gradients_are_those_of_finite_differences(
     learner: str, placement: PlacementName, steps: int
 ) -> None:
@@ -151,9 +150,7 @@ def test_second_order_meta_gradients_are_those_of_finite_differences(
     _assert_meta_gradient(model, slow, _separable_episode(learner), steps, by_part=steps == 1)
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("learner", ["maml", "protomaml", "metasgd"])
+@pytest.mark.parametrize(("learner", "rule", "steps"), pairs(["maml", "protomaml", "metasgd"], RULES, [1, 3]))
 def test_meta_gradients_go_through_every_update_rule(learner: str, rule: str, steps: int) -> None:
     model = _model(learner, "full", update_rule=rule, head_rate=0.1, body_rate=0.05)
     _assert_meta_gradient(model, _slow(model, steps), _separable_episode(learner), steps, by_part=True)
@@ -219,9 +216,7 @@ def test_every_number_of_a_small_networks_meta_gradient(learner: str) -> None:
 # --- first order ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("learner", SECOND_ORDER)
+@pytest.mark.parametrize(("learner", "placement", "steps"), pairs([*SECOND_ORDER], PLACEMENTS, [1, 3]))
 def test_first_order_is_not_second_order(learner: str, placement: PlacementName, steps: int) -> None:
     name, options = SECOND_ORDER[learner]
     second = _model(name, placement, **options)
@@ -448,23 +443,22 @@ def _meta_gradient_by_higher(
     }
 
 
-@pytest.mark.parametrize("objective", ["classification", "multi_label", "regression"])
-@pytest.mark.parametrize("steps", [1, 2, 3])
+OF_HIGHER: Mapping[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "maml": ("maml", {}, {}),
+    "fomaml": ("fomaml", {}, {"first_order": True}),
+    "learned rates": ("maml", {"rates": "learned"}, {}),
+    "momentum": ("maml", {"rule": momentum(7 / 8)}, {"momentum": 7 / 8}),
+    "nesterov": ("maml", {"rule": nesterov(7 / 8)}, {"momentum": 7 / 8, "nesterov": True}),
+    "fomaml with momentum": ("fomaml", {"rule": momentum(7 / 8)}, {"momentum": 7 / 8, "first_order": True}),
+}
+"""A learner, fields of it, and the other library's options for the same."""
+
+
 @pytest.mark.parametrize(
-    ("learner", "fields", "theirs"),
-    [
-        ("maml", {}, {}),
-        ("fomaml", {}, {"first_order": True}),
-        ("maml", {"rates": "learned"}, {}),
-        ("maml", {"rule": momentum(7 / 8)}, {"momentum": 7 / 8}),
-        ("maml", {"rule": nesterov(7 / 8)}, {"momentum": 7 / 8, "nesterov": True}),
-        ("fomaml", {"rule": momentum(7 / 8)}, {"momentum": 7 / 8, "first_order": True}),
-    ],
-    ids=["maml", "fomaml", "learned rates", "momentum", "nesterov", "fomaml with momentum"],
+    ("case", "objective", "steps"), pairs([*OF_HIGHER], ["classification", "multi_label", "regression"], [1, 2, 3])
 )
-def test_meta_gradients_are_those_of_higher(
-    learner: str, fields: dict[str, Any], theirs: dict[str, Any], steps: int, objective: Objective
-) -> None:
+def test_meta_gradients_are_those_of_higher(case: str, objective: Objective, steps: int) -> None:
+    learner, fields, theirs = OF_HIGHER[case]
     model = _model(learner, "full", body=MlpBody((3, 5, 4)), head_rate=1 / 4, body_rate=1 / 8)
     model = replace(model, learner=replace(model.learner, **fields))
     slow, episode = _slow(model, steps), _episode(objective, n_classes=4)
@@ -498,9 +492,7 @@ def _text_episode(body: TextBody, texts: tuple[str, ...], objective: Objective) 
     return PreparedEpisode(part(texts, [0, 1, 0, 1]), part(("where is my card", "a wrong fee"), [0, 1]))
 
 
-@pytest.mark.parametrize("texts", [EQUAL, MIXED], ids=["of equal length", "padded"])
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("learner", ["maml", "protomaml"])
+@pytest.mark.parametrize(("learner", "placement", "texts"), pairs(["maml", "protomaml"], PLACEMENTS, [EQUAL, MIXED]))
 def test_meta_gradients_go_through_a_transformer(
     learner: str, placement: PlacementName, texts: tuple[str, ...], exact_encoder: Encoder
 ) -> None:

@@ -31,6 +31,7 @@ from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, Objective, Sl
 from metalearn.update_rules import minibatch_gradient_descent
 from tests.metalearn.conftest import with_last_as_label_texts
 from tests.metalearn.test_placement import DEEP, PLACEMENTS, NormBody, drawn, moved
+from tests.pairs import pairs
 
 LEARNERS = ("maml", "fomaml", "reptile", "anil", "metasgd", "protomaml")
 BODY = NormBody((3, 5, 4, 6))
@@ -141,9 +142,7 @@ def test_learned_rates_fit_the_fast_weights(placement: PlacementName) -> None:
 # --- start ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_classes", [2, 5])
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize(("learner", "placement", "n_classes"), pairs(LEARNERS, PLACEMENTS, [2, 5]))
 def test_fast_weights_are_a_head_and_what_the_placement_names(
     learner: str, placement: PlacementName, n_classes: int
 ) -> None:
@@ -375,9 +374,9 @@ def test_only_a_learner_that_joins_adapts_on_the_query_set(learner: str) -> None
     assert model.learner.joins_query is (learner == "reptile")
 
 
-@pytest.mark.parametrize("order", ["detached", "first", "second"])
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize(
+    ("learner", "placement", "order"), pairs(LEARNERS, PLACEMENTS, ["detached", "first", "second"])
+)
 def test_how_far_a_meta_gradient_sees_changes_no_value(learner: str, placement: PlacementName, order: Order) -> None:
     model, episode = model_of(learner, placement), episode_of()
     slow = slow_of(model, grad=True)
@@ -689,7 +688,7 @@ def divided(episode: PreparedEpisode, *, seed: int, split: int) -> PreparedEpiso
     )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data(), seed=st.integers(0, 2**40), split=st.integers(0, 50))
 def test_examples_change_places_within_their_class_alone(data: st.DataObject, seed: int, split: int) -> None:
     n_classes = data.draw(st.integers(1, 5))

@@ -363,7 +363,7 @@ def test_drawing_leaves_the_global_generator_alone() -> None:
     torch.set_rng_state(before)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(n_rows=st.integers(1, 60), batch_size=st.integers(1, 70), epoch=st.integers(0, 50), seed=seeds)
 def test_an_epoch_of_mini_batches_holds_each_row_once(n_rows: int, batch_size: int, epoch: int, seed: int) -> None:
     n_batches = -(-n_rows // batch_size)

@@ -76,7 +76,7 @@ def _assert_same(one: Adapter, other: Adapter) -> None:
 # ---- there and back ------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(
     labels=st.lists(st.text(max_size=20), min_size=1, max_size=20, unique=True),
     dim=st.integers(1, 64),
@@ -174,7 +174,7 @@ def _stored_types(data: bytes) -> dict[str, str]:
     return {name: tensor["dtype"] for name, tensor in json.loads(tensors[8 : 8 + inner]).items()}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(
     rows=st.lists(
         st.lists(
@@ -266,7 +266,7 @@ def test_every_flipped_bit_is_found() -> None:
             _decode(bytes(damaged))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_damage_of_a_large_adapter_is_found_wherever_it_is(data: st.DataObject) -> None:
     encoded = encode_adapter(_adapter(tuple(f"class {n}" for n in range(77)), 384), KEY)
@@ -288,7 +288,7 @@ def test_bytes_cut_at_any_length_are_refused() -> None:
             _decode(data + more)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=200), st.booleans())
 def test_foreign_bytes_are_refused(data: bytes, marked: bool) -> None:
     with pytest.raises(AdapterCorrupt):
@@ -496,7 +496,7 @@ def test_a_malformed_inside_is_corrupt_and_nothing_else(data: bytes) -> None:
 TEXT = st.text(max_size=30)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(
     rows=st.lists(st.tuples(TEXT, st.none() | TEXT, st.sampled_from(["a", "b", "ü 日本"])), max_size=15),
     descriptions=st.dictionaries(TEXT, TEXT, min_size=2, max_size=4),

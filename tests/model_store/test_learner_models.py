@@ -33,6 +33,7 @@ from service.settings import RuntimeName
 from tests.conftest import SUPPORT, MakeCheckpoint, StartService
 from tests.metalearn.conftest import as_prepared
 from tests.metalearn.test_placement import moved
+from tests.pairs import pairs
 from tests.service.conftest import TEXTS, adapt, predict
 
 CPU = torch.device("cpu")
@@ -192,9 +193,14 @@ def _by_definition(loaded: LoadedModel, adapter: Adapter, text: TokenizedText) -
     return answer
 
 
-@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("learners", [["protomaml"], ["protomaml", *sorted(LEARNERS)], ["matching"], ["maml", "ridge"]])
+@pytest.mark.parametrize(
+    ("placement", "learners", "runtime"),
+    pairs(
+        PLACEMENTS,
+        [["protomaml"], ["protomaml", *sorted(LEARNERS)], ["matching"], ["maml", "ridge"]],
+        ["torch", "onnxruntime"],
+    ),
+)
 def test_rows_of_many_tasks_are_answered_as_each_alone(
     make_checkpoint: MakeCheckpoint, placement: PlacementName, learners: Sequence[str], runtime: RuntimeName
 ) -> None:

@@ -17,7 +17,7 @@ def _matching(n_classes: int, n_texts: int) -> Shapes:
     }
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(n_classes=st.integers(2, 150), n_texts=st.integers(2, 5000), name=st.sampled_from(sorted(_matching(2, 2))))
 def test_what_was_tried_on_little_holds_for_any_task_and_for_nothing_else(
     n_classes: int, n_texts: int, name: str

@@ -98,13 +98,13 @@ print(*digests)
 
 def test_two_processes_have_the_same_bits(tiny_encoder: Path) -> None:
     asked = [sys.executable, "-c", _PROGRAM, str(tiny_encoder)]
-    answers = {subprocess.run(asked, check=True, capture_output=True, text=True).stdout for _ in range(2)}
+    elsewhere = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
     texts = [TextInput("why was my card charged"), TextInput("an extra fee", "a fee"), TextInput("card " * 30)]
     here = []
     for kind in RUNTIMES:
         encoder, runtime = made(tiny_encoder, kind)
         here.append(hashlib.sha256(bits(encoded(runtime, encoder.tokenize(texts)))).hexdigest())
-    assert answers == {" ".join(here) + "\n"}
+    assert elsewhere == " ".join(here) + "\n"
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])

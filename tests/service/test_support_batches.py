@@ -65,7 +65,7 @@ def check_features(support: SupportTexts) -> None:
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=30)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(
     lengths=st.lists(LENGTHS, min_size=1, max_size=5),
     turns=st.lists(st.integers(0, 4), max_size=60),

@@ -120,7 +120,7 @@ def _padded(rows: list[list[int]], width: int) -> torch.Tensor:
 def test_a_service_in_bfloat16_answers_as_one_in_float32(start_service: StartService) -> None:
     answers = []
     for precision in ("float32", "bfloat16"):
-        client = start_service(checkpoint="minilm-l6-handful", runtime="torch", precision=precision)
+        client = start_service(runtime="torch", precision=precision)
         adapt(client, precision)
         answers.append(predict(client, precision)["predictions"])
     assert client.get("/v1/checkpoint").json()["runtime"] == "torch-bfloat16"

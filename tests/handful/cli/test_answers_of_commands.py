@@ -13,7 +13,6 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from benchmarks.server import running_server
 from handful.cli import connection
 from handful.cli.answers import AnswerSheet, Fault, answer_rows, show_warnings
 from handful.cli.output import number_list, printable
@@ -27,6 +26,7 @@ from service.settings import Settings
 from tests.conftest import SUPPORT, running_service
 from tests.handful.cli.test_cli import Handful, as_jsonl, lines
 from tests.service.conftest import TEXTS, adapt
+from tests.socket_server import socket_server
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,8 @@ def service(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def url(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server process."""
-    environment = {**os.environ, "HANDFUL_CHECKPOINT": str(tiny_checkpoint), "HANDFUL_THREADS": "1"}
-    with running_server(tmp_path_factory.mktemp("terminal"), env=environment) as server:
+    """A server in a thread of this process."""
+    with socket_server(tiny_checkpoint, f"sqlite:{tmp_path_factory.mktemp('terminal') / 'handful.db'}") as server:
         yield server.url
 
 

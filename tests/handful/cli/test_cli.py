@@ -1,4 +1,4 @@
-"""The commands, as a user types them: against a server process and with --local."""
+"""The commands, as a user types them: against a server and with --local."""
 
 import contextlib
 import io
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import httpx
 import pytest
 
-from benchmarks.server import running_server
 from handful.cli.main import main
 from service.settings import PREFIX
 from tests.conftest import SUPPORT
 from tests.service.conftest import TEXTS
+from tests.socket_server import socket_server
 from tests.waiting import LIMIT_S
 
 
@@ -36,9 +37,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """A server process."""
-    with running_server(folder, env=environment) as server:
+def url(folder: Path, tiny_checkpoint: Path) -> Iterator[str]:
+    """A server in a thread of this process."""
+    with socket_server(tiny_checkpoint, f"sqlite:{folder / 'handful.db'}") as server:
         yield server.url
 
 
@@ -303,12 +304,12 @@ def test_a_key_that_cannot_be_sent_is_refused(handful: Handful) -> None:
 
 
 def test_keys_are_made_listed_used_and_revoked(
-    handful: Handful, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    handful: Handful, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     # A server of its own: a key closes it for good
     folder = tmp_path_factory.mktemp("cli-keys")
     store = f"sqlite:{folder / 'handful.db'}"
-    with running_server(folder, "--auth-cache-s", "0", env=environment) as server:
+    with socket_server(tiny_checkpoint, store) as server:
         variables = {"HANDFUL_URL": server.url, "HANDFUL_STORE": store}
         handful("tasks", "list", **variables)
         key = handful("keys", "create", "acme", **variables).strip()
@@ -406,7 +407,7 @@ def test_the_program_itself_ends_with_one_line_and_no_traceback(
     adapted = run("adapt", "program", "--support", "-")
     assert adapted.returncode == 0, adapted.stderr
     assert json.loads(adapted.stdout)["version"] == 1
-    assert run("tasks", "delete", "program", "--yes").returncode == 0
+    assert httpx.delete(f"{url}/v1/tasks/program").status_code == 200
 
 
 def test_whoever_may_read_the_stores_file_needs_no_key_with_local(handful: Handful) -> None:

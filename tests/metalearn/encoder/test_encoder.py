@@ -21,6 +21,7 @@ from metalearn.errors import EncoderUnavailable
 from metalearn.types import TextInput
 from tests.conftest import STOCK_ENCODER
 from tests.metalearn.conftest import CPU
+from tests.pairs import pairs
 
 INPUTS = [
     TextInput("card"),
@@ -67,9 +68,10 @@ def test_features_are_the_mean_of_transformers_hidden_states(
     torch.testing.assert_close(features.double(), want, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("layer_weights", [Views().layer_weights, (1.0,), (0.8, 0.1, 0.4, 9.0)])
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("layers", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("layers", "normalize", "layer_weights"),
+    pairs([0, 1, 2], [True, False], [Views().layer_weights, (1.0,), (0.8, 0.1, 0.4, 9.0)]),
+)
 def test_the_frozen_view_has_the_last_layers_and_of_a_pair_the_distance_of_its_texts(
     tiny_encoder: Path, layers: int, normalize: bool, layer_weights: tuple[float, ...]
 ) -> None:
@@ -315,7 +317,7 @@ def test_more_tokens_than_positions_are_refused(tiny_encoder: Path) -> None:
 SINGLE = [each for each in INPUTS if each.text_pair is None]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(rows=st.integers(1, 4), seed=st.integers(0, 1000), view_weight=st.floats(0, 1))
 def test_inner_products_side_by_side_are_the_weighted_mean_of_both(rows: int, seed: int, view_weight: float) -> None:
     draw = torch.Generator().manual_seed(seed)
@@ -331,12 +333,14 @@ def test_inner_products_side_by_side_are_the_weighted_mean_of_both(rows: int, se
 
 
 @pytest.mark.parametrize(
-    "views",
-    [Views(), Views(layer_weights=(1.0, 0.2), view_weight=0.7), Views(layer_weights=(0.0, 1.0), view_weight=0.0)],
+    ("inputs", "layers", "normalize", "views"),
+    pairs(
+        [SINGLE, SINGLE[:1], [SINGLE[0]] * 3],
+        [1, 2],
+        [True, False],
+        [Views(), Views(layer_weights=(1.0, 0.2), view_weight=0.7), Views(layer_weights=(0.0, 1.0), view_weight=0.0)],
+    ),
 )
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("inputs", [SINGLE, SINGLE[:1], [SINGLE[0]] * 3], ids=["padded", "one", "of one length"])
 def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
     tiny_encoder: Path, inputs: list[TextInput], layers: int, normalize: bool, views: Views
 ) -> None:
@@ -365,9 +369,10 @@ def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
     assert torch.equal(both.encode_batch(texts), found)
 
 
-@pytest.mark.parametrize("layer_weights", [(1.0,), (1.0, 0.3), (0.0, 0.5, 0.2, 9.0)])
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(
+    ("layers", "normalize", "layer_weights"),
+    pairs([1, 2], [True, False], [(1.0,), (1.0, 0.3), (0.0, 0.5, 0.2, 9.0)]),
+)
 def test_the_tuned_view_is_a_weighted_sum_of_its_own_last_states(
     tiny_encoder: Path, layers: int, normalize: bool, layer_weights: tuple[float, ...]
 ) -> None:
@@ -422,7 +427,7 @@ def test_similarity_of_a_pairs_tokens_stands_behind_the_features(tiny_encoder: P
 # ---- batches -------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(lengths=st.lists(st.integers(1, 300), max_size=60), bound=st.integers(1, 2000))
 def test_a_plan_has_every_row_once_and_keeps_the_bound(lengths: list[int], bound: int) -> None:
     plan = plan_batches(lengths, bound)

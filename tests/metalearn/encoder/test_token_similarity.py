@@ -26,7 +26,7 @@ def by_hand(hidden: torch.Tensor, words: list[bool], second: list[bool]) -> list
     ]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data(), seed=st.integers(0, 10_000), tokens=st.integers(1, 6), rows=st.integers(1, 3))
 def test_it_follows_its_definition(data: st.DataObject, seed: int, tokens: int, rows: int) -> None:
     masks = st.lists(st.lists(st.booleans(), min_size=tokens, max_size=tokens), min_size=rows, max_size=rows)

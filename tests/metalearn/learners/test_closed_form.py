@@ -17,6 +17,7 @@ from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedSet
 from metalearn.types import EncodedSet
 from tests.metalearn.conftest import clusters
+from tests.pairs import pairs
 
 SHAPES = [(3, 20), (19, 20), (20, 20), (21, 20), (200, 20), (50, 1), (1, 5)]
 """Rows and dimensions, on both sides of where the smaller system changes."""
@@ -42,11 +43,9 @@ def _reference(x: Tensor, y: Tensor, weights: Tensor, regulariser: float) -> tup
     return torch.from_numpy(fitted.coef_).reshape(y.shape[1], -1), torch.from_numpy(fitted.intercept_).reshape(-1)
 
 
-@pytest.mark.parametrize(("rows", "dim"), SHAPES)
-@pytest.mark.parametrize("outputs", [1, 3])
-@pytest.mark.parametrize("regulariser", [0.01, 1.0, 50.0])
-def test_the_solution_is_scikit_learns(rows: int, dim: int, outputs: int, regulariser: float) -> None:
-    x, y, weights = _problem(rows, dim, outputs)
+@pytest.mark.parametrize(("shape", "outputs", "regulariser"), pairs(SHAPES, [1, 3], [0.01, 1.0, 50.0]))
+def test_the_solution_is_scikit_learns(shape: tuple[int, int], outputs: int, regulariser: float) -> None:
+    x, y, weights = _problem(*shape, outputs)
     found = ridge_regression(x, y, weights, torch.tensor(regulariser, dtype=torch.float64))
     for ours, theirs in zip(found, _reference(x, y, weights, regulariser), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-8, rtol=0)

@@ -18,6 +18,7 @@ from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.types import EncodedSet, FastWeights
 from tests.metalearn.conftest import clusters
+from tests.pairs import pairs
 
 NAMES = sorted(LEARNERS)
 READING = [name for name in NAMES if not make_learner(name).descends]
@@ -117,12 +118,14 @@ def test_options_are_refused_where_they_mean_nothing(name: str, options: Learner
     assert make_learner(name, LearnerOptions()).name == name
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("n_classes", "shots"), [(2, 1), (3, 4), (20, 1), (77, 1), (77, 3)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"),
+    pairs(NAMES, [(2, 1), (3, 4), (20, 1), (77, 1), (77, 3)], [torch.float32, torch.float64]),
+)
 def test_logits_are_finite_for_any_number_of_classes_and_one_shot(
-    name: str, n_classes: int, shots: int, dtype: torch.dtype
+    name: str, shape: tuple[int, int], dtype: torch.dtype
 ) -> None:
+    n_classes, shots = shape
     support = clusters(n_classes, shots, dtype=dtype)
     model, fast = _adapted(name, support)
     logits = model.learner.logits(fast, _query(6, dtype))

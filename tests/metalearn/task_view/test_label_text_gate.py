@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from metalearn.task_view.label_text_gate import worse_than_chance
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(n_classes=st.integers(2, 6), per_class=st.integers(1, 4), wrong=st.integers(0, 24), seed=st.integers(0, 1000))
 def test_the_gate_closes_where_names_classify_fewer_examples_than_chance(
     n_classes: int, per_class: int, wrong: int, seed: int

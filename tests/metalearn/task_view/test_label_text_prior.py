@@ -38,7 +38,7 @@ def test_before_meta_training_a_labels_text_counts_the_same_beside_any_number_of
     assert LabelTextPrior() == LabelTextPrior(2.0)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(st.floats(1e-3, 1e3), st.floats(0, 3), st.integers(0, 1000))
 def test_the_share_of_a_labels_text_shrinks_as_examples_are_added(weight: float, fade: float, n: int) -> None:
     here, next_ = _weights(weight, fade, [n, n + 1])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from metalearn.task_view.label_text_shift import shifted_label_texts
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(n_classes=st.integers(3, 8), named=st.integers(3, 8), per_class=st.integers(1, 4), seed=st.integers(0, 1000))
 def test_what_all_names_differ_by_is_taken_from_them(n_classes: int, named: int, per_class: int, seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)

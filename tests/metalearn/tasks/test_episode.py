@@ -17,7 +17,7 @@ def labels_of_support(episode: Episode) -> Counter[str]:
     return Counter(label_of(text.text) for text in episode.support.inputs)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(sizes=class_sizes, ways=st.integers(2, 5), shots=st.integers(1, 4), queries=st.none() | st.integers(1, 4))
 def test_exactly_the_ways_and_shots_asked_for(sizes: list[int], ways: int, shots: int, queries: int | None) -> None:
     task = classes_task(sizes)
@@ -69,7 +69,7 @@ def test_the_order_of_classes_and_examples_is_random() -> None:
     assert len(orders) > 15  # of 720
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(
     rows=st.lists(st.lists(st.integers(0, 4), max_size=3), min_size=1, max_size=40),
     shots=st.integers(1, 4),

@@ -40,7 +40,7 @@ def shapes(draw: st.DrawFn) -> SamplerSettings:
     )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(sizes=class_sizes, shape=shapes(), seed=st.integers(0, 9), index=st.integers(0, 10**9))
 def test_episodes_of_classes(sizes: list[int], shape: SamplerSettings, seed: int, index: int) -> None:
     task = classes_task(sizes)
@@ -84,7 +84,7 @@ def test_episodes_of_classes(sizes: list[int], shape: SamplerSettings, seed: int
         assert (in_scope < len(query.inputs)) == asks_beyond
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(
     rows=st.lists(st.lists(st.integers(0, 6), max_size=4), min_size=2, max_size=40),
     shape=shapes(),
