@@ -54,7 +54,7 @@ def test_every_kept_version_is_derived_again_to_the_same_bits(
             continue
         kept += 1
         key = AdapterKey(version.tenant, version.task, version.version, version.adapter_id)
-        stored = decode_adapter(data, key, checkpoint=version.checkpoint, shapes=models.shapes)
+        stored = decode_adapter(data, key, shapes={version.checkpoint: models.shapes})
         again = derived(client, version, support)
         assert (again.labels, again.learner, again.checkpoint) == (stored.labels, stored.learner, version.checkpoint)
         assert again.fast_weights.keys() == stored.fast_weights.keys()

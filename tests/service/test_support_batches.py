@@ -214,7 +214,9 @@ def test_many_who_adapt_at_once_need_fewer_batches_and_get_the_same_answers(
 def test_who_gives_up_leaves_nothing_behind(loaded_checkpoint: Checkpoint) -> None:
     """A cancelled adaptation's texts are taken along by nobody."""
     batches, _ = make_batches()
-    thread = ComputeThread(Models(loaded_checkpoint), Metrics(), max_queue_tokens=10_000, max_batch_tokens=512)
+    thread = ComputeThread(
+        lambda _: Models(loaded_checkpoint), Metrics(), max_queue_tokens=10_000, max_batch_tokens=512
+    )
     tokens = [text(10, i) for i in range(200)]
     left = loaded_checkpoint.encoder.tokenize([TextInput("left")])
 

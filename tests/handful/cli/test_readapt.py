@@ -99,8 +99,8 @@ def test_one_that_fails_does_not_keep_the_others(
     opened = module.opened_service
 
     @contextmanager
-    def damaged_service(store: str | None) -> Iterator[LocalService]:
-        with opened(store) as service:
+    def damaged_service(store: str | None, checkpoint: str | None) -> Iterator[LocalService]:
+        with opened(store, checkpoint) as service:
             damaged(service)
             yield service
 
