@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from handful.wire import AdaptRequest, ClassifyRequest, PredictRequest, Problem, ReadaptRequest, RollbackRequest
 from metalearn.devices import select_device
 from metalearn.types import TextInput
-from model_store.checkpoint import Checkpoint, read_manifest, resolve_checkpoint
+from model_store.checkpoint import Checkpoint, Transformers, read_manifest, resolve_checkpoint
 from model_store.errors import StoreUnavailable
 from model_store.learner_models import Models, modulated_norms
 from model_store.loaded_checkpoints import LoadedCheckpoints
@@ -106,7 +106,8 @@ def load_checkpoints(settings: Settings) -> LoadedCheckpoints:
         SettingsInvalid: The runtime cannot compute a checkpoint.
     """
     folders = {read_manifest(folder).fingerprint: folder for folder in map(resolve_checkpoint, settings.checkpoint)}
-    return LoadedCheckpoints([_load(folder, settings) for folder in folders.values()])
+    shared: Transformers = {}
+    return LoadedCheckpoints([_load(folder, settings, shared) for folder in folders.values()])
 
 
 def load_models(settings: Settings) -> Models:
@@ -117,12 +118,12 @@ def load_models(settings: Settings) -> Models:
         DeviceUnavailable: The device does not exist here.
         SettingsInvalid: The runtime cannot compute the checkpoint.
     """
-    return _load(resolve_checkpoint(settings.checkpoint[0]), settings)
+    return _load(resolve_checkpoint(settings.checkpoint[0]), settings, {})
 
 
-def _load(folder: Path, settings: Settings) -> Models:
+def _load(folder: Path, settings: Settings, shared: Transformers) -> Models:
     torch.set_num_threads(settings.threads or granted_threads())
-    checkpoint = Checkpoint(folder, select_device(settings.device))
+    checkpoint = Checkpoint(folder, select_device(settings.device), shared=shared)
     norms = modulated_norms(checkpoint)
     return Models(checkpoint, start_runtime(checkpoint.encoder, settings.runtime, settings.precision, norms=norms))
 
