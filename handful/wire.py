@@ -274,7 +274,7 @@ class ClassifyResponse(BaseModel):
     support_accuracy: float | None
     leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
     checkpoint: str | None = Field(
-        None, description="Fingerprint of the checkpoint that answers; servers before 0.3.0 leave it out."
+        None, description="Fingerprint of the checkpoint that answers; earlier servers leave it out."
     )
     checkpoint_choice: CheckpointChoice | None = Field(None, description=_CHOICE)
     truncated: int

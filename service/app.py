@@ -175,6 +175,8 @@ def _warm_up(models: Models, metrics: Metrics) -> None:
     name, fingerprint = checkpoint.manifest.name, checkpoint.fingerprint
     device, runtime = str(checkpoint.encoder.device), models.runtime.name
     metrics.checkpoint_info.labels(name, fingerprint, checkpoint.learner.name, device, runtime).set(1)
+    for counter in (metrics.checkpoint_adaptations, metrics.checkpoint_batches, metrics.checkpoint_queries):
+        counter.labels(fingerprint)
     log.info("checkpoint %s (%s) on %s by %s", name, fingerprint[:12], device, runtime)
 
 

@@ -139,13 +139,12 @@ class ComputeThread:
 
     def _take_batch(self) -> list[tuple[PredictWork, list[int]]]:
         batch: list[tuple[PredictWork, list[int]]] = []
-        tokens, models = 0, None
+        tokens = 0
         for work in list(self._predictions):
             if work.cancelled:
                 self._remove(work)
                 continue
-            models = models or self._models_of(work.adapter)
-            if self._models_of(work.adapter) is not models:
+            if batch and work.adapter.checkpoint != batch[0][0].adapter.checkpoint:
                 continue
             taken = work.take(tokens, self._max_batch_tokens)
             if not taken:

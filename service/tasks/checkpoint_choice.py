@@ -68,7 +68,7 @@ def _reason(chosen: Models, tied: Sequence[Models], best: float | None, *, n_loa
     if n_loaded == 1:
         return f"{name} is the only loaded checkpoint"
     if best is None:
-        return f"no class has two examples, so that none can be left out: {name} is the first checkpoint in order"
+        return f"no class has two examples, so that none can be left out: {name} is the first in order"
     if len(tied) == 1:
         return f"{name} has the best leave-one-out accuracy, {best:.3f}"
     same = f"{len(tied)} checkpoints have the best leave-one-out accuracy, {best:.3f}"
