@@ -192,9 +192,14 @@ def test_a_repeated_request_without_a_checkpoint_has_the_digest_of_earlier_relea
 
 # ---- auto ------------------------------------------------------------------------------------------------------------
 
-LONG = "one two three four five six seven eight nine ten " * 4
-LATE_WORDS = [{"text": LONG + word, "label": word} for word in ("card", "fee")] * 2
-"""Examples that differ in their last word alone, behind the 32 tokens that the checkpoint ``other`` reads."""
+FILLER = "one two three four five six seven eight nine ten eleven twelve "
+INNER_WORDS = [
+    {"text": f"{first} {FILLER * 2} {f'{word} ' * 20} {FILLER}", "label": word}
+    for first in ("alpha", "omega")
+    for word in ("card", "fee")
+]
+"""Examples whose middle shows the label. The checkpoint ``other`` leaves it out: it reads 32 tokens, with a first word
+that both labels share."""
 
 TWICE = [{"text": text, "label": label} for label, text in (("card", "where is my card"), ("fee", "why a fee")) * 2]
 """Examples that every checkpoint classifies correctly without themselves."""
@@ -204,17 +209,17 @@ def test_auto_takes_the_best_on_the_support_set(
     start_with: Callable[..., httpx.Client], tiny_checkpoint: Path, other_checkpoint: Path
 ) -> None:
     client = start_with(other_checkpoint, tiny_checkpoint)
-    made = adapt(client, support=LATE_WORDS, use_label_text=False, checkpoint="auto")
+    made = adapt(client, support=INNER_WORDS, use_label_text=False, checkpoint="auto")
     prints = loaded(client)
     assert made["checkpoint"] == prints["tiny"]
     assert made["leave_one_out_accuracy"] == 1.0
     candidates = made["checkpoint_choice"]["candidates"]
     assert [(each["name"], each["fingerprint"]) for each in candidates] == list(prints.items())
-    assert candidates[0]["leave_one_out_accuracy"] < candidates[1]["leave_one_out_accuracy"] == 1.0
+    assert [each["leave_one_out_accuracy"] for each in candidates] == [0.0, 1.0]
     assert "'tiny' has the best leave-one-out accuracy, 1.000" in made["checkpoint_choice"]["reason"]
     shown = client.get("/v1/tasks/bank").json()
     assert (shown["checkpoint"], shown["version"]) == (prints["tiny"], 1), "one version is stored"
-    body = {"support": LATE_WORDS, "queries": TEXTS, "use_label_text": False, "checkpoint": "auto"}
+    body = {"support": INNER_WORDS, "queries": TEXTS, "use_label_text": False, "checkpoint": "auto"}
     classified = client.post("/v1/classify", json=body).json()
     assert classified["checkpoint"] == prints["tiny"]
     assert classified["checkpoint_choice"] == made["checkpoint_choice"]

@@ -179,7 +179,7 @@ def test_many_who_adapt_at_once_need_fewer_batches_and_get_the_same_answers(
 
     def ask(client: httpx.Client, together: bool) -> tuple[int, int, list[Any]]:
         keys = [bearer(make_key(client, f"tenant-{i}")) for i in range(len(supports))]
-        batches = parts_of(client).engine._support_batches
+        (batches,) = parts_of(client).engine._support_batches.values()
         encode_next = batches.encode_next
         sizes.clear()
         with ThreadPoolExecutor(len(supports)) as pool, monkeypatch.context() as patch:
