@@ -11,10 +11,10 @@ import httpx
 
 from handful import calls
 from handful.calls import Answer, Call, Example, Page, Query
+from handful.checkpoint_answers import CheckpointResponse
 from handful.server import DEFAULT_URL, Server
 from handful.wire import (
     AdaptResponse,
-    CheckpointResponse,
     ClassifyResponse,
     PredictResponse,
     TaskResponse,
@@ -106,8 +106,12 @@ class AsyncClient:
         await self._answer(calls.delete(task))
 
     async def checkpoint(self) -> CheckpointResponse:
-        """The checkpoint that the server has loaded."""
+        """The server's default checkpoint."""
         return await self._answer(calls.checkpoint())
+
+    async def checkpoints(self) -> list[CheckpointResponse]:
+        """All checkpoints that the server has loaded, the default one first."""
+        return (await self._answer(calls.checkpoints())).checkpoints
 
     async def _pages(self, page_from: Callable[[Any], Call[Page]]) -> AsyncIterator[Page]:
         place = None

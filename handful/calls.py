@@ -10,13 +10,13 @@ from typing import Any, Generic, TypeVar
 import httpx
 from pydantic import BaseModel
 
+from handful.checkpoint_answers import CheckpointList, CheckpointResponse
 from handful.errors import HandfulError
 from handful.network import is_permanent
 from handful.wire import (
     TASK_NAME_RULE,
     TASK_PATTERN,
     AdaptResponse,
-    CheckpointResponse,
     ClassifyResponse,
     DeleteResponse,
     PredictResponse,
@@ -135,8 +135,13 @@ def delete(task: str) -> Call[DeleteResponse]:
 
 
 def checkpoint() -> Call[CheckpointResponse]:
-    """The call for the server's checkpoint."""
+    """The call for the server's default checkpoint."""
     return _get(CheckpointResponse, "/v1/checkpoint")
+
+
+def checkpoints() -> Call[CheckpointList]:
+    """The call for all checkpoints that the server has loaded."""
+    return _get(CheckpointList, "/v1/checkpoints")
 
 
 def _get(answer: type[Answer], path: str, **query: str | int | None) -> Call[Answer]:

@@ -10,10 +10,10 @@ import httpx
 
 from handful import calls
 from handful.calls import Answer, Call, Example, Page, Query
+from handful.checkpoint_answers import CheckpointResponse
 from handful.server import DEFAULT_URL, Server
 from handful.wire import (
     AdaptResponse,
-    CheckpointResponse,
     ClassifyResponse,
     PredictResponse,
     TaskResponse,
@@ -70,7 +70,8 @@ class Client:
             task: The task's name.
             support: Examples: mappings with ``text``, ``label``, and where wanted ``text_pair`` and ``id``, or pairs
                 ``(text, label)``.
-            options: Further fields of the request, such as ``steps`` or ``ttl_seconds``.
+            options: Further fields of the request, such as ``steps``, ``ttl_seconds``, or ``checkpoint``: the name of
+                a loaded checkpoint, or ``auto``.
 
         Raises:
             HandfulError: The server refused or is away.
@@ -146,11 +147,11 @@ class Client:
         return self._answer(calls.rollback(task, version))
 
     def readapt(self, task: str, **options: Any) -> AdaptResponse:
-        """Adapts a task again on its stored support set, from the checkpoint that the server has loaded.
+        """Adapts a task again on its stored support set, from the server's default checkpoint unless another is named.
 
         Args:
             task: The task's name.
-            options: Further fields of the request, such as ``version``.
+            options: Further fields of the request, such as ``version`` or ``checkpoint``.
 
         Raises:
             HandfulError: There is no such task, its support set was not kept, or the server is away.
@@ -166,12 +167,20 @@ class Client:
         self._answer(calls.delete(task))
 
     def checkpoint(self) -> CheckpointResponse:
-        """The checkpoint that the server has loaded.
+        """The server's default checkpoint.
 
         Raises:
             HandfulError: The server refused or is away.
         """
         return self._answer(calls.checkpoint())
+
+    def checkpoints(self) -> list[CheckpointResponse]:
+        """All checkpoints that the server has loaded, the default one first.
+
+        Raises:
+            HandfulError: The server refused or is away.
+        """
+        return self._answer(calls.checkpoints()).checkpoints
 
     def _pages(self, page_from: Callable[[Any], Call[Page]]) -> Iterator[Page]:
         place = None

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
+from handful.checkpoint_answers import CheckpointChoice
+
 TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 TASK_NAME_RULE = (
     "a task's name has letters (a to z, A to Z), digits, '.', '_' and '-', starts with a letter or digit, and is at "
@@ -131,6 +133,14 @@ class AdaptationFields(AdaptOptionFields, _Request):
         examples=[{"refund": "asks for money back"}],
     )
 
+    checkpoint: str | None = Field(
+        None,
+        description="Name or fingerprint of the checkpoint to adapt from, or `auto`, which takes the one of all loaded "
+        "checkpoints with the best leave-one-out accuracy; the default checkpoint where it is missing.",
+        # Left out where it is missing, so that a request that is repeated after an update has the digest that it had
+        exclude_if=lambda checkpoint: checkpoint is None,
+    )
+
 
 class AdaptRequest(AdaptationFields):
     """Adapt a task on exactly this support set."""
@@ -175,15 +185,15 @@ class RollbackRequest(_Request):
 
 
 class ReadaptRequest(_Request):
-    """Adapt again on a stored support set, from the loaded checkpoint. The body may be empty."""
+    """Adapt again on a stored support set. The body may be empty."""
 
     version: int | None = Field(
         None, ge=1, lt=2**63, description="The version whose support set to take; the newest where it is missing."
     )
     checkpoint: str | None = Field(
         None,
-        description="Name or fingerprint of the checkpoint to adapt from, or `auto`; the loaded one where it is "
-        "missing. One that is not loaded is refused.",
+        description="Name or fingerprint of the checkpoint to adapt from, or `auto`, as in `adapt`; the default one "
+        "where it is missing. One that is not loaded is refused.",
     )
 
 
@@ -222,6 +232,9 @@ _LEAVE_ONE_OUT = (
 )
 
 
+_CHOICE = "How the checkpoint was chosen; null unless the request says `auto`."
+
+
 class AdaptResponse(BaseModel):
     """The version that an adaptation made."""
 
@@ -234,6 +247,7 @@ class AdaptResponse(BaseModel):
     support_accuracy: float | None
     leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
     checkpoint: str = Field(description="Fingerprint of the checkpoint that the version was made from.")
+    checkpoint_choice: CheckpointChoice | None = Field(None, description=_CHOICE)
     bytes: int = Field(description="Size of the stored adapter.")
     elapsed_ms: float
     truncated: int = Field(description="Number of texts that were longer than the encoder reads and were cut.")
@@ -259,6 +273,10 @@ class ClassifyResponse(BaseModel):
     losses: list[float]
     support_accuracy: float | None
     leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
+    checkpoint: str | None = Field(
+        None, description="Fingerprint of the checkpoint that answers; earlier servers leave it out."
+    )
+    checkpoint_choice: CheckpointChoice | None = Field(None, description=_CHOICE)
     truncated: int
     warnings: list[SupportWarning] = Field(
         default_factory=list, description="What is worth a look in the support set, at most one of each code."
@@ -315,21 +333,6 @@ class DeleteResponse(BaseModel):
 
     task: str
     deleted: Literal[True] = True
-
-
-class CheckpointResponse(BaseModel):
-    """The checkpoint that the server has loaded."""
-
-    name: str
-    fingerprint: str
-    learner: str
-    placement: str = Field(description="Placement of the fast weights: head, modulations, low_rank or full.")
-    fast_layers: int = Field(description="Number of the encoder's top layers that have fast weights.")
-    steps: int
-    encoder: dict[str, Any]
-    device: str
-    runtime: str
-    limits: dict[str, int]
 
 
 class Problem(BaseModel):

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.source import encoder_files, locate_encoder
 from metalearn.encoder.stages import Stages, Views, encoder_stages, views_of
+from metalearn.encoder.transformer import Transformer
 from metalearn.errors import MetalearnError
 from metalearn.learners.interface import Learner
 from metalearn.meta_model import MetaModel
@@ -43,6 +45,7 @@ __all__ = [
     "Hyperparameters",
     "Manifest",
     "TrainingTask",
+    "Transformers",
     "check_free",
     "read_manifest",
     "read_slow_weights",
@@ -59,6 +62,10 @@ _BODY = "body."
 """Prefix of the encoder's weights among the slow ones; see ``MetaModel``."""
 
 
+Transformers = dict[tuple[str, ...], Transformer]
+"""Transformers by the digests of their files, so that checkpoints of one encoder have it in memory once."""
+
+
 class Checkpoint:
     """A loaded and verified checkpoint; nothing of it changes afterwards.
 
@@ -70,13 +77,16 @@ class Checkpoint:
         slow_weights: The meta-learned start and rates as ``model`` names them, on the compute device.
     """
 
-    def __init__(self, folder: Path, device: torch.device, *, drop_gone: bool = False) -> None:
+    def __init__(
+        self, folder: Path, device: torch.device, *, drop_gone: bool = False, shared: Transformers | None = None
+    ) -> None:
         """Loads a checkpoint folder, encoder included.
 
         Args:
             folder: The checkpoint's.
             device: Where it is computed.
             drop_gone: See ``read_manifest``.
+            shared: Transformers on the device. One of the same files is used, else this checkpoint's is added.
 
         Raises:
             CheckpointInvalid: A file is missing, altered or unknown to this version, or does not fit the others.
@@ -96,6 +106,9 @@ class Checkpoint:
             for name, digest in reference.files.items():
                 _check_digest(encoder_folder / name, digest)
             plain = build_encoder(encoder_folder, reference.stages, device)
+            if shared is not None:
+                files = tuple(reference.files.values())
+                plain = replace(plain, transformer=shared.setdefault(files, plain.transformer))
             if plain.dim != reference.dim:
                 raise CheckpointInvalid(f"the manifest has width {reference.dim}, the encoder has {plain.dim}")
             _check_fit(stored, _before_training(spec, plain, self.manifest.hyperparameters), spec)

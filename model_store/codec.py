@@ -9,7 +9,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import safetensors
@@ -22,7 +22,7 @@ from metalearn.errors import InvalidSupportSet, UnknownLearner
 from metalearn.fast_weights import is_finite
 from metalearn.types import Adapter, Example, FastWeights, Objective, SupportSet, TextInput
 from model_store.errors import AdapterCorrupt, StaleAdapter
-from model_store.weight_shapes import FastWeightShapes
+from model_store.weight_shapes import ShapesOfLearner
 
 MAGIC = b"HANDFUL\x01"
 _DIGEST_BYTES = 32
@@ -89,8 +89,7 @@ def decode_adapter(
     data: bytes,
     key: AdapterKey,
     *,
-    checkpoint: str,
-    shapes: Callable[[str], FastWeightShapes],
+    shapes: Mapping[str, ShapesOfLearner],
     device: torch.device | None = None,
 ) -> Adapter:
     """The adapter in ``data``.
@@ -98,13 +97,12 @@ def decode_adapter(
     Args:
         data: The bytes of a store.
         key: Which adapter was asked for.
-        checkpoint: Fingerprint of the loaded checkpoint.
-        shapes: A learner's name -> what its fast weights look like under that checkpoint.
+        shapes: Fingerprint of each loaded checkpoint -> what the fast weights of its learners look like.
         device: Where the weights go; the CPU by default.
 
     Raises:
         AdapterCorrupt: The bytes are damaged, cut, of another format, or another adapter's.
-        StaleAdapter: Made from another checkpoint.
+        StaleAdapter: Made from a checkpoint that is not loaded.
     """
     content = data[len(MAGIC) + _DIGEST_BYTES :]
     if data[: len(MAGIC)] != MAGIC or len(content) < _HEADER_LENGTH.size:
@@ -120,14 +118,14 @@ def decode_adapter(
     found = AdapterKey(header.tenant, header.task, header.version, header.adapter_id)
     if found != key:
         raise AdapterCorrupt(f"asked for {key}, found {found}")
-    if header.checkpoint != checkpoint:
-        raise StaleAdapter(header.checkpoint, checkpoint, task=key.task, version=key.version)
+    if header.checkpoint not in shapes:
+        raise StaleAdapter(header.checkpoint, shapes.keys(), task=key.task, version=key.version)
     labels = tuple(header.labels)
     weights = {name: _widened(weight) if weight.dtype == torch.float16 else weight for name, weight in weights.items()}
-    _check_weights(weights, len(labels) or 1, header.learner, shapes)
+    _check_weights(weights, len(labels) or 1, header.learner, shapes[header.checkpoint])
     if device is not None:
         weights = {name: weight.to(device) for name, weight in weights.items()}
-    return Adapter(weights, labels, checkpoint, header.learner, header.pairs, header.objective)
+    return Adapter(weights, labels, header.checkpoint, header.learner, header.pairs, header.objective)
 
 
 def _widened(weight: Tensor) -> Tensor:
@@ -146,9 +144,7 @@ def _packed(weight: Tensor) -> Tensor:
     return (half if torch.equal(half.float(), weight) else weight).clone(memory_format=torch.contiguous_format)
 
 
-def _check_weights(
-    weights: FastWeights, n_labels: int, learner: str, shapes: Callable[[str], FastWeightShapes]
-) -> None:
+def _check_weights(weights: FastWeights, n_labels: int, learner: str, shapes: ShapesOfLearner) -> None:
     try:
         expected = shapes(learner)
     except UnknownLearner as error:

@@ -1,5 +1,7 @@
 """The errors of checkpoints, records and stores."""
 
+from collections.abc import Collection
+
 
 class ModelStoreError(Exception):
     """Root of this package's errors."""
@@ -17,8 +19,12 @@ class AdapterCorrupt(ModelStoreError):
     """Stored bytes that are not the adapter that was written, or not the one that was asked for."""
 
 
+class UnknownCheckpoint(ModelStoreError):
+    """A name or fingerprint that is not that of one loaded checkpoint."""
+
+
 class StaleAdapter(ModelStoreError):
-    """An adapter made from another checkpoint than the one that is loaded.
+    """An adapter made from a checkpoint that is not loaded.
 
     Attributes:
         made_from: Fingerprint of the checkpoint that the adapter was made from.
@@ -26,9 +32,11 @@ class StaleAdapter(ModelStoreError):
         version: Its version.
     """
 
-    def __init__(self, made_from: str, loaded: str, *, task: str, version: int) -> None:
+    def __init__(self, made_from: str, loaded: Collection[str], *, task: str, version: int) -> None:
+        shown = ", ".join(fingerprint[:12] for fingerprint in loaded)
         super().__init__(
-            f"version {version} of task {task!r} was made from checkpoint {made_from[:12]}, loaded is {loaded[:12]}"
+            f"version {version} of task {task!r} was made from checkpoint {made_from[:12]}, "
+            f"loaded {'is' if len(loaded) == 1 else 'are'} {shown}"
         )
         self.made_from = made_from
         self.task = task

@@ -1,5 +1,6 @@
 """Models that adapt and answer: the checkpoint's own, and other learners on its encoder for requests that name them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -68,6 +69,17 @@ class Models:
         self.runtime = runtime or TorchRuntime(checkpoint.encoder)
         own = self._loaded(checkpoint.model, checkpoint.slow_weights)
         self._models = {checkpoint.learner.name: own}
+
+    @cached_property
+    def weights_per_token(self) -> float:
+        """The number of weights that a token is multiplied with, by which checkpoints are ordered by speed.
+
+        Infinite where the encoder's layers cannot be counted.
+        """
+        encoder = self.checkpoint.encoder
+        tuned = {} if encoder.tuned is None else encoder.tuned.weights
+        layers = (*encoder.upper_weights(encoder.n_layers).values(), *tuned.values())
+        return sum(weight.numel() for weight in layers) or math.inf
 
     def of(self, learner: str | None = None) -> LoadedModel:
         """The checkpoint's model, or that of another learner, whose head alone is fast and which was not meta-trained.

@@ -77,3 +77,7 @@ class FastWeightShapes:
                 n_texts = (size - length.of(n_classes, 0)) // length.per_text
                 break
         return n_texts >= n_classes and all(length.of(n_classes, n_texts) == size for length, size in found)
+
+
+ShapesOfLearner = Callable[[str], FastWeightShapes]
+"""A learner's name -> the shapes of its fast weights under one checkpoint."""

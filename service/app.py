@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +16,10 @@ from starlette.middleware.cors import CORSMiddleware
 from handful.wire import AdaptRequest, ClassifyRequest, PredictRequest, Problem, ReadaptRequest, RollbackRequest
 from metalearn.devices import select_device
 from metalearn.types import TextInput
-from model_store.checkpoint import Checkpoint, resolve_checkpoint
+from model_store.checkpoint import Checkpoint, Transformers, read_manifest, resolve_checkpoint
 from model_store.errors import StoreUnavailable
 from model_store.learner_models import Models, modulated_norms
+from model_store.loaded_checkpoints import LoadedCheckpoints
 from service.auth import OPEN_TENANT, Authenticator
 from service.engine.adapter_cache import AdapterCache
 from service.engine.engine import Engine
@@ -39,23 +41,23 @@ _PURGE_EVERY_S = 60
 _REQUEST_MODELS = (AdaptRequest, PredictRequest, ClassifyRequest, RollbackRequest, ReadaptRequest, Problem)
 
 
-def create_app(settings: Settings, *, models: Models | None = None, trusted: bool = False) -> FastAPI:
+def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = None, trusted: bool = False) -> FastAPI:
     """Builds the service as an ASGI app, which opens the store when it starts.
 
     Args:
         settings: The settings.
-        models: The loaded models; None loads the checkpoint that the settings name when the app starts.
+        checkpoints: The loaded checkpoints; None loads those that the settings name when the app starts.
         trusted: Whether callers need no key; see ``Authenticator``. Never for an app behind a socket.
     """
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        parts, authenticator = _start(settings, metrics, models or load_models(settings), trusted=trusted)
+        parts, authenticator = _start(settings, metrics, checkpoints or load_checkpoints(settings), trusted=trusted)
         app.state.parts, app.state.authenticator = parts, authenticator
         background = [asyncio.create_task(_purge_expired(parts.access)), asyncio.create_task(parts.access.watch())]
         if not trusted:  # not for the moment that a command takes
-            watching = watch_stale_tasks(parts.access, metrics.stale_tasks, parts.engine.checkpoint.fingerprint)
+            watching = watch_stale_tasks(parts.access, metrics.stale_tasks, parts.engine.checkpoints)
             background.append(asyncio.create_task(watching))
         try:
             yield
@@ -95,21 +97,40 @@ def create_app(settings: Settings, *, models: Models | None = None, trusted: boo
     return app
 
 
+def load_checkpoints(settings: Settings) -> LoadedCheckpoints:
+    """Loads all checkpoints that the settings name.
+
+    Raises:
+        CheckpointInvalid: A checkpoint is missing, incomplete or altered.
+        DeviceUnavailable: The device does not exist here.
+        SettingsInvalid: The runtime cannot compute a checkpoint.
+    """
+    folders = {read_manifest(folder).fingerprint: folder for folder in map(resolve_checkpoint, settings.checkpoint)}
+    shared: Transformers = {}
+    return LoadedCheckpoints([_load(folder, settings, shared) for folder in folders.values()])
+
+
 def load_models(settings: Settings) -> Models:
-    """Loads the models of the checkpoint that the settings name, with the device and the runtime of the settings.
+    """Loads the models of the default checkpoint, with the device and the runtime of the settings.
 
     Raises:
         CheckpointInvalid: The checkpoint is missing, incomplete or altered.
         DeviceUnavailable: The device does not exist here.
         SettingsInvalid: The runtime cannot compute the checkpoint.
     """
+    return _load(resolve_checkpoint(settings.checkpoint[0]), settings, {})
+
+
+def _load(folder: Path, settings: Settings, shared: Transformers) -> Models:
     torch.set_num_threads(settings.threads or granted_threads())
-    checkpoint = Checkpoint(resolve_checkpoint(settings.checkpoint), select_device(settings.device))
+    checkpoint = Checkpoint(folder, select_device(settings.device), shared=shared)
     norms = modulated_norms(checkpoint)
     return Models(checkpoint, start_runtime(checkpoint.encoder, settings.runtime, settings.precision, norms=norms))
 
 
-def _start(settings: Settings, metrics: Metrics, models: Models, *, trusted: bool) -> tuple[Parts, Authenticator]:
+def _start(
+    settings: Settings, metrics: Metrics, checkpoints: LoadedCheckpoints, *, trusted: bool
+) -> tuple[Parts, Authenticator]:
     store, timeout_s = open_store(settings), settings.store_timeout_s
     access = StoreAccess(store, metrics, store_id=settings.store_id or None, timeout_s=timeout_s)
     try:
@@ -120,22 +141,16 @@ def _start(settings: Settings, metrics: Metrics, models: Models, *, trusted: boo
     except StoreUnavailable as error:  # it may come later; until then /readyz reports it
         log.warning("store: %s", error)
         has_keys, needs_keys = None, True
-    checkpoint = models.checkpoint
-    engine = Engine(models, settings, metrics)
-    # The first pass is slow; the first request should not be
-    models.runtime(checkpoint.encoder.tokenize([TextInput("warm up")]))
+    engine = Engine(checkpoints, settings, metrics)
+    for models in checkpoints:
+        _warm_up(models, metrics)
     cache = AdapterCache(metrics, max_bytes=settings.cache_max_bytes, max_adapters=settings.cache_max_adapters)
-    device, runtime = str(checkpoint.encoder.device), models.runtime.name
-    metrics.checkpoint_info.labels(
-        checkpoint.manifest.name, checkpoint.fingerprint, checkpoint.learner.name, device, runtime
-    ).set(1)
     may_be_open = settings.is_loopback or settings.allow_open
-    log.info("checkpoint %s (%s) on %s by %s", checkpoint.manifest.name, checkpoint.fingerprint[:12], device, runtime)
     log.info("store: %s; %s", store_name(settings), _entrance(has_keys, may_be_open=may_be_open and not needs_keys))
     adapters = Adapters(
         access,
         cache,
-        engine.models,
+        checkpoints,
         max_staleness_s=settings.max_staleness_ms / 1000,
         max_recent=settings.cache_max_adapters,
         stale_if_error_s=settings.stale_if_error_s,
@@ -152,6 +167,18 @@ def _start(settings: Settings, metrics: Metrics, models: Models, *, trusted: boo
         access.state.when_replaced(forget)
     parts = Parts(settings=settings, metrics=metrics, engine=engine, adapters=adapters, access=access)
     return parts, authenticator
+
+
+def _warm_up(models: Models, metrics: Metrics) -> None:
+    """Runs a first pass, which is slow, as the first request should not be; logs and exposes the checkpoint."""
+    checkpoint = models.checkpoint
+    models.runtime(checkpoint.encoder.tokenize([TextInput("warm up")]))
+    name, fingerprint = checkpoint.manifest.name, checkpoint.fingerprint
+    device, runtime = str(checkpoint.encoder.device), models.runtime.name
+    metrics.checkpoint_info.labels(name, fingerprint, checkpoint.learner.name, device, runtime).set(1)
+    for counter in (metrics.checkpoint_adaptations, metrics.checkpoint_batches, metrics.checkpoint_queries):
+        counter.labels(fingerprint)
+    log.info("checkpoint %s (%s) on %s by %s", name, fingerprint[:12], device, runtime)
 
 
 def _entrance(has_keys: bool | None, *, may_be_open: bool) -> str:

@@ -15,7 +15,15 @@ from starlette.responses import Response
 
 from handful.wire import body_pointer
 from metalearn.errors import AdaptationDiverged, InvalidSupportSet, UnknownLearner, UnsupportedObjective
-from model_store.errors import AdapterCorrupt, StaleAdapter, StoreEmptied, StoreFull, StoreUnavailable, VersionConflict
+from model_store.errors import (
+    AdapterCorrupt,
+    StaleAdapter,
+    StoreEmptied,
+    StoreFull,
+    StoreUnavailable,
+    UnknownCheckpoint,
+    VersionConflict,
+)
 from service.auth import Unauthorized
 from service.engine.errors import ComputeStopped, QueueFull, SupportTooLarge, TextEmpty
 from service.tasks.errors import IdempotencyKeyReused, InvalidContent, SupportNotKept, TaskNotFound, VersionNotFound
@@ -184,6 +192,8 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     UnknownLearner: lambda e: _invalid(e, "unknown_learner", ("learner",)),
     UnsupportedObjective: lambda e: _invalid(e, "unsupported_objective", ("learner",)),
     AdaptationDiverged: lambda e: _invalid(e, "adaptation_diverged", ("learning_rate",)),
+    # The loaded checkpoints'
+    UnknownCheckpoint: lambda e: _invalid(e, "unknown_checkpoint", ("checkpoint",)),
     # The store's
     StaleAdapter: _stale_adapter,
     VersionConflict: lambda e: ApiError(409, "version_conflict", f"{e}: look at it and try again"),

@@ -58,11 +58,6 @@ class LocalService:
         """The store, for reads from other threads than the service's own."""
         return self.parts.access.store
 
-    @property
-    def fingerprint(self) -> str:
-        """The fingerprint of the loaded checkpoint."""
-        return self.parts.engine.checkpoint.fingerprint
-
     def client(self, tenant: str = OPEN_TENANT) -> Client:
         """A client for a tenant."""
         return Client("http://local", api_key=tenant, transport=self._transport)

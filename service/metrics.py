@@ -116,15 +116,35 @@ class Metrics:
         self.abstentions = Counter("handful_abstentions", "Predictions that abstained.", registry=registry)
         self.stale_tasks = Gauge(
             "handful_stale_tasks",
-            "Stored tasks that were made from another checkpoint than the loaded one.",
+            "Stored tasks that were made from a checkpoint that is not loaded.",
             multiprocess_mode="mostrecent",  # one worker counts, and its count outlasts it
             registry=registry,
         )
         self.checkpoint_info = Gauge(
             "handful_checkpoint_info",
-            "The loaded checkpoint; always 1.",
+            "A loaded checkpoint; always 1.",
             ["name", "fingerprint", "learner", "device", "runtime"],
             multiprocess_mode="livemax",
+            registry=registry,
+        )
+        # By fingerprint, which ``checkpoint_info`` has beside the name
+        self.checkpoint_queries = Counter(
+            "handful_checkpoint_queries", "Queries that a checkpoint classified.", ["fingerprint"], registry=registry
+        )
+        self.checkpoint_batches = Counter(
+            "handful_checkpoint_batches", "Batches of queries of a checkpoint.", ["fingerprint"], registry=registry
+        )
+        self.checkpoint_adaptations = Counter(
+            "handful_checkpoint_adaptations",
+            "Adaptations from a checkpoint; one that `auto` compares counts, too.",
+            ["fingerprint"],
+            registry=registry,
+        )
+        self.checkpoint_bytes = Gauge(
+            "handful_checkpoint_bytes",
+            "Bytes that a checkpoint's tasks have in memory: adapters, and features of support texts.",
+            ["fingerprint", "memory"],
+            multiprocess_mode="livesum",
             registry=registry,
         )
         for event in ("hit", "miss", "evict"):

@@ -5,10 +5,10 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from handful import environment
 from model_store.sqlite_path import SCHEME, sqlite_path
@@ -31,7 +31,12 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    checkpoint: str = Field("minilm-l6-handful", description="Checkpoint folder, or the name of a shipped one.")
+    checkpoint: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("minilm-l6-handful",),
+        min_length=1,
+        description="Checkpoint folder, or the name of a shipped one. Given several times (in the variable with "
+        "commas between), all are loaded, and the first is the default.",
+    )
     store: SecretStr = Field(
         SecretStr("sqlite:handful.db"),
         description="sqlite:PATH, redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix://PATH. A file is made where "
@@ -88,7 +93,8 @@ class Settings(BaseSettings):
     feature_cache_max_bytes: int = Field(
         64 * 2**20,
         ge=0,
-        description="Memory for features of support texts, so that they are encoded once; 0 keeps none.",
+        description="Memory for features of support texts, so that they are encoded once, shared equally by the loaded "
+        "checkpoints; 0 keeps none.",
     )
     cache_max_adapters: int = Field(100_000, ge=1, description="Most adapters in that memory.")
 
@@ -117,6 +123,12 @@ class Settings(BaseSettings):
         2.0, ge=0, description="Seconds after SIGTERM for which the server serves on while unready."
     )
     drain_timeout_s: float = Field(30.0, gt=0, description="Seconds that requests may then take to finish.")
+
+    @field_validator("checkpoint", mode="before")
+    @classmethod
+    def _split_checkpoints(cls, given: object) -> object:
+        """Splits the variable's value at commas; a flag's value is taken as it is."""
+        return [part.strip() for part in given.split(",")] if isinstance(given, str) else given
 
     @field_validator("store")
     @classmethod

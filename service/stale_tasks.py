@@ -1,10 +1,10 @@
-"""The count of stale tasks, which were made from another checkpoint than the loaded one and answer 409."""
+"""The count of stale tasks, which were made from a checkpoint that is not loaded and answer 409."""
 
 import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -32,7 +32,7 @@ class TaskCount:
 
     Attributes:
         total: The number of all tasks.
-        stale: The number of tasks whose newest version was made from another checkpoint.
+        stale: The number of tasks whose newest version was made from a checkpoint that is not loaded.
     """
 
     total: int
@@ -44,9 +44,9 @@ class TaskCount:
         return f"{self.stale:,} of {self.total:,} tasks were made from another checkpoint and will answer 409"
 
 
-def is_stale(task: StoredTask, fingerprint: str) -> bool:
-    """Whether a task has to be adapted again. A task with a damaged record is not stale."""
-    return task.checkpoint is not None and task.checkpoint != fingerprint
+def is_stale(task: StoredTask, fingerprints: Container[str]) -> bool:
+    """Whether a task is of none of these checkpoints. A task with a damaged record is not stale."""
+    return task.checkpoint is not None and task.checkpoint not in fingerprints
 
 
 def walk_tasks(store: TaskStore) -> Iterator[StoredTask]:
@@ -62,7 +62,7 @@ def walk_tasks(store: TaskStore) -> Iterator[StoredTask]:
         after = page.next
 
 
-def count_tasks(store: TaskStore, fingerprint: str) -> TaskCount:
+def count_tasks(store: TaskStore, fingerprints: Container[str]) -> TaskCount:
     """Counts the tasks without a pause.
 
     Raises:
@@ -71,11 +71,11 @@ def count_tasks(store: TaskStore, fingerprint: str) -> TaskCount:
     total = stale = 0
     for task in walk_tasks(store):
         total += 1
-        stale += is_stale(task, fingerprint)
+        stale += is_stale(task, fingerprints)
     return TaskCount(total, stale)
 
 
-async def watch_stale_tasks(access: StoreAccess, gauge: Gauge, fingerprint: str) -> None:
+async def watch_stale_tasks(access: StoreAccess, gauge: Gauge, fingerprints: Container[str]) -> None:
     """Counts stale tasks again and again, into a gauge and, where there begin to be some, into the log.
 
     Only one of several workers counts.
@@ -83,13 +83,13 @@ async def watch_stale_tasks(access: StoreAccess, gauge: Gauge, fingerprint: str)
     Args:
         access: The store.
         gauge: The gauge ``handful_stale_tasks``.
-        fingerprint: The fingerprint of the loaded checkpoint.
+        fingerprints: The fingerprints of the loaded checkpoints.
     """
     turn, known = _Turn(), 0
     while True:
         if turn.is_ours():
             try:
-                count = await _count_slowly(access, fingerprint)
+                count = await _count_slowly(access, fingerprints)
             except StoreUnavailable as error:
                 log.warning("stale tasks cannot be counted: %s", error)
             else:
@@ -102,14 +102,14 @@ async def watch_stale_tasks(access: StoreAccess, gauge: Gauge, fingerprint: str)
         await asyncio.sleep(_EVERY_S)
 
 
-async def _count_slowly(access: StoreAccess, fingerprint: str) -> TaskCount:
+async def _count_slowly(access: StoreAccess, fingerprints: Container[str]) -> TaskCount:
     total = stale = 0
     after: str | None = ""
     while after is not None:
         began = time.perf_counter()
         page = await access.call(access.store.all_tasks, after=after, limit=_PAGE)
         total += len(page.tasks)
-        stale += sum(is_stale(task, fingerprint) for task in page.tasks)
+        stale += sum(is_stale(task, fingerprints) for task in page.tasks)
         after = page.next
         if after is not None:
             await asyncio.sleep(_PAUSES_PER_PAGE * (time.perf_counter() - began))

@@ -96,8 +96,7 @@ def _loaded(store: TaskStore, checkpoint: Checkpoint, tenant: Tenant) -> tuple[A
     adapter = decode_adapter(
         data,
         AdapterKey(tenant.name, tenant.task, 1, version.adapter_id),
-        checkpoint=checkpoint.fingerprint,
-        shapes=Models(checkpoint).shapes,
+        shapes={checkpoint.fingerprint: Models(checkpoint).shapes},
         device=checkpoint.encoder.device,
     )
     return adapter, version, store.load_support(tenant.name, tenant.task, 1)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import track
 
+from handful.cli.connection import ApiKey, AsJson, Url, connect
 from handful.cli.model_options import validated, with_options_of
 from handful.cli.output import print_json, stderr, waiting
+from handful.cli.output import show as show_table
 from metatrain.options import ModelOptions
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ def calibrated(
 
         check_free(out.absolute())
         found = read_tasks(tasks).tasks
-        models = load_models(load_settings(checkpoint=checkpoint, device=device, precision=precision))
+        models = load_models(load_settings(checkpoint=[checkpoint], device=device, precision=precision))
     judged = list(
         track(judged_episodes(models, found, episodes, seed), "judging episodes", total=episodes, console=stderr)
     )
@@ -191,3 +193,12 @@ def show(checkpoint: Annotated[str, typer.Argument(help="A folder, or the name o
     from model_store.checkpoint import read_manifest, resolve_checkpoint
 
     print_json(read_manifest(resolve_checkpoint(checkpoint)))
+
+
+@app.command(name="list")
+def list_loaded(url: Url = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """List the checkpoints that a server has loaded, the default one first."""
+    with connect(url, api_key, local=False) as client:
+        loaded = client.checkpoints()
+    rows = [(each.name, each.fingerprint[:12], each.learner, each.device, each.runtime) for each in loaded]
+    show_table(("name", "fingerprint", "learner", "device", "runtime"), rows, loaded, as_json=as_json)

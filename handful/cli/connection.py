@@ -19,7 +19,19 @@ Url = Annotated[str | None, typer.Option("--url", help="The server's address. [e
 ApiKey = Annotated[str | None, typer.Option("--api-key", help="API key. [env: HANDFUL_API_KEY]")]
 Local = Annotated[bool, typer.Option("--local", help="Compute in this process, without a server.")]
 StoreUrl = Annotated[str | None, typer.Option("--store", help="With --local: the store. [env: HANDFUL_STORE]")]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        help="Name or fingerprint of a checkpoint that the server has loaded, or auto. With --local: a folder, or the "
+        "name of a shipped one, to load in place of HANDFUL_CHECKPOINT; auto chooses between the loaded ones."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")]
+
+
+def load_or_ask_for(checkpoint: str | None, *, local: bool) -> tuple[str | None, str | None]:
+    """The checkpoint that this process loads in place of the settings' own, and the one that requests name."""
+    return (checkpoint, None) if local and checkpoint != "auto" else (None, checkpoint)
 
 
 @contextmanager
@@ -32,6 +44,7 @@ def connect(
     tenant: str | None = None,
     existing: bool = False,
     announce: bool = True,
+    checkpoint: str | None = None,
 ) -> Iterator[Client]:
     """Opens a client of the service that the options name.
 
@@ -46,6 +59,7 @@ def connect(
         tenant: With ``local``, the tenant.
         existing: With ``local``, whether the store has to exist already.
         announce: With ``local``, whether to print the place of the store.
+        checkpoint: With ``local``, the checkpoint to load in place of the settings' own.
     """
     if local and url is not None:
         raise typer.BadParameter("give --url or --local, not both")
@@ -60,7 +74,7 @@ def connect(
                 warn(f"{absent}: there is no such file or folder; plain HTTP does without, HTTPS would not")
             yield client
         return
-    own = load_settings(store=store, log_level="error")
+    own = load_settings(store=store, checkpoint=checkpoint and [checkpoint], log_level="error")
     from service.settings import prepare_threads
 
     prepare_store(own, create=not existing, announce=announce)
@@ -75,10 +89,14 @@ def connect(
 
 
 @contextmanager
-def connect_without_trace(url: str | None, api_key: str | None, *, local: bool) -> Iterator[Client]:
-    """Opens a client of the service that the options name; with ``--local`` the store is removed at the end."""
+def connect_without_trace(
+    url: str | None, api_key: str | None, *, local: bool, checkpoint: str | None = None
+) -> Iterator[Client]:
+    """Opens a client as ``connect`` does; with ``--local`` the store is removed at the end."""
     with ExitStack() as stack:
         store = None
         if local:
             store = f"sqlite:{stack.enter_context(tempfile.TemporaryDirectory(prefix='handful-'))}/handful.db"
-        yield stack.enter_context(connect(url, api_key, local=local, store=store, announce=False))
+        yield stack.enter_context(
+            connect(url, api_key, local=local, store=store, announce=False, checkpoint=checkpoint)
+        )

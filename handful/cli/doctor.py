@@ -28,11 +28,13 @@ def add_to(app: typer.Typer) -> None:
 
 def doctor(
     store: Annotated[str | None, typer.Option(help="The server's store. [env: HANDFUL_STORE]")] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="The checkpoint. [env: HANDFUL_CHECKPOINT]")] = None,
+    checkpoint: Annotated[
+        list[str] | None, typer.Option(help="The checkpoint; may be given again. [env: HANDFUL_CHECKPOINT]")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="The device. [env: HANDFUL_DEVICE]")] = None,
 ) -> None:
     """Check store, checkpoint, device, threads and disk; status 1 if something is wrong."""
-    settings = load_settings(store=store, checkpoint=checkpoint, device=device)
+    settings = load_settings(store=store, checkpoint=checkpoint or None, device=device)
     checks: list[Callable[[Settings], Iterator[Finding]]] = [
         _store,
         _checkpoint,
@@ -102,10 +104,10 @@ def _tasks(settings: "Settings") -> Iterator[Finding]:
     from service.store_access import open_store
 
     try:
-        fingerprint = read_manifest(resolve_checkpoint(settings.checkpoint)).fingerprint
+        fingerprints = {read_manifest(resolve_checkpoint(each)).fingerprint for each in settings.checkpoint}
         store = open_store(settings, create=False)
         try:
-            count = count_tasks(store, fingerprint)
+            count = count_tasks(store, fingerprints)
         finally:
             store.close()
     except ModelStoreError:
@@ -121,12 +123,13 @@ def _checkpoint(settings: "Settings") -> Iterator[Finding]:
 
     from model_store.checkpoint import Checkpoint, resolve_checkpoint
 
-    try:
-        loaded = Checkpoint(resolve_checkpoint(settings.checkpoint), torch.device("cpu"))
-    except ModelStoreError as error:
-        yield "error", "checkpoint", str(error)
-        return
-    yield "ok", "checkpoint", f"{loaded.manifest.name} ({loaded.fingerprint[:12]}), every file as it was made"
+    for each in settings.checkpoint:
+        try:
+            loaded = Checkpoint(resolve_checkpoint(each), torch.device("cpu"))
+        except ModelStoreError as error:
+            yield "error", "checkpoint", str(error)
+        else:
+            yield "ok", "checkpoint", f"{loaded.manifest.name} ({loaded.fingerprint[:12]}), every file as it was made"
 
 
 def _device(settings: "Settings") -> Iterator[Finding]:

@@ -92,7 +92,7 @@ def evaluate(
     _check_outputs(json_file, plot_file)
     asked = validated(AdaptOptionFields, {**given(**adapt_options), "use_label_text": label_text})
     settings = load_settings(
-        checkpoint=checkpoint, device=device, runtime=runtime, precision=precision, threads=threads
+        checkpoint=checkpoint and [checkpoint], device=device, runtime=runtime, precision=precision, threads=threads
     )
     from service.settings import prepare_threads
 

@@ -56,14 +56,18 @@ def prepare_store(settings: "Settings", *, create: bool, announce: bool = True) 
 
 
 @contextmanager
-def opened_service(store: str | None) -> Iterator["LocalService"]:
+def opened_service(store: str | None, checkpoint: str | None) -> Iterator["LocalService"]:
     """Opens the service inside this process on a store that has to exist, for any of its tenants.
+
+    Args:
+        store: The store.
+        checkpoint: The checkpoint to load in place of the settings' own.
 
     Raises:
         StoreAbsent: There is no such store.
         StoreUnavailable: It cannot be opened.
     """
-    settings = load_settings(store=store, log_level="error")
+    settings = load_settings(store=store, checkpoint=checkpoint and [checkpoint], log_level="error")
     from service.settings import prepare_threads
 
     prepare_store(settings, create=False)

@@ -9,7 +9,7 @@ from handful.cli.output import number_list
 from handful.errors import HandfulError
 from handful.files import ReadFile, Row
 
-_OPTIONS = {"steps", "learning_rate", "ttl_seconds", "top_k", "version", "abstain"}
+_OPTIONS = {"steps", "learning_rate", "ttl_seconds", "top_k", "version", "abstain", "checkpoint"}
 _POINTER = re.compile(r"#/(support|queries|labels)(?:/([^/]+))?(?:/([^/]+))?")
 
 

@@ -1,7 +1,7 @@
-"""``handful tasks readapt``: one task, or all that were made from another checkpoint than the loaded one."""
+"""``handful tasks readapt``: one task, or all that were made from a checkpoint that is not loaded."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +11,11 @@ import typer
 from pydantic import BaseModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
+from handful.checkpoint_answers import CheckpointResponse
+from handful.cli.connection import ApiKey, AsJson, Checkpoint, Local, StoreUrl, Url, connect, load_or_ask_for
 from handful.cli.opened_store import opened_service
 from handful.cli.output import complain, note, show, stderr, waiting
+from handful.cli.text_options import given
 from handful.client import Client
 from handful.errors import HandfulError
 from model_store.records import StoredTask
@@ -23,7 +25,15 @@ _AT_ONCE = 8
 _LINE_EVERY_S = 5.0
 _MOST_NAMED = 20
 _CLOSED = frozenset(
-    {"unauthorized", "store_unavailable", "store_full", "store_emptied", "server_stopping", "not_found"}
+    {
+        "unauthorized",
+        "store_unavailable",
+        "store_full",
+        "store_emptied",
+        "server_stopping",
+        "not_found",
+        "unknown_checkpoint",
+    }
 )
 """Error codes that every further task would get, too."""
 
@@ -57,22 +67,30 @@ class _Plan:
         total: The number of all tasks.
         stale: The tasks to adapt again.
         client: Returns the client for a task's tenant.
+        options: The fields of the requests.
     """
 
     total: int
     stale: list[StoredTask]
     client: Callable[[str], Client]
+    options: Mapping[str, str]
 
 
 def readapt(
     task: Annotated[str | None, typer.Argument(help="The task's name; or give --all.")] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="All tasks that were made from another checkpoint than the loaded one.")
+        bool,
+        typer.Option(
+            "--all",
+            help="All tasks that were made from a checkpoint that is not loaded; with --checkpoint, all that were not "
+            "made from that one.",
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --all: only print what would be done.")] = False,
     version: Annotated[
         int | None, typer.Option(min=1, help="Take this version's support set; the newest version's where missing.")
     ] = None,
+    checkpoint: Checkpoint = None,
     tenant: Annotated[
         str | None,
         typer.Option(help="With --local: the tenant. Without it `default`, and with --all every tenant."),
@@ -83,7 +101,7 @@ def readapt(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Adapt again on the stored support set, from the checkpoint that is loaded now.
+    """Adapt again on the stored support set, from the default checkpoint or the one that --checkpoint names.
 
     Against a server, --all means the tasks of the API key's tenant; with --local those of all tenants of the store.
     """
@@ -94,16 +112,19 @@ def readapt(
     if task is not None:
         if dry_run:
             raise typer.BadParameter("--dry-run goes with --all")
-        options = {} if version is None else {"version": version}
-        with connect(url, api_key, local=local, store=store, existing=True, tenant=tenant) as client:
+        loaded, asked = load_or_ask_for(checkpoint, local=local)
+        options = given(version=version, checkpoint=asked)
+        with connect(url, api_key, local=local, store=store, existing=True, tenant=tenant, checkpoint=loaded) as client:
             answer = client.readapt(task, **options)
+        if answer.checkpoint_choice is not None:
+            note(answer.checkpoint_choice.reason)
         columns = ("task", "version", "classes", "examples", "bytes", "checkpoint")
         row = (task, answer.version, len(answer.labels), answer.n_support, answer.bytes, answer.checkpoint[:12])
         show(columns, [row], [answer], as_json=as_json)
         return
     if version is not None:
         raise typer.BadParameter("--version goes with the name of a task")
-    with _plan(url, api_key, local=local, store=store, tenant=tenant) as plan:
+    with _plan(url, api_key, local=local, store=store, tenant=tenant, checkpoint=checkpoint) as plan:
         if dry_run:
             _show_plan(plan, as_json=as_json)
             return
@@ -114,23 +135,47 @@ def readapt(
 
 @contextmanager
 def _plan(
-    url: str | None, api_key: str | None, *, local: bool, store: str | None, tenant: str | None
+    url: str | None,
+    api_key: str | None,
+    *,
+    local: bool,
+    store: str | None,
+    tenant: str | None,
+    checkpoint: str | None,
 ) -> Iterator[_Plan]:
+    loaded, asked = load_or_ask_for(checkpoint, local=local)
+    options = given(checkpoint=asked)
     if not local:
         with connect(url, api_key, local=False) as client:
             with waiting("looking for stale tasks"):
-                fingerprint = client.checkpoint().fingerprint
+                kept = _fingerprints(client.checkpoints(), asked)
                 found = [StoredTask("", t.task, t.checkpoint, t.support_kept) for t in client.tasks()]
-            yield _Plan(len(found), [t for t in found if t.checkpoint != fingerprint], lambda _: client)
+            yield _Plan(len(found), [t for t in found if t.checkpoint not in kept], lambda _: client, options)
         return
     from service.stale_tasks import is_stale, walk_tasks
 
-    with opened_service(store) as service:
+    with opened_service(store, loaded) as service:
         with waiting("looking for stale tasks"):
             # By name, since Redis may name a task twice
             by_name = {(t.tenant, t.task): t for t in walk_tasks(service.store) if tenant in {None, t.tenant}}
-        stale = [by_name[name] for name in sorted(by_name) if is_stale(by_name[name], service.fingerprint)]
-        yield _Plan(len(by_name), stale, service.client)
+        checkpoints = service.parts.engine.checkpoints
+        stale = [by_name[name] for name in sorted(by_name) if is_stale(by_name[name], checkpoints)]
+        yield _Plan(len(by_name), stale, service.client, options)
+
+
+def _fingerprints(loaded: Sequence[CheckpointResponse], asked: str | None) -> set[str]:
+    """The fingerprints of the checkpoints whose tasks stay as they are.
+
+    Raises:
+        BadParameter: The server has not loaded the checkpoint that is asked for.
+    """
+    if asked in {None, "auto"}:
+        return {each.fingerprint for each in loaded}
+    found = {each.fingerprint for each in loaded if each.name == asked or each.fingerprint.startswith(asked or "")}
+    if not found:
+        names = ", ".join(f"{each.name} ({each.fingerprint[:12]})" for each in loaded)
+        raise typer.BadParameter(f"the checkpoint {asked} is not loaded; loaded: {names}", param_hint="--checkpoint")
+    return found
 
 
 def _show_plan(plan: _Plan, *, as_json: bool) -> None:
@@ -186,7 +231,7 @@ def _readapt_all(plan: _Plan) -> ReadaptSummary:
 def _readapt_one(plan: _Plan, stored: StoredTask) -> Outcome:
     with plan.client(stored.tenant) if stored.tenant else _kept_open(plan.client("")) as client:
         try:
-            client.readapt(stored.task)
+            client.readapt(stored.task, **plan.options)
         except HandfulError as error:
             if error.code == "task_not_found":  # deleted or expired meanwhile
                 return "not_needed"
@@ -197,7 +242,7 @@ def _readapt_one(plan: _Plan, stored: StoredTask) -> Outcome:
             # Adapted anew meanwhile, perhaps by a server that still has the old checkpoint
             if client.task(stored.task).checkpoint != stored.checkpoint:
                 return "not_needed"
-            client.readapt(stored.task)
+            client.readapt(stored.task, **plan.options)
     return "readapted"
 
 

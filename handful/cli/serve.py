@@ -77,12 +77,12 @@ def serve_worker(settings: "Settings", listening: Sequence[socket.socket], repor
 def _run(settings: "Settings", listening: Sequence[socket.socket], report: "Report") -> None:
     with stderr.status("loading the checkpoint"):
         # Imported and opened here, where an error is reported in one line
-        from service.app import create_app, load_models
+        from service.app import create_app, load_checkpoints
         from service.draining_server import DrainingServer
         from service.store_access import open_store
 
         open_store(settings).close()
-        app = create_app(settings, models=load_models(settings))
+        app = create_app(settings, checkpoints=load_checkpoints(settings))
     DrainingServer(app, settings, report).run(sockets=list(listening))
 
 
@@ -118,6 +118,8 @@ def _with_setting_options(command: Callable[..., None]) -> Any:
     for name, field in Settings.model_fields.items():
         default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
         kind: Any = field.annotation
+        if get_origin(kind) is tuple:
+            kind, default = list[str], ",".join(default)
         if kind is SecretStr or get_origin(kind) is Literal:
             kind = str
         flag = f"--{name.replace('_', '-')}"

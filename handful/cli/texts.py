@@ -8,7 +8,17 @@ import typer
 from rich.progress import track
 
 from handful.cli.answers import AnswerSheet, Fault, answer_rows, show_warnings
-from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect, connect_without_trace
+from handful.cli.connection import (
+    ApiKey,
+    AsJson,
+    Checkpoint,
+    Local,
+    StoreUrl,
+    Url,
+    connect,
+    connect_without_trace,
+    load_or_ask_for,
+)
 from handful.cli.inputs import STANDARD_INPUT, query_of, read_query_rows, read_support_files
 from handful.cli.model_options import with_options_of
 from handful.cli.output import note, print_json, stderr, stdout, waiting
@@ -51,6 +61,7 @@ def adapt(
     labels: Labels = None,
     keep_support: Annotated[bool, typer.Option(help="Keep the texts beside the weights.")] = True,
     ttl_seconds: Annotated[int | None, typer.Option(help="The task ends after this time.")] = None,
+    checkpoint: Checkpoint = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     delimiter: Delimiter = None,
@@ -64,11 +75,14 @@ def adapt(
 ) -> None:
     """Adapt a task on exactly the labelled examples in a file, or on descriptions of its labels, or on both."""
     files = read_support_files(support, labels, ReadOptions(text_column, label_column, delimiter, encoding))
-    options = given(**adapt_options, ttl_seconds=ttl_seconds, labels=files.labels)
-    with connect(url, api_key, local=local, store=store) as client:
+    loaded, asked = load_or_ask_for(checkpoint, local=local)
+    options = given(**adapt_options, ttl_seconds=ttl_seconds, labels=files.labels, checkpoint=asked)
+    with connect(url, api_key, local=local, store=store, checkpoint=loaded) as client:
         with waiting(f"adapting on {len(files.examples)} examples"), files.places.named():
             answer = client.adapt(task, files.examples, keep_support=keep_support, **options)
         show_warnings(answer.warnings, files.places, set())
+    if answer.checkpoint_choice is not None:
+        note(answer.checkpoint_choice.reason)
     if as_json or not stdout.is_terminal:
         print_json(answer)
         return
@@ -114,6 +128,7 @@ def classify(
     top_k: TopK = 3,
     abstain: Abstain = False,
     abstain_below: AbstainBelow = None,
+    checkpoint: Checkpoint = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     delimiter: Delimiter = None,
@@ -131,13 +146,17 @@ def classify(
     files = read_support_files(support, labels, read_as)
     file = read_query_rows(queries, replace(read_as, label_column=None))
     threshold = threshold_of(abstain, abstain_below)
-    options = given(**adapt_options, top_k=top_k, abstain=threshold, labels=files.labels)
+    loaded, asked = load_or_ask_for(checkpoint, local=local)
+    options = given(**adapt_options, top_k=top_k, abstain=threshold, labels=files.labels, checkpoint=asked)
     seen: set[str] = set()
-    with connect_without_trace(url, api_key, local=local) as client:
+    with connect_without_trace(url, api_key, local=local, checkpoint=loaded) as client:
 
         def ask(rows: Sequence[Row]) -> list[Prediction]:
             answer = client.classify(files.examples, map(query_of, rows), **options)
             show_warnings(answer.warnings, files.places, seen)
+            if answer.checkpoint_choice is not None and answer.checkpoint_choice.reason not in seen:
+                seen.add(answer.checkpoint_choice.reason)
+                note(answer.checkpoint_choice.reason)
             return answer.predictions
 
         _answer_file(file, ask, client, files.places, size=_QUERIES_PER_CLASSIFY, as_json=as_json)

@@ -1,9 +1,10 @@
 """Adapters in memory, bounded by bytes; an adapter in use is never evicted."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from metalearn.types import Adapter
 from model_store.codec import AdapterKey
@@ -29,6 +30,7 @@ class AdapterCache:
         self._max_adapters = max_adapters
         self._entries: OrderedDict[AdapterKey, _Entry] = OrderedDict()
         self._bytes = 0
+        self._bytes_of: Counter[str] = Counter()  # by fingerprint
         self._hits, self._misses, self._evictions = map(metrics.cache_events.labels, ("hit", "miss", "evict"))
 
     def __len__(self) -> int:
@@ -52,7 +54,7 @@ class AdapterCache:
         if entry.size_bytes > self._max_bytes:  # it would evict all others and then itself
             return
         self._entries[key] = entry
-        self._bytes += entry.size_bytes
+        self._count(entry, 1)
         self._evict()
 
     @contextmanager
@@ -73,14 +75,13 @@ class AdapterCache:
     def forget(self, tenant: str, task: str) -> None:
         """Drops all versions of a deleted task; a lease of one stays valid until its end."""
         for key in [key for key in self._entries if key.tenant == tenant and key.task == task]:
-            self._bytes -= self._entries.pop(key).size_bytes
-        self._metrics.cache_bytes.set(self._bytes)
+            self._count(self._entries.pop(key), -1)
 
     def clear(self) -> None:
         """Drops all adapters; a lease of one stays valid until its end."""
+        for entry in self._entries.values():
+            self._count(entry, -1)
         self._entries.clear()
-        self._bytes = 0
-        self._metrics.cache_bytes.set(0)
 
     def _evict(self) -> None:
         size_bytes, count = self._bytes, len(self._entries)
@@ -93,7 +94,13 @@ class AdapterCache:
                 size_bytes -= entry.size_bytes
                 count -= 1
         for key in victims:
-            del self._entries[key]
+            self._count(self._entries.pop(key), -1)
             self._evictions.inc()
-        self._bytes = size_bytes
-        self._metrics.cache_bytes.set(size_bytes)
+
+    def _count(self, entry: _Entry, sign: Literal[1, -1]) -> None:
+        """Adds the bytes of an entry to the amounts in memory, or takes them off."""
+        self._bytes += sign * entry.size_bytes
+        self._metrics.cache_bytes.set(self._bytes)
+        checkpoint = entry.adapter.checkpoint
+        self._bytes_of[checkpoint] += sign * entry.size_bytes
+        self._metrics.checkpoint_bytes.labels(checkpoint, "adapters").set(self._bytes_of[checkpoint])

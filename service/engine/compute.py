@@ -4,8 +4,10 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
+from metalearn.types import Adapter
 from model_store.learner_models import Models
 from service.engine.errors import ComputeStopped, QueueFull
 from service.engine.forward import class_probabilities
@@ -24,13 +26,25 @@ _LONGEST_PAUSE_S = 0.05
 class ComputeThread:
     """Runs predictions in batches that mix tenants, and adaptations slice by slice in between.
 
+    A batch has the queries of one checkpoint: of the one whose request is first in the queue.
+
     Predictions go first. Adaptations have the remaining time, and a slice now and then where none remains.
     Predictions are served round robin: a request that does not fit into one batch goes to the end of the queue after
     its turn, so that it delays another by one batch and not by all of its own.
     """
 
-    def __init__(self, models: Models, metrics: Metrics, *, max_queue_tokens: int, max_batch_tokens: int) -> None:
-        self._models = models
+    def __init__(
+        self, models_of: Callable[[Adapter], Models], metrics: Metrics, *, max_queue_tokens: int, max_batch_tokens: int
+    ) -> None:
+        """Starts the thread.
+
+        Args:
+            models_of: Finds the models of the checkpoint that made an adapter.
+            metrics: The metrics of the app.
+            max_queue_tokens: Most tokens that may wait.
+            max_batch_tokens: The bound on rows times width of a padded batch.
+        """
+        self._models_of = models_of
         self._metrics = metrics
         self._max_queue_tokens = max_queue_tokens
         self._max_batch_tokens = max_batch_tokens
@@ -130,6 +144,8 @@ class ComputeThread:
             if work.cancelled:
                 self._remove(work)
                 continue
+            if batch and work.adapter.checkpoint != batch[0][0].adapter.checkpoint:
+                continue
             taken = work.take(tokens, self._max_batch_tokens)
             if not taken:
                 break
@@ -138,7 +154,9 @@ class ComputeThread:
             batch.append((work, taken))
             tokens += sum(len(work.text(i).ids) for i in taken)
         with self._changed:
-            self._predictions.rotate(-len(batch))
+            for work, _ in batch:
+                self._predictions.remove(work)
+                self._predictions.append(work)
         return batch
 
     def _compute(self, batch: list[tuple[PredictWork, list[int]]]) -> None:
@@ -146,7 +164,8 @@ class ComputeThread:
             return
         texts = [work.text(i) for work, indices in batch for i in indices]
         adapters = [work.adapter for work, indices in batch for _ in indices]
-        probabilities = iter(class_probabilities(self._models, texts, adapters, self._max_batch_tokens))
+        models = self._models_of(adapters[0])
+        probabilities = iter(class_probabilities(models, texts, adapters, self._max_batch_tokens))
         for work, indices in batch:
             for index in indices:
                 work.answer(index, next(probabilities))
@@ -154,6 +173,9 @@ class ComputeThread:
         self._metrics.predict_queries.inc(len(texts))
         self._metrics.batch_queries.observe(len(texts))
         self._metrics.batch_tenants.observe(len({work.tenant for work, _ in batch}))
+        fingerprint = models.checkpoint.fingerprint
+        self._metrics.checkpoint_queries.labels(fingerprint).inc(len(texts))
+        self._metrics.checkpoint_batches.labels(fingerprint).inc()
 
     # ---- adaptations -------------------------------------------------------------------------------------------
 

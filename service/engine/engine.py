@@ -13,6 +13,7 @@ from metalearn.options import AdaptOptions
 from metalearn.support_plan import plan_support
 from metalearn.types import Adapter, SupportSet, TextInput
 from model_store.learner_models import LoadedModel, Models
+from model_store.loaded_checkpoints import LoadedCheckpoints
 from service.engine.adapt_slices import Adaptation, adapt_slices, readable, refuse_empty
 from service.engine.compute import ComputeThread
 from service.engine.errors import SupportTooLarge
@@ -42,26 +43,32 @@ class Predictions:
 
 
 class Engine:
-    """Owns the compute thread, the tokenizing thread, and the loaded checkpoint.
+    """Owns the compute thread, the tokenizing thread, and the loaded checkpoints.
 
     Attributes:
-        checkpoint: The loaded checkpoint.
-        models: The models on its encoder, by learner.
+        checkpoints: The loaded checkpoints.
     """
 
-    def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
-        self.checkpoint = models.checkpoint
-        self.models = models
+    def __init__(self, checkpoints: LoadedCheckpoints, settings: Settings, metrics: Metrics) -> None:
+        self.checkpoints = checkpoints
         self._metrics = metrics
         self._settings = settings
-        device = self.checkpoint.encoder.device
+        device = checkpoints.device
         max_batch_tokens = settings.max_batch_tokens or batch_tokens(device)
         # A large request takes a while to tokenize, so it is done neither on the event loop nor on the compute thread
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="handful-tokenize")
-        features = FeatureCache(metrics, max_bytes=settings.feature_cache_max_bytes)
-        self._support_batches = SupportBatches(models.runtime, device, features, max_batch_tokens=max_batch_tokens)
+        cache_bytes = settings.feature_cache_max_bytes // len(checkpoints)
+        self._support_batches = {
+            models: SupportBatches(
+                models.runtime,
+                device,
+                FeatureCache(metrics, max_bytes=cache_bytes, checkpoint=models.checkpoint.fingerprint),
+                max_batch_tokens=max_batch_tokens,
+            )
+            for models in checkpoints
+        }
         self._compute = ComputeThread(
-            self.models,
+            checkpoints.of,
             metrics,
             max_queue_tokens=settings.max_queue_tokens,
             max_batch_tokens=max_batch_tokens,
@@ -77,8 +84,8 @@ class Engine:
         self._tokenizing.shutdown(cancel_futures=True)
         self._compute.close()
 
-    async def adapt(self, tenant: str, support: SupportSet, options: AdaptOptions) -> Adaptation:
-        """Adapts on a tenant's support set.
+    async def adapt(self, tenant: str, models: Models, support: SupportSet, options: AdaptOptions) -> Adaptation:
+        """Adapts a checkpoint's model on a tenant's support set.
 
         Raises:
             TextEmpty: An example holds nothing to read.
@@ -90,27 +97,28 @@ class Engine:
             QueueFull: The queue has no room.
             ComputeStopped: The compute thread has ended.
         """
-        loaded = self.models.of(options.learner)
+        loaded = models.of(options.learner)
         plan = plan_support(support, use_label_text=options.use_label_text)
-        plan, texts = readable(plan, support, await self.tokenize(plan.inputs))
+        plan, texts = readable(plan, support, await self.tokenize(models, plan.inputs))
         self._check_size(loaded, texts)
         work: SlicedWork[Adaptation] = SlicedWork(
             sum(len(text.ids) for text in texts),
             adapt_slices(
                 loaded,
-                self.checkpoint,
+                models.checkpoint,
                 plan,
                 support,
                 texts,
                 options,
                 tenant=tenant,
-                batches=self._support_batches,
+                batches=self._support_batches[models],
             ),
         )
         self._compute.submit(work)
         adaptation = await work.result()
         self._metrics.adapt_support_examples.observe(len(support.examples))
         self._metrics.adapt_duration.observe(adaptation.encode_s + adaptation.inner_s)
+        self._metrics.checkpoint_adaptations.labels(models.checkpoint.fingerprint).inc()
         return dataclasses.replace(adaptation, queue_s=work.queue_s)
 
     def _check_size(self, loaded: LoadedModel, texts: Sequence[TokenizedText]) -> None:
@@ -144,7 +152,7 @@ class Engine:
         Args:
             tenant: The tenant of the queries.
             adapter: The task's adapter.
-            queries: The queries, as ``tokenize`` returned them.
+            queries: The queries, as ``tokenize`` returned them for the adapter's checkpoint.
 
         Raises:
             TextEmpty: A query holds nothing to read.
@@ -160,11 +168,11 @@ class Engine:
         computed_s = time.perf_counter() - began - work.queue_s
         return Predictions(probabilities, work.queue_s, computed_s)
 
-    def tokenize(self, inputs: Sequence[TextInput]) -> "asyncio.Future[list[TokenizedText]]":
-        """Tokenizes texts, in a thread unless they are few and short; begins at once."""
-        loop = asyncio.get_running_loop()
+    def tokenize(self, models: Models, inputs: Sequence[TextInput]) -> "asyncio.Future[list[TokenizedText]]":
+        """Tokenizes texts for a checkpoint, in a thread unless they are few and short; begins at once."""
+        loop, encoder = asyncio.get_running_loop(), models.checkpoint.encoder
         if len(inputs) > _FEW_TEXTS or sum(len(each.text) + len(each.text_pair or "") for each in inputs) > _FEW_CHARS:
-            return loop.run_in_executor(self._tokenizing, self.checkpoint.encoder.tokenize, inputs)
+            return loop.run_in_executor(self._tokenizing, encoder.tokenize, inputs)
         done: asyncio.Future[list[TokenizedText]] = loop.create_future()
-        done.set_result(self.checkpoint.encoder.tokenize(inputs))
+        done.set_result(encoder.tokenize(inputs))
         return done

@@ -16,14 +16,21 @@ _OVERHEAD_BYTES = 512
 
 
 class FeatureCache:
-    """Features by tenant and text; the least recently used are evicted. Belongs to the compute thread.
+    """A checkpoint's features by tenant and text; the least recently used are evicted. Belongs to the compute thread.
 
-    The tenant is part of the key, since the time of an answer must not reveal which texts another tenant has sent. The
-    checkpoint is not part of the key, since a process has one checkpoint.
+    The tenant is part of the key, since the time of an answer must not reveal which texts another tenant has sent.
     """
 
-    def __init__(self, metrics: Metrics, *, max_bytes: int) -> None:
+    def __init__(self, metrics: Metrics, *, max_bytes: int, checkpoint: str = "") -> None:
+        """Prepares an empty cache.
+
+        Args:
+            metrics: The metrics of the app.
+            max_bytes: The bound.
+            checkpoint: The fingerprint of the checkpoint.
+        """
         self._metrics = metrics
+        self._checkpoint_bytes = metrics.checkpoint_bytes.labels(checkpoint, "features")
         self._max_bytes = max_bytes
         self._entries: OrderedDict[bytes, Float[Tensor, " dim"]] = OrderedDict()
         self._bytes = 0
@@ -44,6 +51,7 @@ class FeatureCache:
 
     def put(self, tenant: str, texts: Sequence[TokenizedText], features: Float[Tensor, "texts dim"]) -> None:
         """Keeps features, and evicts others until the bound holds again."""
+        before = self._bytes
         for text, row in zip(texts, features, strict=True):
             if _size(row) > self._max_bytes:
                 return
@@ -57,7 +65,8 @@ class FeatureCache:
             _, oldest = self._entries.popitem(last=False)
             self._bytes -= _size(oldest)
             self._metrics.feature_cache_events.labels("evict").inc()
-        self._metrics.feature_cache_bytes.set(self._bytes)
+        self._metrics.feature_cache_bytes.inc(self._bytes - before)
+        self._checkpoint_bytes.set(self._bytes)
 
 
 def _key(tenant: str, text: TokenizedText) -> bytes:

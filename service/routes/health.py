@@ -1,4 +1,4 @@
-"""The routes for operators: liveness, readiness, metrics and checkpoint."""
+"""The routes for operators: liveness, readiness, metrics and checkpoints."""
 
 import json
 
@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request
 from prometheus_client.exposition import choose_encoder
 from starlette.responses import Response
 
-from handful.wire import CheckpointResponse
+from handful.checkpoint_answers import CheckpointList, CheckpointResponse
 from service.routes.request import PROBLEMS, AppParts, Tenant, json_response
-from service.tasks.status import loaded_checkpoint, readiness
+from service.tasks.status import loaded_checkpoints, readiness
 
 router = APIRouter(tags=["operations"])
 
@@ -35,8 +35,14 @@ async def metrics(request: Request, parts: AppParts) -> Response:
 
 @router.get("/v1/checkpoint", response_model=CheckpointResponse, responses=PROBLEMS)
 async def show_checkpoint(_: Tenant, parts: AppParts) -> Response:
-    """The loaded checkpoint and the limits on requests."""
-    return json_response(loaded_checkpoint(parts))
+    """The default checkpoint and the limits on requests."""
+    return json_response(loaded_checkpoints(parts).checkpoints[0])
+
+
+@router.get("/v1/checkpoints", response_model=CheckpointList, responses=PROBLEMS)
+async def list_checkpoints(_: Tenant, parts: AppParts) -> Response:
+    """All loaded checkpoints, the default one first."""
+    return json_response(loaded_checkpoints(parts))
 
 
 def _status(checks: dict[str, bool]) -> Response:

@@ -45,6 +45,6 @@ async def readapt_task(
 ) -> Response:
     """Adapts the task again on the support set and with the options of its newest version.
 
-    The new version is made from the loaded checkpoint. The task keeps its time to live.
+    The new version is made from the default checkpoint, or from the one that is named. The task keeps its time to live.
     """
     return committed_response(await readapt(parts, tenant, task, body, idempotent_request(request, body)))

@@ -34,7 +34,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         400: "Not HTTP/1.1 as RFC 9112 has it; the connection is closed",
         401: "No key, or an unknown one",
         404: "Absent, or another tenant's",
-        409: "Version race, or made from another checkpoint",
+        409: "Version race, or made from a checkpoint that is not loaded",
         413: "Body too large",
         415: "Not JSON, not UTF-8, or a Content-Encoding other than gzip and deflate",
         422: "Bad content; `errors` points at it",

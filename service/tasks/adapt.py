@@ -11,11 +11,11 @@ from model_store.codec import encode_support, support_digests
 from model_store.records import Version, VersionDraft
 from service.engine.adapt_slices import Adaptation
 from service.tasks.app_parts import Parts
+from service.tasks.checkpoint_choice import adapted
 from service.tasks.commit import commit_next
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
 from service.tasks.support_set import CheckedSupport, to_support_set
 from service.tasks.support_warnings import count_truncated, support_warnings
-from service.timings import add_to_current
 
 
 async def adapt(
@@ -32,6 +32,7 @@ async def adapt(
 
     Raises:
         InvalidContent: A limit is passed, or a text or label is unusable.
+        UnknownCheckpoint: No loaded checkpoint has the name.
         IdempotencyKeyReused: The key came with another request.
         StoreUnavailable: The store does not answer.
     """
@@ -46,6 +47,7 @@ async def adapt(
         task,
         options_of(asked),
         checked,
+        checkpoint=asked.checkpoint,
         keep_support=asked.keep_support,
         began=began,
         ttl_s=asked.ttl_seconds,
@@ -60,6 +62,7 @@ async def adapt_and_commit(
     options: AdaptOptions,
     checked: CheckedSupport,
     *,
+    checkpoint: str | None,
     keep_support: bool,
     began: float,
     ttl_s: int | None,
@@ -75,6 +78,7 @@ async def adapt_and_commit(
         task: The task's name.
         options: The options of the adaptation.
         checked: The support set.
+        checkpoint: The checkpoint that the request names.
         keep_support: Whether the texts are stored beside the weights.
         began: The start of the request, by ``time.perf_counter``.
         ttl_s: The task's time to live.
@@ -83,7 +87,7 @@ async def adapt_and_commit(
         builds_on: The version that has to be the newest one still at the commit; None where any may be.
     """
     support = checked.support
-    adaptation = await adapted(parts, tenant, checked, options)
+    adaptation, choice = await adapted(parts, tenant, checked, options, checkpoint)
     warnings = await warnings_of(parts, checked, adaptation)
     draft = VersionDraft(
         labels=support.labels,
@@ -109,6 +113,7 @@ async def adapt_and_commit(
             support_accuracy=version.support_accuracy,
             leave_one_out_accuracy=version.leave_one_out_accuracy,
             checkpoint=version.checkpoint,
+            checkpoint_choice=choice,
             bytes=version.size_bytes,
             elapsed_ms=(time.perf_counter() - began) * 1000,
             truncated=count_truncated(checked, adaptation),
@@ -135,15 +140,6 @@ def options_of(asked: AdaptOptionFields) -> AdaptOptions:
     return AdaptOptions(**{field.name: getattr(asked, field.name) for field in fields(AdaptOptions)})
 
 
-async def adapted(parts: Parts, tenant: str, checked: CheckedSupport, options: AdaptOptions) -> Adaptation:
-    """The result of an adaptation on the compute thread, its time noted for the request."""
-    adaptation = await parts.engine.adapt(tenant, checked.support, options)
-    add_to_current("queue", adaptation.queue_s)
-    add_to_current("encode", adaptation.encode_s)
-    add_to_current("adapt", adaptation.inner_s)
-    return adaptation
-
-
 async def warnings_of(parts: Parts, checked: CheckedSupport, adaptation: Adaptation) -> list[SupportWarning]:
     """Warnings about a support set that was adapted on."""
     # In a thread, since comparing megabytes of texts would delay other requests
@@ -151,6 +147,6 @@ async def warnings_of(parts: Parts, checked: CheckedSupport, adaptation: Adaptat
         support_warnings,
         checked,
         adaptation,
-        max_tokens=parts.engine.checkpoint.encoder.max_tokens,
+        max_tokens=parts.engine.checkpoints.of(adaptation.adapter).checkpoint.encoder.max_tokens,
         max_chars=parts.settings.max_text_chars,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from metalearn.types import Adapter
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter
 from model_store.errors import AdapterCorrupt, StoreEmptied, StoreUnavailable
-from model_store.learner_models import Models
+from model_store.loaded_checkpoints import LoadedCheckpoints
 from model_store.records import CurrentVersion
 from service.engine.adapter_cache import AdapterCache
 from service.store_access import StoreAccess
@@ -55,7 +55,7 @@ class Adapters:
         self,
         store: StoreAccess,
         cache: AdapterCache,
-        models: Models,
+        checkpoints: LoadedCheckpoints,
         *,
         max_staleness_s: float,
         max_recent: int,
@@ -66,7 +66,7 @@ class Adapters:
         Args:
             store: The store of the versions.
             cache: The adapters in memory.
-            models: The models of the loaded checkpoint.
+            checkpoints: The loaded checkpoints.
             max_staleness_s: Seconds for which the store's answer on the newest version is reused; 0 asks it each time.
             max_recent: The most tasks of which such an answer is kept.
             stale_if_error_s: Most seconds since the store confirmed a version that is served from the cache while the
@@ -80,7 +80,7 @@ class Adapters:
         self._stale_if_error_s = stale_if_error_s
         self._changes = 0
         self._cache = cache
-        self._models = models
+        self._checkpoints = checkpoints
         self._loading: dict[AdapterKey, asyncio.Task[Adapter | None]] = {}
 
     @asynccontextmanager
@@ -92,7 +92,7 @@ class Adapters:
         Raises:
             TaskNotFound: The task is absent.
             VersionNotFound: The task does not have the version.
-            StaleAdapter: Made from another checkpoint.
+            StaleAdapter: Made from a checkpoint that is not loaded.
             AdapterCorrupt: The stored bytes are damaged.
             StoreUnavailable: The store does not answer.
         """
@@ -143,10 +143,10 @@ class Adapters:
         return await asyncio.to_thread(encode_adapter, adapter, key)
 
     async def decode(self, data: bytes, key: AdapterKey) -> Adapter:
-        """The adapter in stored bytes, for the loaded checkpoint.
+        """The adapter in stored bytes, for the loaded checkpoint that made it.
 
         Raises:
-            StaleAdapter: Made from another checkpoint.
+            StaleAdapter: Made from a checkpoint that is not loaded.
             AdapterCorrupt: The bytes are damaged, or not this adapter's.
         """
         if len(data) <= _LARGE_BYTES:
@@ -154,14 +154,7 @@ class Adapters:
         return await asyncio.to_thread(self._decode, data, key)
 
     def _decode(self, data: bytes, key: AdapterKey) -> Adapter:
-        checkpoint = self._models.checkpoint
-        return decode_adapter(
-            data,
-            key,
-            checkpoint=checkpoint.fingerprint,
-            shapes=self._models.shapes,
-            device=checkpoint.encoder.device,
-        )
+        return decode_adapter(data, key, shapes=self._checkpoints.shapes, device=self._checkpoints.device)
 
     def _store_trouble(self) -> StoreUnavailable | None:
         return self._store.state.trouble if self._stale_if_error_s else None

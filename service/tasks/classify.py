@@ -1,8 +1,9 @@
 """The use case classify: adapts on a support set and answers queries at once; stores nothing."""
 
 from handful.wire import ClassifyRequest, ClassifyResponse
-from service.tasks.adapt import adapted, options_of, warnings_of
+from service.tasks.adapt import options_of, warnings_of
 from service.tasks.app_parts import Parts
+from service.tasks.checkpoint_choice import adapted
 from service.tasks.predict import answered
 from service.tasks.queries import to_queries
 from service.tasks.support_set import to_support_set
@@ -19,20 +20,24 @@ async def classify(parts: Parts, tenant: str, asked: ClassifyRequest) -> Classif
 
     Raises:
         InvalidContent: A limit is passed, or a text or label is unusable.
+        UnknownCheckpoint: No loaded checkpoint has the name.
     """
     checked = to_support_set(asked, parts.settings)
     support, queries = checked.support, to_queries(asked, parts.settings)
     queries.check_pairs(support.pairs)
-    adaptation = await adapted(parts, tenant, checked, options_of(asked))
-    tokenized = parts.engine.tokenize(queries.inputs)
-    result = await parts.engine.predict(tenant, adaptation.adapter, tokenized)
-    predictions = answered(parts, support.labels, result, queries, tokenized.result(), asked)
+    adaptation, choice = await adapted(parts, tenant, checked, options_of(asked), asked.checkpoint)
+    adapter = adaptation.adapter
+    tokenized = parts.engine.tokenize(parts.engine.checkpoints.of(adapter), queries.inputs)
+    result = await parts.engine.predict(tenant, adapter, tokenized)
+    predictions = answered(parts, adapter, result, queries, tokenized.result(), asked)
     return ClassifyResponse(
         labels=list(support.labels),
         predictions=predictions,
         losses=adaptation.losses,
         support_accuracy=adaptation.support_accuracy,
         leave_one_out_accuracy=adaptation.leave_one_out_accuracy,
+        checkpoint=adapter.checkpoint,
+        checkpoint_choice=choice,
         truncated=count_truncated(checked, adaptation) + sum(prediction.truncated for prediction in predictions),
         warnings=await warnings_of(parts, checked, adaptation),
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from handful.wire import Prediction, PredictionFields, PredictRequest, PredictResponse
 from metalearn.encoder.tokenizing import TokenizedText
+from metalearn.types import Adapter
 from service.engine.engine import Predictions
 from service.tasks.adapters import Degraded
 from service.tasks.app_parts import Parts
@@ -37,19 +38,23 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
         InvalidContent: A query is unusable.
         TaskNotFound: The task is absent.
         VersionNotFound: The task does not have the version.
-        StaleAdapter: The version was made from another checkpoint.
+        StaleAdapter: The version was made from a checkpoint that is not loaded.
         StoreUnavailable: The store does not answer.
     """
-    queries = to_queries(asked, parts.settings)
-    tokenized = parts.engine.tokenize(queries.inputs)  # while the store is asked for the version
+    queries, engine = to_queries(asked, parts.settings), parts.engine
+    checkpoints = engine.checkpoints
+    # While the store is asked for the version, where the version does not decide on the tokenizer
+    early = engine.tokenize(checkpoints.default, queries.inputs) if len(checkpoints) == 1 else None
     try:
         async with parts.adapters.lease(tenant, task, asked.version) as leased:
             adapter = leased.adapter
             queries.check_pairs(adapter.pairs)
-            result = await parts.engine.predict(tenant, adapter, tokenized)
+            tokenized = early or engine.tokenize(checkpoints.of(adapter), queries.inputs)
+            result = await engine.predict(tenant, adapter, tokenized)
     finally:
-        tokenized.cancel()
-    predictions = answered(parts, adapter.labels, result, queries, tokenized.result(), asked)
+        if early is not None:
+            early.cancel()
+    predictions = answered(parts, adapter, result, queries, tokenized.result(), asked)
     response = PredictResponse(
         task=task,
         version=leased.key.version,
@@ -63,7 +68,7 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
 
 def answered(
     parts: Parts,
-    labels: tuple[str, ...],
+    adapter: Adapter,
     result: Predictions,
     queries: CheckedQueries,
     texts: list[TokenizedText],
@@ -72,9 +77,9 @@ def answered(
     """The predictions for a request. Adds their time to the request's timings, and counts abstentions."""
     add_to_current("queue", result.queue_s)
     add_to_current("encode", result.encode_s)
-    default = parts.engine.checkpoint.manifest.hyperparameters.abstain_threshold
+    default = parts.engine.checkpoints.of(adapter).checkpoint.manifest.hyperparameters.abstain_threshold
     predictions = to_predictions(
-        labels,
+        adapter.labels,
         result.probabilities,
         queries,
         texts,

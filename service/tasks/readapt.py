@@ -1,4 +1,4 @@
-"""The use case readapt: a new version from a stored support set, made by the loaded checkpoint."""
+"""The use case readapt: a new version from a stored support set, made by a loaded checkpoint."""
 
 import asyncio
 import time
@@ -9,12 +9,9 @@ from model_store.errors import AdapterCorrupt, VersionConflict
 from service.tasks.adapt import adapt_and_commit
 from service.tasks.app_parts import Parts
 from service.tasks.commit import remaining_ttl_s
-from service.tasks.errors import Fault, InvalidContent, SupportNotKept, TaskNotFound, VersionNotFound
+from service.tasks.errors import SupportNotKept, TaskNotFound, VersionNotFound
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
 from service.tasks.support_set import CheckedSupport
-
-_AUTO = "auto"
-_MIN_FINGERPRINT_CHARS = 12
 
 
 async def readapt(
@@ -31,7 +28,7 @@ async def readapt(
 
     Raises:
         IdempotencyKeyReused: The key came with another request.
-        InvalidContent: The checkpoint is not the loaded one.
+        UnknownCheckpoint: No loaded checkpoint has the name.
         TaskNotFound: The task is absent.
         VersionNotFound: The task does not have the version.
         SupportNotKept: The version's support set was not kept.
@@ -43,7 +40,6 @@ async def readapt(
     if former is not None:
         return former
     began = time.perf_counter()
-    _check_checkpoint(parts, asked.checkpoint)
     store, call = parts.access.store, parts.access.call
     record = await call(store.task, tenant, task)
     if record is None:
@@ -68,6 +64,7 @@ async def readapt(
         task,
         source.options,
         checked,
+        checkpoint=asked.checkpoint,
         keep_support=True,
         began=began,
         ttl_s=remaining_ttl_s(record),
@@ -76,13 +73,3 @@ async def readapt(
         # An older support set must neither hide a version that was made meanwhile, nor bring a deleted task back
         builds_on=newest,
     )
-
-
-def _check_checkpoint(parts: Parts, asked: str | None) -> None:
-    manifest = parts.engine.checkpoint.manifest
-    if asked in {None, _AUTO, manifest.name}:
-        return
-    if asked is not None and len(asked) >= _MIN_FINGERPRINT_CHARS and manifest.fingerprint.startswith(asked):
-        return
-    detail = f"the checkpoint is not loaded; loaded is {manifest.name!r} ({manifest.fingerprint[:12]})"
-    raise InvalidContent("unknown_checkpoint", [Fault(("checkpoint",), detail)])

@@ -1,7 +1,9 @@
-"""The state of the service: its readiness and its loaded checkpoint."""
+"""The state of the service: its readiness and its loaded checkpoints."""
 
-from handful.wire import CheckpointResponse
+from handful.checkpoint_answers import CheckpointList, CheckpointResponse
 from model_store.errors import StoreEmptied, StoreUnavailable
+from model_store.learner_models import Models
+from service.settings import Settings
 from service.tasks.app_parts import Parts
 from service.tasks.checks import limits_of
 
@@ -23,9 +25,13 @@ async def readiness(parts: Parts, *, draining: bool, without_store: bool = False
     return checks | ({"store_not_emptied": False} if emptied else {})
 
 
-def loaded_checkpoint(parts: Parts) -> CheckpointResponse:
-    """The checkpoint that answers, and the limits on requests."""
-    loaded = parts.engine.checkpoint
+def loaded_checkpoints(parts: Parts) -> CheckpointList:
+    """The loaded checkpoints, the default one first."""
+    return CheckpointList(checkpoints=[_response(models, parts.settings) for models in parts.engine.checkpoints])
+
+
+def _response(models: Models, settings: Settings) -> CheckpointResponse:
+    loaded = models.checkpoint
     manifest = loaded.manifest
     return CheckpointResponse(
         name=manifest.name,
@@ -41,6 +47,6 @@ def loaded_checkpoint(parts: Parts) -> CheckpointResponse:
             "licence": manifest.encoder.licence,
         },
         device=str(loaded.encoder.device),
-        runtime=parts.engine.models.runtime.name,
-        limits=dict(limits_of(parts.settings)),
+        runtime=models.runtime.name,
+        limits=dict(limits_of(settings)),
     )

@@ -77,7 +77,7 @@ async def rollback(
         IdempotencyKeyReused: The key came with another request.
         TaskNotFound: The task is absent.
         VersionNotFound: The task does not have the version.
-        StaleAdapter: The version was made from another checkpoint.
+        StaleAdapter: The version was made from a checkpoint that is not loaded.
         AdapterCorrupt: The stored version is damaged.
         VersionConflict: Another commit, or a deletion, came first.
         StoreUnavailable: The store does not answer.

@@ -51,7 +51,7 @@ def test_a_task_survives_a_restart_and_the_same_request_gives_bit_equal_weights_
         assert data is not None
         key = AdapterKey("default", "bank", number, record.adapter_id)
         fingerprint = models.checkpoint.fingerprint
-        adapters.append(decode_adapter(data, key, checkpoint=fingerprint, shapes=models.shapes).fast_weights)
+        adapters.append(decode_adapter(data, key, shapes={fingerprint: models.shapes}).fast_weights)
     for other in adapters[1:]:
         for name, weight in adapters[0].items():
             assert torch.equal(weight, other[name])

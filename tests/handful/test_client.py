@@ -264,6 +264,7 @@ def test_every_call_works_against_the_service(connected: Connected) -> None:
     assert [task.task for task in client.tasks()] == ["bank"]
     assert len(client.classify(SUPPORT, TEXTS).predictions) == len(TEXTS)
     assert client.checkpoint().name == "tiny"
+    assert client.checkpoints() == [client.checkpoint()]
     client.delete("bank")
     with pytest.raises(HandfulError) as caught:
         client.task("bank")

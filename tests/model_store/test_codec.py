@@ -62,7 +62,7 @@ def _shapes(dim: int = DIM) -> Callable[[str], FastWeightShapes]:
 
 
 def _decode(data: bytes, key: AdapterKey = KEY, checkpoint: str = PRINT, dim: int = DIM) -> Adapter:
-    return decode_adapter(data, key, checkpoint=checkpoint, shapes=_shapes(dim))
+    return decode_adapter(data, key, shapes={checkpoint: _shapes(dim)})
 
 
 def _assert_same(one: Adapter, other: Adapter) -> None:
@@ -120,7 +120,7 @@ def test_weights_that_are_views_are_written_as_they_read() -> None:
 
 def test_weights_go_to_the_device_that_is_asked_for() -> None:
     data = encode_adapter(_adapter(), KEY)
-    found = decode_adapter(data, KEY, checkpoint=PRINT, shapes=_shapes(), device=torch.device("meta"))
+    found = decode_adapter(data, KEY, shapes={PRINT: _shapes()}, device=torch.device("meta"))
     assert {weight.device.type for weight in found.fast_weights.values()} == {"meta"}
 
 

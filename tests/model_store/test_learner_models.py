@@ -127,7 +127,7 @@ def test_the_shapes_of_every_learner_are_known_for_any_number_of_classes_and_tex
 def _as_stored(adapter: Adapter, models: Models) -> Adapter:
     key = AdapterKey("a", "b", 1, "c")
     checkpoint = models.checkpoint.fingerprint
-    return decode_adapter(encode_adapter(adapter, key), key, checkpoint=checkpoint, shapes=models.shapes)
+    return decode_adapter(encode_adapter(adapter, key), key, shapes={checkpoint: models.shapes})
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from model_store.checkpoint import Checkpoint
 from model_store.codec import AdapterKey, encode_adapter
 from model_store.errors import StoreUnavailable
 from model_store.learner_models import Models
+from model_store.loaded_checkpoints import LoadedCheckpoints
 from model_store.records import CurrentVersion
 from model_store.store import VersionName
 from service.engine.adapter_cache import AdapterCache
@@ -336,7 +337,7 @@ class SlowStore:
 def adapters_on(store: SlowStore, checkpoint: Checkpoint) -> Adapters:
     """Adapters with an empty cache."""
     cache = AdapterCache(Metrics(), max_bytes=2**30, max_adapters=10)
-    return Adapters(store, cache, Models(checkpoint), max_staleness_s=0, max_recent=10)  # type: ignore[arg-type]
+    return Adapters(store, cache, LoadedCheckpoints([Models(checkpoint)]), max_staleness_s=0, max_recent=10)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -418,7 +419,7 @@ shapes = FastWeightShapes.measured(lambda classes, texts: {"head.weight": (class
 cache = AdapterCache(Metrics(), max_bytes=SIZE, max_adapters=10**6)
 before = resident()
 for number in range(6 * SIZE // 31_000):
-    adapter = decode_adapter(stored, key, checkpoint="checkpoint", shapes=lambda learner: shapes)
+    adapter = decode_adapter(stored, key, shapes={"checkpoint": lambda learner: shapes})
     cache.put(AdapterKey(f"tenant {number}", "task", 1, "0" * 32), adapter)
 print((resident() - before) / SIZE)
 """

@@ -76,7 +76,9 @@ def make_thread(loaded_checkpoint: Checkpoint) -> Iterator[Callable[..., tuple[C
 
     def make(*, max_queue_tokens: int = 10_000, max_batch_tokens: int = 512) -> tuple[ComputeThread, Metrics]:
         metrics = Metrics()
-        thread = ComputeThread(models, metrics, max_queue_tokens=max_queue_tokens, max_batch_tokens=max_batch_tokens)
+        thread = ComputeThread(
+            lambda _: models, metrics, max_queue_tokens=max_queue_tokens, max_batch_tokens=max_batch_tokens
+        )
         threads.append(thread)
         return thread, metrics
 
@@ -595,7 +597,7 @@ def test_concurrent_requests_of_many_tasks_equal_single_ones(service: httpx.Clie
 def test_a_full_queue_answers_503_and_recovers(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:
     client = start_service(max_queue_tokens=200, runtime="torch")
     adapt(client)
-    gate = Gate(parts_of(client).engine.checkpoint, monkeypatch)
+    gate = Gate(parts_of(client).engine.checkpoints.default.checkpoint, monkeypatch)
 
     def ask(_: int) -> httpx.Response:
         return client.post("/v1/tasks/bank/predict", json={"queries": TEXTS})
@@ -625,7 +627,7 @@ def test_a_text_that_cannot_be_computed_fails_its_own_request_alone(
     adapt(service, "one")
     adapt(service, "two", OTHER_SUPPORT)
     expected = predict(service, "one")["predictions"]
-    gate = Gate(parts_of(service).engine.checkpoint, monkeypatch)
+    gate = Gate(parts_of(service).engine.checkpoints.default.checkpoint, monkeypatch)
     with ThreadPoolExecutor(8) as threads:
         good = [threads.submit(predict, service, "one") for _ in range(4)]
         bad = threads.submit(service.post, "/v1/tasks/two/predict", json={"queries": ["fine", POISON]})

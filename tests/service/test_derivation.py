@@ -28,7 +28,8 @@ def derived(client: httpx.Client, version: Version, support: bytes) -> Adapter:
     decoded = decode_support(support)
     assert support_digests(decoded) == version.support_digests
     engine = parts_of(client).engine
-    adaptation = client.portal.call(engine.adapt, version.tenant, decoded, version.options)  # type: ignore[attr-defined]
+    asked = (version.tenant, engine.checkpoints.default, decoded, version.options)
+    adaptation = client.portal.call(engine.adapt, *asked)  # type: ignore[attr-defined]
     found: Adapter = adaptation.adapter
     return found
 
@@ -42,7 +43,7 @@ def test_every_kept_version_is_derived_again_to_the_same_bits(
         adapt(client, **{"support": SUPPORT, **fields})  # type: ignore[arg-type]
     for call, body in (("rollback", {"version": 2}), ("readapt", {"version": 4})):
         assert client.post(f"/v1/tasks/bank/{call}", json=body).status_code == 200
-    store, models = store_of(client), parts_of(client).engine.models
+    store, models = store_of(client), parts_of(client).engine.checkpoints.default
     kept = 0
     for version in store.versions("default", "bank"):
         data = store.load_adapter("default", "bank", version.version)
@@ -54,7 +55,7 @@ def test_every_kept_version_is_derived_again_to_the_same_bits(
             continue
         kept += 1
         key = AdapterKey(version.tenant, version.task, version.version, version.adapter_id)
-        stored = decode_adapter(data, key, checkpoint=version.checkpoint, shapes=models.shapes)
+        stored = decode_adapter(data, key, shapes={version.checkpoint: models.shapes})
         again = derived(client, version, support)
         assert (again.labels, again.learner, again.checkpoint) == (stored.labels, stored.learner, version.checkpoint)
         assert again.fast_weights.keys() == stored.fast_weights.keys()

@@ -274,7 +274,7 @@ def test_learners_that_keep_something_of_each_text_have_a_limit_of_their_own(sta
 
 
 def test_a_learner_that_does_not_classify_is_a_422(service: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = parts_of(service).engine.models.of("ridge")
+    loaded = parts_of(service).engine.checkpoints.default.of("ridge")
     monkeypatch.setattr(type(loaded.model.learner), "objectives", frozenset({"regression"}))
     response = service.post("/v1/tasks/bank/adapt", json={"support": SUPPORT, "learner": "ridge"})
     assert response.status_code == 422

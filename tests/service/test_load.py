@@ -52,7 +52,7 @@ def test_a_request_larger_than_the_queue_leaves_room_for_others(
     service = start_service(max_queue_tokens=200)
     assert service.post("/v1/tasks/small/adapt", json={"support": SUPPORT}).status_code == 200
     large = [{"text": f"text number {i}, of some more words than one", "label": str(i % 5)} for i in range(1500)]
-    batches = service.app.state.parts.engine._support_batches  # type: ignore[attr-defined]
+    (batches,) = service.app.state.parts.engine._support_batches.values()  # type: ignore[attr-defined]
     encode_next, small_answered = batches.encode_next, threading.Event()
 
     def encode_next_later(support: SupportTexts) -> None:

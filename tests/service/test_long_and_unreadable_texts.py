@@ -23,7 +23,7 @@ UNKNOWN = "\u0e14\u0e35\u0e21\u0e32\u0e01"
 @pytest.fixture
 def marking(shared_service: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> httpx.Client:
     """A service whose encoder marks texts in Thai as unreadable, whatever else it knows of them."""
-    encoder = parts_of(shared_service).engine.checkpoint.encoder
+    encoder = parts_of(shared_service).engine.checkpoints.default.checkpoint.encoder
     tokenize = encoder.tokenize
 
     def marked(inputs: Sequence[TextInput]) -> list[TokenizedText]:

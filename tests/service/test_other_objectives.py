@@ -30,7 +30,7 @@ def adapter_of(models: Models, objective: Objective) -> Adapter:
     support = prepare_episode_support(loaded.body, Episode("task", "", objective, labels, texts, texts))
     fast = adapting.adapt(loaded.model, loaded.slow_weights, support, AdaptOptions(4)).fast_weights
     made = Adapter(fast, labels, models.checkpoint.fingerprint, "maml", objective=objective)
-    return decode_adapter(encode_adapter(made, KEY), KEY, checkpoint=made.checkpoint, shapes=models.shapes)
+    return decode_adapter(encode_adapter(made, KEY), KEY, shapes={made.checkpoint: models.shapes})
 
 
 @pytest.mark.parametrize("together", [False, True])

@@ -41,7 +41,7 @@ def test_abstention_follows_the_threshold(start_service: StartService) -> None:
     complete = predict(client)["predictions"]
     confidences = sorted(prediction["confidence"] for prediction in complete)
     middle = (confidences[2] + confidences[3]) / 2
-    default = parts_of(client).engine.checkpoint.manifest.hyperparameters.abstain_threshold
+    default = parts_of(client).engine.checkpoints.default.checkpoint.manifest.hyperparameters.abstain_threshold
     exact = confidences[2]  # a threshold that is just reached is reached
     plain_thresholds = [(threshold, threshold) for threshold in (0, 0.0, middle, exact, 1, 1.0)]
     for abstain, threshold in [(None, 0), (False, 0), (True, default), *plain_thresholds]:

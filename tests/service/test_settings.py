@@ -52,12 +52,14 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     examples = {"host": "0.0.0.0", "store": "sqlite:other.db", "device": "cuda:1", "log_level": "debug"}  # noqa: S104
     examples |= {"runtime": "torch", "precision": "int8", "threads": "3", "workers": "2", "store_id": "0f" * 16}
     examples |= {"root_path": "/few", "cors_origins": "https://app.example.com"}
+    examples |= {"checkpoint": "one"}
     values = {str: "other", int: "5000", float: "7.5", bool: "true"}
     kind = Settings.model_fields[name].annotation
     value = examples.get(name) or values[kind]  # type: ignore[index]
     monkeypatch.setenv(PREFIX + name.upper(), value)
     loaded = getattr(load_settings(), name)
     loaded = loaded.get_secret_value() if isinstance(loaded, SecretStr) else loaded
+    loaded = ",".join(loaded) if isinstance(loaded, tuple) else loaded
     assert str(loaded).lower() == value
     default = Settings.model_fields[name].default
     assert loaded != (default.get_secret_value() if isinstance(default, SecretStr) else default)
@@ -74,6 +76,13 @@ def test_an_option_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch) -> No
     assert load_settings().port == 1234
     assert load_settings(port=4321).port == 4321
     assert load_settings(port=None).port == 1234
+
+
+def test_the_variable_of_the_checkpoint_may_name_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDFUL_CHECKPOINT", "one, folder/two ,three\n")
+    assert load_settings().checkpoint == ("one", "folder/two", "three")
+    # A flag is taken as it is, since the name of a folder may have a comma
+    assert load_settings(checkpoint=["with, comma", "b"]).checkpoint == ("with, comma", "b")
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_many_who_adapt_at_once_need_fewer_batches_and_get_the_same_answers(
 
     def ask(client: httpx.Client, together: bool) -> tuple[int, int, list[Any]]:
         keys = [bearer(make_key(client, f"tenant-{i}")) for i in range(len(supports))]
-        batches = parts_of(client).engine._support_batches
+        (batches,) = parts_of(client).engine._support_batches.values()
         encode_next = batches.encode_next
         sizes.clear()
         with ThreadPoolExecutor(len(supports)) as pool, monkeypatch.context() as patch:
@@ -214,7 +214,9 @@ def test_many_who_adapt_at_once_need_fewer_batches_and_get_the_same_answers(
 def test_who_gives_up_leaves_nothing_behind(loaded_checkpoint: Checkpoint) -> None:
     """A cancelled adaptation's texts are taken along by nobody."""
     batches, _ = make_batches()
-    thread = ComputeThread(Models(loaded_checkpoint), Metrics(), max_queue_tokens=10_000, max_batch_tokens=512)
+    thread = ComputeThread(
+        lambda _: Models(loaded_checkpoint), Metrics(), max_queue_tokens=10_000, max_batch_tokens=512
+    )
     tokens = [text(10, i) for i in range(200)]
     left = loaded_checkpoint.encoder.tokenize([TextInput("left")])
 

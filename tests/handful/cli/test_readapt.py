@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from handful.cli import readapt as module
+from model_store.checkpoint import read_manifest
 from service.local import LocalService, local_service
 from service.settings import Settings
 from tests.conftest import SUPPORT
@@ -99,8 +100,8 @@ def test_one_that_fails_does_not_keep_the_others(
     opened = module.opened_service
 
     @contextmanager
-    def damaged_service(store: str | None) -> Iterator[LocalService]:
-        with opened(store) as service:
+    def damaged_service(store: str | None, checkpoint: str | None) -> Iterator[LocalService]:
+        with opened(store, checkpoint) as service:
             damaged(service)
             yield service
 
@@ -198,3 +199,53 @@ def test_an_adapt_that_makes_a_store_reports_it(handful: Handful) -> None:
     listed = handful.run("tasks", "list", "--local")
     assert [task["task"] for task in lines(listed.stdout)] == ["bank"]
     assert f"in the store sqlite:{handful.folder / 'handful.db'}" in listed.stderr
+
+
+# ---- several checkpoints -------------------------------------------------------------------------------------------
+
+
+def test_tasks_move_to_the_checkpoint_that_is_named(
+    handful: Handful, store: dict[str, str], tiny_checkpoint: Path, other_checkpoint: Path
+) -> None:
+    both = {**store, "HANDFUL_CHECKPOINT": f"{tiny_checkpoint},{other_checkpoint}"}
+    # Tasks of a loaded checkpoint are not stale
+    (none,) = lines(handful("tasks", "readapt", "--all", "--local", **both))
+    assert (none["readapted"], none["not_needed"]) == (0, 7)
+    (one,) = lines(handful("tasks", "readapt", "bank", "--local", "--checkpoint", str(tiny_checkpoint), **both))
+    assert (one["version"], one["checkpoint"]) == (2, read_manifest(tiny_checkpoint).fingerprint)
+    named = ("tasks", "readapt", "--all", "--local", "--checkpoint", str(tiny_checkpoint))
+    (moved,) = lines(handful(*named, **both))
+    assert moved == {"tasks": 7, "readapted": 4, "not_needed": 2, "support_not_kept": 1, "failed": 0}
+    chosen = handful.run("tasks", "readapt", "bank", "--local", "--checkpoint", "auto", **both)
+    assert lines(chosen.stdout)[0]["version"] == 3
+    assert "have the best leave-one-out accuracy" in chosen.stderr or "has the best" in chosen.stderr
+
+
+def test_a_checkpoint_that_the_server_has_not_loaded_is_refused(handful: Handful) -> None:
+    handful("adapt", "mine", "--support", "-", "--checkpoint", "tiny", stdin=as_jsonl(SUPPORT))
+    assert lines(handful("tasks", "readapt", "mine", "--checkpoint", "tiny"))[0]["version"] == 2
+    for words in (("mine",), ("--all",), ("--all", "--dry-run")):
+        message = handful.fails("tasks", "readapt", *words, "--checkpoint", "absent", codes=(1, 2))
+        assert "not loaded" in message
+        assert "tiny" in message
+    message = handful.fails("adapt", "mine", "--support", "-", "--checkpoint", "absent", stdin=as_jsonl(SUPPORT))
+    assert "--checkpoint: the checkpoint is not loaded; loaded is 'tiny'" in message
+    (summary,) = lines(handful("tasks", "readapt", "--all", "--checkpoint", "tiny"))
+    assert summary["not_needed"] == summary["tasks"] >= 1
+    (listed,) = lines(handful("checkpoint", "list"))
+    assert listed["name"] == "tiny"
+    handful("tasks", "delete", "mine", "--yes")
+
+
+def test_local_commands_load_the_checkpoint_that_is_named(
+    handful: Handful, tiny_checkpoint: Path, other_checkpoint: Path
+) -> None:
+    support = as_jsonl(SUPPORT)
+    adapt = ("adapt", "bank", "--local", "--support", "-")
+    made = lines(handful(*adapt, "--checkpoint", str(other_checkpoint), stdin=support))[0]
+    assert made["checkpoint"] == read_manifest(other_checkpoint).fingerprint
+    several = {"HANDFUL_CHECKPOINT": f"{tiny_checkpoint},{other_checkpoint}"}
+    done = handful.run(*adapt, "--checkpoint", "auto", stdin=support, **several)
+    assert [each["name"] for each in lines(done.stdout)[0]["checkpoint_choice"]["candidates"]] == ["tiny", "other"]
+    assert "leave-one-out accuracy" in done.stderr
+    assert "every file as it was made" in handful("doctor", **several)
