@@ -60,6 +60,7 @@ class Encoder:
         device: Where the transformer runs.
         special_tokens: Ids of the tokens that frame the texts of a pair, on the device.
         tuned: Meta-trained top layers beside its own; None for without.
+        graph: The transformer's own ONNX graph, exported when a checkpoint was made; None for without.
     """
 
     transformer: Transformer
@@ -68,6 +69,7 @@ class Encoder:
     device: torch.device
     special_tokens: Int[Tensor, " special"]
     tuned: TunedView | None = None
+    graph: bytes | None = None
 
     # ---- what it is --------------------------------------------------------------------------------------------
 
@@ -185,8 +187,12 @@ class Encoder:
 
     @torch.no_grad()
     def _begin(self, padded: PaddedBatch, layers: int) -> HiddenBatch:
-        ids, types, second, attended, has_pairs = padded
-        hidden = self.transformer.run_layers(self.transformer.embed(ids, types, attended), attended, last=layers)
+        hidden = self.transformer.embed(padded.ids, padded.types, padded.attended)
+        return self.hidden_batch(padded, self.transformer.run_layers(hidden, padded.attended, last=layers))
+
+    def hidden_batch(self, padded: PaddedBatch, hidden: Float[Tensor, "texts tokens dim"]) -> HiddenBatch:
+        """States of padded texts, with what of them is pooled."""
+        ids, _, second, attended, has_pairs = padded
         if not has_pairs:
             return HiddenBatch(hidden, attended)
         words = ~torch.isin(ids, self.special_tokens)
