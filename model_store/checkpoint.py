@@ -1,10 +1,11 @@
-"""A checkpoint is a folder: ``manifest.json``, slow weights in safetensors, a card. Checked on load."""
+"""A checkpoint is a folder: ``manifest.json``, slow weights in safetensors, a card, a graph. Checked on load."""
 
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.source import locate_encoder
 from metalearn.encoder.stages import Stages, Views, encoder_stages, views_of
+from metalearn.encoder.suitable import check_suitable
 from metalearn.errors import MetalearnError
 from metalearn.learners.interface import Learner
 from metalearn.meta_model import MetaModel
@@ -24,6 +26,7 @@ from metalearn.types import SlowWeights
 from model_store.errors import CheckpointInvalid
 from model_store.manifest import (
     CARD,
+    GRAPH,
     MANIFEST,
     SLOW_WEIGHTS,
     UNTRAINED,
@@ -97,6 +100,9 @@ class Checkpoint:
             for name, digest in reference.files.items():
                 _check_digest(encoder_folder / name, digest)
             plain = build_encoder(encoder_folder, reference.stages, device)
+            if reference.graph is not None:
+                _check_digest(folder / GRAPH, reference.graph)
+                plain = replace(plain, graph=(folder / GRAPH).read_bytes())
             if plain.dim != reference.dim:
                 raise CheckpointInvalid(f"the manifest has width {reference.dim}, the encoder has {plain.dim}")
             _check_fit(stored, _before_training(spec, plain, self.manifest.hyperparameters), spec)
@@ -184,11 +190,13 @@ def write_checkpoint(
         stages = (*(stage for stage in stages if not isinstance(stage, Views)), views_of(stages))
     encoder_folder = locate_encoder(encoder_source, folder)
     encoder = build_encoder(encoder_folder, stages, torch.device("cpu"))
+    check_suitable(encoder)
     adaptation = AdaptationSection.of(spec)
     untrained = _before_training(spec, encoder, hyperparameters)
     if slow_weights is None:
         slow_weights = untrained
     _check_fit(slow_weights, untrained, spec)
+    graph = _graph(encoder)
     data = safetensors.torch.save({key: weight.detach().cpu().contiguous() for key, weight in slow_weights.items()})
     manifest = Manifest(
         name=name,
@@ -201,12 +209,14 @@ def write_checkpoint(
             dim=encoder.dim,
             licence=encoder_licence,
             sections=stage_sections(stages),
+            graph=None if graph is None else hashlib.sha256(graph).hexdigest(),
         ),
         slow_weights=hashlib.sha256(data).hexdigest(),
         trained_on=list(trained_on),
         fingerprint="",
     ).sealed()
-    files = {**extra_files, SLOW_WEIGHTS: data, CARD: card.encode(), MANIFEST: manifest.to_json()}
+    graphs = {} if graph is None else {GRAPH: graph}
+    files = {**extra_files, **graphs, SLOW_WEIGHTS: data, CARD: card.encode(), MANIFEST: manifest.to_json()}
     _publish(folder, files)
     return manifest
 
@@ -226,6 +236,17 @@ The stock encoder `{encoder}` (licence of its weights: {licence}), frozen{below}
 
 The encoder is not copied: the manifest names its files and their SHA-256, and loading checks them.
 """
+
+
+def _graph(encoder: Encoder) -> bytes | None:
+    """The exported graph of an encoder that ``transformers`` computes, where it can be used and exported."""
+    from metalearn.encoder.huggingface import HuggingFaceTransformer
+
+    if not isinstance(encoder.transformer, HuggingFaceTransformer):
+        return None
+    from model_store.transformer_graph import exported_graph  # imports the runtime
+
+    return exported_graph(encoder)
 
 
 def _before_training(spec: ModelSpec, encoder: Encoder, hyperparameters: Hyperparameters) -> Mapping[str, Tensor]:
@@ -292,7 +313,7 @@ def check_free(folder: Path, extra_files: Sequence[str] = ()) -> None:
     Raises:
         CheckpointInvalid: The folder holds a checkpoint or one of the files that it would hold.
     """
-    names = [*extra_files, SLOW_WEIGHTS, CARD, MANIFEST]
+    names = [*extra_files, GRAPH, SLOW_WEIGHTS, CARD, MANIFEST]
     if folder.exists() and not folder.is_dir():
         raise CheckpointInvalid(f"{folder} exists, and is no folder")
     if len(set(names)) < len(names) or any(Path(name).name != name or name in {"", ".."} for name in names):

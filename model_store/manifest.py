@@ -10,13 +10,21 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from metalearn.encoder.stages import PoolingStage, Stage, Stages, TransformerStage, Views, transformer_stage
+from metalearn.encoder.stages import (
+    PoolingMode,
+    PoolingStage,
+    Stage,
+    Stages,
+    TransformerStage,
+    Views,
+    transformer_stage,
+)
 from metalearn.learners.interface import LearnerOptions
 from metalearn.model_spec import ModelSpec
 from metalearn.options import Order, PlacementName, RateKind
 from model_store.errors import CheckpointInvalid
 
-MANIFEST, SLOW_WEIGHTS, CARD = "manifest.json", "slow_weights.safetensors", "README.md"
+MANIFEST, SLOW_WEIGHTS, CARD, GRAPH = "manifest.json", "slow_weights.safetensors", "README.md", "graph.onnx"
 """Files of a checkpoint. A folder without a manifest holds none."""
 
 
@@ -48,7 +56,7 @@ class PoolingSection(_Frozen):
     """See ``metalearn.encoder.stages.PoolingStage``."""
 
     stage: Literal["pooling"] = "pooling"
-    mode: Literal["mean", "first"] = "mean"
+    mode: PoolingMode = "mean"
     normalize: bool
 
 
@@ -75,6 +83,7 @@ class EncoderReference(_Frozen):
         dim: Width of the transformer's states.
         licence: Licence of the encoder's weights.
         stages: How texts are read and features made, in order.
+        graph: SHA-256 of ``graph.onnx``; None where the checkpoint has none.
     """
 
     source: str
@@ -82,6 +91,7 @@ class EncoderReference(_Frozen):
     dim: int = Field(gt=0)
     licence: str
     sections: list[_Section] = Field(alias="stages")
+    graph: str | None = Field(None, exclude_if=lambda digest: digest is None)  # manifests without one keep their bytes
 
     @field_validator("sections")
     @classmethod

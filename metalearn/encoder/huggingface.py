@@ -185,7 +185,10 @@ class HuggingFaceTransformer:
         return self._computed(_Run(0, 0), self._padded(ids, attended), types, attended)
 
     def all_states(
-        self, ids: Int[Tensor, "texts tokens"], types: Int[Tensor, "texts tokens"], attended: Bool[Tensor, "texts tokens"]
+        self,
+        ids: Int[Tensor, "texts tokens"],
+        types: Int[Tensor, "texts tokens"],
+        attended: Bool[Tensor, "texts tokens"],
     ) -> list[Float[Tensor, "texts tokens dim"]]:
         """The states that each layer reads, and the last hidden states, with the model's own weights."""
         read: list[Tensor] = []

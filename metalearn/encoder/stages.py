@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+PoolingMode = Literal["mean", "first", "last"]
+"""The mean over tokens, or one token alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerStage:
@@ -25,12 +28,12 @@ class PoolingStage:
 
     Attributes:
         stage: Names the stage in a manifest.
-        mode: The mean over tokens, or the first token of a text; of a pair, its second text's are pooled.
+        mode: The mean over tokens, or a text's first or last one; of a pair, its second text's are pooled.
         normalize: Whether the vector is scaled to unit length.
     """
 
     stage: Literal["pooling"] = "pooling"
-    mode: Literal["mean", "first"] = "mean"
+    mode: PoolingMode = "mean"
     normalize: bool = True
 
 
@@ -60,15 +63,27 @@ Stage = TransformerStage | PoolingStage | Views
 Stages = tuple[Stage, ...]
 
 
-def encoder_stages(*, max_tokens: int = 256, normalize: bool = True, views: Views | None = None) -> Stages:
-    """The stages of an encoder with mean pooling.
+def encoder_stages(
+    *,
+    max_tokens: int = 256,
+    prompt: str = "",
+    mode: PoolingMode = "mean",
+    normalize: bool = True,
+    views: Views | None = None,
+) -> Stages:
+    """The stages of an encoder.
 
     Args:
         max_tokens: See ``TransformerStage``.
+        prompt: See ``TransformerStage``.
+        mode: See ``PoolingStage``.
         normalize: See ``PoolingStage``.
         views: The views of an encoder with meta-trained layers beside its own.
     """
-    stages: Stages = (TransformerStage(max_tokens=max_tokens), PoolingStage(normalize=normalize))
+    stages: Stages = (
+        TransformerStage(max_tokens=max_tokens, prompt=prompt),
+        PoolingStage(mode=mode, normalize=normalize),
+    )
     return stages if views is None else (*stages, views)
 
 

@@ -137,13 +137,13 @@ def _use_integers(graph: onnx.ModelProto, weights: Weights) -> None:
         for node in graph.graph.node
         if node.op_type == "Transpose" and node.input[0] in weights and weights[node.input[0]].ndim == 2
     }
-    constants: Weights = {
-        "tiny": np.float32(np.finfo(np.float32).tiny),
-        "scale": np.float32(1 / _LARGEST),
-        "zero": np.uint8(128),
+    constants = {
+        "tiny": np.array(np.finfo(np.float32).tiny, np.float32),
+        "scale": np.array(1 / _LARGEST, np.float32),
+        "zero": np.array(128, np.uint8),
         "last": np.array([-1]),
     }
-    graph.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), f"int8.{n}") for n, v in constants.items())
+    graph.graph.initializer.extend(numpy_helper.from_array(v, f"int8.{n}") for n, v in constants.items())
     nodes: list[onnx.NodeProto] = []
     rounded: set[str] = set()
     for node in graph.graph.node:

@@ -179,7 +179,9 @@ def _candidates(
 ) -> list[tuple[Products, Callable[[], FeatureRuntime]]]:
     """The runtimes that may compute, by precision, the best first; empty where the encoder computes by itself."""
     device, make = encoder.device.type, _by_onnx(encoder)
-    if make is not None and (wanted == "onnxruntime" or (wanted == "auto" and device == "cpu" and precision != "bfloat16")):
+    if make is not None and (
+        wanted == "onnxruntime" or (wanted == "auto" and device == "cpu" and precision != "bfloat16")
+    ):
         by_itself = {"float32"} if norms else {"int8", "float32"}
         accepted = by_itself if precision == "auto" else {precision}
         by_onnx: tuple[Literal["int8", "float32"], ...] = ("int8", "float32")
