@@ -31,6 +31,9 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
 """Fields of each one's config."""
 OTHERS = {**_OTHERS, "deberta-v2-conv": {**_OTHERS["deberta-v2"], "conv_kernel_size": 3, "conv_act": "gelu"}}
 
+DECODER = {**TINY, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 1, "max_position_embeddings": 128}
+"""Fields of a tiny Qwen3, whose tokens see those before them alone."""
+
 WHOLE = ["albert", "deberta-v2-conv"]
 """Cannot be run by layers: ALBERT's share their weights; a convolution beside DeBERTa's first reads what it reads."""
 LAYERED = [name for name in OTHERS if name not in WHOLE]
@@ -41,7 +44,8 @@ def make_encoder(folder: Path, name: str) -> Path:
     from transformers import AutoConfig, AutoModel
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(name.removesuffix("-conv"), initializer_range=0.3, **OTHERS[name])
+    fields = DECODER if name == "qwen3" else OTHERS[name]
+    config = AutoConfig.for_model(name.removesuffix("-conv"), initializer_range=0.3, **fields)
     model = AutoModel.from_config(config)
     model.save_pretrained(folder)
     tokenizer().save(str(folder / "tokenizer.json"))

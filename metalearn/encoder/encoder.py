@@ -289,8 +289,8 @@ def build_encoder(folder: Path, stages: Stages, device: torch.device) -> Encoder
         EncoderUnavailable: The folder lacks a file, or the files are not a transformer encoder's.
     """
     stage = transformer_stage(stages)
-    tokenizer = TextTokenizer(folder / "tokenizer.json", stage.max_tokens, stage.prompt)
     transformer = load_transformer(folder).to(device)
+    tokenizer = TextTokenizer(folder / "tokenizer.json", stage.max_tokens, stage.prompt)
     if stage.max_tokens > transformer.max_tokens:
         raise EncoderUnavailable(
             f"max_tokens is {stage.max_tokens}; the encoder in {folder} reads {transformer.max_tokens}"

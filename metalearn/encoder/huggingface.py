@@ -138,7 +138,12 @@ class HuggingFaceTransformer:
         model = _loaded(folder)
         max_tokens = _max_tokens(model)
         whole, probe = cls(model, max_tokens), _probe(model, max_tokens)
-        expected = whole.embed(*probe)
+        try:
+            expected = whole.embed(*probe)
+        except Exception as error:  # whatever a model's own code raises
+            raise EncoderUnavailable(
+                f"{folder} holds a {whole.architecture} that cannot read texts: {error}"
+            ) from error
         for layers in _layer_lists(model):
             own = list(layers)
             for i, layer in enumerate(own):
@@ -307,6 +312,7 @@ def _loaded(folder: Path) -> Any:
     logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        _check_kind(config, folder)
         config.use_cache = False
         model, report = AutoModel.from_pretrained(
             folder,
@@ -318,17 +324,28 @@ def _loaded(folder: Path) -> Any:
             attn_implementation="eager",
             output_loading_info=True,
         )
+    except EncoderUnavailable:
+        raise
     except Exception as error:  # the package raises whatever its parts raise
-        raise EncoderUnavailable(f"transformers cannot load {folder}: {error}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]  # further lines advise to run the model's code
+        raise EncoderUnavailable(f"transformers cannot load {folder}: {reason}") from error
     finally:
         logging.set_verbosity(level)
         logging.enable_progress_bar()
-    if config.is_encoder_decoder:
-        raise EncoderUnavailable(f"{folder} holds an encoder with a decoder ({config.model_type}): give an encoder")
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)  # pooled here, not by the model
     if missing:
         raise EncoderUnavailable(f"{folder / 'model.safetensors'} lacks {', '.join(missing[:3])} of {len(missing)}")
     return model.eval().requires_grad_(False)
+
+
+def _check_kind(config: Any, folder: Path) -> None:
+    """Refuses what the package loads and is no encoder of texts."""
+    if config.is_encoder_decoder:
+        raise EncoderUnavailable(f"{folder} holds an encoder with a decoder ({config.model_type}): give an encoder")
+    if not isinstance(getattr(config, "vocab_size", None), int) or not isinstance(
+        getattr(config, "hidden_size", None), int
+    ):
+        raise EncoderUnavailable(f"{folder} holds no encoder of texts ({config.model_type} has no vocabulary)")
 
 
 def _max_tokens(model: Any) -> int:

@@ -137,7 +137,7 @@ def _use_integers(graph: onnx.ModelProto, weights: Weights) -> None:
         for node in graph.graph.node
         if node.op_type == "Transpose" and node.input[0] in weights and weights[node.input[0]].ndim == 2
     }
-    constants = {
+    constants: Weights = {
         "tiny": np.array(np.finfo(np.float32).tiny, np.float32),
         "scale": np.array(1 / _LARGEST, np.float32),
         "zero": np.array(128, np.uint8),
