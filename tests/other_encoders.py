@@ -31,8 +31,11 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
 """Fields of each one's config."""
 OTHERS = {**_OTHERS, "deberta-v2-conv": {**_OTHERS["deberta-v2"], "conv_kernel_size": 3, "conv_act": "gelu"}}
 
-DECODER = {**TINY, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 1, "max_position_embeddings": 128}
-"""Fields of a tiny Qwen3, whose tokens see those before them alone."""
+PECULIAR: Mapping[str, Mapping[str, Any]] = {
+    "qwen3": {**TINY, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 1, "max_position_embeddings": 128},
+    "fnet": {**TINY, "pad_token_id": 1, "max_position_embeddings": 128},
+}
+"""Qwen3's tokens see those before them alone; FNet's see padding."""
 
 WHOLE = ["albert", "deberta-v2-conv"]
 """Cannot be run by layers: ALBERT's share their weights; a convolution beside DeBERTa's first reads what it reads."""
@@ -44,7 +47,7 @@ def make_encoder(folder: Path, name: str) -> Path:
     from transformers import AutoConfig, AutoModel
 
     torch.manual_seed(0)
-    fields = DECODER if name == "qwen3" else OTHERS[name]
+    fields = {**OTHERS, **PECULIAR}[name]
     config = AutoConfig.for_model(name.removesuffix("-conv"), initializer_range=0.3, **fields)
     model = AutoModel.from_config(config)
     model.save_pretrained(folder)

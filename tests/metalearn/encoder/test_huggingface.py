@@ -178,12 +178,12 @@ def _of_images(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "vit", "hidden_size": 32}))
 
 
-def _without_masks(folder: Path) -> None:
-    """FNet mixes padding with what stands before it."""
-    from transformers import FNetConfig, FNetModel
+def _of_sound(folder: Path) -> None:
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-    sizes = {"vocab_size": 600, "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64}
-    FNetModel(FNetConfig(**sizes)).save_pretrained(folder)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    convolutions = {"conv_dim": (32,), "conv_stride": (5,), "conv_kernel": (10,), "num_conv_pos_embedding_groups": 4}
+    Wav2Vec2Model(Wav2Vec2Config(**sizes, **convolutions)).save_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def _without_masks(folder: Path) -> None:
         (_as(hidden_size=64), "transformers cannot load"),
         (_as(is_encoder_decoder=True), "holds an encoder with a decoder"),
         (_of_images, r"no encoder of texts \(vit has no vocabulary\)"),
-        (_without_masks, "holds a fnet that cannot read texts"),
+        (_of_sound, "holds a wav2vec2 that cannot read texts"),
         (_as(model_type="own", auto_map={"AutoModel": "own.Own"}), r"transformers cannot load [^\n]*$"),
     ],
 )

@@ -2,14 +2,11 @@
 
 import json
 import shutil
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from metalearn.encoder.bert import BertTransformer
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.stages import PoolingMode, encoder_stages
 from metalearn.encoder.suitable import check_suitable
@@ -35,20 +32,9 @@ def test_the_first_token_of_an_encoder_is_not(tiny_encoder: Path) -> None:
     check_suitable(encoder_of(tiny_encoder, "first"))
 
 
-@dataclass(frozen=True, eq=False)
-class Careless(BertTransformer):
-    """BERT that attends to padding."""
-
-    def run_layers(self, hidden: torch.Tensor, attended: torch.Tensor | None, **given: Any) -> torch.Tensor:
-        return super().run_layers(hidden, None, **given)
-
-
-def test_states_that_change_by_padding_are_refused(tiny_encoder: Path) -> None:
-    encoder = encoder_of(tiny_encoder)
-    bert = encoder.transformer
-    assert isinstance(bert, BertTransformer)
-    with pytest.raises(EncoderUnavailable, match="padding after a text changes the states"):
-        check_suitable(replace(encoder, transformer=Careless(bert.config, bert.weights)))
+def test_states_that_change_by_padding_are_refused(make_other_encoder: MakeOtherEncoder) -> None:
+    with pytest.raises(EncoderUnavailable, match=r"fnet.* padding after a text changes the states"):
+        check_suitable(encoder_of(make_other_encoder("fnet")))
 
 
 def test_a_tokenizer_that_frames_no_text_is_refused(make_other_encoder: MakeOtherEncoder, tmp_path: Path) -> None:
