@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime  # type: ignore[import-untyped]
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from onnx import TensorProto
 from torch import Tensor, nn
 
@@ -24,6 +25,8 @@ from metalearn.encoder.encoder import Encoder
 from metalearn.encoder.huggingface import HuggingFaceTransformer
 
 log = logging.getLogger("handful")
+
+Array = np.ndarray[Any, Any]
 
 INPUTS = ("ids", "types", "attended")
 """Inputs of the graph beside the weights. Of shape (texts, tokens): int64, int64, and bool."""
@@ -62,19 +65,36 @@ def states_name(layer: int) -> str:
     return f"states.{layer}"
 
 
-def start_session(
-    graph: onnx.ModelProto,
-    weights: Mapping[str, np.ndarray[Any, Any]],
-    outputs: Sequence[str],
-    options: onnxruntime.SessionOptions,
-) -> onnxruntime.InferenceSession:
+@dataclass(frozen=True)
+class LoadedGraph:
+    """A graph with its weights in place, ready to compute.
+
+    Attributes:
+        session: The runtime's.
+        inputs: The inputs that its outputs depend on.
+        weights: Kept for the session, which reads their memory.
+    """
+
+    session: onnxruntime.InferenceSession
+    inputs: Sequence[str]
+    weights: Sequence[onnxruntime.OrtValue]
+
+    def states(self, outputs: Sequence[str], texts: Mapping[str, Tensor]) -> list[Float[Tensor, "texts tokens dim"]]:
+        """Some of the outputs for a batch of texts, which has a tensor for each of ``INPUTS``."""
+        found = self.session.run(outputs, {name: texts[name].numpy() for name in self.inputs})
+        return [torch.from_numpy(states) for states in found]
+
+
+def load_graph(
+    graph: onnx.ModelProto, weights: Mapping[str, Array], outputs: Sequence[str], options: onnxruntime.SessionOptions
+) -> LoadedGraph:
     """Loads a graph that computes some outputs, with weights in the place of its inputs. It changes the graph.
 
     The weights stay where they are: what the runtime need not rearrange is in memory once.
     """
     used = _needed(graph, outputs)
-    inputs = [each for each in graph.graph.input if each.name in INPUTS]
-    held = {name: weights[name] for name in sorted(used) if name in weights}
+    inputs = [each for each in graph.graph.input if each.name in INPUTS and each.name in used]
+    held = {name: np.ascontiguousarray(weights[name]) for name in sorted(used & weights.keys())}
     for name, weight in held.items():
         declared = graph.graph.initializer.add(
             name=name,
@@ -87,9 +107,10 @@ def start_session(
     del graph.graph.input[:], graph.graph.output[:]
     graph.graph.input.extend(inputs)
     graph.graph.output.extend(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
-    values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(weight)) for weight in held.values()]
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(weight) for weight in held.values()]
     options.add_external_initializers(list(held), values)
-    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return LoadedGraph(session, [each.name for each in inputs], values)
 
 
 def _needed(graph: onnx.ModelProto, outputs: Sequence[str]) -> set[str]:
@@ -176,14 +197,13 @@ def _check(graph: bytes, transformer: HuggingFaceTransformer, max_tokens: int) -
     options.log_severity_level = 4
     weights = {name: weight.numpy() for name, weight in transformer.named_weights().items()}
     outputs = [states_name(layer) for layer in range(transformer.n_layers + 1)]
-    session = start_session(onnx.load_from_string(graph), weights, outputs, options)
+    loaded = load_graph(onnx.load_from_string(graph), weights, outputs, options)
     for texts, tokens in ((1, 4), (4, 8), (3, 40), (2, min(max_tokens, 200))):
         batch = _batch(texts, tokens, transformer)
         with torch.no_grad():
             expected = transformer.all_states(*batch)
-        read = {each.name for each in session.get_inputs()}
-        found = session.run(outputs, {n: t.numpy() for n, t in zip(INPUTS, batch, strict=True) if n in read})
+        found = loaded.states(outputs, dict(zip(INPUTS, batch, strict=True)))
         for layer, (states, right) in enumerate(zip(found, expected, strict=True)):
-            apart = ((torch.from_numpy(states) - right).norm(dim=2) / right.norm(dim=2))[batch[2]].max()
+            apart = ((states - right).norm(dim=2) / right.norm(dim=2))[batch[2]].max()
             if not apart <= _FURTHEST:
                 raise GraphUnavailable(f"states after {layer} layers, of {tokens} tokens, are {apart:.1e} from torch's")

@@ -4,7 +4,7 @@ The graph computes the states of tokens; torch pools them. Products may be of 8-
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -16,11 +16,10 @@ from torch import Tensor
 from metalearn.encoder.batches import plan_batches
 from metalearn.encoder.encoder import Encoder, NormsOfRows
 from metalearn.encoder.huggingface import HuggingFaceTransformer
-from metalearn.encoder.pooling import PaddedBatch
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.encoder.views import both_views, frozen_features
 from metalearn.types import TextInput
-from model_store.transformer_graph import INPUTS, start_session, states_name
+from model_store.transformer_graph import Array, load_graph, states_name
 from service.engine.onnx_session import session_options
 
 _OPERATORS_OF_RUNTIME = "com.microsoft"
@@ -28,7 +27,7 @@ _LARGEST = 127
 _TUNED = "tuned."
 """Begins the names of what the tuned view computes beside the frozen one."""
 
-Weights = dict[str, np.ndarray[Any, Any]]
+Weights = dict[str, Array]
 
 
 _INDEPENDENT = [TextInput(" ".join(["card"] * n + ["fees"])) for n in (1, 2, 3, 4, 5, 6, 9, 20, 21, 40)]
@@ -68,8 +67,7 @@ class ExportedFeatures:
         self.name = "onnxruntime" if precision == "float32" else f"onnxruntime-{precision}"
         self.norms: Sequence[str] = ()
         self._encoder = encoder
-        self._session = start_session(graph, weights, outputs, session_options())
-        self._inputs = {each.name for each in self._session.get_inputs()}
+        self._graph = load_graph(graph, weights, outputs, session_options())
         self._check_independence()
 
     def __call__(
@@ -78,10 +76,10 @@ class ExportedFeatures:
         """See ``Encoder.encode_batch``."""
         encoder, padded = self._encoder, self._encoder.padded(texts)
         if encoder.tuned is None:
-            (last,) = self._run(padded, self._states[-1:])
+            (last,) = self._graph.states(self._states[-1:], padded._asdict())
             return encoder.finish_batch(encoder.hidden_batch(padded, last), encoder.n_layers)
         tuned_states = [_TUNED + name for name in self._states[1:]]
-        found = self._run(padded, [*self._states, *tuned_states])
+        found = self._graph.states([*self._states, *tuned_states], padded._asdict())
         own, tuned = found[: len(self._states)], found[len(self._states) :]
         batch = encoder.hidden_batch(padded, own[0])
         frozen = frozen_features(encoder.views, encoder.pool, batch, own)
@@ -90,12 +88,7 @@ class ExportedFeatures:
     def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]:
         """See ``Encoder.token_states``."""
         last = self._states[-1] if self._encoder.tuned is None else _TUNED + self._states[-1]
-        return self._run(self._encoder.padded(texts), [last])[0]
-
-    def _run(self, padded: PaddedBatch, outputs: Sequence[str]) -> list[Tensor]:
-        batch = padded._asdict()
-        found = self._session.run(outputs, {name: batch[name].numpy() for name in INPUTS if name in self._inputs})
-        return [torch.from_numpy(states) for states in found]
+        return self._graph.states([last], self._encoder.padded(texts)._asdict())[0]
 
     def _check_independence(self) -> None:
         """Compares the bits of texts alone and beside others of their width; see docs/adr/0007."""
@@ -178,7 +171,7 @@ def _rounded(inputs: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _quantized(name: str, weight: np.ndarray[Any, Any]) -> Weights:
+def _quantized(name: str, weight: Array) -> Weights:
     """Integers of a matrix of shape (outputs, inputs), transposed, and the scale of each output."""
     scales = np.maximum(np.abs(weight).max(axis=1), np.finfo(np.float32).tiny) / np.float32(_LARGEST)
     integers = np.rint(weight / scales[:, None]).astype(np.int8)
