@@ -52,7 +52,7 @@ def main() -> None:
                 began = time.perf_counter()
                 run(runtime)
                 times.setdefault((task, name), []).append(time.perf_counter() - began)
-    print("|" + "|".join(["", *(f" {task} " for task in work), ""]) + "\n|---|" + "---|" * len(work))
+    print("| | " + " | ".join(work) + " |" + "\n|---|" + "---|" * len(work))
     for name in runtimes:
         ratios = [median(times[task, name][1:]) / median(times[task, "torch float32"][1:]) for task in work]
         print(f"| {name} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |")
