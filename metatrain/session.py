@@ -1,7 +1,7 @@
 """One meta-training run: its parts, its loop, and the checkpoint that it becomes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ from torch import Tensor
 from metalearn.body import TextBody
 from metalearn.collective import Collective
 from metalearn.encoder.encoder import build_encoder
+from metalearn.encoder.published import Published
 from metalearn.encoder.source import locate_encoder
-from metalearn.encoder.stages import Stages, TransformerStage, encoder_stages, transformer_stage
+from metalearn.encoder.stages import Stages, Views, pooling_stage, transformer_stage
+from metalearn.encoder.suitable import check_suitable
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluation.evaluate import score
 from metalearn.learners.interface import LearnerOptions
@@ -87,9 +89,10 @@ class TrainingSession:
         self._collective = collective
         begun_from = None if options.start_from is None else resolve_checkpoint(options.start_from)
         self._begun_from = None if begun_from is None else read_manifest(begun_from)
-        self._stages = self._read_as(options)
         encoder_folder = locate_encoder(options.encoder, out)
+        self._stages = _stages(options, encoder_folder, self._begun_from)
         encoder = build_encoder(encoder_folder, self._stages, device)
+        check_suitable(encoder)
         self.spec = model_spec(options)
         model = make_text_model(self.spec, encoder)
         assert isinstance(model.body, TextBody)  # noqa: S101 - what make_text_model makes
@@ -119,14 +122,6 @@ class TrainingSession:
         self.best: Validation | None = None
         self._best_slow: dict[str, Tensor] = {}
         self._validations_since_best = 0
-
-    def _read_as(self, options: TrainingOptions) -> Stages:
-        """The stages of the encoder: those of the checkpoint that the run starts from, where there is one."""
-        if self._begun_from is None:
-            return encoder_stages(max_tokens=options.max_tokens)
-        stages = self._begun_from.encoder.stages
-        reading = replace(transformer_stage(stages), max_tokens=options.max_tokens)
-        return tuple(reading if isinstance(stage, TransformerStage) else stage for stage in stages)
 
     @property
     def device(self) -> torch.device:
@@ -332,6 +327,19 @@ def model_spec(options: TrainingOptions) -> ModelSpec:
     """The model that the options describe."""
     learner_options = options.part(LearnerOptions)
     return options.part(ModelSpec, fast_layers=options.fast_layers_used, options=learner_options)
+
+
+def _stages(options: TrainingOptions, encoder_folder: Path, begun_from: Manifest | None) -> Stages:
+    """How texts are read and features made: as asked, else as the start does, else as the encoder's files say."""
+    published = Published.read(encoder_folder)
+    if begun_from is None:
+        return published.stages(**options.stages)
+    stages = begun_from.encoder.stages
+    pooling = pooling_stage(stages)
+    own = {"prompt": transformer_stage(stages).prompt, "pooling": pooling.mode, "normalize": pooling.normalize}
+    asked = {name: value for name, value in options.stages.items() if value is not None}
+    views = next((stage for stage in stages if isinstance(stage, Views)), None)
+    return published.stages(**{**own, **asked}, views=views)
 
 
 def _is_trained(name: str, first_layer: int) -> bool:

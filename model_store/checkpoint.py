@@ -1,9 +1,6 @@
-"""A checkpoint is a folder: ``manifest.json``, slow weights in safetensors, a card. Checked on load."""
+"""A checkpoint is a folder: ``manifest.json``, slow weights in safetensors, a card, a graph. Checked on load."""
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +14,18 @@ from torch import Tensor
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.source import encoder_files, locate_encoder
 from metalearn.encoder.stages import Stages, Views, encoder_stages, views_of
+from metalearn.encoder.suitable import check_suitable
 from metalearn.encoder.transformer import Transformer
 from metalearn.errors import MetalearnError
 from metalearn.learners.interface import Learner
 from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.types import SlowWeights
+from model_store.checkpoint_files import check_digest, check_free, digest_of, publish
 from model_store.errors import CheckpointInvalid
 from model_store.manifest import (
     CARD,
+    GRAPH,
     MANIFEST,
     SLOW_WEIGHTS,
     UNTRAINED,
@@ -46,7 +46,6 @@ __all__ = [
     "Manifest",
     "TrainingTask",
     "Transformers",
-    "check_free",
     "read_manifest",
     "read_slow_weights",
     "resolve_checkpoint",
@@ -104,11 +103,14 @@ class Checkpoint:
                     f"those of the encoder are {', '.join(names)}"
                 )
             for name, digest in reference.files.items():
-                _check_digest(encoder_folder / name, digest)
+                check_digest(encoder_folder / name, digest)
             plain = build_encoder(encoder_folder, reference.stages, device)
             if shared is not None:
                 files = tuple(reference.files.values())
                 plain = replace(plain, transformer=shared.setdefault(files, plain.transformer))
+            if reference.graph is not None:
+                check_digest(folder / GRAPH, reference.graph)
+                plain = replace(plain, graph=(folder / GRAPH).read_bytes())
             if plain.dim != reference.dim:
                 raise CheckpointInvalid(f"the manifest has width {reference.dim}, the encoder has {plain.dim}")
             _check_fit(stored, _before_training(spec, plain, self.manifest.hyperparameters), spec)
@@ -196,11 +198,13 @@ def write_checkpoint(
         stages = (*(stage for stage in stages if not isinstance(stage, Views)), views_of(stages))
     encoder_folder = locate_encoder(encoder_source, folder)
     encoder = build_encoder(encoder_folder, stages, torch.device("cpu"))
+    check_suitable(encoder)
     adaptation = AdaptationSection.of(spec)
     untrained = _before_training(spec, encoder, hyperparameters)
     if slow_weights is None:
         slow_weights = untrained
     _check_fit(slow_weights, untrained, spec)
+    graph = _graph(encoder)
     data = safetensors.torch.save({key: weight.detach().cpu().contiguous() for key, weight in slow_weights.items()})
     manifest = Manifest(
         name=name,
@@ -210,16 +214,18 @@ def write_checkpoint(
         encoder=EncoderReference.of(
             stages,
             source=encoder_source,
-            files={file: _digest(encoder_folder / file) for file in encoder_files(encoder_folder)},
+            files={file: digest_of(encoder_folder / file) for file in encoder_files(encoder_folder)},
             dim=encoder.dim,
             licence=encoder_licence,
+            graph=None if graph is None else hashlib.sha256(graph).hexdigest(),
         ),
         slow_weights=hashlib.sha256(data).hexdigest(),
         trained_on=list(trained_on),
         fingerprint="",
     ).sealed()
-    files = {**extra_files, SLOW_WEIGHTS: data, CARD: card.encode(), MANIFEST: manifest.to_json()}
-    _publish(folder, files)
+    graphs = {} if graph is None else {GRAPH: graph}
+    files = {**extra_files, **graphs, SLOW_WEIGHTS: data, CARD: card.encode(), MANIFEST: manifest.to_json()}
+    publish(folder, files)
     return manifest
 
 
@@ -238,6 +244,17 @@ The stock encoder `{encoder}` (licence of its weights: {licence}), frozen{below}
 
 The encoder is not copied: the manifest names its files and their SHA-256, and loading checks them.
 """
+
+
+def _graph(encoder: Encoder) -> bytes | None:
+    """The exported graph of an encoder that ``transformers`` computes, where it can be used and exported."""
+    from metalearn.encoder.huggingface import HuggingFaceTransformer
+
+    if not isinstance(encoder.transformer, HuggingFaceTransformer):
+        return None
+    from model_store.transformer_graph import exported_graph  # imports the runtime
+
+    return exported_graph(encoder)
 
 
 def _before_training(spec: ModelSpec, encoder: Encoder, hyperparameters: Hyperparameters) -> Mapping[str, Tensor]:
@@ -265,7 +282,7 @@ def read_slow_weights(folder: Path) -> dict[str, Tensor]:
         CheckpointInvalid: They are missing, altered, or the manifest is.
     """
     path = folder / SLOW_WEIGHTS
-    _check_digest(path, read_manifest(folder, drop_gone=True).slow_weights)
+    check_digest(path, read_manifest(folder, drop_gone=True).slow_weights)
     try:
         stored = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
@@ -292,69 +309,7 @@ def starting_weights(
     try:
         _check_fit(stored, expected, spec)
         for name, digest in read_manifest(folder).encoder.files.items():
-            _check_digest(encoder_folder / name, digest)
+            check_digest(encoder_folder / name, digest)
     except CheckpointInvalid as error:
         raise CheckpointInvalid(f"training cannot start from {folder}: {error}") from error
     return stored
-
-
-def check_free(folder: Path, extra_files: Sequence[str] = ()) -> None:
-    """For those who have long work to do before they write a checkpoint.
-
-    Raises:
-        CheckpointInvalid: The folder holds a checkpoint or one of the files that it would hold.
-    """
-    names = [*extra_files, SLOW_WEIGHTS, CARD, MANIFEST]
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointInvalid(f"{folder} exists, and is no folder")
-    if len(set(names)) < len(names) or any(Path(name).name != name or name in {"", ".."} for name in names):
-        raise CheckpointInvalid(f"extra files need names of their own, without folders: {', '.join(names)}")
-    if (folder / MANIFEST).exists():
-        raise CheckpointInvalid(f"{folder} holds a checkpoint: it is never overwritten")
-    for name in names:
-        if (folder / name).exists():
-            raise CheckpointInvalid(f"{folder / name} exists: it is not overwritten")
-
-
-def _publish(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Puts files in place, the manifest last: what has none is no checkpoint."""
-    is_new = not folder.exists()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent if is_new else folder))
-    placed: list[Path] = []
-    try:
-        for name, data in files.items():
-            _write_durably(partial / name, data)
-        if is_new:
-            partial.chmod(0o755)  # mkdtemp's folders are the owner's alone
-            partial.rename(folder)
-            return
-        for name in files:
-            placed.append((partial / name).rename(folder / name))  # noqa: PERF401 - kept as far as it came
-        partial.rmdir()
-    except BaseException:
-        for path in placed:
-            path.unlink(missing_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def _check_digest(path: Path, expected: str) -> None:
-    try:
-        found = _digest(path)
-    except OSError as error:
-        raise CheckpointInvalid(f"cannot read {path}: {error}") from error
-    if found != expected:
-        raise CheckpointInvalid(f"{path} is not the file that the checkpoint was made with: its SHA-256 differs")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

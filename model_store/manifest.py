@@ -16,7 +16,7 @@ from metalearn.model_spec import ModelSpec
 from metalearn.options import Order, PlacementName, RateKind
 from model_store.errors import CheckpointInvalid
 
-MANIFEST, SLOW_WEIGHTS, CARD = "manifest.json", "slow_weights.safetensors", "README.md"
+MANIFEST, SLOW_WEIGHTS, CARD, GRAPH = "manifest.json", "slow_weights.safetensors", "README.md", "graph.onnx"
 """Files of a checkpoint. A folder without a manifest holds none."""
 
 
@@ -33,6 +33,7 @@ class EncoderReference(_Frozen):
         dim: Width of the transformer's states.
         licence: Licence of the encoder's weights.
         stages: How texts are read and features made, in order.
+        graph: SHA-256 of ``graph.onnx``; None where the checkpoint has none.
     """
 
     source: str
@@ -40,6 +41,7 @@ class EncoderReference(_Frozen):
     dim: int = Field(gt=0)
     licence: str
     stages: Annotated[tuple[Annotated[Stage, Field(discriminator="stage")], ...], AfterValidator(in_order)]
+    graph: str | None = Field(None, exclude_if=lambda digest: digest is None)  # manifests without one keep their bytes
 
     @classmethod
     def of(cls, stages: Stages, **fields: Any) -> Self:

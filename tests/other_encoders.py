@@ -31,6 +31,12 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
 """Fields of each one's config."""
 OTHERS = {**_OTHERS, "deberta-v2-conv": {**_OTHERS["deberta-v2"], "conv_kernel_size": 3, "conv_act": "gelu"}}
 
+PECULIAR: Mapping[str, Mapping[str, Any]] = {
+    "qwen3": {**TINY, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 1, "max_position_embeddings": 128},
+    "fnet": {**TINY, "pad_token_id": 1, "max_position_embeddings": 128},
+}
+"""Qwen3's tokens see those before them alone; FNet's see padding."""
+
 WHOLE = ["albert", "deberta-v2-conv"]
 """Cannot be run by layers: ALBERT's share their weights; a convolution beside DeBERTa's first reads what it reads."""
 LAYERED = [name for name in OTHERS if name not in WHOLE]
@@ -41,7 +47,8 @@ def make_encoder(folder: Path, name: str) -> Path:
     from transformers import AutoConfig, AutoModel
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(name.removesuffix("-conv"), initializer_range=0.3, **OTHERS[name])
+    fields = {**OTHERS, **PECULIAR}[name]
+    config = AutoConfig.for_model(name.removesuffix("-conv"), initializer_range=0.3, **fields)
     model = AutoModel.from_config(config)
     model.save_pretrained(folder)
     tokenizer().save(str(folder / "tokenizer.json"))

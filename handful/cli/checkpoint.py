@@ -9,8 +9,9 @@ import typer
 from rich.progress import track
 
 from handful.cli.connection import ApiKey, AsJson, Url, connect
+from handful.cli.encoder_line import encoder_line
 from handful.cli.model_options import validated, with_options_of
-from handful.cli.output import print_json, stderr, waiting
+from handful.cli.output import note, print_json, stderr, waiting
 from handful.cli.output import show as show_table
 from metatrain.options import ModelOptions
 
@@ -33,14 +34,16 @@ app.command()(with_options_of(ModelOptions, create))
 
 def created(options: ModelOptions, out: Path) -> "Manifest":
     """Writes a checkpoint that was not meta-trained."""
-    from metalearn.encoder.stages import encoder_stages
+    from metalearn.encoder.published import Published
+    from metalearn.encoder.source import locate_encoder
     from metalearn.learners.interface import LearnerOptions
     from metalearn.model_spec import ModelSpec
     from model_store.checkpoint import UNTRAINED, untrained_card, write_checkpoint
 
     name = options.name or out.absolute().name
     spec = options.part(ModelSpec, fast_layers=options.fast_layers_used, options=LearnerOptions())
-    return write_checkpoint(
+    folder = locate_encoder(options.encoder, out.absolute())
+    manifest = write_checkpoint(
         out,
         name=name,
         spec=spec,
@@ -48,8 +51,10 @@ def created(options: ModelOptions, out: Path) -> "Manifest":
         encoder_source=options.encoder,
         encoder_licence=options.encoder_licence,
         card=untrained_card(name, spec, options.encoder, options.encoder_licence),
-        stages=encoder_stages(max_tokens=options.max_tokens),
+        stages=Published.read(folder).stages(**options.stages),
     )
+    note(encoder_line(manifest, folder))
+    return manifest
 
 
 @app.command()
@@ -88,7 +93,7 @@ def calibrated(
     with waiting("reading checkpoint and tasks"):
         from metalearn.tasks.labelled import read_tasks
         from metatrain.calibrate import judged_episodes, write_calibrated
-        from model_store.checkpoint import check_free
+        from model_store.checkpoint_files import check_free
         from service.app import load_models
         from service.settings import load_settings
 

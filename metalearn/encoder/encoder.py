@@ -61,6 +61,7 @@ class Encoder:
         device: Where the transformer runs.
         special_tokens: Ids of the tokens that frame the texts of a pair, on the device.
         tuned: Meta-trained top layers beside its own; None for without.
+        graph: The transformer's own ONNX graph, exported when a checkpoint was made; None for without.
     """
 
     transformer: Transformer
@@ -69,6 +70,7 @@ class Encoder:
     device: torch.device
     special_tokens: Int[Tensor, " special"]
     tuned: TunedView | None = None
+    graph: bytes | None = None
 
     # ---- what it is --------------------------------------------------------------------------------------------
 
@@ -186,11 +188,14 @@ class Encoder:
 
     @torch.no_grad()
     def _begin(self, padded: PaddedBatch, layers: int) -> HiddenBatch:
-        ids, types, second, attended, has_pairs = padded
-        hidden = self.transformer.run_layers(self.transformer.embed(ids, types, attended), attended, last=layers)
-        if not has_pairs:
-            return HiddenBatch(hidden, attended)
-        return HiddenBatch(hidden, attended, second, self.words(padded))
+        hidden = self.transformer.embed(padded.ids, padded.types, padded.attended)
+        return self.hidden_batch(padded, self.transformer.run_layers(hidden, padded.attended, last=layers))
+
+    def hidden_batch(self, padded: PaddedBatch, hidden: Float[Tensor, "texts tokens dim"]) -> HiddenBatch:
+        """States of padded texts, with what of them is pooled."""
+        if not padded.has_pairs:
+            return HiddenBatch(hidden, padded.attended)
+        return HiddenBatch(hidden, padded.attended, padded.second, self.words(padded))
 
     def words(self, padded: PaddedBatch) -> Bool[Tensor, "texts tokens"]:
         """True at the tokens of texts, special ones left out."""
@@ -286,8 +291,8 @@ def build_encoder(folder: Path, stages: Stages, device: torch.device) -> Encoder
         EncoderUnavailable: The folder lacks a file, or the files are not a transformer encoder's.
     """
     stage = transformer_stage(stages)
-    tokenizer = TextTokenizer(folder / encoder_files(folder)[-1], stage.max_tokens, stage.prompt)
     transformer = load_transformer(folder).to(device)
+    tokenizer = TextTokenizer(folder / encoder_files(folder)[-1], stage.max_tokens, stage.prompt)
     if stage.max_tokens > transformer.max_tokens:
         raise EncoderUnavailable(
             f"max_tokens is {stage.max_tokens}; the encoder in {folder} reads {transformer.max_tokens}"

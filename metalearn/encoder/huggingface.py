@@ -37,6 +37,7 @@ class _Run:
         hidden: What layer ``first`` reads; None for what the model has for it.
         weights: Take the place of the layers' own, by layer and by their names there.
         found: What layer ``last`` reads; None where the model has no such layer.
+        read: What each layer reads is added here, where it is asked for.
     """
 
     first: int
@@ -44,6 +45,7 @@ class _Run:
     hidden: Tensor | None = None
     weights: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
     found: Tensor | None = None
+    read: list[Tensor] | None = None
 
 
 _run: ContextVar[_Run] = ContextVar("run")
@@ -67,6 +69,8 @@ class _Slot(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         run, index = _run.get(), self._index
         hidden, *others = args or (kwargs.pop("hidden_states"),)
+        if run.read is not None:
+            run.read.append(hidden)
         if index == run.last:
             run.found = hidden
         if index == run.first and run.hidden is not None:
@@ -134,7 +138,12 @@ class HuggingFaceTransformer:
         model = _loaded(folder)
         max_tokens = _max_tokens(model)
         whole, probe = cls(model, max_tokens), _probe(model, max_tokens)
-        expected = whole.embed(*probe)
+        try:
+            expected = whole.embed(*probe)
+        except Exception as error:  # whatever a model's own code raises
+            raise EncoderUnavailable(
+                f"{folder} holds a {whole.architecture} that cannot read texts: {error}"
+            ) from error
         for layers in _layer_lists(model):
             own = list(layers)
             for i, layer in enumerate(own):
@@ -167,6 +176,10 @@ class HuggingFaceTransformer:
     def _slots(self) -> Sequence[_Slot]:
         return [module for module in self.model.modules() if isinstance(module, _Slot)]
 
+    @cached_property
+    def _slot_paths(self) -> Sequence[str]:
+        return [path for path, module in self.model.named_modules() if isinstance(module, _Slot)]
+
     def embed(
         self,
         ids: Int[Tensor, "texts tokens"],
@@ -174,10 +187,25 @@ class HuggingFaceTransformer:
         attended: Bool[Tensor, "texts tokens"] | None,
     ) -> Float[Tensor, "texts tokens dim"]:
         """The states that the first layer reads; the last hidden states of a model that runs as a whole."""
+        return self._computed(_Run(0, 0), self._padded(ids, attended), types, attended)
+
+    def all_states(
+        self,
+        ids: Int[Tensor, "texts tokens"],
+        types: Int[Tensor, "texts tokens"],
+        attended: Bool[Tensor, "texts tokens"],
+    ) -> list[Float[Tensor, "texts tokens dim"]]:
+        """The states that each layer reads, and the last hidden states, with the model's own weights."""
+        read: list[Tensor] = []
+        last = self._computed(_Run(0, self.n_layers, read=read), self._padded(ids, attended), types, attended)
+        return [*read, last]
+
+    def _padded(
+        self, ids: Int[Tensor, "texts tokens"], attended: Bool[Tensor, "texts tokens"] | None
+    ) -> Int[Tensor, "texts tokens"]:
+        """The ids with the model's own padding, by which some models count positions."""
         padding = self.model.config.pad_token_id
-        if attended is not None and padding is not None:
-            ids = ids.masked_fill(~attended, padding)  # by which some models count positions
-        return self._computed(_Run(0, 0), ids, types, attended)
+        return ids if attended is None or padding is None else ids.masked_fill(~attended, padding)
 
     def run_layers(
         self,
@@ -228,6 +256,30 @@ class HuggingFaceTransformer:
             for name in [f"layers.{i}.{part}"]
         }
 
+    @cached_property
+    def weight_paths(self) -> Mapping[str, str]:
+        """Where each weight is in ``model``, by the package's name of it, which knows no slots."""
+        return {self._without_slot(path): path for path, _ in self.model.named_parameters()}
+
+    def _without_slot(self, path: str) -> str:
+        for slot in self._slot_paths:
+            if path.startswith(f"{slot}.layer."):
+                return slot + path.removeprefix(f"{slot}.layer")
+        return path
+
+    def named_weights(self, given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """All weights by the package's names.
+
+        Args:
+            given: Take the place of the transformer's own, by the names of ``layer_weights``.
+        """
+        own = dict(self.model.named_parameters())
+        found = {name: own[path].data for name, path in self.weight_paths.items()}
+        for name, weight in {**self.replaced, **(given or {})}.items():
+            _, index, part = name.split(".", 2)
+            found[f"{self._slot_paths[int(index)]}.{part}"] = weight
+        return found
+
     def with_weights(self, weights: Mapping[str, Tensor]) -> "HuggingFaceTransformer":
         """The same transformer with some of its layers' weights replaced."""
         own, new = self.layer_weights(0), {}
@@ -260,6 +312,7 @@ def _loaded(folder: Path) -> Any:
     logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        _check_kind(config, folder)
         config.use_cache = False
         model, report = AutoModel.from_pretrained(
             folder,
@@ -271,17 +324,28 @@ def _loaded(folder: Path) -> Any:
             attn_implementation="eager",
             output_loading_info=True,
         )
+    except EncoderUnavailable:
+        raise
     except Exception as error:  # the package raises whatever its parts raise
-        raise EncoderUnavailable(f"transformers cannot load {folder}: {error}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]  # further lines advise to run the model's code
+        raise EncoderUnavailable(f"transformers cannot load {folder}: {reason}") from error
     finally:
         logging.set_verbosity(level)
         logging.enable_progress_bar()
-    if config.is_encoder_decoder:
-        raise EncoderUnavailable(f"{folder} holds an encoder with a decoder ({config.model_type}): give an encoder")
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)  # pooled here, not by the model
     if missing:
         raise EncoderUnavailable(f"{folder / 'model.safetensors'} lacks {', '.join(missing[:3])} of {len(missing)}")
     return model.eval().requires_grad_(False)
+
+
+def _check_kind(config: Any, folder: Path) -> None:
+    """Refuses what the package loads and is no encoder of texts."""
+    if config.is_encoder_decoder:
+        raise EncoderUnavailable(f"{folder} holds an encoder with a decoder ({config.model_type}): give an encoder")
+    if not isinstance(getattr(config, "vocab_size", None), int) or not isinstance(
+        getattr(config, "hidden_size", None), int
+    ):
+        raise EncoderUnavailable(f"{folder} holds no encoder of texts ({config.model_type} has no vocabulary)")
 
 
 def _max_tokens(model: Any) -> int:

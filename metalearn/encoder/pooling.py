@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from metalearn.encoder.stages import PoolingMode
 
 
 class PaddedBatch(NamedTuple):
@@ -70,18 +72,21 @@ def _attended(batch: HiddenBatch) -> Bool[Tensor, "texts tokens"]:
 class Pool:
     """Pools the states of a text's tokens; see ``metalearn.encoder.stages.PoolingStage``."""
 
-    mode: Literal["mean", "first"] = "mean"
+    mode: PoolingMode = "mean"
     normalize: bool = True
 
     def __call__(
         self, hidden: Float[Tensor, "texts tokens dim"], kept: Bool[Tensor, "texts tokens"] | None
     ) -> Float[Tensor, "texts dim"]:
         """Pools one vector a text, of the tokens that are kept; None for all."""
-        if self.mode == "first":
-            rows = torch.arange(hidden.shape[0], device=hidden.device)
-            first = torch.zeros_like(rows) if kept is None else kept.int().argmax(dim=1)
-            return self.scaled(wide(hidden[rows, first]))
-        return self.scaled(pooled(hidden, kept))
+        if self.mode == "mean":
+            return self.scaled(pooled(hidden, kept))
+        texts, tokens, _ = hidden.shape
+        rows, last = torch.arange(texts, device=hidden.device), tokens - 1
+        if kept is None:
+            return self.scaled(wide(hidden[:, 0 if self.mode == "first" else last]))
+        places = kept.int().argmax(dim=1) if self.mode == "first" else last - kept.int().flip(1).argmax(dim=1)
+        return self.scaled(wide(hidden[rows, places]))
 
     def scaled(self, features: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts dim"]:
         """At unit length, where features are to have it."""

@@ -19,6 +19,9 @@ def _one_is_above_zero(weights: tuple[float, ...]) -> bool:
 Weights = Annotated[tuple[Annotated[float, Ge(0)], ...], Predicate(_one_is_above_zero)]
 """Weights of states, not all of them zero."""
 
+PoolingMode = Literal["mean", "first", "last"]
+"""The mean over tokens, or one token alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerStage:
@@ -42,13 +45,13 @@ class PoolingStage:
 
     Attributes:
         stage: Names the stage in a manifest.
-        mode: The mean over tokens, or the first token of a text; of a pair, its second text's are pooled.
+        mode: The mean over tokens, or a text's first or last one; of a pair, its second text's are pooled.
         normalize: Whether the vector is scaled to unit length.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _CHECKS
     stage: Literal["pooling"] = "pooling"
-    mode: Literal["mean", "first"] = "mean"
+    mode: PoolingMode = "mean"
     normalize: bool = True
 
 
@@ -91,15 +94,27 @@ def in_order(stages: Stages) -> Stages:
     return stages
 
 
-def encoder_stages(*, max_tokens: int = 256, normalize: bool = True, views: Views | None = None) -> Stages:
-    """The stages of an encoder with mean pooling.
+def encoder_stages(
+    *,
+    max_tokens: int = 256,
+    prompt: str = "",
+    mode: PoolingMode = "mean",
+    normalize: bool = True,
+    views: Views | None = None,
+) -> Stages:
+    """The stages of an encoder.
 
     Args:
         max_tokens: See ``TransformerStage``.
+        prompt: See ``TransformerStage``.
+        mode: See ``PoolingStage``.
         normalize: See ``PoolingStage``.
         views: The views of an encoder with meta-trained layers beside its own.
     """
-    stages: Stages = (TransformerStage(max_tokens=max_tokens), PoolingStage(normalize=normalize))
+    stages: Stages = (
+        TransformerStage(max_tokens=max_tokens, prompt=prompt),
+        PoolingStage(mode=mode, normalize=normalize),
+    )
     return stages if views is None else (*stages, views)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metalearn.encoder.bert import BertConfig, BertTransformer
 from metalearn.encoder.encoder import Encoder
+from metalearn.encoder.stages import PoolingMode
 from metalearn.encoder.views import MIDDLE
 
 _OPERATORS_OF_RUNTIME = "com.microsoft"
@@ -51,7 +52,7 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
     bert, tuned, views = encoder.transformer, encoder.tuned, encoder.views
     if not isinstance(bert, BertTransformer):
         raise TypeError("only the graph of a BERT encoder is written out")
-    build = _Builder(bert.config, int8=int8, norms=norms, pools_first=encoder.pool.mode == "first")
+    build = _Builder(bert.config, int8=int8, norms=norms, pooling=encoder.pool.mode)
     attended, second, words = (build("Cast", name, to=TensorProto.FLOAT) for name in ("attended", "second", "words"))
     one = build.constant(np.float32(1))
     is_pair = build("ReduceMax", second, build.axis(1), keepdims=1)
@@ -105,9 +106,9 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
 class _Builder:
     """Builds a graph: every call adds a node and returns the name of its output."""
 
-    def __init__(self, config: BertConfig, *, int8: bool, norms: Sequence[str], pools_first: bool) -> None:
+    def __init__(self, config: BertConfig, *, int8: bool, norms: Sequence[str], pooling: PoolingMode) -> None:
         self._config = config
-        self._pools_first = pools_first
+        self._pooling = pooling
         self._int8 = int8
         self._norms = norms
         self._nodes: list[onnx.NodeProto] = []
@@ -195,10 +196,11 @@ class _Builder:
         return self.constant((weight / scale.unsqueeze(1)).round().to(torch.int8).T), self.constant(scale)
 
     def shares(self, kept: str) -> str:
-        """Adds each token's weight in the pooled state of the tokens that are 1 in ``kept``: a mean, or the first."""
-        if self._pools_first:
-            is_first = self("Equal", self("CumSum", kept, self.constant(np.int64(1))), self.constant(np.float32(1)))
-            return self("Unsqueeze", self("Mul", kept, self("Cast", is_first, to=TensorProto.FLOAT)), self.axis(1))
+        """Adds each token's weight in the pooled state of the tokens that are 1 in ``kept``: a mean, or one alone."""
+        if self._pooling != "mean":
+            count = self("CumSum", kept, self.constant(np.int64(1)), reverse=int(self._pooling == "last"))
+            is_one = self("Cast", self("Equal", count, self.constant(np.float32(1))), to=TensorProto.FLOAT)
+            return self("Unsqueeze", self("Mul", kept, is_one), self.axis(1))
         total = self("ReduceSum", kept, self.axis(1), keepdims=1)
         return self("Unsqueeze", self("Div", kept, total), self.axis(1))
 

@@ -14,7 +14,9 @@ from metalearn.devices import bfloat16_is_emulated
 from metalearn.encoder.encoder import Encoder, FeatureRuntime, NormsOfRows, TorchRuntime
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
+from service.engine.exported_graph import ExportedFeatures
 from service.engine.onnx_graph import feature_graph, has_graph
+from service.engine.onnx_session import session_options
 from service.engine.torch_runtime import TorchFeatures
 from service.settings import Precision, RuntimeName, SettingsInvalid
 
@@ -49,23 +51,16 @@ class OnnxFeatures:
         Args:
             encoder: The encoder, on a CPU.
             precision: The number format of the layers' products.
-            spins_between: Whether idle threads keep their cores busy for long, as is ONNX Runtime's default: faster
-                where nothing else wants to run.
+            spins_between: See ``session_options``.
             norms: The norms that texts may have of their own; see ``feature_graph``.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        if not spins_between:
-            # Sleeping threads are woken for every product, and threads that never sleep take the event loop's cores.
-            # So they stay awake for the time in which a client sends its next request
-            options.add_session_config_entry("session.intra_op.spin_duration_us", "2000")
-        options.log_severity_level = 3
         content = feature_graph(encoder, int8=precision == "int8", norms=norms).SerializeToString()
         self.name = "onnxruntime" if precision == "float32" else f"onnxruntime-{precision}"
         self.norms = norms
         self._encoder = encoder
         own = encoder.transformer.layer_weights(0)
         self._own_norms = [own[name].view(1, 1, -1) for name in _weights_of(norms)]
+        options = session_options(spins_between=spins_between)
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def __call__(
@@ -108,7 +103,7 @@ def start_runtime(
     Args:
         encoder: The encoder, on its device.
         wanted: ``auto`` takes ONNX Runtime on a CPU, torch elsewhere or for bfloat16, and torch where the two do not
-            agree, or where no graph of the encoder's architecture is written out.
+            agree, or where the encoder has no graph: neither written out nor exported.
         precision: ``auto`` takes int8 by ONNX Runtime and bfloat16 by torch on CUDA, and float32 where that is far from
             torch's features. Tasks with norms of their own adapt by torch in float32, so that it is float32 for them.
         norms: The norms that each task has of its own.
@@ -118,7 +113,7 @@ def start_runtime(
             far from torch's.
     """
     _check(encoder, wanted, precision)
-    if not has_graph(encoder):
+    if _by_onnx(encoder) is None:
         log.info("an encoder of the architecture %s is computed by torch", encoder.transformer.architecture)
     candidates = _candidates(encoder, wanted, precision, norms)
     if not candidates:
@@ -163,11 +158,11 @@ def _check(encoder: Encoder, wanted: RuntimeName, precision: Precision) -> None:
     on_cpu = encoder.device.type == "cpu"
     if precision == "int8" and (wanted == "torch" or not on_cpu):
         raise SettingsInvalid("int8 is for ONNX Runtime on a CPU: take --precision float32")
-    if (precision == "int8" or wanted == "onnxruntime") and not has_graph(encoder):
+    if (precision == "int8" or wanted == "onnxruntime") and _by_onnx(encoder) is None:
         option = "--runtime torch" if wanted == "onnxruntime" else "--precision float32"
         raise SettingsInvalid(
-            f"ONNX Runtime does not compute encoders of the architecture {encoder.transformer.architecture}, "
-            f"only of bert: take {option}"
+            f"the checkpoint has no graph of its encoder ({encoder.transformer.architecture}) for ONNX Runtime: "
+            f"take {option}"
         )
     if precision == "bfloat16" and wanted == "onnxruntime":
         raise SettingsInvalid("bfloat16 is for torch: take --runtime torch, or --precision int8")
@@ -181,17 +176,26 @@ def _candidates(
     encoder: Encoder, wanted: RuntimeName, precision: Precision, norms: Sequence[str]
 ) -> list[tuple[Products, Callable[[], FeatureRuntime]]]:
     """The runtimes that may compute, by precision, the best first; empty where the encoder computes by itself."""
-    device, written_out = encoder.device.type, has_graph(encoder)
-    if written_out and (wanted == "onnxruntime" or (wanted == "auto" and device == "cpu" and precision != "bfloat16")):
+    device, make = encoder.device.type, _by_onnx(encoder)
+    if make is not None and (
+        wanted == "onnxruntime" or (wanted == "auto" and device == "cpu" and precision != "bfloat16")
+    ):
         by_itself = {"float32"} if norms else {"int8", "float32"}
         accepted = by_itself if precision == "auto" else {precision}
         by_onnx: tuple[Literal["int8", "float32"], ...] = ("int8", "float32")
-        return [(each, partial(OnnxFeatures, encoder, each, norms=norms)) for each in by_onnx if each in accepted]
+        return [(each, partial(make, encoder, each, norms=norms)) for each in by_onnx if each in accepted]
     candidates: list[tuple[Products, Callable[[], FeatureRuntime]]] = []
     in_bfloat16 = precision == "bfloat16" or (precision == "auto" and device == "cuda")
-    if device == "cuda" and written_out:  # others may ask the device for numbers, which no CUDA graph can record
+    if device == "cuda" and has_graph(encoder):  # others may ask the device for numbers, which no CUDA graph can record
         products: Literal["bfloat16", "float32"] = "bfloat16" if in_bfloat16 else "float32"
         candidates.append((products, partial(TorchFeatures, encoder, products, graphs=True)))
     if in_bfloat16:
         candidates.append(("bfloat16", partial(TorchFeatures, encoder, "bfloat16")))
     return candidates
+
+
+def _by_onnx(encoder: Encoder) -> type[OnnxFeatures] | type[ExportedFeatures] | None:
+    """The runtime that computes the encoder by ONNX Runtime; None where there is no graph for it."""
+    if has_graph(encoder):
+        return OnnxFeatures
+    return None if encoder.graph is None else ExportedFeatures

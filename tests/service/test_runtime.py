@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.source import locate_encoder
-from metalearn.encoder.stages import PoolingStage, Views, encoder_stages
+from metalearn.encoder.stages import PoolingMode, PoolingStage, Views, encoder_stages
 from metalearn.model_spec import ModelSpec
 from metalearn.types import TextInput
 from service.engine import runtime as runtimes
@@ -114,10 +114,11 @@ def _beside(folder: Path) -> Encoder:
     return _pair(folder)[0]
 
 
+@pytest.mark.parametrize("mode", ["first", "last"])
 @pytest.mark.parametrize("view", [0, 1])
-def test_the_first_token_is_pooled_as_torch_pools_it(tiny_encoder: Path, view: int) -> None:
+def test_one_token_is_pooled_as_torch_pools_it(tiny_encoder: Path, view: int, mode: PoolingMode) -> None:
     encoder = with_view(tiny_encoder, view, views=Views(layer_weights=(1.0, 0.2)))
-    stages = tuple(PoolingStage(mode="first") if isinstance(s, PoolingStage) else s for s in encoder.stages)
+    stages = tuple(PoolingStage(mode=mode) if isinstance(s, PoolingStage) else s for s in encoder.stages)
     encoder = replace(encoder, stages=stages)
     texts = encoder.tokenize(INPUTS)
     close(OnnxFeatures(encoder)(texts), encoder.encode_batch(texts))

@@ -14,7 +14,7 @@ import torch
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.huggingface import HuggingFaceTransformer
 from metalearn.encoder.pooling import Pool
-from metalearn.encoder.stages import PoolingStage, TransformerStage, Views, encoder_stages
+from metalearn.encoder.stages import PoolingMode, PoolingStage, TransformerStage, Views, encoder_stages
 from metalearn.encoder.transformer import Transformer
 from metalearn.errors import EncoderUnavailable, InvalidModel
 from metalearn.model_spec import ModelSpec, make_text_model
@@ -137,13 +137,17 @@ def test_a_prompt_stands_before_every_text(make_other_encoder: MakeOtherEncoder)
     assert not torch.allclose(found, plain.encode_batch(plain.tokenize(INPUTS)), atol=1e-3)
 
 
-def test_the_first_token_may_be_pooled(make_other_encoder: MakeOtherEncoder) -> None:
-    encoder = encoder_of(make_other_encoder("roberta"), TransformerStage(max_tokens=64), PoolingStage(mode="first"))
+@pytest.mark.parametrize("mode", ["first", "last"])
+def test_one_token_may_be_pooled(make_other_encoder: MakeOtherEncoder, mode: PoolingMode) -> None:
+    encoder = encoder_of(make_other_encoder("roberta"), TransformerStage(max_tokens=64), PoolingStage(mode=mode))
     texts = encoder.tokenize(INPUTS)
     states = encoder.token_states(texts)
-    first = torch.stack([states[row, text.second_from or 0] for row, text in enumerate(texts)])
-    assert encoder.pool == Pool("first")
-    torch.testing.assert_close(encoder.encode_batch(texts), torch.nn.functional.normalize(first, dim=-1))
+    places = [(text.second_from or 0) if mode == "first" else len(text.ids) - 1 for text in texts]
+    one = torch.stack([states[row, place] for row, place in enumerate(places)])
+    assert encoder.pool == Pool(mode)
+    torch.testing.assert_close(encoder.encode_batch(texts), torch.nn.functional.normalize(one, dim=-1))
+    whole = torch.arange(6.0).view(1, 3, 2)
+    assert Pool(mode, normalize=False)(whole, None).tolist() == [whole[0, 0 if mode == "first" else 2].tolist()]
 
 
 def test_views_stand_beside_each_other(make_other_encoder: MakeOtherEncoder) -> None:
@@ -170,6 +174,18 @@ def _as(**changes: object) -> Callable[[Path], None]:
     return spoil
 
 
+def _of_images(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": "vit", "hidden_size": 32}))
+
+
+def _of_sound(folder: Path) -> None:
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    convolutions = {"conv_dim": (32,), "conv_stride": (5,), "conv_kernel": (10,), "num_conv_pos_embedding_groups": 4}
+    Wav2Vec2Model(Wav2Vec2Config(**sizes, **convolutions)).save_pretrained(folder)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -179,6 +195,10 @@ def _as(**changes: object) -> Callable[[Path], None]:
         (_without_a_weight, r"lacks encoder\.layer\.1\.output\.dense\.weight"),
         (_as(model_type="nothing-known"), "transformers cannot load"),
         (_as(hidden_size=64), "transformers cannot load"),
+        (_as(is_encoder_decoder=True), "holds an encoder with a decoder"),
+        (_of_images, r"no encoder of texts \(vit has no vocabulary\)"),
+        (_of_sound, "holds a wav2vec2 that cannot read texts"),
+        (_as(model_type="own", auto_map={"AutoModel": "own.Own"}), r"transformers cannot load [^\n]*$"),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_refused(
