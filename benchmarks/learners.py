@@ -40,7 +40,7 @@ from metalearn.tasks.plan import EpisodePlan
 from metalearn.tasks.task import Task
 from metalearn.types import Adapter, Episode, FastWeights, LabelledTexts
 from metatrain.options import TrainingOptions
-from metatrain.session import model_spec
+from metatrain.run_model import model_spec
 from model_store.checkpoint import Checkpoint, read_manifest, write_checkpoint
 from model_store.codec import AdapterKey, encode_adapter
 from model_store.training_run import TrainingRun

@@ -11,22 +11,20 @@ from torch import Tensor
 from metalearn.body import TextBody
 from metalearn.collective import Collective
 from metalearn.encoder.encoder import build_encoder
-from metalearn.encoder.published import Published
 from metalearn.encoder.source import locate_encoder
-from metalearn.encoder.stages import Stages, Views, pooling_stage, transformer_stage
 from metalearn.encoder.suitable import check_suitable
 from metalearn.errors import InvalidEpisode
 from metalearn.evaluation.evaluate import score
-from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_train import MetaTrainer, StepResult, TrainingState
 from metalearn.meta_train_settings import MetaTrainSettings
-from metalearn.model_spec import ModelSpec, make_text_model
+from metalearn.model_spec import make_text_model
 from metalearn.prepared import PreparedEpisode
 from metalearn.support_plan import prepare_episode
 from metalearn.tasks.feed import EpisodeFeed
 from metalearn.tasks.transfer import Transfer, held_back, measure_transfer, sketch
 from metatrain.options import TrainingOptions
 from metatrain.pool import make_sampler, read_pool, validation_episodes
+from metatrain.run_model import is_calibration, is_trained, model_spec, stages_of_run
 from model_store.checkpoint import (
     UNTRAINED,
     Hyperparameters,
@@ -90,7 +88,7 @@ class TrainingSession:
         begun_from = None if options.start_from is None else resolve_checkpoint(options.start_from)
         self._begun_from = None if begun_from is None else read_manifest(begun_from)
         encoder_folder = locate_encoder(options.encoder, out)
-        self._stages = _stages(options, encoder_folder, self._begun_from)
+        self._stages = stages_of_run(options, encoder_folder, self._begun_from)
         encoder = build_encoder(encoder_folder, self._stages, device)
         check_suitable(encoder)
         self.spec = model_spec(options)
@@ -111,11 +109,11 @@ class TrainingSession:
         slow = model.initial_slow_weights(steps=settings.inner_steps, seed=options.seed)
         if begun_from is not None:
             begun = starting_weights(begun_from, slow, self.spec, encoder_folder)
-            slow |= {name: weight for name, weight in begun.items() if not _is_calibration(name)}
+            slow |= {name: weight for name, weight in begun.items() if not is_calibration(name)}
         slow = {name: weight.to(device) for name, weight in slow.items()}
         first_trained = encoder.n_layers - options.tuned_layers
         self.trainer = MetaTrainer(
-            model, slow, settings, trained=lambda name: _is_trained(name, first_trained), collective=collective
+            model, slow, settings, trained=lambda name: is_trained(name, first_trained), collective=collective
         )
         self._valid = self._validation_episodes() if options.valid else []
         self._validated_at: int | None = None
@@ -321,34 +319,3 @@ Learner `{options.learner}`, fast weights in `{options.placement}`, the top {opt
 `manifest.json` lists the tasks with their licences; `training/config.json` has every option of the run, and
 `handful metatrain` with these options makes the same weights again.
 """
-
-
-def model_spec(options: TrainingOptions) -> ModelSpec:
-    """The model that the options describe."""
-    learner_options = options.part(LearnerOptions)
-    return options.part(ModelSpec, fast_layers=options.fast_layers_used, options=learner_options)
-
-
-def _stages(options: TrainingOptions, encoder_folder: Path, begun_from: Manifest | None) -> Stages:
-    """How texts are read and features made: as asked, else as the start does, else as the encoder's files say."""
-    published = Published.read(encoder_folder)
-    if begun_from is None:
-        return published.stages(**options.stages)
-    stages = begun_from.encoder.stages
-    pooling = pooling_stage(stages)
-    own = {"prompt": transformer_stage(stages).prompt, "pooling": pooling.mode, "normalize": pooling.normalize}
-    asked = {name: value for name, value in options.stages.items() if value is not None}
-    views = next((stage for stage in stages if isinstance(stage, Views)), None)
-    return published.stages(**{**own, **asked}, views=views)
-
-
-def _is_trained(name: str, first_layer: int) -> bool:
-    """Whether a slow weight is trained: the encoder's from a layer on, and all others but those fitted afterwards."""
-    if not name.startswith("body.layers."):
-        return not _is_calibration(name)
-    return int(name.split(".")[2]) >= first_layer
-
-
-def _is_calibration(name: str) -> bool:
-    """Whether a slow weight belongs to the calibration, which is fitted after the training."""
-    return name.startswith("calibration.")

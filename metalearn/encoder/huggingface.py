@@ -6,7 +6,6 @@ is put into a slot, which decides whether the layer runs in this call, on which 
 
 import copy
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +14,8 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the field's own abbreviation
-from torch.overrides import TorchFunctionMode
 
+from metalearn.encoder.layer_slots import ContiguousProducts, LayerRun, LayerSlot, NormOfEachText, current_run
 from metalearn.errors import EncoderUnavailable
 
 _LARGEST_DIFFERENCE = 1e-4
@@ -25,90 +23,6 @@ _LARGEST_DIFFERENCE = 1e-4
 
 _TOKENS_WITHOUT_LIMIT = 512
 """The longest text of a model whose config gives no limit."""
-
-
-@dataclass(slots=True)
-class _Run:
-    """One call of the model: the layers from ``first`` up to ``last`` run, all others pass on what they read.
-
-    Attributes:
-        first: Index of the first layer that runs.
-        last: Index after the last one.
-        hidden: What layer ``first`` reads; None for what the model has for it.
-        weights: Take the place of the layers' own, by layer and by their names there.
-        found: What layer ``last`` reads; None where the model has no such layer.
-        read: What each layer reads is added here, where it is asked for.
-    """
-
-    first: int
-    last: int
-    hidden: Tensor | None = None
-    weights: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
-    found: Tensor | None = None
-    read: list[Tensor] | None = None
-
-
-_run: ContextVar[_Run] = ContextVar("run")
-
-
-class _Slot(nn.Module):
-    """Stands in the place of a layer; see ``_Run``."""
-
-    def __init__(self, layer: nn.Module, index: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self._index = index
-        self._outputs = 0  # of the tuple that the layer returns; 0 where it returns hidden states alone
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:  # models ask their layers for what kind of attention they have
-            return getattr(super().__getattr__("layer"), name)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        run, index = _run.get(), self._index
-        hidden, *others = args or (kwargs.pop("hidden_states"),)
-        if run.read is not None:
-            run.read.append(hidden)
-        if index == run.last:
-            run.found = hidden
-        if index == run.first and run.hidden is not None:
-            hidden = run.hidden
-        if not run.first <= index < run.last:
-            return (hidden, *[None] * (self._outputs - 1)) if self._outputs else hidden
-        given = run.weights.get(index)
-        if given:
-            output = torch.func.functional_call(self.layer, dict(given), (hidden, *others), kwargs)
-        else:
-            output = self.layer(hidden, *others, **kwargs)
-        self._outputs = len(output) if isinstance(output, tuple) else 0
-        return output
-
-
-class _LayerNorm(nn.LayerNorm):
-    """A norm whose weights may be of shape (texts, 1, dim): each text has its own."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        if self.weight is None or self.weight.dim() == 1:
-            return super().forward(inputs)
-        return F.layer_norm(inputs, self.normalized_shape, eps=self.eps) * self.weight + self.bias
-
-
-_PRODUCTS = {torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__}
-
-
-class _ContiguousProducts(TorchFunctionMode):
-    """Products of matrices that lie in memory row by row.
-
-    Attention multiplies views. Torch copies them where there are several texts and not where there is one, which
-    changes last bits: see docs/adr/0007-features-depend-on-the-text-alone.md.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _PRODUCTS:
-            args = [each.contiguous() if isinstance(each, Tensor) else each for each in args]
-        return func(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +61,11 @@ class HuggingFaceTransformer:
         for layers in _layer_lists(model):
             own = list(layers)
             for i, layer in enumerate(own):
-                layers[i] = _Slot(layer, i)
+                layers[i] = LayerSlot(layer, i)
             if _difference(cls(model, max_tokens), probe, expected) <= _LARGEST_DIFFERENCE:
                 for module in layers.modules():
                     if type(module) is nn.LayerNorm:
-                        module.__class__ = _LayerNorm
+                        module.__class__ = NormOfEachText
                 break
             for i, layer in enumerate(own):
                 layers[i] = layer
@@ -173,12 +87,12 @@ class HuggingFaceTransformer:
         return len(self._slots)
 
     @cached_property
-    def _slots(self) -> Sequence[_Slot]:
-        return [module for module in self.model.modules() if isinstance(module, _Slot)]
+    def _slots(self) -> Sequence[LayerSlot]:
+        return [module for module in self.model.modules() if isinstance(module, LayerSlot)]
 
     @cached_property
     def _slot_paths(self) -> Sequence[str]:
-        return [path for path, module in self.model.named_modules() if isinstance(module, _Slot)]
+        return [path for path, module in self.model.named_modules() if isinstance(module, LayerSlot)]
 
     def embed(
         self,
@@ -187,7 +101,7 @@ class HuggingFaceTransformer:
         attended: Bool[Tensor, "texts tokens"] | None,
     ) -> Float[Tensor, "texts tokens dim"]:
         """The states that the first layer reads; the last hidden states of a model that runs as a whole."""
-        return self._computed(_Run(0, 0), self._padded(ids, attended), types, attended)
+        return self._computed(LayerRun(0, 0), self._padded(ids, attended), types, attended)
 
     def all_states(
         self,
@@ -197,7 +111,7 @@ class HuggingFaceTransformer:
     ) -> list[Float[Tensor, "texts tokens dim"]]:
         """The states that each layer reads, and the last hidden states, with the model's own weights."""
         read: list[Tensor] = []
-        last = self._computed(_Run(0, self.n_layers, read=read), self._padded(ids, attended), types, attended)
+        last = self._computed(LayerRun(0, self.n_layers, read=read), self._padded(ids, attended), types, attended)
         return [*read, last]
 
     def _padded(
@@ -226,11 +140,11 @@ class HuggingFaceTransformer:
             own.setdefault(int(index), {})[part] = weight
         # Masks and positions follow from the shape; what the model makes of these ids goes nowhere
         ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
-        return self._computed(_Run(first, last, hidden, own), ids, ids, attended)
+        return self._computed(LayerRun(first, last, hidden, own), ids, ids, attended)
 
     def _computed(
         self,
-        run: _Run,
+        run: LayerRun,
         ids: Int[Tensor, "texts tokens"],
         types: Int[Tensor, "texts tokens"],
         attended: Bool[Tensor, "texts tokens"] | None,
@@ -239,12 +153,12 @@ class HuggingFaceTransformer:
         inputs = {"input_ids": ids.long(), "attention_mask": mask.long()}
         if getattr(self.model.config, "type_vocab_size", 0) > 1:
             inputs["token_type_ids"] = types.long()
-        token = _run.set(run)
+        token = current_run.set(run)
         try:
-            with _ContiguousProducts():
+            with ContiguousProducts():
                 output = self.model(**inputs, return_dict=True).last_hidden_state
         finally:
-            _run.reset(token)
+            current_run.reset(token)
         return output if run.found is None else run.found
 
     def layer_weights(self, first: int) -> dict[str, Tensor]:
@@ -381,7 +295,7 @@ def _difference(transformer: HuggingFaceTransformer, probe: _Probe, expected: Te
     ids, types, attended = probe
     try:
         # At once and first, since slots learn from it how layers return their states
-        found = [transformer._computed(_Run(0, transformer.n_layers), ids, types, attended)]
+        found = [transformer._computed(LayerRun(0, transformer.n_layers), ids, types, attended)]
         found.append(transformer.embed(ids, types, attended))
         for i in range(transformer.n_layers):
             own = transformer.layer_weights(i)

@@ -14,7 +14,7 @@ from handful.cli.encoder_line import encoder_line
 from metalearn.encoder.encoder import build_encoder
 from metalearn.encoder.stages import PoolingStage, Views, encoder_stages, pooling_stage
 from metatrain.options import ModelOptions, TrainingOptions
-from metatrain.session import _stages as stages_of_run
+from metatrain.run_model import stages_of_run
 from model_store.checkpoint import Checkpoint, read_manifest
 from model_store.errors import CheckpointInvalid
 from service.engine.runtime import start_runtime
