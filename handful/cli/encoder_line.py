@@ -16,10 +16,13 @@ def encoder_line(manifest: "Manifest", folder: Path) -> str:
         manifest: The checkpoint's.
         folder: Has the encoder's files.
     """
+    from metalearn.encoder.e5_file import E5_FILE, read_e5_config
     from metalearn.encoder.published import Published
     from metalearn.encoder.stages import pooling_stage, transformer_stage
 
-    reference, config = manifest.encoder, _fields(folder / "config.json")
+    packed = folder / E5_FILE
+    config = read_e5_config(packed) if packed.is_file() else _fields(folder / "config.json")
+    reference = manifest.encoder
     reading, pooling = transformer_stage(reference.stages), pooling_stage(reference.stages)
     architecture = str(config.get("model_type", "encoder"))
     sizes = {

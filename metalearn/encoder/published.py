@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metalearn.encoder.e5_file import E5_FILE, E5_PROMPT
 from metalearn.encoder.stages import PoolingMode, Stages, Views, encoder_stages
 from metalearn.errors import EncoderUnavailable
 
@@ -40,6 +41,8 @@ class Published:
         Raises:
             EncoderUnavailable: A file is malformed.
         """
+        if (folder / E5_FILE).is_file():
+            return cls(prompt=E5_PROMPT, prompts=("query",))
         modules = _json(folder / "modules.json", list)
         kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
         paths = [folder / str(module["path"]) for module in modules]

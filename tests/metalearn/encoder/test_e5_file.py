@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from metalearn.encoder.bert import BertTransformer
-from metalearn.encoder.e5_file import BLOCK, E5_FILE, read_e5_tokenizer, read_e5_weights, unpacked
+from metalearn.encoder.e5_file import BLOCK, E5_FILE, read_e5_config, read_e5_tokenizer, read_e5_weights, unpacked
 from metalearn.encoder.encoder import Encoder, build_encoder
+from metalearn.encoder.published import Published
 from metalearn.encoder.source import encoder_files, locate_encoder
-from metalearn.encoder.stages import PoolingStage, TransformerStage
+from metalearn.encoder.stages import PoolingStage, TransformerStage, transformer_stage
 from metalearn.errors import EncoderUnavailable
 from metalearn.types import TextInput
 
@@ -128,6 +129,8 @@ def test_its_tokenizer_frames_texts_and_drops_what_cannot_be_seen(folder: Path, 
 
 def test_an_encoder_is_built_of_the_file_alone(folder: Path, written: Written) -> None:
     assert encoder_files(folder) == (E5_FILE,)
+    assert transformer_stage(Published.read(folder).stages()).prompt == "query: "
+    assert read_e5_config(folder / E5_FILE)["num_hidden_layers"] == LAYERS
     encoder = build_encoder(folder, (TransformerStage(max_tokens=16, prompt="my "), PoolingStage()), CPU)
     (text,) = encoder.tokenize([TextInput("card")])
     assert text.ids == [0, 6, 5, 2]
