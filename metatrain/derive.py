@@ -1,9 +1,10 @@
 """Checkpoints that are made of others without training: derived with other options, and averaged."""
 
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from metalearn.encoder.source import locate_encoder
-from metalearn.encoder.stages import Stages, Views
+from metalearn.encoder.stages import Stages, TransformerStage, Views, transformer_stage
 from metalearn.errors import InvalidModel
 from model_store.checkpoint import Checkpoint, read_slow_weights, write_checkpoint
 from model_store.manifest import CARD, Hyperparameters, Manifest, TrainingTask
@@ -28,6 +29,7 @@ def derive(
     features: Mapping[str, Any],
     label_text_count: float | None = None,
     steps: int | None = None,
+    max_tokens: int | None = None,
 ) -> Manifest:
     """Writes a checkpoint of the same weights. It differs from its base in what is given, and in nothing else.
 
@@ -38,6 +40,7 @@ def derive(
         features: Fields of ``Views`` with their new values.
         label_text_count: Weight of a label's text where an example has 1.
         steps: Inner steps of a task.
+        max_tokens: Length above which the middle of a text is left out.
 
     Raises:
         CheckpointInvalid: The folder is taken, or a value is out of bounds.
@@ -57,6 +60,10 @@ def derive(
     if steps is not None:
         hyperparameters = hyperparameters.model_copy(update={"steps": steps})
         changes.append(f"steps {steps}")
+    if max_tokens is not None:
+        reading = replace(transformer_stage(stages), max_tokens=max_tokens)
+        stages = tuple(reading if isinstance(stage, TransformerStage) else stage for stage in stages)
+        changes.append(f"texts of up to {max_tokens} tokens")
     return write_copy(
         base,
         out,
@@ -111,7 +118,7 @@ def _changed(base: Checkpoint, features: Mapping[str, Any]) -> Views:
     if unknown:
         raise InvalidModel(f"features have no {unknown[0]!r}; they have: {', '.join(fields)}")
     try:
-        views = TypeAdapter(Views).validate_python({**fields, **features})
+        views = TypeAdapter(Views).validate_json(json.dumps({**fields, **features}))
     except ValidationError as error:
         raise InvalidModel(f"no features can be made of {dict(features)}: {error}") from error
     mixes = {"layer_weights": views.layer_weights, "tuned_layer_weights": views.tuned_layer_weights}

@@ -118,6 +118,7 @@ def derive(
         float | None, typer.Option(min=1e-3, max=1e3, help="Weight of a label's text where an example has 1.")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=0, help="Inner steps of a task.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=8, help="Longer texts are cut.")] = None,
     name: Annotated[str | None, typer.Option(help="The new checkpoint's name; else the folder's.")] = None,
 ) -> None:
     """Derive a checkpoint from another one, without training. An option that is not given keeps the base's value.
@@ -133,6 +134,7 @@ def derive(
             features=changes,
             label_text_count=label_text_count,
             steps=steps,
+            max_tokens=max_tokens,
         )
     print_json(manifest)
 

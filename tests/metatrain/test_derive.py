@@ -101,6 +101,15 @@ def test_a_copy_in_which_label_texts_count_otherwise(handful: Handful, beside: P
     assert "with label text count 3." in (handful.folder / "copy" / CARD).read_text()
 
 
+def test_a_copy_that_reads_shorter_texts(handful: Handful, beside: Path) -> None:
+    derive(handful, beside, "--max-tokens", "16")
+    before, after = read_manifest(beside), read_manifest(handful.folder / "copy")
+    assert before.encoder.max_tokens != 16
+    assert after.encoder.max_tokens == 16
+    assert after.encoder.stages[1:] == before.encoder.stages[1:]
+    assert "with texts of up to 16 tokens." in (handful.folder / "copy" / CARD).read_text()
+
+
 def test_a_copy_whose_tasks_take_fewer_steps(handful: Handful, beside: Path) -> None:
     derive(handful, beside, "--steps", "1")
     before, after = read_manifest(beside), read_manifest(handful.folder / "copy")
