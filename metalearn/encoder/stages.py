@@ -6,17 +6,13 @@ Free of torch. A further stage is declared here, computed by ``Encoder``, and dr
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Le, Predicate
+from annotated_types import Ge, Le
 
 _CHECKS = {"extra": "forbid", "strict": True, "revalidate_instances": "always", "allow_inf_nan": False}
 """The way in which pydantic reads a stage."""
 
 
-def _one_is_above_zero(weights: tuple[float, ...]) -> bool:
-    return any(weights)
-
-
-Weights = Annotated[tuple[Annotated[float, Ge(0)], ...], Predicate(_one_is_above_zero)]
+Weights = tuple[Annotated[float, Ge(0)], ...]
 """Weights of states, not all of them zero."""
 
 PoolingMode = Literal["mean", "first", "last"]
@@ -68,6 +64,9 @@ class Views:
         layer_weights: Weights of the frozen view's states: after the last layer, the one before it, and so on.
         tuned_layer_weights: The layer weights of the tuned view.
         token_similarity: Weight of the similarity of a pair's tokens, as further columns; 0 for without.
+
+    Raises:
+        ValueError: All weights of one kind are zero.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _CHECKS
@@ -76,6 +75,11 @@ class Views:
     layer_weights: Weights = (1.0, 0.5, 0.5)
     tuned_layer_weights: Weights = (1.0,)
     token_similarity: Annotated[float, Ge(0)] = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("layer_weights", "tuned_layer_weights"):
+            if not any(getattr(self, name)):
+                raise ValueError(f"{name}: every weight is zero")
 
 
 Stage = TransformerStage | PoolingStage | Views
