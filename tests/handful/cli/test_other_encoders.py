@@ -12,7 +12,7 @@ import torch
 from handful.cli.checkpoint import created
 from handful.cli.encoder_line import encoder_line
 from metalearn.encoder.encoder import build_encoder
-from metalearn.encoder.stages import PoolingStage, Views, encoder_stages, pooling_stage
+from metalearn.encoder.stages import PoolingStage, encoder_stages, pooling_stage
 from metatrain.options import ModelOptions, TrainingOptions
 from metatrain.run_model import stages_of_run
 from model_store.checkpoint import Checkpoint, read_manifest
@@ -101,7 +101,7 @@ def test_how_texts_are_read_is_stored(tiny_encoder: Path, tmp_path: Path) -> Non
     assert loaded.encoder.stages == encoder_stages(max_tokens=64, prompt="query: ", mode="first", normalize=False)
     # A run that starts from it reads texts as it does, but for what is asked for
     asked = TrainingOptions(tasks=["tasks"], max_tokens=32, pooling="last")
-    expected = encoder_stages(max_tokens=32, prompt="query: ", mode="last", normalize=False, views=Views())
+    expected = encoder_stages(max_tokens=32, prompt="query: ", mode="last", normalize=False)
     assert stages_of_run(asked, tiny_encoder, loaded.manifest) == expected
     assert stages_of_run(asked, tiny_encoder, None) == encoder_stages(max_tokens=32, mode="last")
 
