@@ -14,6 +14,9 @@ class CheckpointResponse(BaseModel):
     placement: str = Field(description="Placement of the fast weights: head, modulations, low_rank or full.")
     fast_layers: int = Field(description="Number of the encoder's top layers that have fast weights.")
     steps: int
+    languages: list[str] = Field(
+        [], description="Languages of the tasks that it was meta-trained on, as far as they are known."
+    )
     encoder: dict[str, Any]
     device: str
     runtime: str

@@ -17,6 +17,9 @@ _OF_THE_TEXTS = 0.5
 """Share of the episodes whose labels go into the language of the texts, where they are known in it."""
 
 
+_NO_LANGUAGE = ("mul", "multi", "und", "xx")
+
+
 @dataclass(frozen=True, slots=True)
 class LabelNames:
     """Translations of English label names.
@@ -43,9 +46,9 @@ class LabelNames:
         return found
 
     def language(self, code: str) -> str:
-        """The language of a task's code."""
+        """The language of a task's code; empty where the code is of several languages, or of none."""
         base = base_language(code)
-        return self.codes.get(base, base)
+        return "" if base in _NO_LANGUAGE else self.codes.get(base, base)
 
 
 def read_label_names() -> LabelNames:

@@ -22,6 +22,7 @@ from metalearn.prepared import PreparedEpisode
 from metalearn.support_plan import prepare_episode
 from metalearn.tasks.feed import EpisodeFeed
 from metalearn.tasks.transfer import Transfer, held_back, measure_transfer, sketch
+from metatrain.label_names import read_label_names
 from metatrain.options import TrainingOptions
 from metatrain.pool import make_sampler, read_pool, validation_episodes
 from metatrain.run_model import is_calibration, is_trained, model_spec, stages_of_run
@@ -275,7 +276,11 @@ class TrainingSession:
         """Writes the checkpoint: the weights that ``conclude`` chose, or the newest where there is no validation."""
         options = self.options
         slow = self._best_slow or self.trainer.result
-        tasks = [TrainingTask(name=task.name, licence=task.licence) for task in self.pool.labelled]
+        language = read_label_names().language
+        tasks = [
+            TrainingTask(name=task.name, licence=task.licence, language=language(task.language))
+            for task in self.pool.labelled
+        ]
         texts = [TrainingTask(name=file.name, licence=file.licence) for file in self.pool.plain_text]
         before = [] if self._begun_from is None else self._begun_from.trained_on
         name = options.name or self.out.resolve().name

@@ -118,10 +118,12 @@ class TrainingTask(_Frozen):
     Attributes:
         name: The set's name.
         licence: Its licence.
+        language: Code of its texts' language, such as ``de``; empty where it is unknown or they have several.
     """
 
     name: str
     licence: str
+    language: str = Field("", exclude_if=lambda code: not code)  # manifests without any keep their bytes
 
 
 class Manifest(_Frozen):
@@ -153,6 +155,11 @@ class Manifest(_Frozen):
     def spec(self) -> ModelSpec:
         """The specification of its model."""
         return self.adaptation.spec(self.learner)
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages of the tasks that it was meta-trained on, as far as they are known."""
+        return sorted({task.language for task in self.trained_on if task.language})
 
     def computed_fingerprint(self) -> str:
         """The right value of ``fingerprint``."""

@@ -40,6 +40,7 @@ def _response(models: Models, settings: Settings) -> CheckpointResponse:
         placement=manifest.adaptation.placement,
         fast_layers=manifest.adaptation.fast_layers,
         steps=manifest.hyperparameters.steps if loaded.learner.descends else 0,
+        languages=manifest.languages,
         encoder={
             "source": manifest.encoder.source,
             "dim": loaded.encoder.dim,

@@ -58,6 +58,7 @@ def test_labels_are_translated_where_all_are_known_and_stay_apart() -> None:
     assert NAMES.translations(["set_alarm", "none"]) == {"de": ("Wecker stellen", "keines")}
     assert NAMES.translations(["person", "unheard of"]) == {}
     assert [NAMES.language(code) for code in ("deu_Latn", "de-st", "fi", "et", "")] == ["de", "de", "fi", "et", ""]
+    assert NAMES.language("multi") == NAMES.language("xx") == ""
 
 
 def drawn(language: str, share: float) -> Counter[tuple[str, ...]]:

@@ -112,7 +112,7 @@ def folder(written: Path, tmp_path: Path) -> Path:
 def test_what_was_written_is_loaded(tiny_encoder: Path, tmp_path: Path) -> None:
     slow = {name: torch.nn.Parameter(weight) for name, weight in _slow(tiny_encoder).items()}
     chosen = Hyperparameters(steps=3, abstain_threshold=0.25)
-    trained_on = [TrainingTask(name="banking77", licence="CC-BY-4.0")]
+    trained_on = [TrainingTask(name="banking77", licence="CC-BY-4.0", language="en")]
     written = _write(
         tmp_path / "deep" / "er",
         tiny_encoder,
@@ -126,6 +126,7 @@ def test_what_was_written_is_loaded(tiny_encoder: Path, tmp_path: Path) -> None:
     assert loaded.fingerprint == written.fingerprint == written.computed_fingerprint()
     assert loaded.manifest.hyperparameters == chosen
     assert loaded.manifest.trained_on == trained_on
+    assert loaded.manifest.languages == ["en"]
     assert loaded.manifest.encoder.licence == "none"
     assert loaded.encoder.stages == encoder_stages(max_tokens=32, normalize=False)
     assert loaded.encoder.dim == loaded.manifest.encoder.dim == 32
