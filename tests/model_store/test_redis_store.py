@@ -432,7 +432,10 @@ def _but_for_tokens(keys: list[bytes]) -> list[bytes]:
 
 
 def test_a_node_of_a_cluster_takes_every_call() -> None:
-    server = ValkeyServer(config={"cluster-enabled": "yes"})
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        bus_port = listener.getsockname()[1]
+    # By default the bus's port is 10,000 above the server's, which another process may have
+    server = ValkeyServer(config={"cluster-enabled": "yes", "cluster-port": str(bus_port)})
     server.start()
     try:
         client = server.client()
