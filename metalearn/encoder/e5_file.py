@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
@@ -138,7 +138,7 @@ def unpacked(rows: UInt8[Tensor, "*rows bytes"]) -> Float[Tensor, "*rows weights
 class _Reader:
     """Reads the parts in their order."""
 
-    def __init__(self, data: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    def __init__(self, data: UInt8[np.ndarray, " bytes"]) -> None:
         self._data = data
         self._at = 4
         if bytes(data[:4]) != b"E5S1":
@@ -204,7 +204,7 @@ class _Reader:
         self._at += struct.calcsize(layout)
         return found
 
-    def _array(self, kind: type[np.generic], count: int) -> np.ndarray[Any, Any]:
+    def _array(self, kind: type[np.generic], count: int) -> Shaped[np.ndarray, " count"]:
         size = np.dtype(kind).itemsize * count
         found = self._data[self._at : self._at + size].view(kind)
         self._at += size

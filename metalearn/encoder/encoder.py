@@ -297,7 +297,7 @@ def build_encoder(folder: Path, stages: Stages, device: torch.device) -> Encoder
         raise EncoderUnavailable(
             f"max_tokens is {stage.max_tokens}; the encoder in {folder} reads {transformer.max_tokens}"
         )
-    special_tokens = torch.tensor(tokenizer.special_tokens, device=device)
+    special_tokens = torch.tensor(tokenizer.special_tokens, dtype=torch.int64, device=device)
     return Encoder(transformer, tokenizer, stages, device, special_tokens)
 
 

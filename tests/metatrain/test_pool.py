@@ -85,7 +85,7 @@ def test_languages_and_label_names_are_as_the_options_ask(tmp_path: Path, encode
     (tmp_path / "index.tsv").write_text("\n".join(lines) + "\n")
     assert drawn(tmp_path, encoder)["other"] == pytest.approx(0.2, abs=0.05)
     options = TrainingOptions(
-        tasks=[str(tmp_path)], family_exponent=0, cross_lingual_share=1, translated_labels_share=0.5
+        tasks=[str(tmp_path)], family_exponent=0.0, cross_lingual_share=1.0, translated_labels_share=0.5
     )
     sampler, _, _ = make_sampler(read_pool(options, encoder, CLASSIFICATION), options)
     episodes = [sampler.episode(i) for i in range(400)]

@@ -90,7 +90,7 @@ def test_nothing_that_was_shown_is_asked_in_translation(sizes: list[int], index:
     """Tasks whose rows have the same targets are translations of each other, row by row."""
     task = classes_task([2, 2, *sizes])
     both = [in_language(task, "en"), in_language(translation(task), "fr")]
-    episode = EpisodeSampler(both, replace(CROSSED, out_of_scope_share=0), 0).episode(index)
+    episode = EpisodeSampler(both, replace(CROSSED, out_of_scope_share=0.0), 0).episode(index)
     shown = {text.text.removeprefix("fr:") for text in episode.support.inputs}
     asked = {text.text.removeprefix("fr:") for text in episode.query.inputs}
     assert asked
