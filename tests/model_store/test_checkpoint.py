@@ -15,7 +15,7 @@ import torch
 
 from metalearn.body import TextBody
 from metalearn.encoder.encoder import build_encoder
-from metalearn.encoder.source import locate_encoder
+from metalearn.encoder.source import encoder_files, locate_encoder
 from metalearn.encoder.stages import Views, encoder_stages
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.encoder.views import COLUMNS
@@ -727,7 +727,7 @@ def test_every_shipped_checkpoint_loads_and_matches_its_manifest(folder: Path) -
     steps = loaded.manifest.hyperparameters.steps
     assert loaded.slow_weights.keys() == loaded.model.initial_slow_weights(steps=steps).keys()
     encoder = locate_encoder(loaded.manifest.encoder.source, folder)
-    assert loaded.manifest.encoder.files.keys() == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert loaded.manifest.encoder.files.keys() == set(encoder_files(encoder))
     for name, digest in loaded.manifest.encoder.files.items():
         assert hashlib.sha256((encoder / name).read_bytes()).hexdigest() == digest
     data = (folder / "slow_weights.safetensors").read_bytes()
