@@ -43,6 +43,7 @@ from service.app import create_app
 from service.local import InProcessTransport
 from service.settings import Settings
 from tests.other_encoders import make_encoder
+from tests.ports import free_port
 from tests.waiting import LIMIT_S
 
 # No outcome hangs on a timing: an example may take as long as a busy machine makes it take
@@ -198,7 +199,7 @@ def loaded_checkpoint(tiny_checkpoint: Path) -> Checkpoint:
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[ValkeyServer]:
     """A real server process that speaks Redis's protocol."""
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         yield server
 
 

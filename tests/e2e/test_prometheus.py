@@ -1,7 +1,6 @@
 """A real Prometheus scrapes a real server."""
 
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -11,20 +10,13 @@ import pytest
 
 from benchmarks.server import running_server
 from tests.conftest import SUPPORT
+from tests.ports import free_port
 from tests.waiting import LIMIT_S
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None or shutil.which("promtool") is None,
     reason="Prometheus is not installed (Debian: apt-get install prometheus)",
 )
-
-
-def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from model_store.redis_store import RedisStore
 from service.auth import new_key
 from tests.conftest import SUPPORT, StartService
 from tests.faults.conftest import ADAPT, PREDICT, TEXTS, problem
+from tests.ports import free_port
 from tests.waiting import until
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
@@ -25,7 +26,7 @@ DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A durable server of this test's own."""
-    server = ValkeyServer(data_dir=tmp_path / "valkey", config=dict(DURABLE))
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey", config=dict(DURABLE))
     server.start()
     yield server
     server.terminate()

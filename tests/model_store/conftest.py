@@ -15,6 +15,7 @@ from model_store.records import ApiKeyRecord, NewVersion, Version
 from model_store.redis_store import RedisStore
 from model_store.sqlite_store import SqliteStore
 from model_store.store import TaskStore
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -121,7 +122,7 @@ def run_out(url: str, tenant: str, task: str) -> None:
 @pytest.fixture
 def own_valkey() -> Iterator[ValkeyServer]:
     """A server of the test's own, to reconfigure, stop or kill."""
-    server = ValkeyServer()
+    server = ValkeyServer(port=free_port())
     server.start()
     yield server
     server.terminate()

@@ -21,6 +21,7 @@ from model_store.records import ApiKeyRecord, CurrentVersion, IdempotentAnswer
 from model_store.redis_store import RedisStore
 from model_store.store import TaskStore
 from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version
+from tests.ports import free_port
 from tests.waiting import until
 
 TIMEOUT_S = 0.25
@@ -432,10 +433,8 @@ def _but_for_tokens(keys: list[bytes]) -> list[bytes]:
 
 
 def test_a_node_of_a_cluster_takes_every_call() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        bus_port = listener.getsockname()[1]
     # By default the bus's port is 10,000 above the server's, which another process may have
-    server = ValkeyServer(config={"cluster-enabled": "yes", "cluster-port": str(bus_port)})
+    server = ValkeyServer(port=free_port(), config={"cluster-enabled": "yes", "cluster-port": str(free_port())})
     server.start()
     try:
         client = server.client()
