@@ -17,7 +17,7 @@ def model_spec(options: TrainingOptions) -> ModelSpec:
 
 
 def stages_of_run(options: TrainingOptions, encoder_folder: Path, begun_from: Manifest | None) -> Stages:
-    """How texts are read and features made: as asked, else as the start does, else as the encoder's files say."""
+    """The stages of a run's encoder: as asked, else as the start has them, else as the encoder's files state."""
     published = Published.read(encoder_folder)
     if begun_from is None:
         return published.stages(**options.stages)

@@ -1,4 +1,4 @@
-"""How an encoder reads texts by its publisher's own files: those of the sentence-transformers package."""
+"""The way in which an encoder reads texts by its publisher's own files: those of the sentence-transformers package."""
 
 import json
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _TO_CHOOSE = "choose with --pooling mean, first or last"
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the files of an encoder state.
+    """The statements of an encoder's files.
 
     Attributes:
         max_tokens: The longest text; None where they do not say.
