@@ -104,10 +104,9 @@ class Checkpoint:
                 )
             for name, digest in reference.files.items():
                 check_digest(encoder_folder / name, digest)
-            plain = build_encoder(encoder_folder, reference.stages, device)
-            if shared is not None:
-                files = tuple(reference.files.values())
-                plain = replace(plain, transformer=shared.setdefault(files, plain.transformer))
+            known, files = {} if shared is None else shared, tuple(reference.files.values())
+            plain = build_encoder(encoder_folder, reference.stages, device, known.get(files))
+            known[files] = plain.transformer
             if reference.graph is not None:
                 check_digest(folder / GRAPH, reference.graph)
                 plain = replace(plain, graph=(folder / GRAPH).read_bytes())

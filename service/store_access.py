@@ -24,8 +24,8 @@ from service.timings import add_to_current
 log = logging.getLogger("handful")
 
 _THREADS = 16
-_MIN_MAX_WAIT_S = 2.0
-"""The bound on how long a call waits for a connection, where the store may not take longer for a reply."""
+_LEAST_WAIT_S = 2.0
+"""Seconds that a call may wait for a connection at least, however short the store's timeout is."""
 _MOST_RECORDS = 256
 _MOST_ADAPTERS = 16
 """Most items of one round trip. A record has a few bytes, an adapter up to megabytes."""
@@ -117,7 +117,7 @@ class StoreAccess:
             timeout_s: Seconds that the store may take for a reply; a call waits as long for a connection, or longer.
         """
         self.store = store
-        self._max_wait_s = max(_MIN_MAX_WAIT_S, timeout_s)
+        self._max_wait_s = max(_LEAST_WAIT_S, timeout_s)
         self.state = StoreState(store_id, metrics.store_emptied)
         self._at_once = store if isinstance(store, AnswersAtOnce) else None
         self._metrics = metrics

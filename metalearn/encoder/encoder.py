@@ -279,19 +279,23 @@ class TorchRuntime:
         return self.encoder.token_states(texts)
 
 
-def build_encoder(folder: Path, stages: Stages, device: torch.device) -> Encoder:
+def build_encoder(
+    folder: Path, stages: Stages, device: torch.device, transformer: Transformer | None = None
+) -> Encoder:
     """The encoder of a folder.
 
     Args:
         folder: Has the files that ``encoder_files`` names.
         stages: How texts are read, and features made.
         device: Where the transformer runs.
+        transformer: The folder's transformer on the device, where it is loaded already.
 
     Raises:
         EncoderUnavailable: The folder lacks a file, or the files are not a transformer encoder's.
     """
     stage = transformer_stage(stages)
-    transformer = load_transformer(folder).to(device)
+    if transformer is None:
+        transformer = load_transformer(folder).to(device)
     tokenizer = TextTokenizer(folder / encoder_files(folder)[-1], stage.max_tokens, stage.prompt)
     if stage.max_tokens > transformer.max_tokens:
         raise EncoderUnavailable(

@@ -66,7 +66,7 @@ def test_neighbours_change_no_bit_of_another_architecture(make_other_encoder: Ma
     encoder = build_encoder(make_other_encoder(name), encoder_stages(max_tokens=64, views=VIEWS), CPU)
     moved = {name: weight * 1.05 for name, weight in encoder.upper_weights(1).items()}
     runtime = TorchRuntime(encoder.with_tuned_view(1, moved))
-    # Of one width with and without padding, since a batch without any may take another way
+    # Texts of one width, with and without padding: a batch without padding may take another way
     inputs = [
         TextInput("a card"),
         TextInput("a fee"),

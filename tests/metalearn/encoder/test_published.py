@@ -1,4 +1,4 @@
-"""How an encoder reads texts by its publisher's files."""
+"""The way in which an encoder reads texts by its publisher's files."""
 
 import json
 from pathlib import Path
