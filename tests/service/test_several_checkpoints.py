@@ -54,9 +54,10 @@ def refused(response: httpx.Response, status: int, code: str) -> str:
 
 def together(client: httpx.Client, requests: Sequence[Callable[[], httpx.Response]]) -> list[httpx.Response]:
     """The answers to requests that all wait in the queue before the first is computed."""
-    compute, released = parts_of(client).engine._compute, threading.Event()
+    compute, held, released = parts_of(client).engine._compute, threading.Event(), threading.Event()
 
     def hold() -> Generator[int, None, None]:
+        held.set()
         assert released.wait(LIMIT_S)
         yield 0
 
@@ -64,6 +65,8 @@ def together(client: httpx.Client, requests: Sequence[Callable[[], httpx.Respons
         compute.submit(SlicedWork(0, hold()))
 
     client.portal.call(submit)  # type: ignore[attr-defined]
+    # Predictions go first: one that came before the thread has begun to wait would be answered alone
+    assert held.wait(LIMIT_S)
     with ThreadPoolExecutor(len(requests)) as threads:
         answers = [threads.submit(request) for request in requests]
         until(lambda: len(compute._predictions) == len(requests))
