@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.source import encoder_files, locate_encoder
-from metalearn.encoder.stages import Stages
+from metalearn.encoder.stages import Stages, encoder_stages
 from metalearn.encoder.suitable import check_suitable
 from metalearn.encoder.transformer import Transformer
 from metalearn.errors import MetalearnError
@@ -187,7 +187,7 @@ def write_checkpoint(
     """
     folder = folder.absolute()
     check_free(folder, [*extra_files])
-    stages = stages or Stages()
+    stages = stages or encoder_stages()
     encoder_folder = locate_encoder(encoder_source, folder)
     encoder = build_encoder(encoder_folder, stages, torch.device("cpu"))
     check_suitable(encoder)

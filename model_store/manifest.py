@@ -81,7 +81,7 @@ class AdaptationSection(_Frozen):
     """The fields of ``ModelSpec`` beside the learner's name; see there, and ``LearnerOptions``.
 
     Attributes:
-        frozen_view: Always false: format 4 had room for a second view of the encoder without meta-training.
+        frozen_view: Always false. Release 0.2.0 had a second view, and fingerprints cover this field.
     """
 
     placement: PlacementName

@@ -51,8 +51,8 @@ class PoolingStage:
 class Stages(NamedTuple):
     """The stages in their order, which a manifest has as a list."""
 
-    transformer: TransformerStage = TransformerStage()
-    pooling: PoolingStage = PoolingStage()
+    transformer: TransformerStage
+    pooling: PoolingStage
 
 
 def encoder_stages(
