@@ -3,20 +3,18 @@
 python -m benchmarks.ablation --data FOLDER --out RUNS --of shipped
 python -m benchmarks.ablation --data FOLDER --out RUNS --of "short recipe" --steps 120
 
-Settings of features are left out of the shipped checkpoint; parts of training are left out of a short run of its
-recipe. FOLDER has train/, train-pairs/, unlabelled/ and valid/. All results are for all classes of the tasks in valid/,
-adapted and queried through HTTP. Existing results are kept, so that the benchmark can be stopped and continued; with
---only some runs can be made beside others.
+The inner steps are left out of the shipped checkpoint; parts of training are left out of a short run of its recipe.
+FOLDER has train/, train-pairs/, unlabelled/ and valid/. All results are for all classes of the tasks in valid/, adapted
+and queried through HTTP. Existing results are kept, so that the benchmark can be stopped and continued; with --only
+some runs can be made beside others.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -39,7 +37,6 @@ _RECIPE = (
 """The options of metatrain/recipes/minilm-l6-handful.toml, but for those that the runs below differ in."""
 
 _RECIPE_PARTS: dict[str, tuple[str, ...]] = {
-    "frozen view": ("--frozen-view",),
     "many ways": ("--ways", "2-64"),
     "pairs": _PAIRS,
     "plain text": _TEXTS,
@@ -48,17 +45,8 @@ _RECIPE_PARTS: dict[str, tuple[str, ...]] = {
 _RECIPE_WITHOUT: dict[str, tuple[str, ...]] = {"many ways": ("--ways", "2-8"), "learned rates": ("--rates", "fixed")}
 """The replacement of a part that is left out."""
 
-_DERIVED_WITHOUT: dict[str, dict[str, Any]] = {
-    "tuned view": {"view_weight": 1},
-    "frozen view": {"view_weight": 0},
-    "states of lower layers": {"layer_weights": [1], "tuned_layer_weights": [1]},
-    "tokens of pairs": {"token_similarity": 0},
-    "inner steps": {},
-}
-"""Features of the shipped checkpoint that differ where a part is left out."""
-
 GROUPS = {
-    SHIPPED: (SHIPPED, *(f"{SHIPPED}, without {part}" for part in _DERIVED_WITHOUT)),
+    SHIPPED: (SHIPPED, f"{SHIPPED}, without inner steps"),
     RECIPE: (RECIPE, *(f"{RECIPE}, without {part}" for part in _RECIPE_PARTS)),
 }
 """The whole, and it without each of its parts."""
@@ -77,10 +65,7 @@ def made(name: str, data: Path, out: Path, steps: int) -> Path:
 
 
 def _derived(left_out: str, folder: Path) -> list[str]:
-    changes = folder.with_suffix(".json")
-    changes.write_text(json.dumps(_DERIVED_WITHOUT.get(left_out, {})), encoding="utf-8")
-    steps = ["--steps", "0"] if left_out == "inner steps" else []
-    return ["checkpoint", "derive", DEFAULT_CHECKPOINT, str(folder), "--features", str(changes), *steps]
+    return ["checkpoint", "derive", DEFAULT_CHECKPOINT, str(folder), *(["--steps", "0"] if left_out else [])]
 
 
 def _trained(left_out: str, data: Path, folder: Path, steps: int) -> list[str]:

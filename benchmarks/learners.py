@@ -84,10 +84,7 @@ VARIANTS: dict[str, list[str]] = {
 }
 PLAIN_TEXT = {
     "protomaml, plain text alone": ["--learner", "protomaml"],
-    "protomaml beside the frozen view, plain text alone": ["--learner", "protomaml", "--frozen-view"],
-    "protomaml beside the frozen view, masked words alone": [
-        *("--learner", "protomaml", "--frozen-view", "--unlabelled-classes", "words"),
-    ],
+    "protomaml, masked words alone": ["--learner", "protomaml", "--unlabelled-classes", "words"],
 }
 
 

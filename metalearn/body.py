@@ -60,7 +60,6 @@ class TextBody:
         *,
         max_batch_tokens: int | None = None,
         bf16: bool = False,
-        frozen_view: bool = False,
     ) -> None:
         """Splits an encoder.
 
@@ -69,8 +68,6 @@ class TextBody:
             layers: How many of the top layers are a function of weights.
             max_batch_tokens: Bound on rows times width of a padded batch; what suits the device by default.
             bf16: Multiply matrices in bfloat16; weights and features stay as they are.
-            frozen_view: Features of the encoder as it came stand beside those of the layers that are a function of
-                weights, so that what it knows is kept.
 
         Raises:
             ValueError: The encoder does not have so many layers.
@@ -81,7 +78,6 @@ class TextBody:
         self.layers = layers
         self.max_batch_tokens = max_batch_tokens or batch_tokens(encoder.device)
         self.bf16 = bf16
-        self.frozen_view = frozen_view
         self._runtime: FeatureRuntime | None = None
 
     def computed_by(self, runtime: FeatureRuntime) -> "TextBody":
@@ -93,7 +89,7 @@ class TextBody:
     @property
     def dim(self) -> int:
         """Width of the features."""
-        return self.encoder.dim_of_views if self.frozen_view else self.encoder.dim
+        return self.encoder.dim
 
     def initial_weights(self, draw: torch.Generator) -> dict[str, Tensor]:
         """The encoder's own weights of these layers."""
@@ -112,7 +108,7 @@ class TextBody:
             # Nothing is left to run: a vector per text is kept, as if it were its only token, and not one per token,
             # which for a large support set would be gigabytes
             compute = self._runtime or self.encoder.encode_batch
-            return HiddenBatch(compute(texts).unsqueeze(1), None)
+            return HiddenBatch.of_features(compute(texts))
 
     def joined(self, plan: Sequence[Sequence[int]], batches: Sequence[HiddenBatch]) -> HiddenTexts:
         """Batches whose rows are the texts named by ``plan``."""
@@ -125,8 +121,7 @@ class TextBody:
             return torch.cat([batch.hidden[:, 0] for batch in inputs.batches])[inputs.order]
         done = self.encoder.n_layers - self.layers
         with self._precision():
-            finish = self.encoder.both_views if self.frozen_view else self.encoder.finish_batch
-            rows = torch.cat([finish(batch, done, weights) for batch in inputs.batches])
+            rows = torch.cat([self.encoder.finish_batch(batch, done, weights) for batch in inputs.batches])
         return rows[inputs.order].float() if self.bf16 else rows[inputs.order]
 
     def _precision(self) -> AbstractContextManager[object]:

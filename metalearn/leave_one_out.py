@@ -8,36 +8,6 @@ from torch.nn.functional import one_hot
 from metalearn.types import EncodedSet
 
 
-def right_without_itself(
-    features: Float[Tensor, "texts dim"],
-    classes: Int[Tensor, " texts"],
-    members: Float[Tensor, "texts classes"],
-    credit: Float[Tensor, " texts"] | None = None,
-) -> Bool[Tensor, " texts"]:
-    """Which texts are nearest to the mean of their own class's others; False where there are no others.
-
-    Args:
-        features: Features of the texts.
-        classes: Their classes.
-        members: The weight of each text in its class's mean; 0 in all other classes.
-        credit: The correction that is taken off each text's squared distance to its own class; None for none.
-    """
-    weights, counted = members.sum(dim=1, keepdim=True), (members > 0).sum(dim=0)
-    sums, totals = members.T @ features, members.sum(dim=0)
-    means = sums / torch.where(counted > 0, totals, 1.0).unsqueeze(1)
-    # Half the squared distance to a mean, less what is the same for all classes
-    nearness = features @ means.T - means.square().sum(dim=1) / 2
-    nearness = torch.where(counted > 0, nearness, -torch.inf)
-    has_others = counted[classes] > 1
-    others = torch.where(has_others, totals[classes] - weights.squeeze(1), 1.0).unsqueeze(1)
-    own = (sums[classes] - weights * features) / others
-    nearness_to_own = (features * own).sum(dim=1) - own.square().sum(dim=1) / 2
-    if credit is not None:
-        nearness_to_own = nearness_to_own + credit / 2
-    rivals = torch.where(one_hot(classes, members.shape[1]).bool(), -torch.inf, nearness).amax(dim=1)
-    return (nearness_to_own > rivals) & has_others & (weights.squeeze(1) > 0)
-
-
 def leave_one_out_accuracy(support: EncodedSet, n_examples: int | None = None) -> float | None:
     """Share of the examples that are classified correctly without themselves, by the nearest class mean.
 
@@ -57,10 +27,38 @@ def leave_one_out_accuracy(support: EncodedSet, n_examples: int | None = None) -
     if not asked.any():
         return None
     members = support.membership * weights.unsqueeze(1)
-    right = right_without_itself(
+    right = _right_without_itself(
         support.features, classes, members, _credit(support.features, classes, members, weights)
     )
     return int(right[:n_examples][asked].sum()) / int(asked.sum())
+
+
+def _right_without_itself(
+    features: Float[Tensor, "texts dim"],
+    classes: Int[Tensor, " texts"],
+    members: Float[Tensor, "texts classes"],
+    credit: Float[Tensor, " texts"],
+) -> Bool[Tensor, " texts"]:
+    """Which texts are nearest to the mean of their own class's others; False where there are no others.
+
+    Args:
+        features: Features of the texts.
+        classes: Their classes.
+        members: The weight of each text in its class's mean; 0 in all other classes.
+        credit: The correction that is taken off each text's squared distance to its own class.
+    """
+    weights, counted = members.sum(dim=1, keepdim=True), (members > 0).sum(dim=0)
+    sums, totals = members.T @ features, members.sum(dim=0)
+    means = sums / torch.where(counted > 0, totals, 1.0).unsqueeze(1)
+    # Half the squared distance to a mean, less what is the same for all classes
+    nearness = features @ means.T - means.square().sum(dim=1) / 2
+    nearness = torch.where(counted > 0, nearness, -torch.inf)
+    has_others = counted[classes] > 1
+    others = torch.where(has_others, totals[classes] - weights.squeeze(1), 1.0).unsqueeze(1)
+    own = (sums[classes] - weights * features) / others
+    nearness_to_own = (features * own).sum(dim=1) - own.square().sum(dim=1) / 2 + credit / 2
+    rivals = torch.where(one_hot(classes, members.shape[1]).bool(), -torch.inf, nearness).amax(dim=1)
+    return (nearness_to_own > rivals) & has_others & (weights.squeeze(1) > 0)
 
 
 def _credit(

@@ -20,7 +20,8 @@ from metalearn.objectives import OBJECTIVES
 from metalearn.options import Order
 from metalearn.placement import Placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
-from metalearn.task_view.fit import FeatureMap, Steps, fit, label_text_weights
+from metalearn.task_view.centring import plain_head
+from metalearn.task_view.fit import Steps, fit, label_text_weights
 from metalearn.task_view.label_text_prior import LabelTextPrior
 from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, SlowWeights
 from metalearn.update_rules import minibatch_rows
@@ -35,13 +36,13 @@ class Start(NamedTuple):
         fast_weights: Before the first inner step.
         support: Examples and then label texts, whose loss the steps lower.
         n_examples: How many of the texts are examples.
-        map: The map of their features; None without one.
+        centre: The mean of the examples, which was taken off the features; None where they are not centred.
     """
 
     fast_weights: FastWeights
     support: EncodedSet
     n_examples: int
-    map: FeatureMap | None
+    centre: Float[Tensor, " dim"] | None
 
 
 class EpisodeResult(NamedTuple):
@@ -76,8 +77,6 @@ class MetaModel:
         calibrated: Whether there is a temperature.
         centred: Whether the inner steps see centred features; see ``metalearn.task_view.centring``. Not below the head,
             where features move from step to step.
-        pair_columns: How many columns of features, the last ones, measure the token similarity of pairs; they get a
-            weight of the task's own; see ``metalearn.task_view.pair_weight``.
         balanced: Whether all classes count alike in the steps' loss; see ``metalearn.task_view.class_balance``.
     """
 
@@ -87,7 +86,6 @@ class MetaModel:
     prior: LabelTextPrior | None = None
     calibrated: bool = False
     centred: bool = False
-    pair_columns: int = 0
     balanced: bool = False
 
     def initial_slow_weights(self, *, steps: int, seed: int = 0) -> dict[str, Tensor]:
@@ -123,7 +121,7 @@ class MetaModel:
         features = self.features(slow, deep, self.inputs_of_all(support))
         view = fit(support, features, self._view_steps(slow))
         fast = {**deep, **self.learner.start(_part(slow, _LEARNER), view.for_start)}
-        return Start(fast, view.for_steps, support.targets.shape[0], view.map)
+        return Start(fast, view.for_steps, support.targets.shape[0], view.centre)
 
     def adapt(
         self,
@@ -150,7 +148,7 @@ class MetaModel:
             last_loss: Whether the loss after the last step is wanted.
         """
         learner, rule = self.learner, self.learner.rule
-        first, encoded, _, seen_through = start
+        first, encoded, _, centre = start
         inputs = self.inputs_of_all(support)
         n_rows = encoded.targets.shape[0]
         deep = bool(self.placement.start(_part(slow, _BODY), _part(slow, _FAST)))
@@ -177,9 +175,9 @@ class MetaModel:
             last_loss=last_loss,
             gradients=learner.head_gradients(encoded) if whole and not deep else None,
         )
-        if seen_through is None:
+        if centre is None:
             return states
-        return (state._replace(fast_weights=seen_through.plain_head(state.fast_weights)) for state in states)
+        return (state._replace(fast_weights=plain_head(state.fast_weights, centre)) for state in states)
 
     def answering(self, slow: SlowWeights, adapted: FastWeights, support: PreparedSet) -> FastWeights:
         """Fast weights after the last inner step as they answer: under the temperature that was fitted."""
@@ -256,7 +254,6 @@ class MetaModel:
             text_weights,
             shifts_label_texts=self.placement.layers == 0,  # below the head, every step reads the texts anew
             centred=self.centred,
-            pair_columns=self.pair_columns,
             balanced=self.balanced,
         )
 

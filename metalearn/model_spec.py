@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, replace
 
 from metalearn.body import TextBody
 from metalearn.encoder.encoder import Encoder
-from metalearn.encoder.views import COLUMNS
 from metalearn.errors import InvalidModel
 from metalearn.learners import make_learner
 from metalearn.learners.interface import LearnerOptions
@@ -24,7 +23,6 @@ class ModelSpec:
         fast_layers: How many of the encoder's top layers have fast weights; 0 for the placement ``head``.
         rank: Rank of low-rank updates.
         tuned_layers: How many of the top layers are meta-trained.
-        frozen_view: Whether features of the layers as they came stand beside those of the meta-trained ones.
         options: The learner's options.
     """
 
@@ -33,12 +31,11 @@ class ModelSpec:
     fast_layers: int = 0
     rank: int = 4
     tuned_layers: int = 0
-    frozen_view: bool = False
     options: LearnerOptions = field(default_factory=LearnerOptions)
 
     def serving(self) -> "ModelSpec":
         """The same model with its meta-trained layers taken as given: only what adapts is a function of weights."""
-        return replace(self, tuned_layers=0, frozen_view=False)
+        return replace(self, tuned_layers=0)
 
 
 def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
@@ -51,8 +48,6 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     """
     if (spec.placement == "head") != (spec.fast_layers == 0):
         raise InvalidModel(f"the placement {spec.placement} does not go with {spec.fast_layers} fast layers")
-    if spec.frozen_view and (spec.placement != "head" or spec.tuned_layers == 0):
-        raise InvalidModel("the frozen view stands beside meta-trained layers: tune layers, and adapt the head alone")
     layers = max(spec.fast_layers, spec.tuned_layers)
     if layers and not encoder.n_layers:
         raise InvalidModel(
@@ -65,15 +60,12 @@ def make_text_model(spec: ModelSpec, encoder: Encoder) -> MetaModel:
     if spec.placement != "head" and not learner.descends:
         raise InvalidModel(f"the learner {spec.learner} takes no inner steps: its fast weights live in the head alone")
     placement = make_placement(spec.placement, layers=spec.fast_layers, rank=spec.rank)
-    has_views = spec.frozen_view or encoder.tuned is not None
-    has_similarity = has_views and encoder.views.token_similarity > 0
     return MetaModel(
-        TextBody(encoder, layers, frozen_view=spec.frozen_view),
+        TextBody(encoder, layers),
         placement,
         learner,
         prior=LabelTextPrior() if "classification" in learner.objectives else None,
         calibrated=learner.linear_head,
         centred=learner.linear_head and spec.placement == "head",
-        pair_columns=COLUMNS if has_similarity and learner.linear_head else 0,
         balanced=learner.descends,
     )

@@ -1,19 +1,16 @@
 """Checkpoints that are made of others without training: derived with other options, and averaged."""
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from metalearn.encoder.source import locate_encoder
-from metalearn.encoder.stages import Stages, TransformerStage, Views, transformer_stage
+from metalearn.encoder.stages import Stages
 from metalearn.errors import InvalidModel
 from model_store.checkpoint import Checkpoint, read_slow_weights, write_checkpoint
 from model_store.manifest import CARD, Hyperparameters, Manifest, TrainingTask
@@ -26,7 +23,6 @@ def derive(
     out: Path,
     *,
     name: str,
-    features: Mapping[str, Any],
     label_text_count: float | None = None,
     steps: int | None = None,
     max_tokens: int | None = None,
@@ -37,20 +33,16 @@ def derive(
         base: The checkpoint that it is derived from.
         out: Folder of the new checkpoint.
         name: Its name.
-        features: Fields of ``Views`` with their new values.
         label_text_count: Weight of a label's text where an example has 1.
         steps: Inner steps of a task.
         max_tokens: Length above which the middle of a text is left out.
 
     Raises:
         CheckpointInvalid: The folder is taken, or a value is out of bounds.
-        InvalidModel: There is no such field, or the checkpoint's model has no such features.
+        InvalidModel: The checkpoint's learner reads no label texts.
     """
     stages, slow_weights = base.encoder.stages, dict(read_slow_weights(base.folder))
     changes: list[str] = []
-    if features:
-        stages = (*(stage for stage in stages if not isinstance(stage, Views)), _changed(base, features))
-        changes += [f"{field} {value}" for field, value in features.items()]
     if label_text_count is not None:
         if _LABEL_TEXT not in slow_weights:
             raise InvalidModel(f"the learner {base.learner.name} reads no label texts")
@@ -61,8 +53,7 @@ def derive(
         hyperparameters = hyperparameters.model_copy(update={"steps": steps})
         changes.append(f"steps {steps}")
     if max_tokens is not None:
-        reading = replace(transformer_stage(stages), max_tokens=max_tokens)
-        stages = tuple(reading if isinstance(stage, TransformerStage) else stage for stage in stages)
+        stages = stages._replace(transformer=replace(stages.transformer, max_tokens=max_tokens))
         changes.append(f"texts of up to {max_tokens} tokens")
     return write_copy(
         base,
@@ -108,23 +99,6 @@ def average(first: Checkpoint, second: Checkpoint, out: Path, *, name: str, shar
         slow_weights={**slow_weights, **layers},
         trained_on=[*tasks.values()],
     )
-
-
-def _changed(base: Checkpoint, features: Mapping[str, Any]) -> Views:
-    spec, fields = base.manifest.spec, asdict(base.encoder.views)
-    if not spec.frozen_view:
-        raise InvalidModel("this checkpoint has no frozen view beside its tuned one")
-    unknown = sorted(features.keys() - fields.keys())
-    if unknown:
-        raise InvalidModel(f"features have no {unknown[0]!r}; they have: {', '.join(fields)}")
-    try:
-        views = TypeAdapter(Views).validate_json(json.dumps({**fields, **features}))
-    except ValidationError as error:
-        raise InvalidModel(f"no features can be made of {dict(features)}: {error}") from error
-    mixes = {"layer_weights": views.layer_weights, "tuned_layer_weights": views.tuned_layer_weights}
-    if any(len(mix) > spec.tuned_layers + 1 for field, mix in mixes.items() if field in features):
-        raise InvalidModel(f"with {spec.tuned_layers} tuned layers there are {spec.tuned_layers + 1} states")
-    return views
 
 
 def write_copy(

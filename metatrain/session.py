@@ -310,14 +310,13 @@ class TrainingSession:
                 f"{best.accuracy:.4f} over {self._n_validation_tasks} tasks, {options.valid_ways}-way "
                 f"{options.valid_shots}-shot, without label text."
             )
-        beside = "beside those of the frozen view, " if options.frozen_view else ""
         begun = ""
         if self._begun_from is not None:
             begun = f", from `{self._begun_from.name}` ({self._begun_from.fingerprint[:12]}) on"
         return f"""# {name}
 
 Learner `{options.learner}`, fast weights in `{options.placement}`, the top {options.tuned_layers} layers of
-`{options.encoder}` (licence of its weights: {options.encoder_licence}) {beside}meta-trained for
+`{options.encoder}` (licence of its weights: {options.encoder_licence}) meta-trained for
 {self.trainer.step_number} outer steps of {options.meta_batch} episodes on {len(self.pool.labelled)} labelled tasks and
 {len(self.pool.unlabelled)} tasks made of plain text{begun}. {validated}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.source import encoder_files, locate_encoder
-from metalearn.encoder.stages import Stages, Views, encoder_stages, views_of
+from metalearn.encoder.stages import Stages, encoder_stages
 from metalearn.encoder.suitable import check_suitable
 from metalearn.encoder.transformer import Transformer
 from metalearn.errors import MetalearnError
@@ -76,22 +76,19 @@ class Checkpoint:
         slow_weights: The meta-learned start and rates as ``model`` names them, on the compute device.
     """
 
-    def __init__(
-        self, folder: Path, device: torch.device, *, drop_gone: bool = False, shared: Transformers | None = None
-    ) -> None:
+    def __init__(self, folder: Path, device: torch.device, *, shared: Transformers | None = None) -> None:
         """Loads a checkpoint folder, encoder included.
 
         Args:
             folder: The checkpoint's.
             device: Where it is computed.
-            drop_gone: See ``read_manifest``.
             shared: Transformers on the device. One of the same files is used, else this checkpoint's is added.
 
         Raises:
             CheckpointInvalid: A file is missing, altered or unknown to this version, or does not fit the others.
         """
         self.folder = folder
-        self.manifest = read_manifest(folder, drop_gone=drop_gone)
+        self.manifest = read_manifest(folder)
         reference, spec = self.manifest.encoder, self.manifest.spec
         stored = read_slow_weights(folder)
         try:
@@ -114,9 +111,7 @@ class Checkpoint:
                 raise CheckpointInvalid(f"the manifest has width {reference.dim}, the encoder has {plain.dim}")
             _check_fit(stored, _before_training(spec, plain, self.manifest.hyperparameters), spec)
             body = {name.removeprefix(_BODY): weight for name, weight in stored.items() if name.startswith(_BODY)}
-            self.encoder: Encoder = (
-                plain.with_tuned_view(spec.tuned_layers, body) if spec.frozen_view else plain.with_weights(body)
-            )
+            self.encoder: Encoder = plain.with_weights(body)
             self.model: MetaModel = make_text_model(spec.serving(), self.encoder)
         except MetalearnError as error:
             raise CheckpointInvalid(f"the checkpoint in {folder} cannot be used: {error}") from error
@@ -193,8 +188,6 @@ def write_checkpoint(
     folder = folder.absolute()
     check_free(folder, [*extra_files])
     stages = stages or encoder_stages()
-    if spec.frozen_view:  # written, whatever the defaults of a later release are
-        stages = (*(stage for stage in stages if not isinstance(stage, Views)), views_of(stages))
     encoder_folder = locate_encoder(encoder_source, folder)
     encoder = build_encoder(encoder_folder, stages, torch.device("cpu"))
     check_suitable(encoder)
@@ -281,7 +274,7 @@ def read_slow_weights(folder: Path) -> dict[str, Tensor]:
         CheckpointInvalid: They are missing, altered, or the manifest is.
     """
     path = folder / SLOW_WEIGHTS
-    check_digest(path, read_manifest(folder, drop_gone=True).slow_weights)
+    check_digest(path, read_manifest(folder).slow_weights)
     try:
         stored = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:

@@ -77,9 +77,7 @@ class Models:
         Infinite where the encoder's layers cannot be counted.
         """
         encoder = self.checkpoint.encoder
-        tuned = {} if encoder.tuned is None else encoder.tuned.weights
-        layers = (*encoder.upper_weights(encoder.n_layers).values(), *tuned.values())
-        return sum(weight.numel() for weight in layers) or math.inf
+        return sum(weight.numel() for weight in encoder.upper_weights(encoder.n_layers).values()) or math.inf
 
     def of(self, learner: str | None = None) -> LoadedModel:
         """The checkpoint's model, or that of another learner, whose head alone is fast and which was not meta-trained.

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from metalearn.encoder.stages import PoolingStage, Stage, Stages, TransformerStage, Views, in_order, transformer_stage
+from metalearn.encoder.stages import Stages, encoder_stages
 from metalearn.learners.interface import LearnerOptions
 from metalearn.model_spec import ModelSpec
 from metalearn.options import Order, PlacementName, RateKind
@@ -40,7 +40,7 @@ class EncoderReference(_Frozen):
     files: dict[str, str]
     dim: int = Field(gt=0)
     licence: str
-    stages: Annotated[tuple[Annotated[Stage, Field(discriminator="stage")], ...], AfterValidator(in_order)]
+    stages: Stages
     graph: str | None = Field(None, exclude_if=lambda digest: digest is None)  # manifests without one keep their bytes
 
     @classmethod
@@ -58,7 +58,7 @@ class EncoderReference(_Frozen):
     @property
     def max_tokens(self) -> int:
         """The longest text, special tokens included."""
-        return transformer_stage(self.stages).max_tokens
+        return self.stages.transformer.max_tokens
 
 
 class Hyperparameters(_Frozen):
@@ -78,13 +78,17 @@ UNTRAINED = Hyperparameters(steps=40, abstain_threshold=0.5)
 
 
 class AdaptationSection(_Frozen):
-    """The fields of ``ModelSpec`` beside the learner's name; see there, and ``LearnerOptions``."""
+    """The fields of ``ModelSpec`` beside the learner's name; see there, and ``LearnerOptions``.
+
+    Attributes:
+        frozen_view: Always false. Release 0.2.0 had a second view, and fingerprints cover this field.
+    """
 
     placement: PlacementName
     fast_layers: int = Field(ge=0)
     rank: int = Field(ge=1)
     tuned_layers: int = Field(ge=0)
-    frozen_view: bool
+    frozen_view: Literal[False] = False
     rates: RateKind | None
     update_rule: str | None
     order: Order | None
@@ -107,7 +111,7 @@ class AdaptationSection(_Frozen):
 
     def spec(self, learner: str) -> ModelSpec:
         """The spec that it was made of."""
-        fields = dict(self)
+        fields = self.model_dump(exclude={"frozen_view"})
         options = LearnerOptions(**{field.name: fields.pop(field.name) for field in dataclasses.fields(LearnerOptions)})
         return ModelSpec(learner, **fields, options=options)
 
@@ -174,15 +178,11 @@ class Manifest(_Frozen):
         return (self.model_dump_json(indent=2) + "\n").encode()
 
 
-def read_manifest(folder: Path, *, drop_gone: bool = False) -> Manifest:
-    """The verified manifest of a checkpoint folder; one of format 3 is converted where nothing of it is lost.
-
-    Args:
-        folder: The checkpoint's.
-        drop_gone: Convert one of format 3 also where it names options that are gone; they are dropped.
+def read_manifest(folder: Path) -> Manifest:
+    """The verified manifest of a checkpoint folder; one of format 3 is converted.
 
     Raises:
-        CheckpointInvalid: It is missing, malformed, its fingerprint is not its own, or it names an option that is gone.
+        CheckpointInvalid: It is missing, malformed, its fingerprint is not its own, or the checkpoint has two views.
     """
     path = folder / MANIFEST
     try:
@@ -190,16 +190,16 @@ def read_manifest(folder: Path, *, drop_gone: bool = False) -> Manifest:
     except OSError as error:
         raise CheckpointInvalid(f"cannot read the manifest: {error}") from error
     fields = _fields(content)
+    if _has_two_views(fields):
+        raise CheckpointInvalid(
+            f"the checkpoint in {folder} was made by release 0.2.0 or before with two views, which this release does "
+            "not have: make it anew by `handful metatrain` or serve a shipped one, and move its tasks by "
+            "`handful tasks readapt`"
+        )
     if fields.get("format") == 3:
         if fields.get("fingerprint") != _fingerprint(fields):
             raise CheckpointInvalid(f"the manifest in {folder} was altered: its fingerprint does not match its content")
-        gone = options_gone(fields)
-        if gone and not drop_gone:
-            raise CheckpointInvalid(
-                f"the checkpoint in {folder} was made with {', '.join(gone)}, which this release does not have: "
-                f"`handful checkpoint derive {folder} NEW` makes a checkpoint of this release out of it"
-            )
-        content = json.dumps(upgraded(fields)).encode()
+        content = _upgraded(fields).to_json()
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
@@ -209,43 +209,28 @@ def read_manifest(folder: Path, *, drop_gone: bool = False) -> Manifest:
     return manifest
 
 
-_GONE = {"words_only": "special tokens left out", "within_class": "within-class whitening", "lean": "view-weight steps"}
-"""Options of format 3 that this release does not have."""
+def _has_two_views(fields: Mapping[str, Any]) -> bool:
+    """Whether features of the stock encoder stood beside those of the meta-trained layers."""
+    match fields:
+        case {"adaptation": {"stock_view": True} | {"frozen_view": True}}:
+            return True
+        case {"encoder": {"stages": [*_, {"stage": "views"}]}}:
+            return True
+    return False
 
 
-def options_gone(fields: Mapping[str, Any]) -> list[str]:
-    """The options of a manifest of format 3 that this release does not have, in words."""
-    views = fields["encoder"].get("stock") or {}
-    return [f"{words} ({name})" for name, words in _GONE.items() if views.get(name)]
-
-
-def upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A manifest of format 4 made of the fields of one of format 3, sealed; options that are gone are left out."""
+def _upgraded(fields: Mapping[str, Any]) -> Manifest:
+    """The manifest of format 4, under its own fingerprint, of the fields of one of format 3."""
     encoder, adaptation = dict(fields["encoder"]), dict(fields["adaptation"])
     adaptation["tuned_layers"] = adaptation.pop("trained_layers")
-    adaptation["frozen_view"] = adaptation.pop("stock_view")
+    del adaptation["stock_view"]
     if adaptation["placement"] == "everything":
         adaptation["placement"] = "full"
-    stages: list[Stage] = [
-        TransformerStage(max_tokens=encoder.pop("max_tokens")),
-        PoolingStage(normalize=encoder.pop("normalize")),
-    ]
-    views = encoder.pop("stock", None)
-    if adaptation["frozen_view"]:
-        stages.append(Views() if views is None else _views(views))
+    encoder.pop("stock", None)
+    stages = encoder_stages(max_tokens=encoder.pop("max_tokens"), normalize=encoder.pop("normalize"))
     encoder["stages"] = [asdict(stage) for stage in stages]
     new = {**fields, "format": 4, "encoder": encoder, "adaptation": adaptation, "fingerprint": ""}
-    sealed: dict[str, Any] = json.loads(Manifest.model_validate_json(json.dumps(new)).sealed().to_json())
-    return sealed
-
-
-def _views(fields: Mapping[str, Any]) -> Views:
-    return Views(
-        view_weight=fields["share"],
-        layer_weights=tuple(fields["mix"]),
-        tuned_layer_weights=tuple(fields.get("trained_mix", (1.0,))),
-        token_similarity=fields.get("token_similarity", 0.0),
-    )
+    return Manifest.model_validate_json(json.dumps(new)).sealed()
 
 
 def _fields(content: bytes) -> dict[str, Any]:

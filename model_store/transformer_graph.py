@@ -44,8 +44,7 @@ class GraphUnavailable(RuntimeError):
 def exported_graph(encoder: Encoder) -> bytes | None:
     """The graph of an encoder that ``transformers`` computes; None where there is none, and torch has to compute it.
 
-    Its outputs are the states after each layer as ``states.0``, which the first layer reads, to ``states.N``. A model
-    whose layers cannot be run one by one has the last states alone, as ``states.0``.
+    Its output is the states after the last layer.
     """
     transformer = encoder.transformer
     if not isinstance(transformer, HuggingFaceTransformer):
@@ -58,11 +57,6 @@ def exported_graph(encoder: Encoder) -> bytes | None:
         log.warning("torch will compute the encoder, since its graph cannot be exported: %s", reason)
         return None
     return graph
-
-
-def states_name(layer: int) -> str:
-    """The output that has the states after so many layers."""
-    return f"states.{layer}"
 
 
 @dataclass(frozen=True)
@@ -79,20 +73,20 @@ class LoadedGraph:
     inputs: Sequence[str]
     weights: Sequence[onnxruntime.OrtValue]
 
-    def states(self, outputs: Sequence[str], texts: Mapping[str, Tensor]) -> list[Float[Tensor, "texts tokens dim"]]:
-        """Some of the outputs for a batch of texts, which has a tensor for each of ``INPUTS``."""
-        found = self.session.run(outputs, {name: texts[name].numpy() for name in self.inputs})
-        return [torch.from_numpy(states) for states in found]
+    def states(self, texts: Mapping[str, Tensor]) -> Float[Tensor, "texts tokens dim"]:
+        """States after the last layer of a batch of texts, which has a tensor for each of ``INPUTS``."""
+        (found,) = self.session.run(None, {name: texts[name].numpy() for name in self.inputs})
+        return torch.from_numpy(found)
 
 
 def load_graph(
-    graph: onnx.ModelProto, weights: Mapping[str, Array], outputs: Sequence[str], options: onnxruntime.SessionOptions
+    graph: onnx.ModelProto, weights: Mapping[str, Array], options: onnxruntime.SessionOptions
 ) -> LoadedGraph:
-    """Loads a graph that computes some outputs, with weights in the place of its inputs. It changes the graph.
+    """Loads a graph, with weights in the place of its inputs. It changes the graph.
 
     The weights stay where they are: what the runtime need not rearrange is in memory once.
     """
-    used = _needed(graph, outputs)
+    used = _needed(graph)
     inputs = [each for each in graph.graph.input if each.name in INPUTS and each.name in used]
     held = {name: np.ascontiguousarray(weights[name]) for name in sorted(used & weights.keys())}
     for name, weight in held.items():
@@ -104,18 +98,17 @@ def load_graph(
         )
         for key, value in (("location", "weights"), ("offset", "0"), ("length", str(weight.nbytes))):
             declared.external_data.add(key=key, value=value)
-    del graph.graph.input[:], graph.graph.output[:]
+    del graph.graph.input[:]
     graph.graph.input.extend(inputs)
-    graph.graph.output.extend(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(weight) for weight in held.values()]
     options.add_external_initializers(list(held), values)
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return LoadedGraph(session, [each.name for each in inputs], values)
 
 
-def _needed(graph: onnx.ModelProto, outputs: Sequence[str]) -> set[str]:
-    """Drops the nodes that no output needs; returns the names that the others read."""
-    needed, nodes = set(outputs), []
+def _needed(graph: onnx.ModelProto) -> set[str]:
+    """Drops the nodes that the output does not need; returns the names that the others read."""
+    needed, nodes = {output.name for output in graph.graph.output}, []
     for node in reversed(graph.graph.node):
         if needed.isdisjoint(node.output):
             continue
@@ -129,7 +122,6 @@ def _needed(graph: onnx.ModelProto, outputs: Sequence[str]) -> set[str]:
 def _exported(transformer: HuggingFaceTransformer) -> bytes:
     weights = transformer.named_weights()
     ids, types, attended = _batch(3, 12, transformer)
-    outputs = [states_name(layer) for layer in range(transformer.n_layers + 1)]
     axes = {0: "texts", 1: "tokens"}
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as place:
         warnings.simplefilter("ignore")  # the exporter's on its own age, and on constants that are checked below
@@ -138,8 +130,8 @@ def _exported(transformer: HuggingFaceTransformer) -> bytes:
             (ids, types, attended, tuple(weights.values())),
             Path(place, "graph.onnx"),
             input_names=[*INPUTS, *weights],
-            output_names=outputs,
-            dynamic_axes=dict.fromkeys((*INPUTS, *outputs), axes),
+            output_names=["states"],
+            dynamic_axes=dict.fromkeys((*INPUTS, "states"), axes),
             opset_version=_OPERATORS,
             dynamo=False,  # the other exporter needs a package more, and takes minutes
         )
@@ -159,10 +151,10 @@ class _Traced(nn.Module):
         types: Int[Tensor, "texts tokens"],
         attended: Bool[Tensor, "texts tokens"],
         weights: Sequence[Tensor],
-    ) -> list[Tensor]:
+    ) -> Tensor:
         transformer = self._transformer
         with _in_place(transformer.model, dict(zip(transformer.weight_paths.values(), weights, strict=True))):
-            return transformer.all_states(ids, types, attended)
+            return transformer.last_states(ids, types, attended)
 
 
 @contextmanager
@@ -196,14 +188,12 @@ def _check(graph: bytes, transformer: HuggingFaceTransformer, max_tokens: int) -
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     weights = {name: weight.numpy() for name, weight in transformer.named_weights().items()}
-    outputs = [states_name(layer) for layer in range(transformer.n_layers + 1)]
-    loaded = load_graph(onnx.load_from_string(graph), weights, outputs, options)
+    loaded = load_graph(onnx.load_from_string(graph), weights, options)
     for texts, tokens in ((1, 4), (4, 8), (3, 40), (2, min(max_tokens, 200))):
         batch = _batch(texts, tokens, transformer)
         with torch.no_grad():
-            expected = transformer.all_states(*batch)
-        found = loaded.states(outputs, dict(zip(INPUTS, batch, strict=True)))
-        for layer, (states, right) in enumerate(zip(found, expected, strict=True)):
-            apart = ((states - right).norm(dim=2) / right.norm(dim=2))[batch[2]].max()
-            if not apart <= _FURTHEST:
-                raise GraphUnavailable(f"states after {layer} layers, of {tokens} tokens, are {apart:.1e} from torch's")
+            expected = transformer.last_states(*batch)
+        found = loaded.states(dict(zip(INPUTS, batch, strict=True)))
+        apart = ((found - expected).norm(dim=2) / expected.norm(dim=2))[batch[2]].max()
+        if not apart <= _FURTHEST:
+            raise GraphUnavailable(f"states of {tokens} tokens are {apart:.1e} from torch's")

@@ -99,8 +99,12 @@ SUPPORT = [
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random two-layer BERT and the default encoder's tokenizer."""
-    folder = tmp_path_factory.mktemp("tiny-encoder")
-    (folder / "config.json").write_text(json.dumps(TINY))
+    return random_encoder(tmp_path_factory.mktemp("tiny-encoder"))
+
+
+def random_encoder(folder: Path, *, layers: int = 2) -> Path:
+    """Writes a random BERT beside the default encoder's tokenizer."""
+    (folder / "config.json").write_text(json.dumps({**TINY, "num_hidden_layers": layers}))
     shutil.copy(locate_encoder(STOCK_ENCODER, Path()) / "tokenizer.json", folder)
     draw = torch.Generator().manual_seed(0)
     dim, wide = TINY["hidden_size"], TINY["intermediate_size"]
@@ -115,11 +119,11 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     shapes = {f"attention.self.{name}": (dim, dim) for name in ("query", "key", "value")}
     shapes |= {"attention.output.dense": (dim, dim), "intermediate.dense": (wide, dim), "output.dense": (dim, wide)}
-    for i in range(TINY["num_hidden_layers"]):
+    for i in range(layers):
         for name, shape in shapes.items():
             tensors[f"encoder.layer.{i}.{name}.weight"] = weight(*shape)
             tensors[f"encoder.layer.{i}.{name}.bias"] = weight(shape[0])
-    norms = ["embeddings"] + [f"encoder.layer.{i}.{n}output" for i in range(2) for n in ("attention.", "")]
+    norms = ["embeddings"] + [f"encoder.layer.{i}.{n}output" for i in range(layers) for n in ("attention.", "")]
     for name in norms:
         tensors[f"{name}.LayerNorm.weight"] = 1 + weight(dim)
         tensors[f"{name}.LayerNorm.bias"] = weight(dim)
@@ -149,7 +153,7 @@ def make_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
         name = (
             "tiny"
             if spec == ModelSpec()
-            else f"tiny-{spec.learner}-{spec.placement}{'-frozen-view' * spec.frozen_view}"
+            else f"tiny-{spec.learner}-{spec.placement}{'-tuned' * bool(spec.tuned_layers)}"
         )
         folder = Path(tempfile.mkdtemp(dir=parent)) / name
         write_checkpoint(
@@ -186,6 +190,23 @@ def other_checkpoint(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactor
         encoder_licence="none",
         card="# other\n",
         stages=encoder_stages(max_tokens=32),
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def deeper_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder on an encoder with a layer more than the tiny one, and with the same tokenizer."""
+    folder = tmp_path_factory.mktemp("deeper-checkpoint") / "deeper"
+    write_checkpoint(
+        folder,
+        name="deeper",
+        spec=ModelSpec(),
+        hyperparameters=UNTRAINED,
+        encoder_source=str(random_encoder(tmp_path_factory.mktemp("deeper-encoder"), layers=3)),
+        encoder_licence="none",
+        card="# deeper\n",
+        stages=encoder_stages(max_tokens=64),
     )
     return folder
 

@@ -1,6 +1,5 @@
 """``handful checkpoint``."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -111,9 +110,6 @@ def calibrated(
 def derive(
     base: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one.")],
     out: Annotated[Path, typer.Argument(help="Folder of the new checkpoint.")],
-    features: Annotated[
-        Path | None, typer.Option(help="JSON object with the features that change, named as in the base's manifest.")
-    ] = None,
     label_text_count: Annotated[
         float | None, typer.Option(min=1e-3, max=1e3, help="Weight of a label's text where an example has 1.")
     ] = None,
@@ -125,13 +121,11 @@ def derive(
 
     Calibrate the new checkpoint afterwards.
     """
-    changes = {} if features is None else _json_object(features)
     with waiting("reading the checkpoint"):
         manifest = derived(
             base,
             out,
             name=name or out.absolute().name,
-            features=changes,
             label_text_count=label_text_count,
             steps=steps,
             max_tokens=max_tokens,
@@ -146,7 +140,7 @@ def derived(base: str, out: Path, *, name: str, **changes: Any) -> "Manifest":
     from metatrain.derive import derive as write_derived
     from model_store.checkpoint import Checkpoint, resolve_checkpoint
 
-    loaded = Checkpoint(resolve_checkpoint(base), torch.device("cpu"), drop_gone=True)
+    loaded = Checkpoint(resolve_checkpoint(base), torch.device("cpu"))
     return write_derived(loaded, out, name=name, **changes)
 
 
@@ -182,16 +176,6 @@ def averaged(checkpoint: str, other: str, out: Path, *, name: str, share: float)
 
     first, second = (Checkpoint(resolve_checkpoint(each), torch.device("cpu")) for each in (checkpoint, other))
     return write_average(first, second, out, name=name, share=share)
-
-
-def _json_object(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"cannot read {file}: {error}") from None
-    if not isinstance(content, dict):
-        raise typer.BadParameter(f"{file} holds no JSON object")
-    return content
 
 
 @app.command()

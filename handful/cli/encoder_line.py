@@ -18,12 +18,11 @@ def encoder_line(manifest: "Manifest", folder: Path) -> str:
     """
     from metalearn.encoder.e5_file import E5_FILE, read_e5_config
     from metalearn.encoder.published import Published
-    from metalearn.encoder.stages import pooling_stage, transformer_stage
 
     packed = folder / E5_FILE
     config = read_e5_config(packed) if packed.is_file() else _fields(folder / "config.json")
     reference = manifest.encoder
-    reading, pooling = transformer_stage(reference.stages), pooling_stage(reference.stages)
+    reading, pooling = reference.stages
     architecture = str(config.get("model_type", "encoder"))
     sizes = {
         "layers": config.get("num_hidden_layers", config.get("n_layers")),

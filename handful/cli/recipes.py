@@ -80,7 +80,7 @@ def _make(stage: Stage, folder: Path, device: str) -> None:
     elif isinstance(stage, Average):
         print_json(averaged(stage.first, stage.second, folder, share=stage.share, name=stage.name))
     elif isinstance(stage, Derive):
-        changes = {"features": stage.features, "label_text_count": stage.label_text_count, "steps": stage.steps}
+        changes = {"label_text_count": stage.label_text_count, "steps": stage.steps, "max_tokens": stage.max_tokens}
         print_json(derived(stage.base, folder, name=stage.name, **changes))
     elif isinstance(stage, Calibrate):
         tasks = [Path(folder) for folder in stage.tasks]

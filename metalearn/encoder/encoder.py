@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from metalearn.encoder.batches import padded_width
-from metalearn.encoder.pooling import HiddenBatch, PaddedBatch, Pool, asked_tokens
+from metalearn.encoder.pooling import HiddenBatch, PaddedBatch, pooled
 from metalearn.encoder.source import encoder_files
-from metalearn.encoder.stages import Stages, Views, pooling_stage, transformer_stage, views_of
+from metalearn.encoder.stages import Stages
 from metalearn.encoder.tokenizing import TextTokenizer, TokenizedText
 from metalearn.encoder.transformer import Transformer, load_transformer
-from metalearn.encoder.views import TunedView, both_views, columns_of, frozen_features
 from metalearn.errors import EncoderUnavailable
 from metalearn.types import TextInput
 
@@ -59,8 +58,6 @@ class Encoder:
         tokenizer: Reads texts.
         stages: The stages that the encoder was built of.
         device: Where the transformer runs.
-        special_tokens: Ids of the tokens that frame the texts of a pair, on the device.
-        tuned: Meta-trained top layers beside its own; None for without.
         graph: The transformer's own ONNX graph, exported when a checkpoint was made; None for without.
     """
 
@@ -68,8 +65,6 @@ class Encoder:
     tokenizer: TextTokenizer
     stages: Stages
     device: torch.device
-    special_tokens: Int[Tensor, " special"]
-    tuned: TunedView | None = None
     graph: bytes | None = None
 
     # ---- what it is --------------------------------------------------------------------------------------------
@@ -77,12 +72,7 @@ class Encoder:
     @property
     def dim(self) -> int:
         """Width of the features."""
-        return self.transformer.dim if self.tuned is None else self.dim_of_views
-
-    @property
-    def dim_of_views(self) -> int:
-        """Width of what ``both_views`` returns."""
-        return columns_of(self.views, self.transformer.dim)
+        return self.transformer.dim
 
     @property
     def max_tokens(self) -> int:
@@ -93,17 +83,6 @@ class Encoder:
     def n_layers(self) -> int:
         """The number of the transformer's layers."""
         return self.transformer.n_layers
-
-    @property
-    def pool(self) -> Pool:
-        """Pools states of tokens."""
-        stage = pooling_stage(self.stages)
-        return Pool(stage.mode, stage.normalize)
-
-    @property
-    def views(self) -> Views:
-        """The weights of the views."""
-        return views_of(self.stages)
 
     def upper_weights(self, layers: int) -> dict[str, Tensor]:
         """Weights of the top ``layers`` layers, as ``layers.INDEX.PART.weight`` and ``.bias``."""
@@ -117,21 +96,9 @@ class Encoder:
         """
         return replace(self, transformer=self.transformer.with_weights(weights))
 
-    def with_tuned_view(self, layers: int, weights: Mapping[str, Tensor]) -> "Encoder":
-        """The same encoder with meta-trained top layers (tuned view) beside its own, above the same lower layers.
-
-        Args:
-            layers: How many of the top layers are tuned.
-            weights: Weights of these layers, by the names of ``upper_weights``.
-        """
-        return replace(self, tuned=TunedView(layers, {name: w.to(self.device) for name, w in weights.items()}))
-
     def in_bfloat16(self) -> "Encoder":
         """The same encoder with rounded weights, which computes in bfloat16; its features are float32 as well."""
-        tuned = self.tuned
-        if tuned is not None:
-            tuned = TunedView(tuned.layers, {name: weight.bfloat16() for name, weight in tuned.weights.items()})
-        return replace(self, transformer=self.transformer.to(torch.bfloat16), tuned=tuned)
+        return replace(self, transformer=self.transformer.to(torch.bfloat16))
 
     # ---- whole features ----------------------------------------------------------------------------------------
 
@@ -147,38 +114,31 @@ class Encoder:
 
         Args:
             texts: The texts to encode.
-            norms_of_rows: Take the place of the encoder's own norms, where it has no layers beside them.
+            norms_of_rows: Take the place of the encoder's own norms.
         """
-        if norms_of_rows is not None:
-            return self.finish_batch(self.begin_batch(texts, 0), 0, norms_of_rows)
-        return self.padded_features(self.padded(texts))
+        return self.padded_features(self.padded(texts), norms_of_rows)
 
     @torch.no_grad()
-    def padded_features(self, padded: PaddedBatch) -> Float[Tensor, "texts dim"]:
+    def padded_features(
+        self, padded: PaddedBatch, norms_of_rows: NormsOfRows | None = None
+    ) -> Float[Tensor, "texts dim"]:
         """``encode_batch`` of what is on the device: nothing waits for the device, whatever the texts are."""
-        if self.tuned is None:
-            return self.finish_batch(self._begin(padded, self.n_layers), self.n_layers)
-        shared = self.n_layers - self.tuned.layers
-        return self.both_views(self._begin(padded, shared), shared, self.tuned.weights)
+        return self.finish_batch(self._begin(padded, 0), 0, norms_of_rows)
 
     @torch.no_grad()
     def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]:
-        """States after the last layer, padded to the longest text: of the tuned layers, where there are any."""
-        if self.tuned is None:
-            return self.begin_batch(texts, self.n_layers).hidden
-        shared = self.n_layers - self.tuned.layers
-        batch = self.begin_batch(texts, shared)
-        return self.transformer.run_layers(batch.hidden, batch.attended, first=shared, weights=self.tuned.weights)
+        """States after the last layer, padded to the longest text."""
+        return self.begin_batch(texts, self.n_layers).hidden
 
     def padded(self, texts: Sequence[TokenizedText]) -> PaddedBatch:
         """Texts on the encoder's device, padded to a width that follows from their own lengths."""
         width = self.width(texts)
         ids = self._on_device([text.ids for text in texts], width)
         types = self._on_device([text.type_ids for text in texts], width)
-        second = self._on_device([second_tokens(text) for text in texts], width).bool()
         # Also where none is padding: without a mask another kernel computes other bits
         attended = self._on_device([[1] * len(text.ids) for text in texts], width).bool()
-        return PaddedBatch(ids, types, second, attended, any(text.second_from is not None for text in texts))
+        asked = self._on_device([asked_tokens(text) for text in texts], width).bool()
+        return PaddedBatch(ids, types, attended, asked)
 
     # ---- lower and upper part ----------------------------------------------------------------------------------
 
@@ -189,17 +149,8 @@ class Encoder:
     @torch.no_grad()
     def _begin(self, padded: PaddedBatch, layers: int) -> HiddenBatch:
         hidden = self.transformer.embed(padded.ids, padded.types, padded.attended)
-        return self.hidden_batch(padded, self.transformer.run_layers(hidden, padded.attended, last=layers))
-
-    def hidden_batch(self, padded: PaddedBatch, hidden: Float[Tensor, "texts tokens dim"]) -> HiddenBatch:
-        """States of padded texts, with what of them is pooled."""
-        if not padded.has_pairs:
-            return HiddenBatch(hidden, padded.attended)
-        return HiddenBatch(hidden, padded.attended, padded.second, self.words(padded))
-
-    def words(self, padded: PaddedBatch) -> Bool[Tensor, "texts tokens"]:
-        """True at the tokens of texts, special ones left out."""
-        return ~torch.isin(padded.ids, self.special_tokens) & padded.attended
+        hidden = self.transformer.run_layers(hidden, padded.attended, last=layers)
+        return HiddenBatch(hidden, padded.attended, padded.asked)
 
     def finish_batch(
         self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None
@@ -212,34 +163,7 @@ class Encoder:
             weights: Take the place of the encoder's own, by the names of ``upper_weights``.
         """
         hidden = self.transformer.run_layers(batch.hidden, batch.attended, first=layers, weights=weights)
-        return self.pool(hidden, asked_tokens(batch))
-
-    @torch.no_grad()
-    def frozen_features(self, batch: HiddenBatch, layers: int) -> Float[Tensor, "texts dim"]:
-        """The frozen view of a batch that has been through the first ``layers`` layers."""
-        return frozen_features(self.views, self.pool, batch, self._states(batch, layers))
-
-    def both_views(
-        self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor]
-    ) -> Float[Tensor, "texts dim_of_views"]:
-        """Both views side by side, the frozen view first. Gradients may flow through it.
-
-        Args:
-            batch: The result of ``begin_batch``.
-            layers: How many layers it has been through.
-            weights: Weights of the tuned layers after these, by the names of ``upper_weights``.
-        """
-        frozen = self.frozen_features(batch, layers)
-        return both_views(self.views, self.pool, batch, frozen, self._states(batch, layers, weights))
-
-    def _states(
-        self, batch: HiddenBatch, layers: int, weights: Mapping[str, Tensor] | None = None
-    ) -> list[Float[Tensor, "texts tokens dim"]]:
-        """States after the first ``layers`` layers, and after each layer that follows."""
-        states = [batch.hidden]
-        for i in range(layers, self.n_layers):
-            states.append(self.transformer.run_layers(states[-1], batch.attended, first=i, last=i + 1, weights=weights))
-        return states
+        return pooled(hidden, batch.asked, self.stages.pooling)
 
     def width(self, texts: Sequence[TokenizedText]) -> int:
         """The width that a batch is padded to; texts of one ``padded_width`` have it whatever else is in the batch."""
@@ -293,7 +217,7 @@ def build_encoder(
     Raises:
         EncoderUnavailable: The folder lacks a file, or the files are not a transformer encoder's.
     """
-    stage = transformer_stage(stages)
+    stage = stages.transformer
     if transformer is None:
         transformer = load_transformer(folder).to(device)
     tokenizer = TextTokenizer(folder / encoder_files(folder)[-1], stage.max_tokens, stage.prompt)
@@ -301,11 +225,10 @@ def build_encoder(
         raise EncoderUnavailable(
             f"max_tokens is {stage.max_tokens}; the encoder in {folder} reads {transformer.max_tokens}"
         )
-    special_tokens = torch.tensor(tokenizer.special_tokens, dtype=torch.int64, device=device)
-    return Encoder(transformer, tokenizer, stages, device, special_tokens)
+    return Encoder(transformer, tokenizer, stages, device)
 
 
-def second_tokens(text: TokenizedText) -> list[int]:
-    """1 at each token of a pair's second text, 0 at all others."""
-    begin = len(text.ids) if text.second_from is None else text.second_from
+def asked_tokens(text: TokenizedText) -> list[int]:
+    """1 at each token that is pooled, 0 at all others: those of a pair's first text."""
+    begin = text.second_from or 0
     return [0] * begin + [1] * (len(text.ids) - begin)

@@ -103,16 +103,14 @@ class HuggingFaceTransformer:
         """The states that the first layer reads; the last hidden states of a model that runs as a whole."""
         return self._computed(LayerRun(0, 0), self._padded(ids, attended), types, attended)
 
-    def all_states(
+    def last_states(
         self,
         ids: Int[Tensor, "texts tokens"],
         types: Int[Tensor, "texts tokens"],
         attended: Bool[Tensor, "texts tokens"],
-    ) -> list[Float[Tensor, "texts tokens dim"]]:
-        """The states that each layer reads, and the last hidden states, with the model's own weights."""
-        read: list[Tensor] = []
-        last = self._computed(LayerRun(0, self.n_layers, read=read), self._padded(ids, attended), types, attended)
-        return [*read, last]
+    ) -> Float[Tensor, "texts tokens dim"]:
+        """The last hidden states, with the model's own weights."""
+        return self._computed(LayerRun(0, self.n_layers), self._padded(ids, attended), types, attended)
 
     def _padded(
         self, ids: Int[Tensor, "texts tokens"], attended: Bool[Tensor, "texts tokens"] | None
@@ -181,15 +179,11 @@ class HuggingFaceTransformer:
                 return slot + path.removeprefix(f"{slot}.layer")
         return path
 
-    def named_weights(self, given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """All weights by the package's names.
-
-        Args:
-            given: Take the place of the transformer's own, by the names of ``layer_weights``.
-        """
+    def named_weights(self) -> dict[str, Tensor]:
+        """All weights by the package's names."""
         own = dict(self.model.named_parameters())
         found = {name: own[path].data for name, path in self.weight_paths.items()}
-        for name, weight in {**self.replaced, **(given or {})}.items():
+        for name, weight in self.replaced.items():
             _, index, part = name.split(".", 2)
             found[f"{self._slot_paths[int(index)]}.{part}"] = weight
         return found

@@ -21,7 +21,6 @@ class LayerRun:
         hidden: What layer ``first`` reads; None for what the model has for it.
         weights: Take the place of the layers' own, by layer and by their names there.
         found: What layer ``last`` reads; None where the model has no such layer.
-        read: What each layer reads is added here, where it is asked for.
     """
 
     first: int
@@ -29,7 +28,6 @@ class LayerRun:
     hidden: Tensor | None = None
     weights: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
     found: Tensor | None = None
-    read: list[Tensor] | None = None
 
 
 current_run: ContextVar[LayerRun] = ContextVar("run")
@@ -53,8 +51,6 @@ class LayerSlot(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         run, index = current_run.get(), self._index
         hidden, *others = args or (kwargs.pop("hidden_states"),)
-        if run.read is not None:
-            run.read.append(hidden)
         if index == run.last:
             run.found = hidden
         if index == run.first and run.hidden is not None:

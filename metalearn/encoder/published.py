@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metalearn.encoder.e5_file import E5_FILE, E5_PROMPT
-from metalearn.encoder.stages import PoolingMode, Stages, Views, encoder_stages
+from metalearn.encoder.stages import PoolingMode, Stages, encoder_stages
 from metalearn.errors import EncoderUnavailable
 
 _MOST_TOKENS = 512
@@ -68,7 +68,6 @@ class Published:
         prompt: str | None = None,
         pooling: PoolingMode | None = None,
         normalize: bool | None = None,
-        views: Views | None = None,
     ) -> Stages:
         """The stages of the encoder; those that are not given are its publisher's.
 
@@ -79,7 +78,6 @@ class Published:
             prompt: See ``TransformerStage``.
             pooling: See ``PoolingStage``.
             normalize: See ``PoolingStage``.
-            views: The views, if there are any.
 
         Raises:
             EncoderUnavailable: The publisher's pooling, or what follows it, does not exist here.
@@ -96,7 +94,6 @@ class Published:
             prompt=self.prompt if prompt is None else prompt,
             mode=pooling or _MODES[self.pooling or "mean"],
             normalize=normalize is not False,
-            views=views,
         )
 
 

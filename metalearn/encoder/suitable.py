@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from metalearn.encoder.encoder import Encoder
-from metalearn.encoder.stages import pooling_stage
 from metalearn.errors import EncoderUnavailable
 from metalearn.types import TextInput
 
@@ -20,7 +19,7 @@ def check_suitable(encoder: Encoder) -> None:
             though it has seen no other.
     """
     named = f"the encoder ({encoder.transformer.architecture})"
-    if not len(encoder.special_tokens):
+    if not encoder.tokenizer.special_tokens:
         raise EncoderUnavailable(
             f"{named} cannot be used: its tokenizer adds no token to a text, so that an empty text has none to pool"
         )
@@ -32,7 +31,7 @@ def check_suitable(encoder: Encoder) -> None:
         raise EncoderUnavailable(f"{named} cannot be used: padding after a text changes the states of its tokens")
     ids[:, -1] = ids[:, length // 2]
     changed = _states(encoder, ids, length)
-    if pooling_stage(encoder.stages).mode == "first" and torch.equal(changed[:, 0], alone[:, 0]):
+    if encoder.stages.pooling.mode == "first" and torch.equal(changed[:, 0], alone[:, 0]):
         raise EncoderUnavailable(
             f"{named} reads from left to right, so that its first token has seen no other: pool with --pooling last"
         )

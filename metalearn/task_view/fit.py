@@ -8,15 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.objectives import OBJECTIVES
 from metalearn.prepared import PreparedSet
 from metalearn.task_view.centring import mean_of_examples
 from metalearn.task_view.class_balance import balanced_weights
 from metalearn.task_view.label_text_gate import gated_weights
 from metalearn.task_view.label_text_shift import shifted_label_texts
-from metalearn.task_view.pair_weight import column_scales
-from metalearn.types import EncodedSet, FastWeights
+from metalearn.types import EncodedSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,33 +25,13 @@ class Steps:
         text_weights: Number of examples of each class -> weight of its label text; None for the weight of an example.
         shifts_label_texts: Whether label texts are shifted to where the examples are.
         centred: Whether features are centred.
-        pair_columns: How many columns of features, the last ones, measure the token similarity of pairs.
         balanced: Whether classes count alike.
     """
 
     text_weights: Callable[[Float[Tensor, " classes"]], Float[Tensor, " classes"]] | None
     shifts_label_texts: bool
     centred: bool
-    pair_columns: int
     balanced: bool
-
-
-class FeatureMap(NamedTuple):
-    """The map that a task applies to features: (features - centre) * scales.
-
-    Attributes:
-        centre: The mean of the examples.
-        scales: A factor for each column; None for ones.
-    """
-
-    centre: Float[Tensor, " dim"]
-    scales: Float[Tensor, " dim"] | None
-
-    def plain_head(self, fast_weights: FastWeights) -> dict[str, Tensor]:
-        """The fast weights whose head has the logits for plain features that the given head has for mapped ones."""
-        weight = fast_weights[HEAD_WEIGHT] if self.scales is None else fast_weights[HEAD_WEIGHT] * self.scales
-        bias = fast_weights[HEAD_BIAS] - weight @ self.centre
-        return {**fast_weights, HEAD_WEIGHT: weight, HEAD_BIAS: bias}
 
 
 class FittedView(NamedTuple):
@@ -62,12 +40,12 @@ class FittedView(NamedTuple):
     Attributes:
         for_start: Examples and then label texts, as the learner's start reads them.
         for_steps: The same rows with the weights of the inner steps' loss.
-        map: The map of features; None without one.
+        centre: The mean of the examples, which is taken off all features; None where they are not centred.
     """
 
     for_start: EncodedSet
     for_steps: EncodedSet
-    map: FeatureMap | None
+    centre: Float[Tensor, " dim"] | None
 
 
 def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps) -> FittedView:
@@ -77,8 +55,7 @@ def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps
     2. Label-text gate: label texts that classify worse than chance weigh nothing.
     3. Shift of label texts to where the examples are.
     4. Centring: the mean of the examples is taken off all features.
-    5. Pair weight: the weight of the columns that measure the token similarity of pairs.
-    6. Class balance: all classes count alike in inner steps.
+    5. Class balance: all classes count alike in inner steps.
 
     One more step is the learner's, since it is about class means: shrinkage towards the grand mean; see
     ``GradientLearner.start``. Tasks without exclusive classes take none of the steps.
@@ -101,18 +78,14 @@ def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps
     )
     if not OBJECTIVES[support.objective].one_class_each:
         return FittedView(encoded, encoded, None)
-    fitted = None
+    centre = None
     if steps.centred:
         centre = mean_of_examples(features, weights, n_examples)
         encoded = replace(encoded, features=features - centre)
-        scales = column_scales(encoded, steps.pair_columns) if steps.pair_columns else None
-        if scales is not None:
-            encoded = replace(encoded, features=encoded.features * scales)
-        fitted = FeatureMap(centre, scales)
     if not steps.balanced:
-        return FittedView(encoded, encoded, fitted)
+        return FittedView(encoded, encoded, centre)
     balanced = replace(encoded, weights=balanced_weights(weights, encoded.targets, support.n_classes))
-    return FittedView(encoded, balanced, fitted)
+    return FittedView(encoded, balanced, centre)
 
 
 def label_text_weights(support: PreparedSet, steps: Steps) -> Float[Tensor, " labels"]:

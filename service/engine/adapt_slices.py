@@ -190,7 +190,7 @@ def _shared_features(
 
 def _as_hidden(features: Float[Tensor, "texts dim"]) -> HiddenTexts:
     order = torch.arange(features.shape[0], device=features.device)
-    return HiddenTexts((HiddenBatch(features.unsqueeze(1), None),), order)
+    return HiddenTexts((HiddenBatch.of_features(features),), order)
 
 
 def _own_hidden(

@@ -3,7 +3,7 @@
 The graph computes the states of tokens; torch pools them. Products may be of 8-bit integers, as in ``onnx_graph``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,16 +16,14 @@ from torch import Tensor
 from metalearn.encoder.batches import plan_batches
 from metalearn.encoder.encoder import Encoder, NormsOfRows
 from metalearn.encoder.huggingface import HuggingFaceTransformer
+from metalearn.encoder.pooling import pooled
 from metalearn.encoder.tokenizing import TokenizedText
-from metalearn.encoder.views import both_views, frozen_features
 from metalearn.types import TextInput
-from model_store.transformer_graph import Array, load_graph, states_name
+from model_store.transformer_graph import Array, load_graph
 from service.engine.onnx_session import session_options
 
 _OPERATORS_OF_RUNTIME = "com.microsoft"
 _LARGEST = 127
-_TUNED = "tuned."
-"""Begins the names of what the tuned view computes beside the frozen one."""
 
 Weights = dict[str, Array]
 
@@ -50,45 +48,29 @@ class ExportedFeatures:
         Raises:
             RuntimeError: The features of a text depend on its neighbours in a batch.
         """
-        transformer, tuned = encoder.transformer, encoder.tuned
+        transformer = encoder.transformer
         if encoder.graph is None or not isinstance(transformer, HuggingFaceTransformer):
             raise TypeError("the encoder has no exported graph")
         graph = onnx.load_from_string(encoder.graph)
-        own = transformer.named_weights()
-        weights = _arrays(own)
-        shared = encoder.n_layers - (0 if tuned is None else tuned.layers)
-        self._states = outputs = [states_name(layer) for layer in range(shared, encoder.n_layers + 1)]
-        if tuned is not None:
-            given = transformer.named_weights(tuned.weights)
-            _add_tuned_view(graph, weights, _arrays({n: w for n, w in given.items() if w is not own[n]}))
-            outputs = [*outputs, *(_TUNED + name for name in outputs[1:])]
+        weights = {name: weight.detach().numpy() for name, weight in transformer.named_weights().items()}
         if precision == "int8":
             _use_integers(graph, weights)
         self.name = "onnxruntime" if precision == "float32" else f"onnxruntime-{precision}"
         self.norms: Sequence[str] = ()
         self._encoder = encoder
-        self._graph = load_graph(graph, weights, outputs, session_options())
+        self._graph = load_graph(graph, weights, session_options())
         self._check_independence()
 
     def __call__(
         self, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None = None
     ) -> Float[Tensor, "texts dim"]:
         """See ``Encoder.encode_batch``."""
-        encoder, padded = self._encoder, self._encoder.padded(texts)
-        if encoder.tuned is None:
-            (last,) = self._graph.states(self._states[-1:], padded._asdict())
-            return encoder.finish_batch(encoder.hidden_batch(padded, last), encoder.n_layers)
-        tuned_states = [_TUNED + name for name in self._states[1:]]
-        found = self._graph.states([*self._states, *tuned_states], padded._asdict())
-        own, tuned = found[: len(self._states)], found[len(self._states) :]
-        batch = encoder.hidden_batch(padded, own[0])
-        frozen = frozen_features(encoder.views, encoder.pool, batch, own)
-        return both_views(encoder.views, encoder.pool, batch, frozen, [own[0], *tuned])
+        padded = self._encoder.padded(texts)
+        return pooled(self._graph.states(padded._asdict()), padded.asked, self._encoder.stages.pooling)
 
     def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]:
         """See ``Encoder.token_states``."""
-        last = self._states[-1] if self._encoder.tuned is None else _TUNED + self._states[-1]
-        return self._graph.states([last], self._encoder.padded(texts)._asdict())[0]
+        return self._graph.states(self._encoder.padded(texts)._asdict())
 
     def _check_independence(self) -> None:
         """Compares the bits of texts alone and beside others of their width; see docs/adr/0007."""
@@ -98,25 +80,6 @@ class ExportedFeatures:
             alone = torch.cat([self([texts[row]]) for row in rows])
             if not torch.equal(together, alone):
                 raise RuntimeError(f"features by {self.name} depend on the other texts of a batch")
-
-
-def _arrays(weights: Mapping[str, Tensor]) -> Weights:
-    return {name: weight.detach().numpy() for name, weight in weights.items()}
-
-
-def _add_tuned_view(graph: onnx.ModelProto, weights: Weights, tuned: Weights) -> None:
-    """Adds what depends on tuned weights once more, with these weights in place; what does not is shared."""
-    renamed = {name: _TUNED + name for name in tuned}
-    weights |= {_TUNED + name: weight for name, weight in tuned.items()}
-    for node in list(graph.graph.node):
-        if renamed.keys().isdisjoint(node.input):
-            continue
-        renamed |= {name: _TUNED + name for name in node.output}
-        again = graph.graph.node.add()
-        again.CopyFrom(node)
-        again.name = _TUNED + node.name
-        again.input[:] = [renamed.get(name, name) for name in node.input]
-        again.output[:] = [renamed[name] for name in node.output]
 
 
 def _use_integers(graph: onnx.ModelProto, weights: Weights) -> None:

@@ -5,7 +5,7 @@ the fused operators that speed up a CPU most (attention in one piece, sums withi
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from torch import Tensor
 from metalearn.encoder.bert import BertConfig, BertTransformer
 from metalearn.encoder.encoder import Encoder
 from metalearn.encoder.stages import PoolingMode
-from metalearn.encoder.views import MIDDLE
 
 _OPERATORS_OF_RUNTIME = "com.microsoft"
 """The domain of the runtime's own operators; see its ContribOperators.md."""
@@ -39,76 +38,34 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
         encoder: The encoder.
         int8: Whether the layers' products are of 8-bit integers: weights with a scale for each output, inputs with a
             scale for each token.
-        norms: The norms that each text has of its own, as ``layers.INDEX.PART``; the encoder has one view then.
+        norms: The norms that each text has of its own, as ``layers.INDEX.PART``.
 
     The embeddings are looked up outside, by ``Transformer.embed``: those of a large vocabulary would be kept twice.
 
-    Inputs are ``embedded``, float32 of shape (texts, tokens, width), and int32 of shape (texts, tokens), zero at
-    padding: ``attended``, which is 1 at tokens, ``second``, which is 1 at a pair's second text, and ``words``, which is
-    1 at the tokens of pairs that are not special. Outputs are float32: ``features`` of shape (texts, dim), and
-    ``states`` after the last layer, of shape (texts, tokens, width). With ``norms`` there is an input of that name,
-    float32 of shape (texts, 2 x norms, width): of each norm its weight and its bias.
+    Inputs are ``embedded``, float32 of shape (texts, tokens, width), and two of shape (texts, tokens): ``attended``,
+    int32, which is 1 at tokens and 0 at padding, and ``asked``, float32, which is 1 at the tokens that are pooled and 0
+    at all others. Outputs are float32: ``features`` of shape (texts, width), and ``states`` after the last layer, of
+    shape (texts, tokens, width). With ``norms`` there is an input of that name, float32 of shape (texts, 2 x norms,
+    width): of each norm its weight and its bias.
     """
-    bert, tuned, views = encoder.transformer, encoder.tuned, encoder.views
+    bert, pooling = encoder.transformer, encoder.stages.pooling
     if not isinstance(bert, BertTransformer):
         raise TypeError("only the graph of a BERT encoder is written out")
-    build = _Builder(bert.config, int8=int8, norms=norms, pooling=encoder.pool.mode)
-    attended, second, words = (build("Cast", name, to=TensorProto.FLOAT) for name in ("attended", "second", "words"))
-    one = build.constant(np.float32(1))
-    is_pair = build("ReduceMax", second, build.axis(1), keepdims=1)
-    is_single = build("Sub", one, is_pair)
-    # The pooled part is the second text of a pair, and all of a single text
-    asked = build.shares(build("Add", second, build("Mul", attended, is_single)))
-    unit = build.unit if encoder.pool.normalize else lambda name: name
-
-    lower = encoder.n_layers - (0 if tuned is None else tuned.layers)
-    weights = bert.layer_weights(0)
-    hidden = "embedded"
-    for i in range(lower):
-        hidden = build.layer(hidden, weights, i)
-    states = [hidden]
-    for i in range(lower, encoder.n_layers):
-        states.append(build.layer(states[-1], weights, i))
-    if tuned is None:
-        return build.model(unit(build.pooled(states[-1], asked)), encoder.dim, states[-1])
-
-    def weighted(states: Sequence[str], weights: Sequence[float], shares: str) -> str:
-        parts = [
-            build("Mul", unit(build.pooled(state, shares)), build.constant(np.float32(weight)))
-            for weight, state in zip(weights, reversed(states), strict=False)
-        ]
-        return unit(build("Sum", *parts))
-
-    frozen = weighted(states, views.layer_weights, asked)
-    first = weighted(states, views.layer_weights, build.shares(build("Sub", attended, second)))
-    apart = build("Abs", build("Sub", first, frozen))
-    frozen = build("Add", build("Mul", frozen, is_single), build("Mul", apart, is_pair))
-    own = states[:1]
-    for i in range(lower, encoder.n_layers):
-        own.append(build.layer(own[-1], tuned.weights, i))
-    columns = [
-        build("Mul", view, build.constant(np.float32(weight**0.5)))
-        for view, weight in (
-            (frozen, views.view_weight),
-            (weighted(own, views.tuned_layer_weights, asked), 1 - views.view_weight),
-        )
-    ]
-    if views.token_similarity:
-        similarity = build.either(
-            build("Cast", build("ReduceMax", is_pair, keepdims=0), to=TensorProto.BOOL),
-            lambda: build.token_similarity(states[0], words, second),
-            lambda: build("Concat", is_pair, is_pair, axis=1),  # zeros: there is no pair
-        )
-        columns.append(build("Mul", similarity, build.constant(np.float32(views.token_similarity))))
-    return build.model(build("Concat", *columns, axis=1), encoder.dim, own[-1])
+    build = _Builder(bert.config, int8=int8, norms=norms)
+    weights, states = bert.layer_weights(0), "embedded"
+    for i in range(encoder.n_layers):
+        states = build.layer(states, weights, i)
+    features = build.pooled(states, pooling.mode)
+    if pooling.normalize:
+        features = build("LpNormalization", features, axis=-1, p=2)
+    return build.model(features, states)
 
 
 class _Builder:
     """Builds a graph: every call adds a node and returns the name of its output."""
 
-    def __init__(self, config: BertConfig, *, int8: bool, norms: Sequence[str], pooling: PoolingMode) -> None:
+    def __init__(self, config: BertConfig, *, int8: bool, norms: Sequence[str]) -> None:
         self._config = config
-        self._pooling = pooling
         self._int8 = int8
         self._norms = norms
         self._nodes: list[onnx.NodeProto] = []
@@ -124,16 +81,6 @@ class _Builder:
 
     def of_runtime(self, operator: str, *inputs: str, **attributes: Any) -> str:
         return self(operator, *inputs, domain=_OPERATORS_OF_RUNTIME, **attributes)
-
-    def either(self, condition: str, then: Callable[[], str], otherwise: Callable[[], str]) -> str:
-        """Adds a branch with two parts, only one of which is computed; returns the name of its output."""
-        outside, branches = self._nodes, {}
-        for name, part in (("then_branch", then), ("else_branch", otherwise)):
-            self._nodes = []
-            output = helper.make_tensor_value_info(part(), TensorProto.FLOAT, None)
-            branches[name] = helper.make_graph(self._nodes, name, [], [output])
-        self._nodes = outside
-        return self("If", condition, **branches)
 
     def constant(self, value: Tensor | np.ndarray[Any, Any] | np.generic) -> str:
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
@@ -195,49 +142,22 @@ class _Builder:
         scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(weight.dtype).tiny) / _LARGEST
         return self.constant((weight / scale.unsqueeze(1)).round().to(torch.int8).T), self.constant(scale)
 
-    def shares(self, kept: str) -> str:
-        """Adds each token's weight in the pooled state of the tokens that are 1 in ``kept``: a mean, or one alone."""
-        if self._pooling != "mean":
-            count = self("CumSum", kept, self.constant(np.int64(1)), reverse=int(self._pooling == "last"))
+    def pooled(self, hidden: str, mode: PoolingMode) -> str:
+        """Adds the product of states and each token's share in the pooled one: a mean, or one token alone."""
+        if mode == "mean":
+            shares = self("Div", "asked", self("ReduceSum", "asked", self.axis(1), keepdims=1))
+        else:
+            count = self("CumSum", "asked", self.constant(np.int64(1)), reverse=int(mode == "last"))
             is_one = self("Cast", self("Equal", count, self.constant(np.float32(1))), to=TensorProto.FLOAT)
-            return self("Unsqueeze", self("Mul", kept, is_one), self.axis(1))
-        total = self("ReduceSum", kept, self.axis(1), keepdims=1)
-        return self("Unsqueeze", self("Div", kept, total), self.axis(1))
+            shares = self("Mul", "asked", is_one)
+        return self("Squeeze", self("MatMul", self("Unsqueeze", shares, self.axis(1)), hidden), self.axis(1))
 
-    def pooled(self, hidden: str, shares: str) -> str:
-        return self("Squeeze", self("MatMul", shares, hidden), self.axis(1))
-
-    def token_similarity(self, hidden: str, words: str, second: str) -> str:
-        """Adds the similarity of a pair's tokens, as ``metalearn.encoder.views.token_similarity`` computes it."""
-        unit, one = self.unit(hidden), self.constant(np.float32(1))
-        cosines = self("MatMul", unit, self("Transpose", unit, perm=[0, 2, 1]))
-        of_second = self("Mul", words, second)
-        of_first = self("Sub", words, of_second)
-
-        def found(asked: str, there: str) -> str:
-            far = self("Mul", self("Sub", one, there), self.constant(np.float32(4)))
-            reached = self("Sub", cosines, self("Unsqueeze", far, self.axis(1)))
-            best = self("ReduceMax", reached, self.axis(2), keepdims=0)
-            # A product, since a sum over an axis has an order of terms that depends on the row's place in memory
-            row, column = self("Unsqueeze", best, self.axis(1)), self("Unsqueeze", asked, self.axis(2))
-            total = self("Squeeze", self("MatMul", row, column), self.axis(2))
-            count = self("Max", self("ReduceSum", asked, self.axis(1), keepdims=1), one)
-            return self("Sub", self("Div", total, count), self.constant(np.float32(MIDDLE)))
-
-        both = self("Concat", found(of_second, of_first), found(of_first, of_second), axis=1)
-        has_words = [self("ReduceMax", words_of, self.axis(1), keepdims=1) for words_of in (of_second, of_first)]
-        is_pair = self("Cast", self("Mul", *has_words), to=TensorProto.BOOL)
-        return self("Where", is_pair, both, self.constant(np.float32(0)))
-
-    def unit(self, features: str) -> str:
-        return self("LpNormalization", features, axis=-1, p=2)
-
-    def model(self, features: str, dim: int, states: str) -> onnx.ModelProto:
+    def model(self, features: str, states: str) -> onnx.ModelProto:
         names = {"features": features, "states": states}
         self._nodes += [helper.make_node("Identity", [made], [name]) for name, made in names.items()]
         inputs = [
-            helper.make_tensor_value_info(name, TensorProto.INT32, ["texts", "tokens"])
-            for name in ("attended", "second", "words")
+            helper.make_tensor_value_info(name, kind, ["texts", "tokens"])
+            for name, kind in (("attended", TensorProto.INT32), ("asked", TensorProto.FLOAT))
         ]
         embedded: list[str | int | None] = ["texts", "tokens", self._config.hidden_size]
         inputs.append(helper.make_tensor_value_info("embedded", TensorProto.FLOAT, embedded))
@@ -245,7 +165,7 @@ class _Builder:
             shape: list[str | int | None] = ["texts", 2 * len(self._norms), self._config.hidden_size]
             inputs.append(helper.make_tensor_value_info("norms", TensorProto.FLOAT, shape))
         shapes: dict[str, list[str | int | None]] = {
-            "features": ["texts", dim],
+            "features": ["texts", self._config.hidden_size],
             "states": ["texts", "tokens", self._config.hidden_size],
         }
         outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, of) for name, of in shapes.items()]

@@ -77,9 +77,11 @@ class OnnxFeatures:
         encoder = self._encoder
         padded = encoder.padded(texts)
         embedded = encoder.transformer.embed(padded.ids, padded.types, padded.attended)
-        words = encoder.words(padded) if padded.has_pairs else padded.second
-        masks = {"attended": padded.attended, "second": padded.second, "words": words}
-        inputs = {name: mask.int().numpy() for name, mask in masks.items()} | {"embedded": embedded.numpy()}
+        inputs = {
+            "embedded": embedded.numpy(),
+            "attended": padded.attended.int().numpy(),
+            "asked": padded.asked.float().numpy(),
+        }
         if self.norms:
             rows = (
                 [vector.expand(len(texts), 1, -1) for vector in self._own_norms]

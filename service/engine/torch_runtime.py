@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.encoder.encoder import Encoder, NormsOfRows, second_tokens
+from metalearn.encoder.encoder import Encoder, NormsOfRows, asked_tokens
 from metalearn.encoder.pooling import PaddedBatch
 from metalearn.encoder.tokenizing import TokenizedText
 
@@ -38,7 +38,7 @@ class TorchFeatures:
         self.name = "torch" if precision == "float32" else f"torch-{precision}"
         self.norms: Sequence[str] = ()  # features of modulated texts are computed by the encoder itself
         self._encoder = encoder if precision == "float32" else encoder.in_bfloat16()
-        self._graphs: dict[tuple[int, int, bool], _RecordedBatch] | None = {} if graphs else None
+        self._graphs: dict[tuple[int, int], _RecordedBatch] | None = {} if graphs else None
         self._pool = torch.cuda.graph_pool_handle() if graphs else None
 
     def __call__(
@@ -48,15 +48,14 @@ class TorchFeatures:
         shape = fixed_shape(len(texts), max(len(text.ids) for text in texts))
         if self._graphs is None or shape is None:
             return self._encoder.padded_features(self._encoder.padded(texts))
-        kind = (*shape, any(text.second_from is not None for text in texts))
         try:
-            if kind not in self._graphs:
-                self._graphs[kind] = _RecordedBatch(self._encoder, *kind, pool=self._pool)
+            if shape not in self._graphs:
+                self._graphs[shape] = _RecordedBatch(self._encoder, *shape, pool=self._pool)
         except RuntimeError as error:  # among them a lack of memory
             log.warning("CUDA graphs are given up: %s", error)
             self._graphs = None
             return self(texts)
-        return self._graphs[kind](texts)
+        return self._graphs[shape](texts)
 
     def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]:
         """See ``Encoder.token_states``."""
@@ -75,10 +74,9 @@ def fixed_shape(rows: int, width: int) -> tuple[int, int] | None:
 class FixedBatch:
     """A batch whose memory on the device never changes."""
 
-    def __init__(self, device: torch.device, rows: int, width: int, has_pairs: bool) -> None:
-        """Allocates the memory, for texts with or without pairs; loads nothing."""
+    def __init__(self, device: torch.device, rows: int, width: int) -> None:
+        """Allocates the memory; loads nothing."""
         on_gpu = device.type == "cuda"
-        self._has_pairs = has_pairs
         self._host = torch.zeros(4, rows, width, dtype=torch.int32, pin_memory=on_gpu)
         self._device = self._host.to(device)
         self._copied = torch.cuda.Event() if on_gpu else None  # type: ignore[no-untyped-call]
@@ -88,28 +86,28 @@ class FixedBatch:
         """Loads texts; the device copies them asynchronously."""
         if self._copied is not None:
             self._copied.synchronize()  # the copy of the former texts may still be under way
-        ids, types, second, attended = self._host.zero_().numpy()
-        attended[:, 0] = 1  # rows without a text stay finite
+        ids, types, attended, asked = self._host.zero_().numpy()
+        attended[:, 0] = asked[:, 0] = 1  # rows without a text stay finite
         for row, text in enumerate(texts):
             length = len(text.ids)
             ids[row, :length], types[row, :length], attended[row, :length] = text.ids, text.type_ids, 1
-            second[row, :length] = second_tokens(text)
+            asked[row, :length] = asked_tokens(text)
         self._device.copy_(self._host, non_blocking=True)
         if self._copied is not None:
             self._copied.record(torch.cuda.current_stream(self._device.device))
 
     def features(self, encoder: Encoder) -> Float[Tensor, "texts dim"]:
         """The features of all rows, also of rows without a text."""
-        ids, types, second, attended = self._device
-        return encoder.padded_features(PaddedBatch(ids, types, second.bool(), attended.bool(), self._has_pairs))
+        ids, types, attended, asked = self._device
+        return encoder.padded_features(PaddedBatch(ids, types, attended.bool(), asked.bool()))
 
 
 class _RecordedBatch:
     """The CUDA graph of one shape. Not run on a GPU so far."""
 
-    def __init__(self, encoder: Encoder, rows: int, width: int, has_pairs: bool, *, pool: Any) -> None:
+    def __init__(self, encoder: Encoder, rows: int, width: int, *, pool: Any) -> None:
         with torch.cuda.device(encoder.device):
-            self._batch = FixedBatch(encoder.device, rows, width, has_pairs)
+            self._batch = FixedBatch(encoder.device, rows, width)
             own, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
             aside.wait_stream(own)
             with torch.cuda.stream(aside):  # work that libraries do only once must not be recorded

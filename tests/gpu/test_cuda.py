@@ -7,7 +7,7 @@ import torch
 
 from metalearn.encoder.encoder import build_encoder
 from metalearn.encoder.source import locate_encoder
-from metalearn.encoder.stages import PoolingStage, TransformerStage
+from metalearn.encoder.stages import encoder_stages
 from metalearn.types import TextInput
 from service.engine.runtime import start_runtime
 from service.engine.torch_runtime import TorchFeatures
@@ -33,7 +33,7 @@ def gpu() -> torch.device:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_features_are_those_of_the_cpu(source: str, gpu: torch.device) -> None:
-    stages = (TransformerStage(prompt=SOURCES[source]), PoolingStage())
+    stages = encoder_stages(prompt=SOURCES[source])
     folder = locate_encoder(source, Path())
     host, device = (build_encoder(folder, stages, where) for where in (torch.device("cpu"), gpu))
     texts = host.tokenize(INPUTS)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from metalearn.body import Body, HiddenTexts, MlpBody, TextBody
 from metalearn.encoder.batches import padded_width
 from metalearn.encoder.encoder import Encoder, build_encoder
-from metalearn.encoder.stages import Views, encoder_stages
-from metalearn.encoder.views import side_by_side
+from metalearn.encoder.stages import encoder_stages
 from metalearn.types import TextInput
 from tests.metalearn.conftest import CPU
 from tests.metalearn.test_placement import moved
@@ -97,74 +96,31 @@ def test_where_nothing_is_left_to_run_a_text_is_kept_as_one_vector(encoder: Enco
         body = TextBody(encoder, layers)
         batch = body.begin(texts)
         assert batch.hidden.shape == (9, kept, 32)
-        assert (batch.attended is None) is (layers == 0)
+        assert batch.attended.shape == batch.asked.shape == (9, kept)
         assert not batch.hidden.requires_grad
         features = body.features({}, body.joined([range(9)], [batch]))
         torch.testing.assert_close(features, encoder.encode_batch(texts), atol=1e-6, rtol=0)
 
 
-# ---- tuned layers beside the frozen ones -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("max_batch_tokens", [1, 20, 4096])
-def test_a_frozen_view_stands_beside_the_tuned_one(encoder: Encoder, layers: int, max_batch_tokens: int) -> None:
-    body = TextBody(encoder, layers, max_batch_tokens=max_batch_tokens, frozen_view=True)
-    assert isinstance(body, Body)
-    assert body.dim == 2 * encoder.dim == 64
-    inputs, texts = body.prepare(encoder.tokenize(INPUTS)), encoder.tokenize(INPUTS)
-    initial = body.initial_weights(torch.Generator())
-    assert initial.keys() == encoder.upper_weights(layers).keys()
-    done = encoder.n_layers - layers
-    frozen = torch.cat([encoder.frozen_features(encoder.begin_batch([text], done), done) for text in texts])
-    untrained = torch.cat([encoder.encode_batch([text]) for text in texts])
-    torch.testing.assert_close(body.features(initial, inputs), side_by_side(frozen, untrained, 0.5), atol=1e-5, rtol=0)
-    weights = moved(initial, by=0.1)
-    alone = TextBody(encoder, layers, max_batch_tokens=max_batch_tokens)
-    tuned = alone.features(weights, alone.prepare(texts))
-    found = body.features(weights, inputs)
-    torch.testing.assert_close(found, side_by_side(frozen, tuned, 0.5), atol=1e-5, rtol=0)
-    assert float((tuned - untrained).abs().max()) > 1e-2
-
-
-def test_a_frozen_view_measures_the_token_similarity_of_pairs(tiny_encoder: Path) -> None:
-    encoder = build_encoder(tiny_encoder, encoder_stages(max_tokens=64, views=Views(token_similarity=1.5)), CPU)
-    inputs = [*INPUTS, TextInput("where is my card", "is my card new"), TextInput("where is it", "charged")]
-    body, texts = TextBody(encoder, 1, max_batch_tokens=20, frozen_view=True), encoder.tokenize(inputs)
-    initial = body.initial_weights(torch.Generator())
-    found = body.features(initial, body.prepare(texts))
-    assert found.shape == (len(inputs), body.dim) == (len(inputs), 66)
-    encoder = encoder.with_tuned_view(1, initial)
-    torch.testing.assert_close(found, torch.cat([encoder.encode_batch([text]) for text in texts]), atol=1e-5, rtol=0)
-    assert float(found[:, 64:].abs().max()) > 0.01, "else there is no pair"
-    # With the tuned layers taken as given, too: the features of pairs are not of unit length, and stay as they are
-    assert float((found.norm(dim=1) - 1).abs().max()) > 0.01
-    serving = TextBody(encoder, 0, max_batch_tokens=20)
-    torch.testing.assert_close(serving.features({}, serving.prepare(texts)), found, atol=1e-5, rtol=0)
-
-
-def test_gradients_reach_tuned_layers_and_nothing_of_the_frozen_view(encoder: Encoder) -> None:
+def test_gradients_reach_tuned_layers_and_nothing_of_the_encoder(encoder: Encoder) -> None:
     texts = encoder.tokenize(INPUTS)
     before, own = encoder.encode_batch(texts), {n: w.clone() for n, w in encoder.upper_weights(2).items()}
-    body = TextBody(encoder, 1, frozen_view=True)
+    body = TextBody(encoder, 1)
     weights = {n: w.requires_grad_() for n, w in moved(body.initial_weights(torch.Generator()), by=0.1).items()}
     features = body.features(weights, body.prepare(texts))
     probe = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
-    gradients = torch.autograd.grad((features * probe).sum(), list(weights.values()), retain_graph=True)
+    gradients = torch.autograd.grad((features * probe).sum(), list(weights.values()))
     for name, gradient in zip(weights, gradients, strict=True):
         assert bool(gradient.isfinite().all())
         assert float(gradient.abs().max()) > 0, name
-    of_frozen_view = (features * probe)[:, :32].sum()
-    gradients_of_frozen = torch.autograd.grad(of_frozen_view, list(weights.values()), materialize_grads=True)
-    assert not any(gradient.any() for gradient in gradients_of_frozen)
     assert not encoder.encode_batch(texts).requires_grad
     assert torch.equal(encoder.encode_batch(texts), before)
     assert all(torch.equal(weight, own[name]) for name, weight in encoder.upper_weights(2).items())
 
 
-@pytest.mark.parametrize(("layers", "frozen_view"), [(0, False), (1, False), (1, True)])
-def test_features_of_bfloat16_are_float32_and_close(encoder: Encoder, layers: int, frozen_view: bool) -> None:
-    exact, quick = (TextBody(encoder, layers, bf16=bf16, frozen_view=frozen_view) for bf16 in (False, True))
+@pytest.mark.parametrize("layers", [0, 1])
+def test_features_of_bfloat16_are_float32_and_close(encoder: Encoder, layers: int) -> None:
+    exact, quick = (TextBody(encoder, layers, bf16=bf16) for bf16 in (False, True))
     weights = moved(exact.initial_weights(torch.Generator()), by=0.1)
     wanted, found = (body.features(weights, body.prepare(encoder.tokenize(INPUTS))) for body in (exact, quick))
     assert found.dtype == torch.float32

@@ -1,14 +1,9 @@
 """The text that stands for a class, from its label or its description."""
 
-from pathlib import Path
-
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalearn.encoder.encoder import build_encoder
-from metalearn.encoder.stages import encoder_stages
 from metalearn.label_text import label_texts, label_words, words_of_labels
 from metalearn.types import Example, SupportSet, TextInput
 
@@ -103,10 +98,3 @@ def test_beside_pairs_a_labels_text_is_a_pair_with_itself() -> None:
     pair = Example(TextInput("Where is it", "The parcel is lost"), "refund")
     support = SupportSet((pair, Example(TextInput("alone"), "card_arrival")))
     assert label_texts(support) == {0: TextInput("card arrival", "card arrival"), 1: TextInput("refund", "refund")}
-
-
-def test_a_label_paired_with_itself_is_hardly_apart(stock_folder: Path) -> None:
-    encoder = build_encoder(stock_folder, encoder_stages(), torch.device("cpu"))
-    pairs = encoder.tokenize([TextInput("card arrival", "card arrival"), TextInput("card arrival", "a sunny day")])
-    apart = encoder.frozen_features(encoder.begin_batch(pairs, 3), 3)
-    assert float(apart[0].norm()) < 0.5 * float(apart[1].norm())

@@ -114,8 +114,8 @@ def _bank_episode() -> Episode:
 @pytest.mark.parametrize(
     ("spec", "own"),
     [
-        (ModelSpec(tuned_layers=1, frozen_view=True), {"learner.log_scale"}),
-        (ModelSpec("metasgd", tuned_layers=1, frozen_view=True), {"learner.rate.head.weight"}),
+        (ModelSpec(tuned_layers=1), {"learner.log_scale"}),
+        (ModelSpec("metasgd", tuned_layers=1), {"learner.rate.head.weight"}),
         (ModelSpec("protomaml", "modulations", 1), {"learner.log_scale"}),
         (ModelSpec("protomaml", "low_rank", 1, rank=2, tuned_layers=2), {"learner.log_body_rate"}),
         (ModelSpec("attention", tuned_layers=1), set()),
@@ -158,7 +158,7 @@ def test_the_encoders_weights_have_one_rate_and_what_is_learned_beside_them_anot
 
 
 def test_weight_decay_is_of_the_encoders_matrices_alone(encoder: Encoder) -> None:
-    which = make_text_model(ModelSpec("attention", tuned_layers=1, frozen_view=True), encoder)
+    which = make_text_model(ModelSpec("attention", tuned_layers=1), encoder)
     assert isinstance(which.body, TextBody)
     # Without label texts nothing reaches the prior, and without a gradient nothing but decay moves a weight
     episode = prepare_episode(which.body, _bank_episode())

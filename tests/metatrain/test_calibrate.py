@@ -198,7 +198,7 @@ def _answers(folder: Path, tasks: Path) -> list[Tensor]:
     [
         pytest.param(ModelSpec("maml", "modulations", 1), marks=pytest.mark.slow),
         ModelSpec("ridge"),
-        ModelSpec(tuned_layers=1, frozen_view=True),
+        ModelSpec(tuned_layers=1),
     ],
 )
 def test_every_model_with_a_linear_head_can_be_calibrated(

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,13 @@ import torch
 from metalearn.body import TextBody
 from metalearn.encoder.encoder import build_encoder
 from metalearn.encoder.source import encoder_files, locate_encoder
-from metalearn.encoder.stages import Views, encoder_stages
+from metalearn.encoder.stages import encoder_stages
 from metalearn.encoder.tokenizing import TokenizedText
-from metalearn.encoder.views import COLUMNS
 from metalearn.errors import EncoderUnavailable, InvalidModel, UnknownLearner, UnknownUpdateRule
-from metalearn.inner_loop import collect
 from metalearn.learners import LEARNERS, make_learner
 from metalearn.learners.interface import LearnerOptions
 from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
-from metalearn.prepared import PreparedSet
 from metalearn.types import SlowWeights, TextInput
 from model_store.checkpoint import (
     DEFAULT_CHECKPOINT,
@@ -40,10 +38,9 @@ from model_store.checkpoint import (
     write_checkpoint,
 )
 from model_store.errors import CheckpointInvalid
-from model_store.manifest import upgraded
-from tests.pairs import pairs
 
 CPU = torch.device("cpu")
+TWO_VIEWS = "two views.*handful metatrain.*handful tasks readapt"
 SLOW = {
     "learner.log_scale": torch.tensor(0.5),
     "learner.log_head_rate": torch.tensor(-1.0),
@@ -51,14 +48,12 @@ SLOW = {
     "prior.fade": torch.tensor(0.75),
 }
 
-BESIDE = ModelSpec(tuned_layers=1, frozen_view=True)
 SPECS = {
     "modulations": ModelSpec("protomaml", "modulations", 2, options=LearnerOptions(rates="per_layer_per_step")),
     "low_rank": ModelSpec("maml", "low_rank", 1, rank=3, tuned_layers=2),
     "full": ModelSpec("metasgd", "full", 1, options=LearnerOptions(update_rule="adam", body_rate=0.25)),
     "head": ModelSpec("anil", tuned_layers=1, options=LearnerOptions(order="first", head_rate=0.5)),
-    "frozen_view": BESIDE,
-    "frozen_view_of_all": ModelSpec("metasgd", tuned_layers=2, frozen_view=True),
+    "all_tuned": ModelSpec("metasgd", tuned_layers=2),
 }
 
 
@@ -163,7 +158,6 @@ def test_the_same_input_gives_the_same_fingerprint_and_any_other_another(tiny_en
         {"slow_weights": {**slow, "prior.fade": slow["prior.fade"] + 1e-6}},
         {"spec": ModelSpec(rank=5)},
         {"spec": ModelSpec(tuned_layers=1)},
-        {"spec": ModelSpec(tuned_layers=1, frozen_view=True)},
         {"spec": ModelSpec(options=LearnerOptions(head_rate=1.5))},
         {"spec": ModelSpec("maml")},
         {"stages": encoder_stages(max_tokens=63)},
@@ -194,12 +188,6 @@ def test_an_encoder_may_be_named_from_the_checkpoints_folder(encoder_copy: Path,
 
 
 # ---- altered -------------------------------------------------------------------------------------------------------
-
-
-def _views(**changes: object) -> Callable[[dict[str, Any]], object]:
-    """Adds a stage of views."""
-    views = {"stage": "views", "view_weight": 0.5, "layer_weights": [1.0], "tuned_layer_weights": [1.0], **changes}
-    return lambda fields: fields["encoder"]["stages"].append(views)
 
 
 def _reading(fields: dict[str, Any]) -> dict[str, Any]:
@@ -254,7 +242,6 @@ def test_an_altered_manifest_is_refused(folder: Path, spoil: Callable[[Path], No
         (_edit(lambda fields: fields["adaptation"].update(rank=0)), "rank"),
         (_edit(lambda fields: fields["adaptation"].update(head_rate=-1.0)), "head_rate"),
         (_edit(lambda fields: fields["adaptation"].pop("order")), "order"),
-        (_edit(lambda fields: fields["adaptation"].pop("frozen_view")), "frozen_view"),
         (_edit(lambda fields: fields["adaptation"].update(frozen_view="yes")), "frozen_view"),
         (_edit(lambda fields: fields.update(surprise=1)), "surprise"),
         (_edit(lambda fields: fields["encoder"].update(surprise=1)), "surprise"),
@@ -270,19 +257,14 @@ def test_an_altered_manifest_is_refused(folder: Path, spoil: Callable[[Path], No
         (_edit(lambda fields: fields.update(learner="maml"), seal=True), r"lack learner\.head\.bias.*maml"),
         (_edit(lambda fields: fields["adaptation"].update(fast_layers=1), seal=True), "head.*1 fast"),
         (_edit(lambda fields: fields["adaptation"].update(tuned_layers=3), seal=True), "3 layers.*has 2"),
-        (_edit(lambda fields: fields["adaptation"].update(frozen_view=True), seal=True), "frozen view.*tune layers"),
-        (
-            _edit(lambda fields: fields["adaptation"].update(frozen_view=True, tuned_layers=1), seal=True),
-            r"lack body\.layers\.1",
-        ),
+        (_edit(lambda fields: fields["adaptation"].update(frozen_view=True)), TWO_VIEWS),
+        (_edit(lambda fields: fields["encoder"]["stages"].append({"stage": "views"})), TWO_VIEWS),
+        (_edit(lambda fields: (fields.update(format=3), fields["adaptation"].update(stock_view=True))), TWO_VIEWS),
         (_edit(lambda fields: fields["adaptation"].update(tuned_layers=1), seal=True), r"lack body\.layers\.1"),
         (_edit(lambda fields: fields["adaptation"].update(update_rule="magic"), seal=True), "magic"),
-        (_edit(_views(layer_weights=[1.0, -1.0])), r"views\.layer_weights"),
-        (_edit(_views(layer_weights=[0.0])), "every weight is zero"),
-        (_edit(_views(view_weight=1.5)), r"views\.view_weight"),
-        (_edit(_views(tuned_layer_weights=[0.0])), "tuned_layer_weights: every weight is zero"),
-        (_edit(lambda fields: fields["encoder"]["stages"].reverse()), "the stages are pooling, transformer"),
-        (_edit(lambda fields: fields["encoder"]["stages"].append({"stage": "magic"})), "magic"),
+        (_edit(lambda fields: fields["encoder"]["stages"].reverse()), "'transformer'.*'pooling'"),
+        (_edit(lambda fields: fields["encoder"]["stages"].append({"stage": "magic"})), "at most 2 items"),
+        (_edit(lambda fields: fields["encoder"]["stages"].pop()), r"stages\.1.*required"),
         (_edit(lambda fields: fields["encoder"].update(dim=33), seal=True), "33.*32"),
         (_edit(lambda fields: fields["encoder"].update(source="gone"), seal=True), "gone"),
         (_edit(lambda fields: _reading(fields).update(max_tokens=129), seal=True), "129"),
@@ -303,15 +285,14 @@ def test_a_manifest_that_cannot_be_used_is_refused_with_a_reason(
 # ---- format 3 ------------------------------------------------------------------------------------------------------
 
 
-def _of_format_3(folder: Path, **views: object) -> None:
+def _of_format_3(folder: Path) -> None:
     """Writes a manifest as the release before did."""
     path = folder / "manifest.json"
     fields = json.loads(path.read_bytes())
     fields["format"] = 3
-    transformer, pooling, *_ = fields["encoder"].pop("stages")
+    transformer, pooling = fields["encoder"].pop("stages")
     fields["encoder"] |= {"max_tokens": transformer["max_tokens"], "normalize": pooling["normalize"]}
-    if views:
-        fields["encoder"]["stock"] = {"mix": [1.0, 0.2], "share": 0.7, **views}
+    fields["encoder"]["stock"] = {"mix": [1.0, 0.2], "share": 0.7}  # though nothing stood beside the tuned layers
     adaptation = fields["adaptation"]
     adaptation |= {"trained_layers": adaptation.pop("tuned_layers"), "stock_view": adaptation.pop("frozen_view")}
     if adaptation["placement"] == "full":
@@ -321,34 +302,15 @@ def _of_format_3(folder: Path, **views: object) -> None:
     path.write_text(json.dumps(fields))
 
 
-@pytest.mark.parametrize("spec", [ModelSpec(), BESIDE, SPECS["full"]])
-def test_a_manifest_of_format_3_is_converted_where_nothing_is_lost(
-    tiny_encoder: Path, tmp_path: Path, spec: ModelSpec
-) -> None:
-    views = Views(layer_weights=(1.0, 0.2), view_weight=0.7, tuned_layer_weights=(1.0, 0.5))
-    stages = encoder_stages(max_tokens=64, views=views if spec.frozen_view else None)
-    written = _write(tmp_path / "new", tiny_encoder, spec=spec, stages=stages)
-    if spec.frozen_view:
-        _of_format_3(tmp_path / "new", trained_mix=[1.0, 0.5])
-    else:
-        _of_format_3(tmp_path / "new")
+@pytest.mark.parametrize("spec", [ModelSpec(), ModelSpec(tuned_layers=1), SPECS["full"]])
+def test_a_manifest_of_format_3_is_converted(tiny_encoder: Path, tmp_path: Path, spec: ModelSpec) -> None:
+    written = _write(tmp_path / "new", tiny_encoder, spec=spec)
+    _of_format_3(tmp_path / "new")
     assert read_manifest(tmp_path / "new") == written
-    assert Checkpoint(tmp_path / "new", CPU).encoder.stages == stages
-
-
-@pytest.mark.parametrize("gone", [{"words_only": True}, {"within_class": 5.0}, {"lean": 0.1}])
-def test_a_manifest_of_format_3_with_an_option_that_is_gone_is_refused(
-    tiny_encoder: Path, tmp_path: Path, gone: dict[str, object]
-) -> None:
-    _write(tmp_path / "new", tiny_encoder, spec=BESIDE)
-    _of_format_3(tmp_path / "new", **gone)
-    with pytest.raises(CheckpointInvalid, match=f"{next(iter(gone))}.*handful checkpoint derive") as caught:
+    assert Checkpoint(tmp_path / "new", CPU).encoder.stages == encoder_stages(max_tokens=64)
+    _edit(lambda fields: fields.update(name="renamed"))(tmp_path / "new")
+    with pytest.raises(CheckpointInvalid, match="fingerprint"):
         read_manifest(tmp_path / "new")
-    assert str(tmp_path / "new") in str(caught.value)
-    fields = json.loads((tmp_path / "new" / "manifest.json").read_text())
-    views = Manifest.model_validate_json(json.dumps(upgraded(fields))).encoder.stages[-1]
-    assert views == Views(layer_weights=(1.0, 0.2), view_weight=0.7)
-    assert Checkpoint(tmp_path / "new", CPU, drop_gone=True).encoder.views == views
 
 
 def _flip(path: Path) -> None:
@@ -509,8 +471,6 @@ def test_an_encoder_that_cannot_be_loaded_makes_no_checkpoint(encoder_copy: Path
         (ModelSpec(placement="full", fast_layers=3), InvalidModel),
         (ModelSpec(options=LearnerOptions(head_rate=float("nan"))), CheckpointInvalid),
         (ModelSpec(rank=0), CheckpointInvalid),
-        (ModelSpec(frozen_view=True), InvalidModel),
-        (ModelSpec("maml", "full", 1, tuned_layers=1, frozen_view=True), InvalidModel),
     ],
 )
 def test_a_spec_that_no_model_can_be_made_of_makes_no_checkpoint(
@@ -540,7 +500,7 @@ def _features_at_start(model: MetaModel, slow: SlowWeights, texts: Sequence[Toke
 
 
 @pytest.mark.parametrize(
-    ("spec", "dtype"), [*zip(SPECS.values(), [torch.float32, torch.float16] * 3, strict=True)], ids=SPECS
+    ("spec", "dtype"), [*zip(SPECS.values(), cycle([torch.float32, torch.float16]), strict=False)], ids=SPECS
 )
 def test_a_meta_trained_model_is_loaded_as_it_was_trained(
     tiny_encoder: Path, tmp_path: Path, spec: ModelSpec, dtype: torch.dtype
@@ -570,62 +530,6 @@ def test_a_meta_trained_model_is_loaded_as_it_was_trained(
     untrained = trained.initial_slow_weights(steps=UNTRAINED.steps)
     before = _features_at_start(trained, untrained, texts)
     assert float((expected - before).abs().max()) > 1e-2, "else nothing was trained"
-
-
-VIEWS = {
-    "one layer": (1, Views()),
-    "two layers": (2, Views()),
-    "weights": (2, Views(layer_weights=(1.0, 0.2), view_weight=0.7, tuned_layer_weights=(1.0, 0.5))),
-    "similarity": (
-        2,
-        Views(layer_weights=(1.0, 0.2), view_weight=0.5, token_similarity=1.5, tuned_layer_weights=(1.0, 0.5)),
-    ),
-}
-
-
-@pytest.mark.parametrize(("case", "dtype", "normalize"), pairs([*VIEWS], [torch.float32, torch.float16], [True, False]))
-def test_with_a_frozen_view_the_encoder_itself_has_the_features_of_the_training(
-    tiny_encoder: Path, tmp_path: Path, case: str, dtype: torch.dtype, normalize: bool
-) -> None:
-    layers, views = VIEWS[case]
-    spec, how = (
-        ModelSpec(tuned_layers=layers, frozen_view=True),
-        encoder_stages(max_tokens=64, normalize=normalize, views=views),
-    )
-    slow = _noisy(spec, tiny_encoder, dtype)
-    _write(tmp_path / "new", tiny_encoder, spec=spec, slow_weights=slow, stages=how)
-    loaded, plain = Checkpoint(tmp_path / "new", CPU), build_encoder(tiny_encoder, how, CPU)
-    width = 64 + (COLUMNS if views.token_similarity else 0)
-    assert (loaded.encoder.dim, loaded.manifest.encoder.dim) == (width, 32)
-    assert loaded.encoder.stages == how
-    written = json.loads((tmp_path / "new" / "manifest.json").read_text())
-    assert [stage["stage"] for stage in written["encoder"]["stages"]] == ["transformer", "pooling", "views"]
-    texts = plain.tokenize([TextInput("where is my card"), TextInput("a fee"), TextInput("why was I charged a fee")])
-    trained = make_text_model(spec, plain)
-    whole = {name: weight.float() for name, weight in slow.items()}
-    assert isinstance(trained.body, TextBody)
-    expected = trained.features(whole, {}, trained.body.prepare(texts))
-    found = loaded.encoder.encode_batch(texts)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
-    assert not found.requires_grad
-    # The frozen view comes first
-    frozen = plain.frozen_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
-    torch.testing.assert_close(found[:, :32], frozen * views.view_weight**0.5, atol=1e-6, rtol=0)
-    # Nothing of the body is left that would be a function of weights
-    assert isinstance(loaded.model.body, TextBody)
-    assert (loaded.model.body.layers, loaded.model.body.dim, loaded.model.body.frozen_view) == (0, width, False)
-    torch.testing.assert_close(_features_at_start(loaded.model, loaded.slow_weights, texts), expected)
-    assert not [name for name in loaded.slow_weights if name.startswith("body.")]
-    # And a task adapts and is answered as in training
-    support = ["where is my card", "my card is late", "why a fee", "what fee is this", "hello", "good day to you"]
-    targets, ones = torch.tensor([0, 0, 1, 1, 2, 2]), torch.ones(6)
-    answers = []
-    for model, weights in ((trained, whole), (loaded.model, loaded.slow_weights)):
-        assert isinstance(model.body, TextBody)
-        prepared = PreparedSet(model.body.prepare(plain.tokenize([*map(TextInput, support)])), targets, ones, 3)
-        fast = collect(model.adapt(weights, prepared, model.start(weights, prepared), steps=5)).fast_weights
-        answers.append(model.outputs(weights, fast, model.body.prepare(texts)))
-    torch.testing.assert_close(answers[1], answers[0], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("learner", sorted(LEARNERS))
@@ -758,7 +662,6 @@ def test_the_checkpoint_without_meta_training_has_the_constants_that_were_chosen
 def test_the_default_checkpoint_is_meta_trained_and_names_what_on() -> None:
     manifest = read_manifest(resolve_checkpoint(DEFAULT_CHECKPOINT))
     assert manifest.spec.tuned_layers == 3
-    assert manifest.spec.frozen_view
     assert len(manifest.trained_on) > 100
     assert all(source.licence for source in manifest.trained_on)
 

@@ -12,7 +12,6 @@ from model_store.checkpoint import UNTRAINED, Checkpoint, Transformers, write_ch
 from model_store.errors import UnknownCheckpoint
 from model_store.learner_models import Models
 from model_store.loaded_checkpoints import LoadedCheckpoints
-from tests.conftest import MakeCheckpoint
 
 CPU = torch.device("cpu")
 
@@ -68,9 +67,9 @@ def test_a_name_that_two_checkpoints_have_is_refused_and_their_fingerprints_are_
         assert loaded.named(models.checkpoint.fingerprint) is models
 
 
-def test_a_checkpoint_with_a_view_more_is_slower(tiny: Models, other: Models, make_checkpoint: MakeCheckpoint) -> None:
-    beside = Models(Checkpoint(make_checkpoint(ModelSpec(tuned_layers=1, frozen_view=True)), CPU))
-    assert tiny.weights_per_token == other.weights_per_token < beside.weights_per_token < float("inf")
+def test_a_checkpoint_with_a_layer_more_is_slower(tiny: Models, other: Models, deeper_checkpoint: Path) -> None:
+    deeper = Models(Checkpoint(deeper_checkpoint, CPU))
+    assert tiny.weights_per_token == other.weights_per_token < deeper.weights_per_token < float("inf")
 
 
 def test_checkpoints_on_the_same_files_share_the_encoders_weights(

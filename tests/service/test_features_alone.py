@@ -14,26 +14,25 @@ from hypothesis import strategies as st
 
 from metalearn.encoder.batches import plan_batches
 from metalearn.encoder.encoder import Encoder, FeatureRuntime, TorchRuntime, build_encoder
-from metalearn.encoder.stages import Views, encoder_stages
+from metalearn.encoder.stages import encoder_stages
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
 from service.engine.runtime import OnnxFeatures
 from tests.conftest import SUPPORT, MakeOtherEncoder, StartService
 from tests.other_encoders import LAYERED
 from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, predict
-from tests.service.test_runtime import with_view
+from tests.service.test_runtime import tuned_encoder
 
 WORDS = st.lists(st.sampled_from(["why", "was", "my", "card", "charged", "an", "extra", "fee", "日本語"]), min_size=1)
 TEXT = st.builds(lambda one: TextInput(" ".join(one)), WORDS)
 PAIR = st.builds(lambda one, other: TextInput(" ".join(one), " ".join(other)), WORDS, WORDS)
 RUNTIMES = ("torch", "float32", "int8")
 CPU = torch.device("cpu")
-VIEWS = Views(layer_weights=(1.0, 0.2), view_weight=0.7, token_similarity=1.5, tuned_layer_weights=(1.0, 0.3))
 
 
 @cache
 def made(folder: Path, kind: str) -> tuple[Encoder, FeatureRuntime]:
-    encoder = with_view(folder, 1, views=VIEWS)
+    encoder = tuned_encoder(folder)
     return encoder, TorchRuntime(encoder) if kind == "torch" else OnnxFeatures(encoder, kind)  # type: ignore[arg-type]
 
 
@@ -63,9 +62,9 @@ def test_neighbours_change_no_bit(
 
 @pytest.mark.parametrize("name", LAYERED)
 def test_neighbours_change_no_bit_of_another_architecture(make_other_encoder: MakeOtherEncoder, name: str) -> None:
-    encoder = build_encoder(make_other_encoder(name), encoder_stages(max_tokens=64, views=VIEWS), CPU)
+    encoder = build_encoder(make_other_encoder(name), encoder_stages(max_tokens=64), CPU)
     moved = {name: weight * 1.05 for name, weight in encoder.upper_weights(1).items()}
-    runtime = TorchRuntime(encoder.with_tuned_view(1, moved))
+    runtime = TorchRuntime(encoder.with_weights(moved))
     # Texts of one width, with and without padding: a batch without padding may take another way
     inputs = [
         TextInput("a card"),

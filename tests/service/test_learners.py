@@ -29,17 +29,15 @@ SPECS += [
     for name, place in zip(sorted({*DESCENDING} - {"protomaml"}), cycle(PLACEMENTS[1:]), strict=False)
 ]
 SPECS += [ModelSpec("protomaml", place, 1) for place in PLACEMENTS[1:]]
-SPECS += [ModelSpec(name, tuned_layers=1, frozen_view=True) for name in ("protomaml", "matching")]
 """Every learner by its head, every one that descends also below it, and the default one in every placement."""
 
 PROTOMAML = [ModelSpec("protomaml", place, int(place != "head")) for place in PLACEMENTS]
-PROTOMAML += [ModelSpec("protomaml", tuned_layers=2, frozen_view=True)]
 """One learner, with every placement of fast weights below its head."""
 
 
 def named(spec: ModelSpec) -> str:
     """A test's name."""
-    return f"{spec.learner}-{spec.placement}{'-frozen-view' * spec.frozen_view}"
+    return f"{spec.learner}-{spec.placement}"
 
 
 def scores(answer: dict[str, Any]) -> list[dict[str, float]]:

@@ -232,12 +232,11 @@ def test_auto_takes_the_best_on_the_support_set(
 
 def test_in_a_tie_auto_takes_the_fastest_and_of_equally_fast_ones_the_first(
     start_with: Callable[..., httpx.Client],
-    make_checkpoint: MakeCheckpoint,
+    deeper_checkpoint: Path,
     tiny_checkpoint: Path,
     other_checkpoint: Path,
 ) -> None:
-    slow = make_checkpoint(ModelSpec(tuned_layers=1, frozen_view=True))
-    client = start_with(slow, other_checkpoint, tiny_checkpoint)
+    client = start_with(deeper_checkpoint, other_checkpoint, tiny_checkpoint)
     made = adapt(client, support=TWICE, use_label_text=False, checkpoint="auto")
     choice = made["checkpoint_choice"]
     assert [each["leave_one_out_accuracy"] for each in choice["candidates"]] == [1.0, 1.0, 1.0]
@@ -363,13 +362,12 @@ def test_metrics_and_memory_are_counted_by_checkpoint(
 
 
 def test_features_of_one_checkpoint_are_never_those_of_another(
-    start_with: Callable[..., httpx.Client], make_checkpoint: MakeCheckpoint, tiny_checkpoint: Path
+    start_with: Callable[..., httpx.Client], deeper_checkpoint: Path, tiny_checkpoint: Path
 ) -> None:
     # Their tokens are the same, their features are not
-    beside = make_checkpoint(ModelSpec(tuned_layers=1, frozen_view=True))
-    client = start_with(tiny_checkpoint, beside)
+    client = start_with(tiny_checkpoint, deeper_checkpoint)
     adapt(client, "first", checkpoint="tiny")
-    adapt(client, "second", checkpoint="tiny-protomaml-head-frozen-view")
+    adapt(client, "second", checkpoint="deeper")
     hits = value(scrape(client), "handful_feature_cache_events_total", event="hit")
     assert hits == 0
     adapt(client, "third", checkpoint="tiny")

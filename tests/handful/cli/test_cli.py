@@ -425,7 +425,7 @@ def test_whoever_may_read_the_stores_file_needs_no_key_with_local(handful: Handf
         (("--learner", "matching"), ("matching", "head", 0)),
         (("--learner", "maml", "--placement", "full"), ("maml", "full", 1)),
         (("--placement", "low_rank", "--fast-layers", "2", "--rank", "3"), ("protomaml", "low_rank", 2)),
-        (("--tuned-layers", "1", "--frozen-view"), ("protomaml", "head", 0)),
+        (("--tuned-layers", "1"), ("protomaml", "head", 0)),
     ],
 )
 def test_a_checkpoint_of_any_model_is_made_shown_and_used(
@@ -437,9 +437,7 @@ def test_a_checkpoint_of_any_model_is_made_shown_and_used(
     assert made == shown
     adaptation = made["adaptation"]
     assert (made["learner"], adaptation["placement"], adaptation["fast_layers"]) == model
-    assert (adaptation["tuned_layers"], adaptation["frozen_view"]) == (
-        (1, True) if "--frozen-view" in words else (0, False)
-    )
+    assert adaptation["tuned_layers"] == int("--tuned-layers" in words)
     assert made["name"] == "own"
     card = (handful.folder / "own" / "README.md").read_text()
     assert "Nothing here was meta-trained" in card
@@ -462,7 +460,6 @@ def test_a_checkpoint_of_any_model_is_made_shown_and_used(
         (("--placement", "full", "--fast-layers", "0"), "full does not go with 0"),
         (("--placement", "full", "--fast-layers", "3"), "3 layers"),
         (("--tuned-layers", "3"), "3 layers"),
-        (("--frozen-view",), "tune layers"),
         (("--placement", "modulations", "--learner", "matching"), "matching takes no inner steps"),
         (("--encoder", "absent"), "absent"),
     ],

@@ -14,8 +14,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from metalearn.encoder.stages import Views, views_of
-from metalearn.encoder.views import COLUMNS
 from metalearn.learners import LEARNERS
 from metalearn.update_rules import UPDATE_RULES
 from metatrain.options import TrainingOptions
@@ -158,24 +156,22 @@ def test_a_run_ends_in_a_checkpoint_that_serves_and_lists_its_training_data(
     assert "resume it, or choose another folder" in again.stderr.replace("\n", " ")
 
 
-def test_a_run_with_a_frozen_view_ends_in_a_checkpoint_whose_encoder_has_both_views(
+def test_a_run_in_bfloat16_with_label_texts_trains_the_layer_and_their_weight(
     folders: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "made"
-    more = ["--frozen-view", "--splits", "3", "--label-text-share", "1", "--bf16", "--learner-learning-rate", "0.1"]
+    more = ["--splits", "3", "--label-text-share", "1", "--bf16", "--learner-learning-rate", "0.1"]
     done = run(command(folders, tiny_encoder, out, "--steps", "4", *more))
     warned = "this CPU has no bfloat16 instructions" in " ".join(done.stderr.split())
     assert warned is (torch.backends.cpu.get_cpu_capability() in {"DEFAULT", "AVX2"})
     config = json.loads((out / "training" / "config.json").read_text())
-    assert (config["frozen_view"], config["splits"], config["bf16"]) == (True, 3, True)
+    assert (config["splits"], config["bf16"]) == (3, True)
     checkpoint = Checkpoint(out, torch.device("cpu"))
-    assert checkpoint.manifest.spec.frozen_view
-    assert (checkpoint.manifest.encoder.dim, checkpoint.encoder.dim) == (32, 64)
     stored = safetensors.torch.load(weights_of(out))
     pretrained = safetensors.torch.load_file(tiny_encoder / "model.safetensors")
     trained, own = stored["body.layers.1.output.weight"], pretrained["encoder.layer.1.output.dense.weight"]
     assert not torch.equal(trained, own)
-    assert torch.equal(checkpoint.encoder.upper_weights(1)["layers.1.output.weight"], own), "the frozen view stays"
+    assert torch.equal(checkpoint.encoder.upper_weights(1)["layers.1.output.weight"], trained)
     for name, start in (("prior.log_weight", math.log(2)), ("prior.fade", 0.0)):
         assert float(stored[name]) != pytest.approx(start, abs=1e-6), f"{name} was not trained"
 
@@ -199,27 +195,6 @@ def test_a_run_starts_from_the_weights_of_another_checkpoint(folders: Path, tiny
     message = " ".join(run(other, check=False).stderr.replace("│", " ").split())
     assert "training cannot start from" in message
     assert "lack" in message
-
-
-def test_a_run_from_a_derived_checkpoint_trains_and_keeps_its_features(
-    folders: Path, tiny_encoder: Path, tmp_path: Path
-) -> None:
-    first, derived, second = tmp_path / "first", tmp_path / "derived", tmp_path / "second"
-    run(command(folders, tiny_encoder, first, "--steps", "1", "--frozen-view"))
-    features = {"layer_weights": [1, 0.2], "tuned_layer_weights": [1, 0.2], "view_weight": 0.4, "token_similarity": 1.5}
-    (tmp_path / "features.json").write_text(json.dumps(features))
-    given = [str(first), str(derived), "--features", str(tmp_path / "features.json")]
-    run([sys.executable, "-m", "handful", "checkpoint", "derive", *given])
-    run(command(folders, tiny_encoder, second, "--steps", "2", "--frozen-view", "--start-from", str(derived)))
-    begun, ended = (read_manifest(folder).encoder for folder in (derived, second))
-    assert ended == begun
-    assert views_of(ended.stages) == Views(
-        layer_weights=(1.0, 0.2),
-        view_weight=0.4,
-        token_similarity=1.5,
-        tuned_layer_weights=(1.0, 0.2),
-    )
-    assert Checkpoint(second, torch.device("cpu")).encoder.dim == 2 * 32 + COLUMNS
 
 
 def test_an_averaged_run_ends_in_a_checkpoint_of_the_averages(
@@ -324,8 +299,6 @@ def test_two_processes_train_as_one(folders: Path, tiny_encoder: Path, tmp_path:
         (["--ways", "many"], "'many' is neither a number nor LOW-HIGH"),
         (["--tuned-layers", "9"], "9 layers were asked for; the encoder has 2"),
         (["--placement", "modulations", "--fast-layers", "0"], "does not go with 0 fast layers"),
-        (["--frozen-view", "--tuned-layers", "0"], "tune layers, and adapt the head alone"),
-        (["--frozen-view", "--placement", "modulations"], "tune layers, and adapt the head alone"),
         (["--splits", "0"], "greater than or equal to 1"),
         (["--learner", "reptile", "--rates", "learned"], "its inner rates are fixed"),
         (["--learner", "ridge", "--update-rule", "adam"], "takes no inner steps"),

@@ -12,7 +12,7 @@ import torch
 from handful.cli.checkpoint import created
 from handful.cli.encoder_line import encoder_line
 from metalearn.encoder.encoder import build_encoder
-from metalearn.encoder.stages import PoolingStage, encoder_stages, pooling_stage
+from metalearn.encoder.stages import PoolingStage, encoder_stages
 from metatrain.options import ModelOptions, TrainingOptions
 from metatrain.run_model import stages_of_run
 from model_store.checkpoint import Checkpoint, read_manifest
@@ -83,7 +83,7 @@ def test_one_line_says_what_was_found(
     prompts = {"prompts": {"query": "query: ", "passage": "passage: "}}
     (encoder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
     manifest = created(ModelOptions(encoder=str(encoder), max_tokens=64, pooling="last"), tmp_path / "plain")
-    assert pooling_stage(manifest.encoder.stages) == PoolingStage(mode="last")
+    assert manifest.encoder.stages.pooling == PoolingStage(mode="last")
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("roberta")]
     assert line == (
         "roberta of width 32, 2 layers, 600 tokens of vocabulary, 41,600 parameters; texts of up to 64 tokens; "
@@ -130,11 +130,9 @@ def test_onnx_runtime_is_refused_without_a_graph(
         start_runtime(encoder, wanted, precision)
 
 
-def test_a_run_tunes_a_layer_beside_the_frozen_view(
-    make_other_encoder: MakeOtherEncoder, start_service: StartService, tmp_path: Path
-) -> None:
+def test_a_run_tunes_a_layer(make_other_encoder: MakeOtherEncoder, start_service: StartService, tmp_path: Path) -> None:
     write_tasks(tmp_path / "train", 3, seed=0)
-    run(command(tmp_path, make_other_encoder("roberta"), tmp_path / "run", "--steps", "2", "--frozen-view"))
+    run(command(tmp_path, make_other_encoder("roberta"), tmp_path / "run", "--steps", "2"))
     client = start_service(checkpoint=str(tmp_path / "run"))
     adapt(client)
     assert predict(client)["predictions"]

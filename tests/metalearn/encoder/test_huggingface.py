@@ -13,8 +13,7 @@ import torch
 
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.huggingface import HuggingFaceTransformer
-from metalearn.encoder.pooling import Pool
-from metalearn.encoder.stages import PoolingMode, PoolingStage, TransformerStage, Views, encoder_stages
+from metalearn.encoder.stages import PoolingMode, Stages, encoder_stages
 from metalearn.encoder.transformer import Transformer
 from metalearn.errors import EncoderUnavailable, InvalidModel
 from metalearn.model_spec import ModelSpec, make_text_model
@@ -42,7 +41,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found[ATTENDED], expected[ATTENDED], atol=1e-4, rtol=1e-4)
 
 
-def encoder_of(folder: Path, *stages: TransformerStage | PoolingStage) -> Encoder:
+def encoder_of(folder: Path, stages: Stages | None = None) -> Encoder:
     return build_encoder(folder, stages or encoder_stages(max_tokens=64), CPU)
 
 
@@ -107,7 +106,7 @@ def test_a_model_without_layers_to_be_run_alone_is_run_whole(make_other_encoder:
     assert encoder.encode_batch(encoder.tokenize(INPUTS)).shape == (3, 32)
     assert make_text_model(ModelSpec(), encoder).body.dim == 32
     with pytest.raises(InvalidModel, match=r"layers of this encoder .* cannot be run one by one"):
-        make_text_model(ModelSpec(tuned_layers=1, frozen_view=True), encoder)
+        make_text_model(ModelSpec(tuned_layers=1), encoder)
 
 
 def test_token_types_are_given_where_the_model_has_some(make_other_encoder: MakeOtherEncoder) -> None:
@@ -119,17 +118,17 @@ def test_token_types_are_given_where_the_model_has_some(make_other_encoder: Make
 
 
 def test_a_text_as_long_as_the_model_reads_is_read(make_other_encoder: MakeOtherEncoder) -> None:
-    encoder = encoder_of(make_other_encoder("roberta"), TransformerStage(max_tokens=128), PoolingStage())
+    encoder = encoder_of(make_other_encoder("roberta"), encoder_stages(max_tokens=128))
     texts = encoder.tokenize([TextInput("word " * 100)])
     assert len(texts[0].ids) == 128
     assert bool(encoder.encode_batch(texts).isfinite().all())
     with pytest.raises(EncoderUnavailable, match=r"max_tokens is 129.*reads 128"):
-        encoder_of(make_other_encoder("roberta"), TransformerStage(max_tokens=129), PoolingStage())
+        encoder_of(make_other_encoder("roberta"), encoder_stages(max_tokens=129))
 
 
 def test_a_prompt_stands_before_every_text(make_other_encoder: MakeOtherEncoder) -> None:
     folder = make_other_encoder("roberta")
-    prompted = encoder_of(folder, TransformerStage(max_tokens=64, prompt="query: "), PoolingStage())
+    prompted = encoder_of(folder, encoder_stages(max_tokens=64, prompt="query: "))
     plain = encoder_of(folder)
     found = prompted.encode_batch(prompted.tokenize(INPUTS))
     written_out = [TextInput(f"query: {each.text}", each.text_pair) for each in INPUTS]
@@ -139,22 +138,14 @@ def test_a_prompt_stands_before_every_text(make_other_encoder: MakeOtherEncoder)
 
 @pytest.mark.parametrize("mode", ["first", "last"])
 def test_one_token_may_be_pooled(make_other_encoder: MakeOtherEncoder, mode: PoolingMode) -> None:
-    encoder = encoder_of(make_other_encoder("roberta"), TransformerStage(max_tokens=64), PoolingStage(mode=mode))
+    encoder = encoder_of(make_other_encoder("roberta"), encoder_stages(max_tokens=64, mode=mode))
     texts = encoder.tokenize(INPUTS)
     states = encoder.token_states(texts)
     places = [(text.second_from or 0) if mode == "first" else len(text.ids) - 1 for text in texts]
     one = torch.stack([states[row, place] for row, place in enumerate(places)])
-    assert encoder.pool == Pool(mode)
     torch.testing.assert_close(encoder.encode_batch(texts), torch.nn.functional.normalize(one, dim=-1))
-    whole = torch.arange(6.0).view(1, 3, 2)
-    assert Pool(mode, normalize=False)(whole, None).tolist() == [whole[0, 0 if mode == "first" else 2].tolist()]
-
-
-def test_views_stand_beside_each_other(make_other_encoder: MakeOtherEncoder) -> None:
-    stages = encoder_stages(max_tokens=64, views=Views(token_similarity=1.0))
-    encoder = build_encoder(make_other_encoder("modernbert"), stages, CPU)
-    encoder = encoder.with_tuned_view(2, encoder.upper_weights(2))
-    assert encoder.encode_batch(encoder.tokenize(INPUTS)).shape == (3, 66)
+    longer = encoder_of(make_other_encoder("roberta"), encoder_stages(max_tokens=64, mode=mode, normalize=False))
+    torch.testing.assert_close(longer.encode_batch(texts), one)
 
 
 # ---- folders that cannot be used -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from metalearn.encoder.published import Published
-from metalearn.encoder.stages import PoolingStage, Stages, TransformerStage, Views
+from metalearn.encoder.stages import PoolingStage, Stages, TransformerStage
 from metalearn.errors import EncoderUnavailable
 
 MEAN = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
@@ -27,17 +27,14 @@ def publish(folder: Path, pooling: Any = None, kinds: tuple[str, ...] = (), **fi
 
 
 def stages(max_tokens: int, mode: Any = "mean", *, prompt: str = "", normalize: bool = True) -> Stages:
-    return TransformerStage(max_tokens=max_tokens, prompt=prompt), PoolingStage(mode=mode, normalize=normalize)
+    return Stages(TransformerStage(max_tokens=max_tokens, prompt=prompt), PoolingStage(mode=mode, normalize=normalize))
 
 
 def test_a_folder_without_such_files_is_read_by_default(tmp_path: Path) -> None:
     assert Published.read(tmp_path) == Published()
     assert Published().stages() == stages(256)
-    views = Views(view_weight=0.3)
-    assert Published().stages(max_tokens=8, pooling="last", prompt="a ", normalize=False, views=views) == (
-        *stages(8, "last", prompt="a ", normalize=False),
-        views,
-    )
+    asked = Published().stages(max_tokens=8, pooling="last", prompt="a ", normalize=False)
+    assert asked == stages(8, "last", prompt="a ", normalize=False)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ OTHER = classes_task([9] * 3, name="moods")
 PLAN = EpisodePlan(ways=3, shots=(1, 2), queries=4, episodes=3)
 STEPS = AdaptOptions(steps=3, use_label_text=False)
 DEEP = ModelSpec("maml", "modulations", fast_layers=1)
-BESIDE = ModelSpec(tuned_layers=1, frozen_view=True)
+TUNED = ModelSpec(tuned_layers=1)
 
 
 def evaluator_of(encoder: Encoder, spec: ModelSpec | None = None, **options: object) -> Evaluator:
@@ -83,7 +83,7 @@ def untimed(report: Report) -> Report:
 # ---- what serving does ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", [ModelSpec(), ModelSpec("maml"), DEEP, BESIDE])
+@pytest.mark.parametrize("spec", [ModelSpec(), ModelSpec("maml"), DEEP, TUNED])
 @pytest.mark.parametrize("use_label_text", [False, True])
 def test_fast_weights_are_those_that_serving_makes(encoder: Encoder, spec: ModelSpec, use_label_text: bool) -> None:
     model = make_text_model(spec, encoder)
@@ -107,7 +107,7 @@ def test_fast_weights_are_those_that_serving_makes(encoder: Encoder, spec: Model
         assert not found[name].requires_grad
 
 
-@pytest.mark.parametrize("spec", [ModelSpec(), ModelSpec("maml"), DEEP, BESIDE])
+@pytest.mark.parametrize("spec", [ModelSpec(), ModelSpec("maml"), DEEP, TUNED])
 def test_an_episode_scores_the_same_from_texts_and_prepared(encoder: Encoder, spec: ModelSpec) -> None:
     model = make_text_model(spec, encoder)
     slow = model.initial_slow_weights(steps=3)
@@ -174,7 +174,7 @@ def test_the_cache_has_a_bound_and_changes_nothing(encoder: Encoder, monkeypatch
         assert counting.calls == calls
 
 
-@pytest.mark.parametrize("spec", [ModelSpec(), DEEP, BESIDE])
+@pytest.mark.parametrize("spec", [ModelSpec(), DEEP, TUNED])
 def test_queries_are_read_in_bounded_chunks(encoder: Encoder, monkeypatch: pytest.MonkeyPatch, spec: ModelSpec) -> None:
     texts = [("word " * (i % 7 + 1), i % 2) for i in range(23)]
     queries = [(f"{text} {i}", target) for i, (text, target) in enumerate(texts)]

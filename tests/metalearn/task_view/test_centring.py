@@ -18,7 +18,7 @@ from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.options import PlacementName
 from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedEpisode, PreparedSet
-from metalearn.task_view.fit import FeatureMap
+from metalearn.task_view.centring import plain_head
 from metalearn.task_view.label_text_prior import LabelTextPrior
 from tests.metalearn.conftest import with_last_as_label_texts
 
@@ -154,13 +154,11 @@ def test_meta_gradients_go_through_the_middle(learner: str) -> None:
     assert float((gradient * direction).sum()) == pytest.approx(slope, rel=1e-5)
 
 
-def test_the_head_of_mapped_features_has_the_same_logits_for_plain_ones() -> None:
+def test_the_head_of_centred_features_has_the_same_logits_for_plain_ones() -> None:
     draw = torch.Generator().manual_seed(0)
-    features, weight, bias, centre, scales = (
-        torch.randn(shape, generator=draw) for shape in ((5, 8), (4, 8), (4,), (8,), (8,))
-    )
-    plain = FeatureMap(centre, scales).plain_head({HEAD_WEIGHT: weight, HEAD_BIAS: bias, "layers.0.weight": weight})
-    expected = torch.nn.functional.linear((features - centre) * scales, weight, bias)
+    features, weight, bias, centre = (torch.randn(shape, generator=draw) for shape in ((5, 8), (4, 8), (4,), (8,)))
+    plain = plain_head({HEAD_WEIGHT: weight, HEAD_BIAS: bias, "layers.0.weight": weight}, centre)
+    expected = torch.nn.functional.linear(features - centre, weight, bias)
     torch.testing.assert_close(head_logits(plain, features), expected)
     assert plain["layers.0.weight"] is weight
 
@@ -170,7 +168,7 @@ def test_what_is_no_classification_is_left_where_it_is() -> None:
     scores = replace(
         examples(2, 3), targets=torch.randn(6, 1, dtype=torch.float64), n_classes=1, objective="regression"
     )
-    assert model.start(slow_of(model), scores).map is None
+    assert model.start(slow_of(model), scores).centre is None
 
 
 @pytest.mark.parametrize(
