@@ -65,7 +65,12 @@ class LoadedCheckpoints:
         if len(found) != 1:
             checkpoints = [each.checkpoint for each in self]
             loaded = ", ".join(f"{each.manifest.name!r} ({each.fingerprint[:12]})" for each in checkpoints)
-            trouble = "several loaded checkpoints have this name" if found else "the checkpoint is not loaded"
+            asked = repr(reference[:64])
+            trouble = (
+                f"several loaded checkpoints have the name {asked}"
+                if found
+                else f"the checkpoint {asked} is not loaded"
+            )
             raise UnknownCheckpoint(
                 f"{trouble}; loaded are {loaded}" if len(self) > 1 else f"{trouble}; loaded is {loaded}"
             )

@@ -55,13 +55,17 @@ def test_a_checkpoint_is_found_by_name_by_fingerprint_and_by_its_adapters(tiny: 
         assert loaded.of(Adapter({}, ("a", "b"), fingerprint)) is models
         assert fingerprint in loaded
     assert "another" not in loaded
+    with pytest.raises(
+        UnknownCheckpoint, match=r"the checkpoint 'another' is not loaded; loaded are 'other' \(.*'tiny'"
+    ):
+        loaded.named("another")
 
 
 def test_a_name_that_two_checkpoints_have_is_refused_and_their_fingerprints_are_not(
     tiny: Models, namesake: Models
 ) -> None:
     loaded = LoadedCheckpoints([tiny, namesake])
-    with pytest.raises(UnknownCheckpoint, match="several loaded checkpoints have this name") as caught:
+    with pytest.raises(UnknownCheckpoint, match="several loaded checkpoints have the name 'tiny'") as caught:
         loaded.named("tiny")
     for models in (tiny, namesake):
         assert models.checkpoint.fingerprint[:12] in str(caught.value)
