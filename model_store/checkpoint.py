@@ -15,7 +15,6 @@ from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.source import encoder_files, locate_encoder
 from metalearn.encoder.stages import Stages, Views, encoder_stages, views_of
 from metalearn.encoder.suitable import check_suitable
-from metalearn.encoder.transformer import Transformer
 from metalearn.errors import MetalearnError
 from metalearn.learners.interface import Learner
 from metalearn.meta_model import MetaModel
@@ -43,10 +42,10 @@ __all__ = [
     "SHIPPED",
     "UNTRAINED",
     "Checkpoint",
+    "Encoders",
     "Hyperparameters",
     "Manifest",
     "TrainingTask",
-    "Transformers",
     "read_manifest",
     "read_slow_weights",
     "resolve_checkpoint",
@@ -61,8 +60,8 @@ _BODY = "body."
 """Prefix of the encoder's weights among the slow ones; see ``MetaModel``."""
 
 
-Transformers = dict[tuple[str, ...], Transformer]
-"""Transformers by the digests of their files, so that checkpoints of one encoder have it in memory once."""
+Encoders = dict[tuple[str, ...], Encoder]
+"""Encoders by the digests of their files, so that checkpoints of one encoder have it in memory once."""
 
 
 class Checkpoint:
@@ -77,7 +76,7 @@ class Checkpoint:
     """
 
     def __init__(
-        self, folder: Path, device: torch.device, *, drop_gone: bool = False, shared: Transformers | None = None
+        self, folder: Path, device: torch.device, *, drop_gone: bool = False, shared: Encoders | None = None
     ) -> None:
         """Loads a checkpoint folder, encoder included.
 
@@ -85,7 +84,7 @@ class Checkpoint:
             folder: The checkpoint's.
             device: Where it is computed.
             drop_gone: See ``read_manifest``.
-            shared: Transformers on the device. One of the same files is used, else this checkpoint's is added.
+            shared: Encoders on the device, as they came. One of the same files is used, else this one's is added.
 
         Raises:
             CheckpointInvalid: A file is missing, altered or unknown to this version, or does not fit the others.
@@ -106,7 +105,7 @@ class Checkpoint:
                 check_digest(encoder_folder / name, digest)
             known, files = {} if shared is None else shared, tuple(reference.files.values())
             plain = build_encoder(encoder_folder, reference.stages, device, known.get(files))
-            known[files] = plain.transformer
+            known.setdefault(files, plain)
             if reference.graph is not None:
                 check_digest(folder / GRAPH, reference.graph)
                 plain = replace(plain, graph=(folder / GRAPH).read_bytes())

@@ -41,6 +41,19 @@ class LoadedCheckpoints:
         """The device of all of them."""
         return self.default.checkpoint.encoder.device
 
+    def weight_bytes(self) -> dict[str, int]:
+        """The bytes of each checkpoint's weights in torch, by fingerprint; shared weights count for the first alone."""
+        seen, sizes = set[int](), dict.fromkeys(self._models, 0)
+        for fingerprint, models in self._models.items():
+            encoder = models.checkpoint.encoder
+            tuned = {} if encoder.tuned is None else encoder.tuned.weights
+            parts = (encoder.transformer.named_weights(), tuned, models.checkpoint.slow_weights)
+            for storage in (weight.untyped_storage() for part in parts for weight in part.values()):
+                if storage.data_ptr() not in seen:
+                    seen.add(storage.data_ptr())
+                    sizes[fingerprint] += storage.nbytes()
+        return sizes
+
     def of(self, adapter: Adapter) -> Models:
         """The models of the checkpoint that made an adapter."""
         return self._models[adapter.checkpoint]
