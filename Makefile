@@ -94,8 +94,9 @@ bench: install-dev ## Run the benchmarks; needs BENCH_DATA=FOLDER with the task 
 	$(BIN)/python -m benchmarks.speed --data "$(BENCH_DATA)" $(foreach name,setfit fastfit regression,$(call peer,$(name))) \
 	  $(if $(wildcard $(PEERS)/infinity),--infinity $(PEERS)/infinity/bin/infinity_emb)
 
-checkpoint: install ## Meta-train the default checkpoint: DATA=FOLDER of task files; hours, goes on where it was stopped
-	$(BIN)/handful metatrain --recipe minilm-l6-handful --data "$(DATA)" --out build/checkpoint \
+RECIPE ?= e5-small-handful
+checkpoint: install ## Meta-train a shipped checkpoint: DATA=FOLDER of task files; hours, goes on where it was stopped
+	$(BIN)/handful metatrain --recipe $(RECIPE) --data "$(DATA)" --out build/checkpoint \
 	  $(if $(OPEN_LICENCES_ONLY),--open-licences-only)
 
 docs-tables: install ## Write the tables of options into the documents

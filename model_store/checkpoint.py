@@ -15,12 +15,12 @@ from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.source import encoder_files, locate_encoder
 from metalearn.encoder.stages import Stages, encoder_stages
 from metalearn.encoder.suitable import check_suitable
-from metalearn.encoder.transformer import Transformer
 from metalearn.errors import MetalearnError
 from metalearn.learners.interface import Learner
 from metalearn.meta_model import MetaModel
 from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.types import SlowWeights
+from model_store import DEFAULT_CHECKPOINT
 from model_store.checkpoint_files import check_digest, check_free, digest_of, publish
 from model_store.errors import CheckpointInvalid
 from model_store.manifest import (
@@ -42,10 +42,10 @@ __all__ = [
     "SHIPPED",
     "UNTRAINED",
     "Checkpoint",
+    "Encoders",
     "Hyperparameters",
     "Manifest",
     "TrainingTask",
-    "Transformers",
     "read_manifest",
     "read_slow_weights",
     "resolve_checkpoint",
@@ -55,14 +55,13 @@ __all__ = [
 ]
 
 SHIPPED = Path(__file__).parent / "checkpoints"
-DEFAULT_CHECKPOINT = "minilm-l6-handful"
 
 _BODY = "body."
 """Prefix of the encoder's weights among the slow ones; see ``MetaModel``."""
 
 
-Transformers = dict[tuple[str, ...], Transformer]
-"""Transformers by the digests of their files, so that checkpoints of one encoder have it in memory once."""
+Encoders = dict[tuple[str, ...], Encoder]
+"""Encoders by the digests of their files, so that checkpoints of one encoder have it in memory once."""
 
 
 class Checkpoint:
@@ -76,13 +75,13 @@ class Checkpoint:
         slow_weights: The meta-learned start and rates as ``model`` names them, on the compute device.
     """
 
-    def __init__(self, folder: Path, device: torch.device, *, shared: Transformers | None = None) -> None:
+    def __init__(self, folder: Path, device: torch.device, *, shared: Encoders | None = None) -> None:
         """Loads a checkpoint folder, encoder included.
 
         Args:
             folder: The checkpoint's.
             device: Where it is computed.
-            shared: Transformers on the device. One of the same files is used, else this checkpoint's is added.
+            shared: Encoders on the device, as they came. One of the same files is used, else this one's is added.
 
         Raises:
             CheckpointInvalid: A file is missing, altered or unknown to this version, or does not fit the others.
@@ -103,7 +102,7 @@ class Checkpoint:
                 check_digest(encoder_folder / name, digest)
             known, files = {} if shared is None else shared, tuple(reference.files.values())
             plain = build_encoder(encoder_folder, reference.stages, device, known.get(files))
-            known[files] = plain.transformer
+            known.setdefault(files, plain)
             if reference.graph is not None:
                 check_digest(folder / GRAPH, reference.graph)
                 plain = replace(plain, graph=(folder / GRAPH).read_bytes())

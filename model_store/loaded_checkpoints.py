@@ -41,6 +41,18 @@ class LoadedCheckpoints:
         """The device of all of them."""
         return self.default.checkpoint.encoder.device
 
+    def weight_bytes(self) -> dict[str, int]:
+        """The bytes of each checkpoint's weights in torch, by fingerprint; shared weights count for the first alone."""
+        seen, sizes = set[int](), dict.fromkeys(self._models, 0)
+        for fingerprint, models in self._models.items():
+            checkpoint = models.checkpoint
+            parts = (checkpoint.encoder.transformer.named_weights(), checkpoint.slow_weights)
+            for storage in (weight.untyped_storage() for part in parts for weight in part.values()):
+                if storage.data_ptr() not in seen:
+                    seen.add(storage.data_ptr())
+                    sizes[fingerprint] += storage.nbytes()
+        return sizes
+
     def of(self, adapter: Adapter) -> Models:
         """The models of the checkpoint that made an adapter."""
         return self._models[adapter.checkpoint]
@@ -65,7 +77,12 @@ class LoadedCheckpoints:
         if len(found) != 1:
             checkpoints = [each.checkpoint for each in self]
             loaded = ", ".join(f"{each.manifest.name!r} ({each.fingerprint[:12]})" for each in checkpoints)
-            trouble = "several loaded checkpoints have this name" if found else "the checkpoint is not loaded"
+            asked = repr(reference[:64])
+            trouble = (
+                f"several loaded checkpoints have the name {asked}"
+                if found
+                else f"the checkpoint {asked} is not loaded"
+            )
             raise UnknownCheckpoint(
                 f"{trouble}; loaded are {loaded}" if len(self) > 1 else f"{trouble}; loaded is {loaded}"
             )

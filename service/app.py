@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from handful.wire import AdaptRequest, ClassifyRequest, PredictRequest, Problem, ReadaptRequest, RollbackRequest
 from metalearn.devices import select_device
 from metalearn.types import TextInput
-from model_store.checkpoint import Checkpoint, Transformers, read_manifest, resolve_checkpoint
+from model_store.checkpoint import Checkpoint, Encoders, read_manifest, resolve_checkpoint
 from model_store.errors import StoreUnavailable
 from model_store.learner_models import Models, modulated_norms
 from model_store.loaded_checkpoints import LoadedCheckpoints
@@ -106,7 +106,7 @@ def load_checkpoints(settings: Settings) -> LoadedCheckpoints:
         SettingsInvalid: The runtime cannot compute a checkpoint.
     """
     folders = {read_manifest(folder).fingerprint: folder for folder in map(resolve_checkpoint, settings.checkpoint)}
-    shared: Transformers = {}
+    shared: Encoders = {}
     return LoadedCheckpoints([_load(folder, settings, shared) for folder in folders.values()])
 
 
@@ -121,7 +121,7 @@ def load_models(settings: Settings) -> Models:
     return _load(resolve_checkpoint(settings.checkpoint[0]), settings, {})
 
 
-def _load(folder: Path, settings: Settings, shared: Transformers) -> Models:
+def _load(folder: Path, settings: Settings, shared: Encoders) -> Models:
     torch.set_num_threads(settings.threads or granted_threads())
     checkpoint = Checkpoint(folder, select_device(settings.device), shared=shared)
     norms = modulated_norms(checkpoint)
@@ -141,7 +141,12 @@ def _start(
     except StoreUnavailable as error:  # it may come later; until then /readyz reports it
         log.warning("store: %s", error)
         has_keys, needs_keys = None, True
+    metrics.checkpoint_names.update(
+        {each.checkpoint.fingerprint: each.checkpoint.manifest.name for each in checkpoints}
+    )
     engine = Engine(checkpoints, settings, metrics)
+    for fingerprint, size_bytes in checkpoints.weight_bytes().items():
+        metrics.checkpoint_memory(fingerprint, "weights").set(size_bytes)
     for models in checkpoints:
         _warm_up(models, metrics)
     cache = AdapterCache(metrics, max_bytes=settings.cache_max_bytes, max_adapters=settings.cache_max_adapters)

@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
@@ -23,12 +24,14 @@ class Metrics:
     Attributes:
         registry: The registry of this process.
         exposed: The registry that ``/metrics`` shows: the same one, or in one of several workers the sums over all.
+        checkpoint_names: Fingerprint -> name of each loaded checkpoint.
     """
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # promtool: a _created series is a gauge that means nothing here
         self.registry = registry = CollectorRegistry()
         self.exposed = registry
+        self.checkpoint_names: dict[str, str] = {}
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if folder is not None:
             # One of several workers counts in files that all of them read
@@ -142,11 +145,15 @@ class Metrics:
         )
         self.checkpoint_bytes = Gauge(
             "handful_checkpoint_bytes",
-            "Bytes that a checkpoint's tasks have in memory: adapters, and features of support texts.",
-            ["fingerprint", "memory"],
+            "Bytes of a checkpoint in memory: weights, its tasks' adapters, and features of their support texts.",
+            ["name", "fingerprint", "memory"],
             multiprocess_mode="livesum",
             registry=registry,
         )
         for event in ("hit", "miss", "evict"):
             self.cache_events.labels(event)
             self.feature_cache_events.labels(event)
+
+    def checkpoint_memory(self, fingerprint: str, memory: Literal["weights", "adapters", "features"]) -> Gauge:
+        """The gauge of one kind of a checkpoint's memory, in bytes."""
+        return self.checkpoint_bytes.labels(self.checkpoint_names.get(fingerprint, ""), fingerprint, memory)

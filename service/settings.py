@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from handful import environment
+from model_store import DEFAULT_CHECKPOINT
 from model_store.sqlite_path import SCHEME, sqlite_path
 
 PREFIX = "HANDFUL_"
@@ -32,7 +33,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     checkpoint: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("minilm-l6-handful",),
+        (DEFAULT_CHECKPOINT,),
         min_length=1,
         description="Checkpoint folder, or the name of a shipped one. Given several times (in the variable with "
         "commas between), all are loaded, and the first is the default.",

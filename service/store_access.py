@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from model_store.errors import StoreAbsent, StoreFull, StoreUnavailable, VersionConflict
 from model_store.records import CurrentVersion, StoreMarker
-from model_store.redis_store import RedisStore
 from model_store.sqlite_store import SqliteStore
 from model_store.store import AnswersAtOnce, TaskName, TaskStore, VersionName
 from service.coalescing import Coalescer
@@ -69,6 +68,8 @@ def open_store(settings: Settings, *, create: bool = True) -> TaskStore:
         if store.is_new:
             log.info("made a new store: %s", store.path)
         return store
+    from model_store.redis_store import RedisStore  # its client takes half a second to import
+
     return RedisStore(settings.store.get_secret_value(), timeout_s=settings.store_timeout_s, max_connections=_THREADS)
 
 

@@ -27,7 +27,7 @@ sys.meta_path.insert(0, _Blocker())
 
 def blocker() -> str:
     """The source of an import hook that hides every installed package but the light requirements and theirs."""
-    light = _with_requirements([Requirement(line) for line in PROJECT["dependencies"]]) | {PROJECT["name"]}
+    light = with_requirements([Requirement(line) for line in PROJECT["dependencies"]]) | {PROJECT["name"]}
     blocked = {
         module
         for module, distributions in importlib.metadata.packages_distributions().items()
@@ -37,7 +37,7 @@ def blocker() -> str:
     return _BLOCKER.format(blocked=sorted(blocked))
 
 
-def _with_requirements(requirements: list[Requirement]) -> set[str]:
+def with_requirements(requirements: list[Requirement]) -> set[str]:
     """Names of distributions and of all that they require."""
     found = set[str]()
     while requirements:

@@ -10,7 +10,7 @@ import typer
 from handful import environment
 from handful.cli.opened_store import prepare_store
 from handful.cli.output import waiting, warn
-from handful.cli.server_part import load_settings
+from handful.cli.server_part import load_settings, loading
 from handful.client import Client
 from handful.network import absent_certificates
 from handful.server import DEFAULT_URL
@@ -80,7 +80,7 @@ def connect(
     prepare_store(own, create=not existing, announce=announce)
     prepare_threads(own)
     with ExitStack() as stack:
-        with waiting("loading the checkpoint"):
+        with waiting("loading the checkpoint"), loading():
             from service.auth import OPEN_TENANT
             from service.local import local_client
 

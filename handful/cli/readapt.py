@@ -174,7 +174,7 @@ def _fingerprints(loaded: Sequence[CheckpointResponse], asked: str | None) -> se
     found = {each.fingerprint for each in loaded if each.name == asked or each.fingerprint.startswith(asked or "")}
     if not found:
         names = ", ".join(f"{each.name} ({each.fingerprint[:12]})" for each in loaded)
-        raise typer.BadParameter(f"the checkpoint {asked} is not loaded; loaded: {names}", param_hint="--checkpoint")
+        raise typer.BadParameter(f"the checkpoint {asked!r} is not loaded; loaded: {names}", param_hint="--checkpoint")
     return found
 
 

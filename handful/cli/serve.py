@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from typer.core import TyperCommand
 
 from handful.cli.output import complain, stderr
-from handful.cli.server_part import load_settings
+from handful.cli.server_part import load_settings, loading
 
 if TYPE_CHECKING:
     from service.draining_server import Report
@@ -75,7 +75,7 @@ def serve_worker(settings: "Settings", listening: Sequence[socket.socket], repor
 
 
 def _run(settings: "Settings", listening: Sequence[socket.socket], report: "Report") -> None:
-    with stderr.status("loading the checkpoint"):
+    with stderr.status("loading the checkpoint"), loading():
         # Imported and opened here, where an error is reported in one line
         from service.app import create_app, load_checkpoints
         from service.draining_server import DrainingServer

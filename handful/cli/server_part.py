@@ -1,5 +1,8 @@
 """The server's part of the package, which is optional. Commands load it late, and report its absence in one line."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +20,20 @@ def load_settings(**options: object) -> "Settings":
     from service import settings
 
     return settings.load_settings(**options)
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """A time in which modules and weights are loaded, without garbage collection.
+
+    They stay for good, and each pass would look through all of them.
+    """
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def advice_on(error: ModuleNotFoundError) -> str | None:

@@ -237,6 +237,10 @@ class BertTransformer:
             hidden = layer_forward(self.config, own, hidden, mask)
         return hidden
 
+    def named_weights(self) -> dict[str, Tensor]:
+        """All weights by this module's names."""
+        return dict(self.weights)
+
     def layer_weights(self, first: int) -> dict[str, Tensor]:
         """Weights of the layers from ``first`` on, as ``layers.INDEX.PART.weight`` and ``.bias``."""
         kept = {f"layers.{i}." for i in range(first, self.n_layers)}

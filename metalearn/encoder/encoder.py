@@ -203,24 +203,24 @@ class TorchRuntime:
         return self.encoder.token_states(texts)
 
 
-def build_encoder(
-    folder: Path, stages: Stages, device: torch.device, transformer: Transformer | None = None
-) -> Encoder:
+def build_encoder(folder: Path, stages: Stages, device: torch.device, loaded: Encoder | None = None) -> Encoder:
     """The encoder of a folder.
 
     Args:
         folder: Has the files that ``encoder_files`` names.
         stages: How texts are read, and features made.
         device: Where the transformer runs.
-        transformer: The folder's transformer on the device, where it is loaded already.
+        loaded: An encoder of the same files on the device, whose transformer and tokenizer are used.
 
     Raises:
         EncoderUnavailable: The folder lacks a file, or the files are not a transformer encoder's.
     """
     stage = stages.transformer
-    if transformer is None:
+    if loaded is None:
         transformer = load_transformer(folder).to(device)
-    tokenizer = TextTokenizer(folder / encoder_files(folder)[-1], stage.max_tokens, stage.prompt)
+        tokenizer = TextTokenizer(folder / encoder_files(folder)[-1], stage.max_tokens, stage.prompt)
+    else:
+        transformer, tokenizer = loaded.transformer, loaded.tokenizer.reading(stage.max_tokens, stage.prompt)
     if stage.max_tokens > transformer.max_tokens:
         raise EncoderUnavailable(
             f"max_tokens is {stage.max_tokens}; the encoder in {folder} reads {transformer.max_tokens}"

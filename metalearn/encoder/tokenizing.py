@@ -1,5 +1,6 @@
 """Token ids of texts: normalisation, the ends of a long text, and the texts that the tokenizer cannot read."""
 
+import copy
 import json
 import re
 import unicodedata
@@ -85,6 +86,12 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.special_tokens = sorted(set(self._tokenizer.encode("", "").ids))
+
+    def reading(self, max_tokens: int, prompt: str) -> "TextTokenizer":
+        """The same tokenizer for texts of another length, with another prompt; the vocabulary is in memory once."""
+        other = copy.copy(self)
+        other.max_tokens, other._prompt = max_tokens, prompt
+        return other
 
     def __call__(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
         """Token ids of each text or pair, not padded."""

@@ -63,6 +63,9 @@ class Transformer(Protocol):
             weights: Take the place of the transformer's own, by the names of ``layer_weights``.
         """
 
+    def named_weights(self) -> dict[str, Tensor]:
+        """All weights, the embeddings' included."""
+
     def layer_weights(self, first: int) -> dict[str, Tensor]:
         """Weights of the layers from ``first`` on, as ``layers.INDEX.PART``."""
 

@@ -103,4 +103,4 @@ class AdapterCache:
         self._metrics.cache_bytes.set(self._bytes)
         checkpoint = entry.adapter.checkpoint
         self._bytes_of[checkpoint] += sign * entry.size_bytes
-        self._metrics.checkpoint_bytes.labels(checkpoint, "adapters").set(self._bytes_of[checkpoint])
+        self._metrics.checkpoint_memory(checkpoint, "adapters").set(self._bytes_of[checkpoint])

@@ -30,7 +30,7 @@ class FeatureCache:
             checkpoint: The fingerprint of the checkpoint.
         """
         self._metrics = metrics
-        self._checkpoint_bytes = metrics.checkpoint_bytes.labels(checkpoint, "features")
+        self._checkpoint_bytes = metrics.checkpoint_memory(checkpoint, "features")
         self._max_bytes = max_bytes
         self._entries: OrderedDict[bytes, Float[Tensor, " dim"]] = OrderedDict()
         self._bytes = 0

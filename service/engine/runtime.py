@@ -31,7 +31,7 @@ _TRIED = (
     TextInput("where is my card"),
     TextInput("a man sleeps on a bench", "somebody is awake"),
     TextInput("?"),
-    TextInput("the parcel that was to come last week has been lost on its way, and nobody knows where " * 3),
+    TextInput("the parcel that was to come last week has been lost on its way, and nobody knows where"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Descriptions on the shipped checkpoint, since the other tests' checkpoint has random weights."""
+"""Descriptions on the default checkpoint, since the other tests' checkpoint has random weights."""
 
 from pathlib import Path
 

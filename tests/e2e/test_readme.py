@@ -45,7 +45,7 @@ def run(command: list[str], script: str, url: str) -> str:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with the shipped checkpoint."""
+    """The address of a server with the default checkpoint."""
     with running_server(tmp_path_factory.mktemp("documents")) as server:
         yield server.url
 

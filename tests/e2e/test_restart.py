@@ -1,4 +1,4 @@
-"""A real server process on the shipped checkpoint: adapted tasks outlive the process, bit for bit."""
+"""A real server process on a shipped checkpoint: adapted tasks outlive the process, bit for bit."""
 
 from pathlib import Path
 
@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from benchmarks.server import running_server
-from model_store.checkpoint import DEFAULT_CHECKPOINT, Checkpoint, resolve_checkpoint
+from model_store.checkpoint import Checkpoint, resolve_checkpoint
 from model_store.codec import AdapterKey, decode_adapter
 from model_store.learner_models import Models
 from model_store.store import TaskStore
 from tests.conftest import SUPPORT
 
+CHECKPOINT = "minilm-l6-handful"
 QUERIES = ["when will my new card be delivered", "what is this payment on my bill", "how can I get a virtual card"]
 
 
@@ -22,7 +23,7 @@ def test_a_task_survives_a_restart_and_the_same_request_gives_bit_equal_weights_
 ) -> None:
     predictions = []
     for restarted in (False, True):
-        options = ("--store", store_url, "--store-timeout-s", "30")
+        options = ("--checkpoint", CHECKPOINT, "--store", store_url, "--store-timeout-s", "30")
         with running_server(tmp_path, *options) as server, httpx.Client(base_url=server.url) as client:
             if restarted:
                 predictions.append(client.post("/v1/tasks/bank/predict", json={"queries": QUERIES}).json())
@@ -42,7 +43,7 @@ def test_a_task_survives_a_restart_and_the_same_request_gives_bit_equal_weights_
         "extra_charge_on_statement",
         "getting_virtual_card",
     ]
-    models = Models(Checkpoint(resolve_checkpoint(DEFAULT_CHECKPOINT), torch.device("cpu")))
+    models = Models(Checkpoint(resolve_checkpoint(CHECKPOINT), torch.device("cpu")))
     adapters = []
     for number in (1, 2, 3, 4):
         record = store.version("default", "bank", number)

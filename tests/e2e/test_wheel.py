@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.light_install import PROJECT, ROOT, blocker
+from tests.light_install import PROJECT, ROOT, blocker, with_requirements
 from tests.socket_server import socket_server
 from tests.waiting import LIMIT_S
 
@@ -47,6 +47,12 @@ def test_constraints_name_every_requirement_with_a_version_that_it_allows() -> N
     for requirement in map(Requirement, listed):
         if requirement.name != PROJECT["name"]:
             assert versions[canonicalize_name(requirement.name)] in requirement.specifier, requirement.name
+
+
+def test_the_server_part_requires_nothing_of_what_minilm_alone_needs() -> None:
+    extras = PROJECT["optional-dependencies"]
+    server, minilm = (with_requirements([Requirement(line) for line in extras[name]]) for name in ("server", "minilm"))
+    assert {"sentence-transformers", "scikit-learn", "scipy"} <= minilm - server
 
 
 @pytest.fixture(scope="module")

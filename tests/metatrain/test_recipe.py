@@ -140,15 +140,16 @@ def test_a_recipe_makes_the_same_checkpoint_each_time_also_where_it_was_stopped(
     assert "begun with another recipe" in other.replace("│ ", "")
 
 
-def test_the_shipped_checkpoint_has_a_recipe() -> None:
-    recipe = read_recipe(DEFAULT_CHECKPOINT)
-    assert recipe.stages[-1].name == DEFAULT_CHECKPOINT
+@pytest.mark.parametrize("name", [DEFAULT_CHECKPOINT, "minilm-l6-handful"])
+def test_a_meta_trained_checkpoint_that_ships_has_a_recipe(name: str) -> None:
+    recipe = read_recipe(name)
+    assert recipe.stages[-1].name == name
     located = recipe.located(Path("data"), Path("out"), {"open_licences_only": True})
     for stage in located.stages:
         if isinstance(stage, Train):
             assert stage.options["open_licences_only"] is True
             assert stage.options["tasks"][0] == str(Path("data").absolute() / "train")
-    assert SHIPPED.joinpath(f"{DEFAULT_CHECKPOINT}.toml").is_file()
+    assert SHIPPED.joinpath(f"{name}.toml").is_file()
 
 
 CREATE = {"name": "a", "make": "create"}

