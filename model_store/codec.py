@@ -9,7 +9,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -198,11 +198,11 @@ def _check_weights(weights: FastWeights, n_labels: int, learner: str, shapes: Sh
         raise AdapterCorrupt("the weights are not finite float32 numbers")
 
 
-def rows_of(support: SupportSet, source: ExampleSource = "adapt") -> list[ExampleRow]:
-    """The rows of a support set's examples."""
+def rows_of(examples: Iterable[Example], source: ExampleSource = "adapt") -> list[ExampleRow]:
+    """The rows of examples that a call brought."""
     return [
         ExampleRow(id=e.id, label=e.label, text=e.input.text, text_pair=e.input.text_pair, source=source)
-        for e in support.examples
+        for e in examples
     ]
 
 
@@ -215,7 +215,7 @@ def encode_rows(rows: Sequence[ExampleRow], descriptions: Mapping[str, str]) -> 
 
 def encode_support(support: SupportSet) -> StoredSupport:
     """A support set as it is stored."""
-    return encode_rows(rows_of(support), support.descriptions)
+    return encode_rows(rows_of(support.examples), support.descriptions)
 
 
 def support_digests(support: SupportSet) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from handful.wire import (
@@ -14,6 +14,7 @@ from handful.wire import (
     VersionList,
     VersionResponse,
 )
+from handful.wire_examples import DeleteVersionResponse
 from service.routes.request import (
     PROBLEMS,
     AppParts,
@@ -67,6 +68,17 @@ async def list_versions(
 ) -> Response:
     """A task's versions, newest first."""
     return json_response(await versions.list_versions(parts, tenant, task, before=before, limit=limit))
+
+
+@router.delete("/{task}/versions/{version}", response_model=DeleteVersionResponse)
+async def delete_version(
+    task: TaskName,
+    version: Annotated[int, Path(ge=1, lt=2**63, description="A version that is not the newest.")],
+    tenant: Tenant,
+    parts: AppParts,
+) -> Response:
+    """Removes one version, with the examples that no other version has. The newest version is refused."""
+    return json_response(await versions.delete_version(parts, tenant, task, version))
 
 
 @router.post(
