@@ -10,6 +10,7 @@ from handful.wire_examples import AddExamplesRequest, AddExamplesResponse, Erase
 from metalearn.errors import InvalidSupportSet
 from metalearn.types import TextInput
 from model_store.codec import ExampleRow, decode_rows, example_digest, rows_of
+from model_store.errors import AdapterCorrupt
 from model_store.records import Version
 from service.engine.errors import SupportTooLarge, TextEmpty
 from service.tasks.adapt import adapt_and_commit
@@ -210,4 +211,10 @@ async def _derived_from(parts: Parts, tenant: str, task: str, text: TextInput) -
 async def _texts_of(parts: Parts, version: Version) -> Iterable[TextInput] | None:
     """The texts that are kept with a version; None where there are none, or where they are damaged."""
     kept = await parts.access.call(parts.access.store.load_support, version.tenant, version.task, version.version)
-    return None if kept is None else [row.example.input for row in decode_rows(kept)[0]]
+    if kept is None:
+        return None
+    try:
+        rows, _ = await asyncio.to_thread(decode_rows, kept)
+    except AdapterCorrupt:
+        return None
+    return [row.example.input for row in rows]
