@@ -52,8 +52,6 @@ async def add_examples(
     kept = await load_kept_support(parts, tenant, task)
     checked = to_grown_support(asked.examples, kept.checked().support, parts.settings)
     added = rows_of(checked.added, "examples")
-    grown = replace(kept, rows=[*kept.rows, *added])
-    ids = [row.id for row in added]
     try:
         return await adapt_and_commit(
             parts,
@@ -61,14 +59,14 @@ async def add_examples(
             task,
             kept.source.options,
             checked,
-            rows=grown.rows,
+            rows=[*kept.rows, *added],
             checkpoint=_same_checkpoint(parts, kept.source),
             began=began,
             ttl_s=remaining_ttl_s(kept.record),
             idempotent=idempotent,
             source="examples",
             builds_on=kept.source,
-            response=partial(AddExamplesResponse, ids=ids),
+            response=partial(AddExamplesResponse, ids=[row.id for row in added]),
         )
     except TextEmpty as error:
         new = [i - checked.stored for i in error.indices if i >= checked.stored]

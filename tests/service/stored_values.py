@@ -60,4 +60,4 @@ def _in_redis(store_url: str) -> Iterator[object]:
             elif kind == b"set":
                 yield from server.smembers(name)
             else:
-                raise AssertionError(kind)
+                assert kind == b"none", kind  # its time was over meanwhile
