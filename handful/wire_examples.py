@@ -39,7 +39,7 @@ class EraseResponse(AdaptResponse):
 
 
 class StoredExample(BaseModel):
-    """One example of a task's newest version."""
+    """One example of a version."""
 
     id: str = Field(description="Names the example within the task.")
     label: str
@@ -56,6 +56,20 @@ class ExampleList(BaseModel):
     total: int = Field(description="Number of examples that match, on all pages.")
     examples: list[StoredExample]
     next: str | None = Field(description="Give it as `after` for the next page; null on the last.")
+
+
+class VersionDiff(BaseModel):
+    """The differences of a version from another one."""
+
+    task: str
+    version: int
+    other: int = Field(description="The version that it is compared with.")
+    added: list[StoredExample] = Field(description="Examples that only the version has.")
+    removed: list[StoredExample] = Field(description="Examples that only the other one has.")
+    labels_added: list[str]
+    labels_removed: list[str]
+    leave_one_out_accuracy: float | None = Field(description="Of the version.")
+    other_leave_one_out_accuracy: float | None = Field(description="Of the other one.")
 
 
 class DeleteVersionResponse(BaseModel):

@@ -77,7 +77,7 @@ class Version(VersionDraft):
     Attributes:
         tenant: Its owner.
         task: Its task.
-        version: 1, 2, 3 ... without gaps.
+        version: 1, 2, 3 ... with gaps where versions were removed.
         adapter_id: Unique to this commit, also where a deleted task's numbers are used anew.
         checkpoint: Fingerprint of the checkpoint it was made from.
         size_bytes: Bytes of the encoded adapter.

@@ -14,7 +14,7 @@ from handful.wire import (
     VersionList,
     VersionResponse,
 )
-from handful.wire_examples import DeleteVersionResponse
+from handful.wire_examples import DeleteVersionResponse, VersionDiff
 from service.routes.request import (
     PROBLEMS,
     AppParts,
@@ -26,7 +26,7 @@ from service.routes.request import (
     json_response,
     request_body,
 )
-from service.tasks import versions
+from service.tasks import version_diff, versions
 
 router = APIRouter(prefix="/v1/tasks", responses=PROBLEMS, tags=["tasks"])
 
@@ -68,6 +68,18 @@ async def list_versions(
 ) -> Response:
     """A task's versions, newest first."""
     return json_response(await versions.list_versions(parts, tenant, task, before=before, limit=limit))
+
+
+@router.get("/{task}/versions/{version}/diff", response_model=VersionDiff)
+async def diff_versions(
+    task: TaskName,
+    version: Annotated[int, Path(ge=1, lt=2**63, description="A version.")],
+    tenant: Tenant,
+    parts: AppParts,
+    other: Annotated[int, Query(alias="with", ge=1, lt=2**63, description="The version to compare it with.")],
+) -> Response:
+    """The examples and labels that a version has and another one lacks, and the other way round."""
+    return json_response(await version_diff.diff_versions(parts, tenant, task, version, other))
 
 
 @router.delete("/{task}/versions/{version}", response_model=DeleteVersionResponse)

@@ -425,3 +425,30 @@ def test_a_rollback_to_an_examples_version_brings_its_rows_back(stored_service: 
     stored = store_of(stored_service).load_support("default", "bank", 4)
     assert stored is not None
     assert {row.source for row in decode_rows(stored)[0]} == {"adapt", "examples"}
+
+
+def test_versions_are_compared_by_their_examples(client: httpx.Client) -> None:
+    adapt(client)
+    add(client, [OTHER_SUPPORT[0], {**SUPPORT[0], "id": "twin"}])
+    erase(client, id_of(client, TEXTS[1]))
+    adapt(client, keep_support=False)
+    add_again = client.post("/v1/tasks/bank/rollback", json={"version": 3})
+    assert add_again.status_code == 200
+    adapt(client, support=SUPPORT)
+    url = "/v1/tasks/bank/versions/5/diff"
+    found = client.get(url, params={"with": 6}).json()
+    assert (found["task"], found["version"], found["other"]) == ("bank", 5, 6)
+    assert [(example["text"], example["source"]) for example in found["added"]] == [
+        (OTHER_SUPPORT[0]["text"], "examples"),
+        (TEXTS[0], "examples"),
+    ]
+    assert [example["text"] for example in found["removed"]] == [TEXTS[1]]
+    assert (found["labels_added"], found["labels_removed"]) == (["travel"], [])
+    versions = {each["version"]: each for each in client.get("/v1/tasks/bank/versions").json()["versions"]}
+    for name, number in (("leave_one_out_accuracy", 5), ("other_leave_one_out_accuracy", 6)):
+        assert found[name] == versions[number]["leave_one_out_accuracy"]
+    same = client.get(url, params={"with": 5}).json()
+    assert same["added"] == same["removed"] == same["labels_added"] == []
+    refused(client.get(url, params={"with": 9}), 404, "version_not_found")
+    refused(client.get("/v1/tasks/bank/versions/9/diff", params={"with": 5}), 404, "version_not_found")
+    assert client.get(url).status_code == 422

@@ -25,6 +25,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", "/v1/tasks/{task}/readapt"): {},
     ("POST", "/v1/tasks/{task}/examples"): {"examples": OTHER_SUPPORT},
     ("GET", "/v1/tasks/{task}/examples"): None,
+    ("GET", "/v1/tasks/{task}/versions/{version}/diff"): None,
     ("DELETE", "/v1/tasks/{task}/versions/{version}"): None,
     ("DELETE", "/v1/tasks/{task}/examples/{example}"): None,
     ("DELETE", "/v1/tasks/{task}"): None,
@@ -79,7 +80,8 @@ def routes_with_a_task() -> set[tuple[str, str]]:
 
 def place(path: str, task: str) -> str:
     """A path of the task, of its first version or of an example of the owner's."""
-    return path.format(task=task, version=1, example="own")
+    query = "?with=2" if path.endswith("/diff") else ""
+    return path.format(task=task, version=1, example="own") + query
 
 
 def comparable(response: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
