@@ -159,4 +159,4 @@ def test_erasing_is_exact(tiny_checkpoint: Path, store_url: str, caplog: pytest.
 def test_erasing_is_exact_in_many_walks(
     tiny_checkpoint: Path, store_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    walk(tiny_checkpoint, store_url, caplog, examples=200, steps=20)
+    walk(tiny_checkpoint, store_url, caplog, examples=200, steps=12)
