@@ -7,11 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+import redis
 
-from model_store.errors import IdempotencyReplay, VersionConflict
-from model_store.records import CurrentVersion, IdempotentAnswer, NewVersion, StoredTask
+from metalearn.types import Example, SupportSet, TextInput
+from model_store.codec import decode_support, encode_support
+from model_store.errors import AdapterCorrupt, IdempotencyReplay, VersionConflict
+from model_store.records import (
+    CurrentVersion,
+    IdempotentAnswer,
+    NewVersion,
+    StoredSupport,
+    StoredTask,
+    row_digest,
+)
+from model_store.redis_keys import task_key
 from model_store.store import TaskStore
-from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version, open_store, run_out, stored
+from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version, open_store, rows_in, run_out, stored
 from tests.waiting import until
 
 
@@ -588,6 +599,98 @@ def test_purging_erases_what_has_outlived_its_time_and_nothing_else(store: TaskS
     if store_url.startswith("sqlite:"):
         with sqlite3.connect(store_url.removeprefix("sqlite:")) as db:
             assert db.execute("SELECT task FROM versions").fetchall() == [("other",)]
+
+
+# ---- examples and removed versions ---------------------------------------------------------------------------------
+
+
+def test_versions_share_equal_rows(store: TaskStore, store_url: str) -> None:
+    for n, own in ((1, b"a"), (2, b"b"), (3, b"b")):
+        commit(store, version=n, support=own)
+    commit(store, task="other", support=b"a")
+    commit(store, version=4, support=None)
+    shared = stored(b"").examples[1]
+    bank, other = ("acme", "bank"), ("acme", "other")
+    assert rows_in(store_url) == {(bank, b"a"), (bank, b"b"), (bank, shared), (other, b"a"), (other, shared)}
+    for n, own in ((1, b"a"), (2, b"b"), (3, b"b")):
+        assert store.load_support("acme", "bank", n) == stored(own)
+    assert store.delete_versions("acme", "bank", [1, 2]) == 2
+    assert {row for name, row in rows_in(store_url) if name == bank} == {b"b", shared}
+    assert store.load_support("acme", "bank", 3) == stored(b"b")
+    assert store.load_support("acme", "other", 1) == stored(b"a")
+
+
+def test_the_order_and_the_number_of_rows_are_kept(store: TaskStore) -> None:
+    many = StoredSupport(tuple(b"row %d" % (n % 1500) for n in range(3000, 0, -1)), b"rest")
+    store.commit(replace(new_version(), support=many), expected_version=0)
+    assert store.load_support("acme", "bank", 1) == many
+
+
+def test_a_row_that_is_missing_is_damage(store: TaskStore, store_url: str) -> None:
+    support = encode_support(SupportSet((Example(TextInput("a"), "x", "1"), Example(TextInput("b"), "y", "2"))))
+    store.commit(replace(new_version(), support=support), expected_version=0)
+    if store_url.startswith("sqlite:"):
+        with sqlite3.connect(store_url.removeprefix("sqlite:")) as db:
+            assert db.execute("DELETE FROM examples WHERE number = 2").rowcount == 1
+        db.close()
+    else:
+        with redis.Redis.from_url(store_url) as server:
+            assert server.hdel(task_key("acme", "bank"), b"example:" + row_digest(support.examples[1])) == 1
+    found = store.load_support("acme", "bank", 1)
+    assert found is not None
+    with pytest.raises(AdapterCorrupt):
+        decode_support(found)
+
+
+def test_versions_go_in_the_same_act_as_the_one_that_comes(store: TaskStore, store_url: str) -> None:
+    for n in (1, 2, 3):
+        commit(store, version=n, support=b"s%d" % n, idempotent=IdempotentAnswer(f"key-{n}", b"answer", 60))
+    commit(store, task="other", idempotent=IdempotentAnswer("other", b"stays", 60))
+    before = rows_in(store_url)
+    with pytest.raises(VersionConflict):
+        commit(store, version=3, erased=[1, 2])
+    assert rows_in(store_url) == before
+    assert store.idempotent_answer("acme", "key-1") == b"answer"
+    new = commit(store, version=4, support=b"s4", erased=[2, 3, 99], idempotent=IdempotentAnswer("own", b"kept", 60))
+    assert [version.version for version in store.versions("acme", "bank")] == [4, 1]
+    assert store.current("acme", "bank") == CurrentVersion(4, new.version.adapter_id)
+    for absent in (2, 3):
+        assert store.version("acme", "bank", absent) is None
+        assert store.load_adapter("acme", "bank", absent) is None
+        assert store.load_support("acme", "bank", absent) is None
+    assert {row for name, row in rows_in(store_url) if name == ("acme", "bank")} == {
+        b"s1",
+        b"s4",
+        stored(b"").examples[1],
+    }
+    answers = [store.idempotent_answer("acme", key) for key in ("key-1", "key-2", "key-3", "own", "other")]
+    assert answers == [None, None, None, b"kept", b"stays"]
+    with pytest.raises(VersionConflict):
+        commit(store, version=3)
+    commit(store, version=5)
+
+
+def test_the_newest_version_is_not_removed(store: TaskStore) -> None:
+    commit(store, version=1)
+    commit(store, version=2, idempotent=IdempotentAnswer("key", b"answer", 60))
+    assert store.delete_versions("acme", "bank", [1, 2, 3], keep_answers=True) == 1
+    assert [version.version for version in store.versions("acme", "bank")] == [2]
+    assert store.idempotent_answer("acme", "key") == b"answer"
+    assert store.delete_versions("acme", "bank", [1, 2]) == 0
+    assert store.idempotent_answer("acme", "key") is None
+    assert store.delete_versions("acme", "absent", [1]) == 0
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 1000])
+def test_versions_are_listed_over_gaps(store: TaskStore, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr("model_store.redis_store._NUMBERS_AT_ONCE", at_once)
+    for n in range(1, 13):
+        commit(store, version=n)
+    store.delete_versions("acme", "bank", [1, 3, 4, 5, 6, 7, 8, 11])
+    assert [version.version for version in store.versions("acme", "bank")] == [12, 10, 9, 2]
+    assert [version.version for version in store.versions("acme", "bank", limit=2)] == [12, 10]
+    assert [version.version for version in store.versions("acme", "bank", before=9, limit=5)] == [2]
+    assert list(store.versions("acme", "bank", before=2)) == []
 
 
 # ---- which store it is ---------------------------------------------------------------------------------------------
