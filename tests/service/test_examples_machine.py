@@ -138,9 +138,14 @@ def walk(checkpoint: Path, store_url: str, caplog: pytest.LogCaptureFixture, *, 
         return b"\n".join((bytes_in(store_url), *stored_values(store_url), logged))
 
     walks = itertools.count()
+
+    def new_walk() -> ExamplesMachine:
+        caplog.clear()
+        return ExamplesMachine(client, left_in, next(walks))
+
     with opened(checkpoint, store_url) as client:
         run_state_machine_as_test(
-            lambda: ExamplesMachine(client, left_in, next(walks)),
+            new_walk,
             settings=settings(
                 max_examples=examples,
                 stateful_step_count=steps,
