@@ -14,7 +14,7 @@ from handful.wire import (
 )
 from handful.wire_examples import DeleteVersionResponse
 from model_store.codec import AdapterKey
-from model_store.errors import AdapterCorrupt
+from model_store.errors import AdapterCorrupt, VersionConflict
 from model_store.records import TaskRecord, Version
 from service.tasks.app_parts import Parts
 from service.tasks.commit import commit_next, remaining_ttl_s
@@ -124,6 +124,8 @@ async def rollback(
         raise TaskNotFound
     if source is None or data is None:
         raise VersionNotFound(task, asked.version, record.current.version)
+    if support is None and source.support_kept:  # removed between the reads
+        raise VersionConflict(record.current.version)
     try:
         adapter = await parts.adapters.decode(data, AdapterKey(tenant, task, source.version, source.adapter_id))
     except AdapterCorrupt:

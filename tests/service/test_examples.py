@@ -427,6 +427,25 @@ def test_a_rollback_to_an_examples_version_brings_its_rows_back(stored_service: 
     assert {row.source for row in decode_rows(stored)[0]} == {"adapt", "examples"}
 
 
+def test_a_rollback_to_what_is_removed_meanwhile_makes_no_version_without_examples(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapt(client)
+    adapt(client, support=OTHER_SUPPORT)
+    store = store_of(client)
+    load_support = store.load_support
+
+    def meanwhile(tenant: str, task: str, version: int) -> Any:
+        assert store.delete_versions(tenant, task, [version]) == 1
+        return load_support(tenant, task, version)
+
+    meanwhile.__name__ = "load_support"
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "load_support", meanwhile)
+        refused(client.post("/v1/tasks/bank/rollback", json={"version": 1}), 409, "version_conflict")
+    assert [version["version"] for version in client.get("/v1/tasks/bank/versions").json()["versions"]] == [2]
+
+
 def test_versions_are_compared_by_their_examples(client: httpx.Client) -> None:
     adapt(client)
     add(client, [OTHER_SUPPORT[0], {**SUPPORT[0], "id": "twin"}])
