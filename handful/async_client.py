@@ -20,6 +20,7 @@ from handful.wire import (
     TaskResponse,
     VersionResponse,
 )
+from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample
 
 
 class AsyncClient:
@@ -100,6 +101,27 @@ class AsyncClient:
     async def readapt(self, task: str, **options: Any) -> AdaptResponse:
         """Adapts a task again on its stored support set; see ``Client.readapt``."""
         return await self._answer(calls.readapt(task, options))
+
+    async def examples(
+        self, task: str, *, label: str | None = None, source: str | None = None, text: str | None = None
+    ) -> AsyncIterator[StoredExample]:
+        """The examples of a task's newest version; see ``Client.examples``."""
+        filters = {"label": label, "source": source, "text": text}
+        async for page in self._pages(partial(calls.examples, task, filters)):
+            for example in page.examples:
+                yield example
+
+    async def add_examples(self, task: str, examples: Iterable[Example]) -> AddExamplesResponse:
+        """Appends examples to a task and adapts on all of them; see ``Client.add_examples``."""
+        return await self._answer(calls.add_examples(task, examples))
+
+    async def erase_example(self, task: str, example_id: str) -> EraseResponse:
+        """Adapts a task without an example and removes all that was derived from it; see ``Client.erase_example``."""
+        return await self._answer(calls.erase_example(task, example_id))
+
+    async def delete_version(self, task: str, version: int) -> None:
+        """Removes a version that is not the newest."""
+        await self._answer(calls.delete_version(task, version))
 
     async def delete(self, task: str) -> None:
         """Removes a task with all it has."""

@@ -1,11 +1,13 @@
 """The API's calls as requests that both clients send, and the rules by which they retry."""
 
 import json
+import random
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel
@@ -25,13 +27,17 @@ from handful.wire import (
     VersionList,
     VersionResponse,
 )
+from handful.wire_examples import AddExamplesResponse, DeleteVersionResponse, EraseResponse, ExampleList
 
 _ATTEMPTS = 3
+_RACES = 50
+"""Most attempts of a call that builds on the newest version, where others come first."""
+_RACE_PAUSE_S = 0.5
 _BACKOFF_S = 0.5
 _MAX_RETRY_AFTER_S = 60.0
 
 Answer = TypeVar("Answer", bound=BaseModel)
-Page = TypeVar("Page", TaskList, VersionList)
+Page = TypeVar("Page", TaskList, VersionList, ExampleList)
 
 Example = Mapping[str, Any] | tuple[str, str]
 """``{"text", "label"}`` with ``text_pair`` and ``id`` where wanted, or a pair ``(text, label)``."""
@@ -50,6 +56,7 @@ class Call(Generic[Answer]):
         path: The path after the server's address, with the query.
         headers: Headers of this call. A write has an idempotency key, so that a repeated write counts once.
         content: The body.
+        builds_on_newest: Whether the call is to be sent again where another commit came first.
     """
 
     answer: type[Answer]
@@ -57,6 +64,7 @@ class Call(Generic[Answer]):
     path: str
     headers: Mapping[str, str]
     content: bytes | None
+    builds_on_newest: bool = False
 
     def pause_after_error_s(self, error: httpx.TransportError, attempt: int) -> float | None:
         """The pause before a retry when no answer came; None for no retry.
@@ -71,12 +79,16 @@ class Call(Generic[Answer]):
         return _BACKOFF_S * 2.0 ** (attempt - 1)
 
     def pause_after_response_s(self, response: httpx.Response, attempt: int) -> float | None:
-        """The pause before a retry when the server is busy; None where the response is the answer.
+        """The pause before a retry when the server is busy or another commit came first; None for an answer.
 
         Args:
             response: The server's response.
             attempt: The number of attempts so far.
         """
+        if self.builds_on_newest and response.status_code == httpx.codes.CONFLICT and attempt < _RACES:
+            if _code(response) != "version_conflict":
+                return None
+            return random.uniform(0, _RACE_PAUSE_S)  # noqa: S311 - so that those who collided part
         if attempt >= _ATTEMPTS or response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             return None
         try:
@@ -129,6 +141,28 @@ def readapt(task: str, options: Mapping[str, Any]) -> Call[AdaptResponse]:
     return _write(AdaptResponse, _path(task, "/readapt"), options)
 
 
+def examples(task: str, filters: Mapping[str, str | None], after: str | None) -> Call[ExampleList]:
+    """The call for a page of examples, those behind an id."""
+    return _get(ExampleList, _path(task, "/examples"), **filters, after=after)
+
+
+def add_examples(task: str, examples: Iterable[Example]) -> Call[AddExamplesResponse]:
+    """The call that appends examples."""
+    call = _write(AddExamplesResponse, _path(task, "/examples"), {"examples": _support(examples)})
+    return replace(call, builds_on_newest=True)
+
+
+def erase_example(task: str, example_id: str) -> Call[EraseResponse]:
+    """The call that erases an example."""
+    path = _path(task, f"/examples/{quote(example_id, safe='')}")
+    return Call(EraseResponse, "DELETE", path, {}, None, builds_on_newest=True)
+
+
+def delete_version(task: str, version: int) -> Call[DeleteVersionResponse]:
+    """The call that removes a version."""
+    return Call(DeleteVersionResponse, "DELETE", _path(task, f"/versions/{version}"), {}, None)
+
+
 def delete(task: str) -> Call[DeleteResponse]:
     """The call that removes a task."""
     return Call(DeleteResponse, "DELETE", _path(task), {}, None)
@@ -159,6 +193,13 @@ def _post(
     # ASCII, so that a lone surrogate reaches the server too; its error names the place
     content = json.dumps(body).encode()
     return Call(answer, "POST", path, {"Content-Type": "application/json", **(headers or {})}, content)
+
+
+def _code(response: httpx.Response) -> str | None:
+    try:
+        return str(response.json()["code"])
+    except (ValueError, KeyError, TypeError):  # a proxy's answer
+        return None
 
 
 def _support(support: Iterable[Example]) -> list[dict[str, Any]]:

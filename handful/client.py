@@ -19,6 +19,7 @@ from handful.wire import (
     TaskResponse,
     VersionResponse,
 )
+from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample
 
 
 class Client:
@@ -157,6 +158,52 @@ class Client:
             HandfulError: There is no such task, its support set was not kept, or the server is away.
         """
         return self._answer(calls.readapt(task, options))
+
+    def examples(
+        self, task: str, *, label: str | None = None, source: str | None = None, text: str | None = None
+    ) -> Iterator[StoredExample]:
+        """The examples of a task's newest version, by id, a page at a time.
+
+        Args:
+            task: The task's name.
+            label: Those of this class.
+            source: Those that this call brought: ``adapt`` or ``examples``.
+            text: Those with this in their text, whatever its case.
+
+        Raises:
+            HandfulError: There is no such task, its support set was not kept, or the server is away.
+        """
+        for page in self._pages(partial(calls.examples, task, {"label": label, "source": source, "text": text})):
+            yield from page.examples
+
+    def add_examples(self, task: str, examples: Iterable[Example]) -> AddExamplesResponse:
+        """Appends examples to a task and adapts on all of them. Tried again where another commit came first.
+
+        Args:
+            task: The task's name.
+            examples: Examples, as for ``adapt``; their labels may be new ones.
+
+        Raises:
+            HandfulError: There is no such task, its support set was not kept, or the server refused or is away.
+            TypeError: The examples have another form.
+        """
+        return self._answer(calls.add_examples(task, examples))
+
+    def erase_example(self, task: str, example_id: str) -> EraseResponse:
+        """Adapts a task without an example and removes all that was derived from it. Tried again as ``add_examples``.
+
+        Raises:
+            HandfulError: There is no such example, nothing to adapt on would be left, or the server is away.
+        """
+        return self._answer(calls.erase_example(task, example_id))
+
+    def delete_version(self, task: str, version: int) -> None:
+        """Removes a version that is not the newest.
+
+        Raises:
+            HandfulError: There is no such version, it is the newest, or the server is away.
+        """
+        self._answer(calls.delete_version(task, version))
 
     def delete(self, task: str) -> None:
         """Removes a task with all it has.

@@ -9,8 +9,9 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import safetensors
 import safetensors.torch
@@ -22,9 +23,13 @@ from metalearn.errors import InvalidSupportSet, UnknownLearner
 from metalearn.fast_weights import is_finite
 from metalearn.types import Adapter, Example, FastWeights, Objective, SupportSet, TextInput
 from model_store.errors import AdapterCorrupt, StaleAdapter
+from model_store.records import StoredSupport
 from model_store.weight_shapes import ShapesOfLearner
 
 MAGIC = b"HANDFUL\x01"
+ExampleSource = Literal["adapt", "examples"]
+"""The call that brought an example."""
+
 _DIGEST_BYTES = 32
 _HEADER_LENGTH = struct.Struct(">I")
 
@@ -61,7 +66,44 @@ class _Header(BaseModel):
     objective: Objective = Field("classification", exclude_if=lambda objective: objective == "classification")
 
 
-class _Support(BaseModel):
+class ExampleRow(BaseModel):
+    """An example as it is stored: a row of its own, in JSON.
+
+    Attributes:
+        id: Names the example within its support set.
+        label: Its class.
+        text: The text.
+        text_pair: The second text of a pair.
+        source: The call that brought it.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    id: str
+    label: str
+    text: str
+    text_pair: str | None = Field(None, exclude_if=lambda text: text is None)
+    source: ExampleSource = "adapt"
+
+    @property
+    def example(self) -> Example:
+        """The example that the learning core adapts on."""
+        return Example(TextInput(self.text, self.text_pair), self.label, self.id)
+
+
+class _Rest(BaseModel):
+    """The part of a stored support set beside its rows."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    descriptions: dict[str, str]
+    digest: str
+    """Of the rows and the descriptions, so that damage is found."""
+
+
+class _FormerSupport(BaseModel):
+    """A support set as releases before 0.3 stored it: in one piece, compressed."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
     examples: list[tuple[str, str, str, str | None]]
@@ -156,13 +198,24 @@ def _check_weights(weights: FastWeights, n_labels: int, learner: str, shapes: Sh
         raise AdapterCorrupt("the weights are not finite float32 numbers")
 
 
-def encode_support(support: SupportSet) -> bytes:
-    """The support set as compressed JSON."""
-    fields = _Support(
-        examples=[(e.id, e.label, e.input.text, e.input.text_pair) for e in support.examples],
-        descriptions=dict(support.descriptions),
-    )
-    return zlib.compress(fields.model_dump_json().encode())
+def rows_of(examples: Iterable[Example], source: ExampleSource = "adapt") -> list[ExampleRow]:
+    """The rows of examples that a call brought."""
+    return [
+        ExampleRow(id=e.id, label=e.label, text=e.input.text, text_pair=e.input.text_pair, source=source)
+        for e in examples
+    ]
+
+
+def encode_rows(rows: Sequence[ExampleRow], descriptions: Mapping[str, str]) -> StoredSupport:
+    """The support set with these examples and descriptions, as it is stored."""
+    encoded = tuple(row.model_dump_json().encode() for row in rows)
+    rest = _Rest(descriptions=dict(descriptions), digest=_digest(encoded, descriptions))
+    return StoredSupport(encoded, rest.model_dump_json().encode())
+
+
+def encode_support(support: SupportSet) -> StoredSupport:
+    """A support set as it is stored."""
+    return encode_rows(rows_of(support.examples), support.descriptions)
 
 
 def support_digests(support: SupportSet) -> tuple[str, ...]:
@@ -170,22 +223,53 @@ def support_digests(support: SupportSet) -> tuple[str, ...]:
 
     Half of each digest is kept, 32 hexadecimal digits: a record holds one for every example.
     """
-    examples = [(e.input.text, e.input.text_pair, e.label) for e in support.examples]
-    contents = [*examples, *sorted(support.descriptions.items())]
-    return tuple(hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32] for content in contents)
+    examples = (example_digest(e.input, e.label) for e in support.examples)
+    return (*examples, *map(_short_digest, sorted(support.descriptions.items())))
 
 
-def decode_support(data: bytes) -> SupportSet:
-    """The support set in ``data``.
+def _short_digest(content: tuple[str | None, ...]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def example_digest(text: TextInput, label: str) -> str:
+    """The digest of one example in ``support_digests``."""
+    return _short_digest((text.text, text.text_pair, label))
+
+
+def decode_rows(stored: StoredSupport) -> tuple[list[ExampleRow], Mapping[str, str]]:
+    """The examples and the descriptions of a stored support set.
 
     Raises:
         AdapterCorrupt: The bytes are damaged.
     """
     try:
-        fields = _Support.model_validate_json(zlib.decompress(data))
-        return SupportSet(
-            tuple(Example(TextInput(text, pair), label, name) for name, label, text, pair in fields.examples),
-            fields.descriptions,
-        )
-    except (zlib.error, ValidationError, InvalidSupportSet) as error:
+        if not stored.examples and not stored.rest.startswith(b"{"):
+            former = _FormerSupport.model_validate_json(zlib.decompress(stored.rest))
+            rows = [ExampleRow(id=i, label=label, text=t, text_pair=p) for i, label, t, p in former.examples]
+            return rows, former.descriptions
+        rest = _Rest.model_validate_json(stored.rest)
+        if rest.digest != _digest(stored.examples, rest.descriptions):
+            raise AdapterCorrupt("the stored support set is damaged: its digest does not match")
+        return [ExampleRow.model_validate_json(row) for row in stored.examples], rest.descriptions
+    except (zlib.error, ValidationError) as error:
         raise AdapterCorrupt(f"the stored support set is damaged: {error}") from error
+
+
+def decode_support(stored: StoredSupport) -> SupportSet:
+    """The support set in stored bytes.
+
+    Raises:
+        AdapterCorrupt: The bytes are damaged.
+    """
+    rows, descriptions = decode_rows(stored)
+    try:
+        return SupportSet(tuple(row.example for row in rows), descriptions)
+    except InvalidSupportSet as error:
+        raise AdapterCorrupt(f"the stored support set is damaged: {error}") from error
+
+
+def _digest(rows: Sequence[bytes], descriptions: Mapping[str, str]) -> str:
+    content = hashlib.sha256(json.dumps(sorted(descriptions.items())).encode())
+    for row in rows:
+        content.update(b"\n" + row)
+    return content.hexdigest()

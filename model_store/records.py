@@ -1,5 +1,6 @@
 """Records of a store: everything about a task, its versions and API keys but the weights themselves."""
 
+import hashlib
 import json
 import re
 import time
@@ -15,6 +16,9 @@ from model_store.errors import StoreUnavailable
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 """Names of tasks and tenants. No braces, colons or slashes, so a name cannot reach outside its Redis key."""
+
+VersionSource = Literal["adapt", "rollback", "readapt", "examples", "erase"]
+"""The call that made a version."""
 
 _NAME = re.compile(NAME_PATTERN)
 
@@ -54,7 +58,7 @@ class VersionDraft:
     support_digests: tuple[str, ...] | None = None
     support_accuracy: float | None
     leave_one_out_accuracy: float | None = None
-    source: Literal["adapt", "rollback", "readapt"]
+    source: VersionSource
     copied_from: int | None
 
     def committed(self, **facts: Any) -> "Version":
@@ -73,7 +77,7 @@ class Version(VersionDraft):
     Attributes:
         tenant: Its owner.
         task: Its task.
-        version: 1, 2, 3 ... without gaps.
+        version: 1, 2, 3 ... with gaps where versions were removed.
         adapter_id: Unique to this commit, also where a deleted task's numbers are used anew.
         checkpoint: Fingerprint of the checkpoint it was made from.
         size_bytes: Bytes of the encoded adapter.
@@ -137,18 +141,36 @@ class TaskRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSupport:
+    """A support set as it is stored; ``model_store.codec`` encodes and decodes it.
+
+    Attributes:
+        examples: A row for each example, in order. The versions of a task share equal rows.
+        rest: The version's own part.
+    """
+
+    examples: tuple[bytes, ...]
+    rest: bytes
+
+
+def row_digest(row: bytes) -> bytes:
+    """The 16 bytes by which a store recognises a row that it has."""
+    return hashlib.sha256(row).digest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
 class NewVersion:
     """The contents of a commit.
 
     Attributes:
         version: Its record.
         adapter: The encoded adapter.
-        support: The encoded support set, where the tenant lets it be kept.
+        support: The support set, where the tenant lets it be kept.
     """
 
     version: Version
     adapter: bytes
-    support: bytes | None
+    support: StoredSupport | None
 
 
 @dataclass(frozen=True, slots=True)

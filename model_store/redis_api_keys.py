@@ -14,7 +14,7 @@ _KEYS_NEEDED = "{handful:keys}:needed"
 
 
 class RedisApiKeys:
-    """The part of ``TaskStore`` that keeps API keys; ``redis_store`` lists its names in Redis."""
+    """The part of ``TaskStore`` that keeps API keys; ``redis_keys`` lists its names in Redis."""
 
     def __init__(self, redis: Any) -> None:
         self._redis = redis

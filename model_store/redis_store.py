@@ -1,21 +1,7 @@
-"""The shared store: Redis, Valkey, or any server that speaks their protocol and runs Lua scripts.
+"""The shared store: Redis, Valkey, or any server that speaks their protocol and runs Lua scripts."""
 
-Keys, all of a tenant's with one hash tag, so that they share a slot of a cluster:
-
-* ``handful:{TENANT}:task:TASK``, a hash: ``current``, ``adapter_id``, ``created_at`` and per version N ``id:N``,
-  ``record:N``, ``adapter:N``, ``support:N``. One key a task makes commit, expiry and deletion atomic.
-* ``handful:{TENANT}:tasks``, a sorted set of task names, for listing.
-* ``handful:{TENANT}:once:KEY``, the answer under an idempotency key; ``handful:{TENANT}:answers:TASK``, the set of a
-  task's, which go with it; ``handful:{TENANT}:deleted:TOKEN``, for a minute, a deletion that was carried out.
-* ``handful:keys``, a hash: SHA-256 of an API key -> its record; ``{handful:keys}:needed``, in the same slot, where
-  callers need a key although there may be none left.
-* ``handful:store``, the store's marker.
-"""
-
-import re
 import time
-import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import redis
@@ -25,23 +11,26 @@ from redis.retry import Retry
 
 from model_store.errors import IdempotencyReplay, StoreUnavailable, VersionConflict
 from model_store.records import (
-    NAME_PATTERN,
     CurrentVersion,
     IdempotentAnswer,
     NewVersion,
+    StoredSupport,
     StoredTask,
     StoredTasks,
     StoreMarker,
     TaskRecord,
     Version,
+    row_digest,
 )
 from model_store.redis_api_keys import RedisApiKeys
 from model_store.redis_failures import bounded, unavailable
+from model_store.redis_keys import TASK_KEY, answers_key, once_key, task_key, tasks_key, token_key
 from model_store.redis_marker import accept_loss, read_marker, write_first_marker
-from model_store.redis_scripts import COMMIT, DELETE, FORGET_EXPIRED
+from model_store.redis_scripts import COMMIT, DELETE, DELETE_VERSIONS, FORGET_EXPIRED
 from model_store.store import TaskName, VersionName
 
-_TASK_KEY = re.compile(rf"handful:\{{({NAME_PATTERN})\}}:task:({NAME_PATTERN})")
+_NUMBERS_AT_ONCE = 1000
+"""Most version numbers that are looked at in one round trip, to find those that exist."""
 
 
 class RedisStore(RedisApiKeys):
@@ -80,6 +69,7 @@ class RedisStore(RedisApiKeys):
             raise StoreUnavailable(f"Redis: {error}") from error
         super().__init__(redis.Redis(connection_pool=pool))
         self._commit = self._redis.register_script(COMMIT)
+        self._delete_versions = self._redis.register_script(DELETE_VERSIONS)
         self._delete = self._redis.register_script(DELETE)
         self._forget_expired = self._redis.register_script(FORGET_EXPIRED)
 
@@ -92,16 +82,18 @@ class RedisStore(RedisApiKeys):
         expected_adapter_id: str | None = None,
         ttl_s: int | None = None,
         idempotent: IdempotentAnswer | None = None,
+        erased: Collection[int] = (),
     ) -> None:
         """See ``TaskStore.commit``."""
         version = new.version
-        once = _once_key(version.tenant, idempotent.key if idempotent else "")
+        once = once_key(version.tenant, idempotent.key if idempotent else "")
+        rows = new.support.examples if new.support else ()
         outcome, detail = self._commit(
             keys=[
-                _task_key(version.tenant, version.task),
-                _tasks_key(version.tenant),
+                task_key(version.tenant, version.task),
+                tasks_key(version.tenant),
                 once,
-                _answers_key(version.tenant, version.task),
+                answers_key(version.tenant, version.task),
             ],
             args=[
                 expected_version,
@@ -113,11 +105,14 @@ class RedisStore(RedisApiKeys):
                 version.task,
                 repr(time.time()),
                 int(new.support is not None),
-                new.support or b"",
+                new.support.rest if new.support else b"",
                 int(idempotent is not None),
                 idempotent.answer if idempotent else b"",
                 idempotent.ttl_s * 1000 if idempotent else 0,
                 expected_adapter_id or "",
+                _numbers(erased),
+                b"".join(map(row_digest, rows)),
+                *rows,
             ],
         )
         if outcome == b"conflict":
@@ -138,7 +133,7 @@ class RedisStore(RedisApiKeys):
         """See ``TaskStore.currents``."""
         pipeline = self._redis.pipeline(transaction=False)
         for tenant, task in tasks:
-            pipeline.hmget(_task_key(tenant, task), "current", "adapter_id")
+            pipeline.hmget(task_key(tenant, task), "current", "adapter_id")
         return [_current_version(reply) for reply in pipeline.execute(raise_on_error=False)]
 
     @bounded
@@ -151,14 +146,21 @@ class RedisStore(RedisApiKeys):
         """See ``TaskStore.load_adapters``."""
         pipeline = self._redis.pipeline(transaction=False)
         for tenant, task, version in versions:
-            pipeline.hget(_task_key(tenant, task), f"adapter:{version}")
+            pipeline.hget(task_key(tenant, task), f"adapter:{version}")
         replies: list[bytes | RedisError | None] = pipeline.execute(raise_on_error=False)
         return [unavailable(reply) if isinstance(reply, RedisError) else reply for reply in replies]
 
     @bounded
-    def load_support(self, tenant: str, task: str, version: int) -> bytes | None:
+    def load_support(self, tenant: str, task: str, version: int) -> StoredSupport | None:
         """See ``TaskStore.load_support``."""
-        return self._field(tenant, task, f"support:{version}")
+        key = task_key(tenant, task)
+        rest, digests = self._redis.hmget(key, f"support:{version}", f"examples:{version}")
+        if rest is None:
+            return None
+        fields = [b"example:" + digests[i : i + 16] for i in range(0, len(digests or b""), 16)]
+        rows = self._redis.hmget(key, fields) if fields else []
+        # A row that is missing becomes an empty one, which whoever decodes the support set finds
+        return StoredSupport(tuple(row or b"" for row in rows), rest)
 
     @bounded
     def task(self, tenant: str, task: str) -> TaskRecord | None:
@@ -172,11 +174,11 @@ class RedisStore(RedisApiKeys):
         found: list[TaskRecord] = []
         while len(found) < limit:
             wanted = limit - len(found)
-            names = self._redis.zrangebylex(_tasks_key(tenant), f"({after}" if after else "-", "+", start=0, num=wanted)
+            names = self._redis.zrangebylex(tasks_key(tenant), f"({after}" if after else "-", "+", start=0, num=wanted)
             records = self._records(tenant, [name.decode() for name in names])
             for name, record in zip(names, records, strict=True):
                 if record is None:
-                    self._forget_expired(keys=[_task_key(tenant, name.decode()), _tasks_key(tenant)], args=[name])
+                    self._forget_expired(keys=[task_key(tenant, name.decode()), tasks_key(tenant)], args=[name])
                 else:
                     found.append(record)
             if len(names) < wanted:
@@ -187,15 +189,15 @@ class RedisStore(RedisApiKeys):
     @bounded
     def all_tasks(self, *, after: str = "", limit: int = 100) -> StoredTasks:
         """See ``TaskStore.all_tasks``."""
-        cursor, keys = self._redis.scan(int(after or 0), match=_task_key("*", "*"), count=limit)
+        cursor, keys = self._redis.scan(int(after or 0), match=task_key("*", "*"), count=limit)
         pipeline = self._redis.pipeline(transaction=False)
-        matches = map(_TASK_KEY.fullmatch, {key.decode() for key in keys})
+        matches = map(TASK_KEY.fullmatch, {key.decode() for key in keys})
         names = [(match[1], match[2]) for match in matches if match]
         for name in names:
-            pipeline.hget(_task_key(*name), "current")
+            pipeline.hget(task_key(*name), "current")
         numbers = pipeline.execute(raise_on_error=False)
         for name, number in zip(names, numbers, strict=True):
-            pipeline.hget(_task_key(*name), f"record:{number.decode() if isinstance(number, bytes) else 0}")
+            pipeline.hget(task_key(*name), f"record:{number.decode() if isinstance(number, bytes) else 0}")
         records = pipeline.execute(raise_on_error=False)
         found = [
             StoredTask.of(tenant, task, record if isinstance(record, bytes) else None)
@@ -213,29 +215,40 @@ class RedisStore(RedisApiKeys):
     @bounded
     def versions(self, tenant: str, task: str, *, before: int | None = None, limit: int = 100) -> Sequence[Version]:
         """See ``TaskStore.versions``."""
-        current = self._redis.hget(_task_key(tenant, task), "current")
+        current = self._redis.hget(task_key(tenant, task), "current")
         newest = min(int(current or 0), before - 1 if before is not None else int(current or 0))
-        numbers = range(newest, max(0, newest - limit), -1)
-        if not numbers:
+        found: list[int] = []
+        while newest > 0 and len(found) < limit:  # there are gaps where versions were removed
+            numbers = range(newest, max(0, newest - _NUMBERS_AT_ONCE), -1)
+            ids = self._redis.hmget(task_key(tenant, task), [f"id:{number}" for number in numbers])
+            found += [number for number, adapter_id in zip(numbers, ids, strict=True) if adapter_id is not None]
+            newest -= _NUMBERS_AT_ONCE
+        if not found[:limit]:
             return []
-        records = self._redis.hmget(_task_key(tenant, task), [f"record:{number}" for number in numbers])
+        records = self._redis.hmget(task_key(tenant, task), [f"record:{number}" for number in found[:limit]])
         return [Version.from_json(record) for record in records if record is not None]
+
+    @bounded
+    def delete_versions(self, tenant: str, task: str, versions: Collection[int], *, keep_answers: bool = False) -> int:
+        """See ``TaskStore.delete_versions``."""
+        keys = [task_key(tenant, task), answers_key(tenant, task), token_key(tenant)]
+        return int(self._delete_versions(keys=keys, args=[_numbers(versions), int(keep_answers)]))
 
     @bounded
     def delete(self, tenant: str, task: str) -> bool:
         """See ``TaskStore.delete``."""
         keys = [
-            _task_key(tenant, task),
-            _tasks_key(tenant),
-            _answers_key(tenant, task),
-            f"handful:{{{tenant}}}:deleted:{uuid.uuid4().hex}",
+            task_key(tenant, task),
+            tasks_key(tenant),
+            answers_key(tenant, task),
+            token_key(tenant),
         ]
         return bool(self._delete(keys=keys, args=[task]))
 
     @bounded
     def idempotent_answer(self, tenant: str, key: str) -> bytes | None:
         """See ``TaskStore.idempotent_answer``."""
-        return cast("bytes | None", self._redis.get(_once_key(tenant, key)))
+        return cast("bytes | None", self._redis.get(once_key(tenant, key)))
 
     @bounded
     def marker(self) -> StoreMarker | None:
@@ -289,19 +302,19 @@ class RedisStore(RedisApiKeys):
         self._redis.connection_pool.disconnect()
 
     def _field(self, tenant: str, task: str, field: str) -> bytes | None:
-        return cast("bytes | None", self._redis.hget(_task_key(tenant, task), field))
+        return cast("bytes | None", self._redis.hget(task_key(tenant, task), field))
 
     def _records(self, tenant: str, tasks: Sequence[str]) -> list[TaskRecord | None]:
         """Records of several tasks in two round trips, however many; the second asks for the versions of the first."""
         now = time.time()
         pipeline = self._redis.pipeline(transaction=False)
         for task in tasks:
-            pipeline.hmget(_task_key(tenant, task), "current", "created_at")
-            pipeline.pttl(_task_key(tenant, task))
+            pipeline.hmget(task_key(tenant, task), "current", "created_at")
+            pipeline.pttl(task_key(tenant, task))
         replies = pipeline.execute()
         heads = list(zip(replies[::2], replies[1::2], strict=True))
         for task, ((current, _), _) in zip(tasks, heads, strict=True):
-            pipeline.hget(_task_key(tenant, task), f"record:{int(current or 0)}")
+            pipeline.hget(task_key(tenant, task), f"record:{int(current or 0)}")
         return [
             None
             if record is None
@@ -322,17 +335,5 @@ def _current_version(reply: tuple[bytes | None, bytes | None] | RedisError) -> C
         return StoreUnavailable("Redis: a task's newest version is no number")
 
 
-def _task_key(tenant: str, task: str) -> str:
-    return f"handful:{{{tenant}}}:task:{task}"
-
-
-def _tasks_key(tenant: str) -> str:
-    return f"handful:{{{tenant}}}:tasks"
-
-
-def _answers_key(tenant: str, task: str) -> str:
-    return f"handful:{{{tenant}}}:answers:{task}"
-
-
-def _once_key(tenant: str, key: str) -> str:
-    return f"handful:{{{tenant}}}:once:{key}"
+def _numbers(versions: Collection[int]) -> str:
+    return " ".join(map(str, versions))

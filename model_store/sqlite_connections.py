@@ -10,6 +10,9 @@ from pathlib import Path
 
 from model_store.errors import StoreUnavailable
 
+_READERS_MS = 1000
+"""Most milliseconds that an erasing write waits for readers, so that it can empty the log."""
+
 
 class SqliteConnections:
     """One connection for each thread, and one that waits for nobody.
@@ -26,7 +29,9 @@ class SqliteConnections:
             path: The database file.
             timeout_s: How long to wait for another process's write.
         """
-        self.log_has_erased_texts = False
+        # A process that ended before it could empty the log leaves that to the next one
+        self.log_has_erased_texts = True
+        self._reader_was_in_the_way = False
         self._path = path
         self._timeout_s = timeout_s
         self._local = threading.local()
@@ -103,6 +108,16 @@ class SqliteConnections:
         if self.log_has_erased_texts:
             self._clean_log(db)
 
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Several reads of one state of the file."""
+        db = self.own()
+        db.execute("BEGIN")
+        try:
+            yield db
+        finally:
+            db.execute("ROLLBACK")
+
     def close(self) -> None:
         """Closes those of all threads; none can be opened any more."""
         with self._lock:
@@ -140,10 +155,11 @@ class SqliteConnections:
             time.sleep(0.01)
 
     def _clean_log(self, db: sqlite3.Connection) -> None:
-        """Writes the log back and empties it, so that it forgets what was erased; the next write tries again if a
-        reader is in the way. What was committed stays committed whatever comes of it."""
-        db.execute("PRAGMA busy_timeout = 0")
+        """Writes the log back and empties it, so that it forgets what was erased. Waits a moment for readers, which are
+        short as a rule; if one stays in the way the next write tries again, without a wait. What was committed stays
+        committed whatever comes of it."""
+        db.execute(f"PRAGMA busy_timeout = {0 if self._reader_was_in_the_way else _READERS_MS}")
         with contextlib.suppress(sqlite3.Error):
             (busy, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            self.log_has_erased_texts = bool(busy)
+            self.log_has_erased_texts = self._reader_was_in_the_way = bool(busy)
         db.execute(f"PRAGMA busy_timeout = {round(self._timeout_s * 1000)}")

@@ -1,11 +1,16 @@
 """Tables of the SQLite store."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 from model_store.errors import StoreAbsent, StoreUnavailable
 from model_store.sqlite_connections import SqliteConnections
+from model_store.sqlite_secrets import TABLE as SECRETS
+from model_store.sqlite_secrets import sealed, take_secrets
+from model_store.sqlite_versions import without_rows
 
-_VERSION = 2
+_VERSION = 3
 _TABLES = """
 CREATE TABLE tasks (
     tenant TEXT NOT NULL, task TEXT NOT NULL, version INTEGER NOT NULL, adapter_id TEXT NOT NULL,
@@ -29,6 +34,16 @@ CREATE TABLE api_keys (
 """
 _FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
 """Since version 2: the store's marker, and whether callers need a key."""
+_SINCE_3 = f"""{SECRETS};
+CREATE TABLE examples (
+    tenant TEXT NOT NULL, task TEXT NOT NULL, number INTEGER NOT NULL, content BLOB NOT NULL, slot INTEGER NOT NULL,
+    PRIMARY KEY (tenant, task, number)
+) WITHOUT ROWID;
+ALTER TABLE versions ADD COLUMN slot INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE idempotency ADD COLUMN slot INTEGER NOT NULL DEFAULT 0
+"""
+"""Since version 3: secrets that seal what is derived from texts, and a row for each example."""
+_VACUUM_DUE = "vacuum_due"
 
 
 def make_tables(connections: SqliteConnections, path: Path, *, create: bool) -> bool:
@@ -50,7 +65,43 @@ def make_tables(connections: SqliteConnections, path: Path, *, create: bool) -> 
                 raise StoreAbsent(f"there is no store at {path}: the file is empty")
             for statement in _TABLES.split(";"):
                 db.execute(statement)
-        if found < _VERSION:
+        if found < 2:
             db.execute(_FACTS)
+        if found < 3:
+            for statement in _SINCE_3.split(";"):
+                db.execute(statement)
+            _seal_all(db)
+            if found:
+                db.execute("INSERT INTO facts VALUES (?, '1')", (_VACUUM_DUE,))
             db.execute(f"PRAGMA user_version = {_VERSION}")
     return bool(found == 0)
+
+
+def vacuum_if_due(connections: SqliteConnections) -> None:
+    """Rewrites a file whose rows have been sealed, since free space in it has copies that are not.
+
+    It may fail where the disk is full or another process writes; the next one to open the file tries again.
+    """
+    db = connections.own()
+    due = "SELECT 1 FROM facts WHERE name = ?"
+    with contextlib.suppress(sqlite3.Error):
+        if db.execute(due, (_VACUUM_DUE,)).fetchone():
+            db.execute("VACUUM")
+            with connections.writing():
+                db.execute("DELETE FROM facts WHERE name = ?", (_VACUUM_DUE,))
+
+
+def _seal_all(db: sqlite3.Connection) -> None:
+    """Seals the rows of an older program."""
+    for (row,) in db.execute("SELECT rowid FROM versions").fetchall():
+        query = "SELECT record, adapter, support FROM versions WHERE rowid = ?"
+        record, adapter, support = db.execute(query, (row,)).fetchone()
+        ((slot, secret),) = take_secrets(db, 1)
+        columns = {"record": record, "adapter": adapter, "support": support and without_rows(support)}
+        values = [data and sealed(secret, column, data) for column, data in columns.items()]
+        query = "UPDATE versions SET record = ?, adapter = ?, support = ?, slot = ? WHERE rowid = ?"
+        db.execute(query, (*values, slot, row))
+    for tenant, key, answer in db.execute("SELECT tenant, key, answer FROM idempotency").fetchall():
+        ((slot, secret),) = take_secrets(db, 1)
+        query = "UPDATE idempotency SET answer = ?, slot = ? WHERE tenant = ? AND key = ?"
+        db.execute(query, (sealed(secret, "answer", answer), slot, tenant, key))

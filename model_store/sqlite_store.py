@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from model_store.errors import IdempotencyReplay, StoreUnavailable, VersionConflict
@@ -10,6 +10,7 @@ from model_store.records import (
     CurrentVersion,
     IdempotentAnswer,
     NewVersion,
+    StoredSupport,
     StoredTask,
     StoredTasks,
     StoreMarker,
@@ -20,9 +21,13 @@ from model_store.sqlite_api_keys import SqliteApiKeys
 from model_store.sqlite_facts import read_marker, write_marker
 from model_store.sqlite_path import check_place
 from model_store.sqlite_queries import bounded
-from model_store.sqlite_schema import make_tables
+from model_store.sqlite_schema import make_tables, vacuum_if_due
+from model_store.sqlite_secrets import sealed, take_secrets
+from model_store.sqlite_versions import insert_version, read_support, remove_all, remove_answers, remove_versions
 from model_store.store import TaskName, VersionName
 
+_VERSIONS = "versions v JOIN tasks t USING (tenant, task) JOIN secrets s ON s.slot = v.slot"
+_NEWEST = f"{_VERSIONS} WHERE v.version = t.version"
 _ALIVE = "(t.expires_at IS NULL OR t.expires_at > :now)"
 
 
@@ -61,6 +66,7 @@ class SqliteStore(SqliteApiKeys):
         expected_adapter_id: str | None = None,
         ttl_s: int | None = None,
         idempotent: IdempotentAnswer | None = None,
+        erased: Collection[int] = (),
     ) -> None:
         """See ``TaskStore.commit``."""
         version, now = new.version, time.time()
@@ -68,11 +74,9 @@ class SqliteStore(SqliteApiKeys):
         with self._connections.writing() as db:
             self._purge_expired(db, now)
             if idempotent is not None:
-                row = db.execute(
-                    "SELECT answer FROM idempotency WHERE tenant = ? AND key = ?", (tenant, idempotent.key)
-                ).fetchone()
-                if row:
-                    raise IdempotencyReplay(row[0])
+                former = self._answer(db, tenant, idempotent.key)
+                if former is not None:
+                    raise IdempotencyReplay(former)
             row = db.execute(
                 "SELECT version, adapter_id FROM tasks WHERE tenant = ? AND task = ?", (tenant, task)
             ).fetchone()
@@ -84,14 +88,15 @@ class SqliteStore(SqliteApiKeys):
                 " version = excluded.version, adapter_id = excluded.adapter_id, expires_at = excluded.expires_at",
                 (tenant, task, version.version, version.adapter_id, now, None if ttl_s is None else now + ttl_s),
             )
-            db.execute(
-                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)",
-                (tenant, task, version.version, version.to_json(), new.adapter, new.support),
-            )
+            insert_version(db, new)
+            if erased:
+                self._remove_versions(db, tenant, task, erased, keep_answers=False)
             if idempotent is not None:
+                ((slot, secret),) = take_secrets(db, 1)
+                answer = sealed(secret, "answer", idempotent.answer)
                 db.execute(
-                    "INSERT INTO idempotency VALUES (?, ?, ?, ?, ?)",
-                    (tenant, idempotent.key, task, idempotent.answer, now + idempotent.ttl_s),
+                    "INSERT INTO idempotency VALUES (?, ?, ?, ?, ?, ?)",
+                    (tenant, idempotent.key, task, answer, now + idempotent.ttl_s, slot),
                 )
 
     @bounded
@@ -120,32 +125,34 @@ class SqliteStore(SqliteApiKeys):
         return [self._own_damage(self._column, "adapter", *version) for version in versions]
 
     @bounded
-    def load_support(self, tenant: str, task: str, version: int) -> bytes | None:
+    def load_support(self, tenant: str, task: str, version: int) -> StoredSupport | None:
         """See ``TaskStore.load_support``."""
-        return self._column("support", tenant, task, version)
+        with self._connections.reading() as db:
+            opened = self._column("support", tenant, task, version)
+            return None if opened is None else read_support(db, (tenant, task), opened)
 
     @bounded
     def task(self, tenant: str, task: str) -> TaskRecord | None:
         """See ``TaskStore.task``."""
         row = self._one(
-            "SELECT v.record, t.created_at, t.expires_at FROM tasks t JOIN versions v USING (tenant, task, version)"
-            f" WHERE t.tenant = :tenant AND t.task = :task AND {_ALIVE}",
+            f"SELECT v.record, s.secret, t.created_at, t.expires_at FROM {_NEWEST}"
+            f" AND t.tenant = :tenant AND t.task = :task AND {_ALIVE}",
             tenant=tenant,
             task=task,
         )
-        return TaskRecord(Version.from_json(row[0]), row[1], row[2]) if row else None
+        return TaskRecord(_version(*row[:2]), *row[2:]) if row else None
 
     @bounded
     def tasks(self, tenant: str, *, after: str = "", limit: int = 100) -> Sequence[TaskRecord]:
         """See ``TaskStore.tasks``."""
         rows = self._all(
-            "SELECT v.record, t.created_at, t.expires_at FROM tasks t JOIN versions v USING (tenant, task, version)"
-            f" WHERE t.tenant = :tenant AND t.task > :after AND {_ALIVE} ORDER BY t.task LIMIT :limit",
+            f"SELECT v.record, s.secret, t.created_at, t.expires_at FROM {_NEWEST}"
+            f" AND t.tenant = :tenant AND t.task > :after AND {_ALIVE} ORDER BY t.task LIMIT :limit",
             tenant=tenant,
             after=after,
             limit=limit,
         )
-        return [TaskRecord(Version.from_json(record), created, expires) for record, created, expires in rows]
+        return [TaskRecord(_version(*row[:2]), *row[2:]) for row in rows]
 
     @bounded
     def all_tasks(self, *, after: str = "", limit: int = 100) -> StoredTasks:
@@ -176,7 +183,7 @@ class SqliteStore(SqliteApiKeys):
     def versions(self, tenant: str, task: str, *, before: int | None = None, limit: int = 100) -> Sequence[Version]:
         """See ``TaskStore.versions``."""
         rows = self._all(
-            "SELECT v.record FROM versions v JOIN tasks t USING (tenant, task) WHERE v.tenant = :tenant"
+            f"SELECT v.record, s.secret FROM {_VERSIONS} WHERE v.tenant = :tenant"
             f" AND v.task = :task AND (:before IS NULL OR v.version < :before) AND {_ALIVE}"
             " ORDER BY v.version DESC LIMIT :limit",
             tenant=tenant,
@@ -184,28 +191,30 @@ class SqliteStore(SqliteApiKeys):
             before=before,
             limit=limit,
         )
-        return [Version.from_json(record) for (record,) in rows]
+        return [_version(*row) for row in rows]
 
     @bounded
     def delete(self, tenant: str, task: str) -> bool:
         """See ``TaskStore.delete``."""
         with self._connections.writing() as db:
             self._purge_expired(db, time.time())
-            db.execute("DELETE FROM versions WHERE tenant = ? AND task = ?", (tenant, task))
-            db.execute("DELETE FROM idempotency WHERE tenant = ? AND task = ?", (tenant, task))
+            remove_all(db, (tenant, task))
+            remove_answers(db, "tenant = ? AND task = ?", (tenant, task))
             found = db.execute("DELETE FROM tasks WHERE tenant = ? AND task = ?", (tenant, task)).rowcount > 0
             self._connections.log_has_erased_texts |= found
         return found
 
     @bounded
+    def delete_versions(self, tenant: str, task: str, versions: Collection[int], *, keep_answers: bool = False) -> int:
+        """See ``TaskStore.delete_versions``."""
+        with self._connections.writing() as db:
+            self._purge_expired(db, time.time())
+            return self._remove_versions(db, tenant, task, versions, keep_answers=keep_answers)
+
+    @bounded
     def idempotent_answer(self, tenant: str, key: str) -> bytes | None:
         """See ``TaskStore.idempotent_answer``."""
-        row = self._one(
-            "SELECT answer FROM idempotency WHERE tenant = :tenant AND key = :key AND expires_at > :now",
-            tenant=tenant,
-            key=key,
-        )
-        return row[0] if row else None
+        return self._answer(self._connections.own(), tenant, key)
 
     @bounded
     def marker(self) -> StoreMarker | None:
@@ -252,6 +261,7 @@ class SqliteStore(SqliteApiKeys):
     @bounded
     def _prepare(self, *, create: bool) -> bool:
         is_new = make_tables(self._connections, self.path, create=create)
+        vacuum_if_due(self._connections)
         self._connections.follow_file()
         return is_new
 
@@ -266,17 +276,42 @@ class SqliteStore(SqliteApiKeys):
 
     def _column(self, column: str, tenant: str, task: str, version: int) -> bytes | None:
         row = self._one(
-            f"SELECT v.{column} FROM versions v JOIN tasks t USING (tenant, task)"
+            f"SELECT v.{column}, s.secret FROM {_VERSIONS}"
             f" WHERE v.tenant = :tenant AND v.task = :task AND v.version = :version AND {_ALIVE}",
             tenant=tenant,
             task=task,
             version=version,
         )
-        return row[0] if row else None
+        return sealed(row[1], column, row[0]) if row and row[0] is not None else None
+
+    def _answer(self, db: sqlite3.Connection, tenant: str, key: str) -> bytes | None:
+        row = self._one(
+            "SELECT answer, secret FROM idempotency JOIN secrets USING (slot)"
+            " WHERE tenant = :tenant AND key = :key AND expires_at > :now",
+            db,
+            tenant=tenant,
+            key=key,
+        )
+        return sealed(row[1], "answer", row[0]) if row else None
+
+    def _remove_versions(
+        self, db: sqlite3.Connection, tenant: str, task: str, versions: Collection[int], *, keep_answers: bool
+    ) -> int:
+        query = "SELECT version FROM tasks WHERE tenant = ? AND task = ?"
+        newest = db.execute(query, (tenant, task)).fetchone()
+        found = remove_versions(db, (tenant, task), [number for number in versions if (number,) != newest])
+        if not keep_answers:
+            remove_answers(db, "tenant = ? AND task = ?", (tenant, task))
+        self._connections.log_has_erased_texts = True
+        return found
 
     def _purge_expired(self, db: sqlite3.Connection, now: float) -> None:
         for tenant, task in db.execute("SELECT tenant, task FROM tasks WHERE expires_at <= ?", (now,)).fetchall():
-            db.execute("DELETE FROM versions WHERE tenant = ? AND task = ?", (tenant, task))
+            remove_all(db, (tenant, task))
             db.execute("DELETE FROM tasks WHERE tenant = ? AND task = ?", (tenant, task))
             self._connections.log_has_erased_texts = True
-        db.execute("DELETE FROM idempotency WHERE expires_at <= ?", (now,))
+        remove_answers(db, "expires_at <= ?", (now,))
+
+
+def _version(record: bytes, secret: bytes) -> Version:
+    return Version.from_json(sealed(secret, "record", record))

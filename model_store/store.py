@@ -1,6 +1,6 @@
 """The protocol of stores. One test suite checks all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 from model_store.errors import StoreUnavailable
@@ -9,6 +9,7 @@ from model_store.records import (
     CurrentVersion,
     IdempotentAnswer,
     NewVersion,
+    StoredSupport,
     StoredTasks,
     StoreMarker,
     TaskRecord,
@@ -40,6 +41,7 @@ class TaskStore(Protocol):
         expected_adapter_id: str | None = None,
         ttl_s: int | None = None,
         idempotent: IdempotentAnswer | None = None,
+        erased: Collection[int] = (),
     ) -> None:
         """Writes a version durably, all of it or nothing, and makes it the newest.
 
@@ -50,6 +52,7 @@ class TaskStore(Protocol):
                 deleted and made anew has the same numbers.
             ttl_s: The task ends after this time; None takes a former limit away.
             idempotent: Committed in the same act.
+            erased: Earlier versions that are deleted in the same act, see ``delete_versions``.
 
         Raises:
             VersionConflict: The newest version is another one.
@@ -68,8 +71,8 @@ class TaskStore(Protocol):
     def load_adapters(self, versions: Sequence[VersionName]) -> Sequence[bytes | StoreUnavailable | None]:
         """``load_adapter`` of several versions, of any tenants, in one round trip; the error where one has failed."""
 
-    def load_support(self, tenant: str, task: str, version: int) -> bytes | None:
-        """The encoded support set of a version; None where it is absent or was not to be kept."""
+    def load_support(self, tenant: str, task: str, version: int) -> StoredSupport | None:
+        """The support set of a version; None where it is absent or was not to be kept."""
 
     def task(self, tenant: str, task: str) -> TaskRecord | None:
         """A task as it stands; None where it is absent."""
@@ -96,6 +99,19 @@ class TaskStore(Protocol):
 
     def delete(self, tenant: str, task: str) -> bool:
         """Removes a task with all its versions and support sets; False where it was absent."""
+
+    def delete_versions(self, tenant: str, task: str, versions: Collection[int], *, keep_answers: bool = False) -> int:
+        """Removes versions with the examples that no other version has; returns how many of them there were.
+
+        The newest version stays. No byte of what was removed is left in the store.
+
+        Args:
+            tenant: The owner of the task.
+            task: The task's name.
+            versions: Their numbers.
+            keep_answers: Whether the answers under idempotency keys of the task's earlier requests stay. They have
+                digests of the requests.
+        """
 
     def idempotent_answer(self, tenant: str, key: str) -> bytes | None:
         """The answer that was committed under an idempotency key, while it lasts."""

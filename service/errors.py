@@ -26,7 +26,16 @@ from model_store.errors import (
 )
 from service.auth import Unauthorized
 from service.engine.errors import ComputeStopped, QueueFull, SupportTooLarge, TextEmpty
-from service.tasks.errors import IdempotencyKeyReused, InvalidContent, SupportNotKept, TaskNotFound, VersionNotFound
+from service.tasks.errors import (
+    ExampleNeeded,
+    ExampleNotFound,
+    IdempotencyKeyReused,
+    InvalidContent,
+    NewestVersion,
+    SupportNotKept,
+    TaskNotFound,
+    VersionNotFound,
+)
 from service.validation_messages import validation_message
 
 log = logging.getLogger("handful")
@@ -175,6 +184,9 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     # The use cases'
     TaskNotFound: lambda e: ApiError(404, "task_not_found", str(e)),
     VersionNotFound: lambda e: ApiError(404, "version_not_found", str(e)),
+    ExampleNotFound: lambda e: ApiError(404, "example_not_found", str(e)),
+    ExampleNeeded: lambda e: ApiError(409, "example_needed", str(e)),
+    NewestVersion: lambda e: ApiError(409, "newest_version", str(e)),
     SupportNotKept: lambda e: ApiError(409, "support_not_kept", str(e)),
     IdempotencyKeyReused: lambda e: _at_fault(422, "idempotency_key_reused", str(e), f"header/{IDEMPOTENCY_KEY}"),
     InvalidContent: lambda e: invalid_content(

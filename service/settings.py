@@ -120,6 +120,17 @@ class Settings(BaseSettings):
         pattern="^([0-9a-f]{32})?$",
         description="The id of the only store to use; `handful store show` prints it. Any other store is refused.",
     )
+    keep_versions: int = Field(
+        0,
+        ge=0,
+        description="Versions of a task that are kept, the newest ones; each commit removes older ones. 0: all.",
+    )
+    keep_versions_seconds: float = Field(
+        0,
+        ge=0,
+        description="Seconds for which a version is kept after a newer one has replaced it; a later commit to the task "
+        "removes it. 0 for ever.",
+    )
     drain_delay_s: float = Field(
         2.0, ge=0, description="Seconds after SIGTERM for which the server serves on while unready."
     )

@@ -28,7 +28,7 @@ _LEAST_WAIT_S = 2.0
 _MOST_RECORDS = 256
 _MOST_ADAPTERS = 16
 """Most items of one round trip. A record has a few bytes, an adapter up to megabytes."""
-_CHANGES = frozenset({"commit", "delete"})
+_CHANGES = frozenset({"commit", "delete", "delete_versions"})
 _MAY_FIND_NOTHING = frozenset({"all_tasks", "task", "tasks", "version", "versions", "load_support",
                                "idempotent_answer", "has_keys", "needs_keys"})  # fmt: skip
 """Methods that may find nothing. Before that counts, the store's marker has to show that the store has its data."""

@@ -5,12 +5,14 @@ from typing import Annotated
 import typer
 
 from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
-from handful.cli.output import show
+from handful.cli.output import note, show
 from handful.cli.readapt import readapt
 from handful.cli.text_options import Task
 from handful.wire import DeleteResponse, VersionResponse
 
-app = typer.Typer(help="List, show, roll back, adapt again and delete tasks.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show, roll back, adapt again and delete tasks; list and erase their examples.", no_args_is_help=True
+)
 app.command(name="readapt")(readapt)
 
 _COLUMNS = ("task", "version", "classes", "examples", "bytes", "checkpoint", "source", "created")
@@ -70,6 +72,49 @@ def rollback(
     with connect(url, api_key, local=local, store=store, existing=True) as client:
         record = client.rollback(task, version)
     show(_COLUMNS, [_row(record)], [record], as_json=as_json)
+
+
+@app.command(name="examples")
+def list_examples(
+    task: Task,
+    label: Annotated[str | None, typer.Option(help="Those of this class.")] = None,
+    source: Annotated[str | None, typer.Option(help="Those that this call brought: adapt or examples.")] = None,
+    text: Annotated[str | None, typer.Option(help="Those with this in their text; case does not count.")] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    local: Local = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the examples of a task's newest version, by id."""
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
+        found = list(client.examples(task, label=label, source=source, text=text))
+    rows = ((each.id, each.label, each.source, each.text, each.text_pair or "") for each in found)
+    show(("id", "label", "source", "text", "second text"), rows, found, as_json=as_json)
+
+
+@app.command()
+def erase(
+    task: Task,
+    example: Annotated[str, typer.Argument(help="The example's id; `handful tasks examples` lists them.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    local: Local = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase an example: adapt without it, and remove every version that was made with its text."""
+    if not yes:
+        typer.confirm(f"Erase {example} of {task}, with every version made with its text?", abort=True, err=True)
+    with connect(url, api_key, local=local, store=store, existing=True) as client:
+        answer = client.erase_example(task, example)
+    for warning in answer.warnings:
+        note(f"{warning.code}: {warning.detail}")
+    columns = ("task", "version", "classes", "examples", "erased", "removed versions")
+    removed = ", ".join(map(str, answer.removed_versions))
+    row = (task, answer.version, len(answer.labels), answer.n_support, answer.erased, removed)
+    show(columns, [row], [answer], as_json=as_json)
 
 
 @app.command()

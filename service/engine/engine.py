@@ -121,6 +121,17 @@ class Engine:
         self._metrics.checkpoint_adaptations.labels(models.checkpoint.fingerprint).inc()
         return dataclasses.replace(adaptation, queue_s=work.queue_s)
 
+    async def forget(self, tenant: str, inputs: Sequence[TextInput]) -> None:
+        """Drops the cached features of a tenant's erased texts.
+
+        Raises:
+            ComputeStopped: The compute thread has ended.
+        """
+        for models, batches in self._support_batches.items():
+            work: SlicedWork[None] = SlicedWork(0, batches.forget(tenant, await self.tokenize(models, inputs)))
+            self._compute.submit(work)
+            await work.result()
+
     def _check_size(self, loaded: LoadedModel, texts: Sequence[TokenizedText]) -> None:
         """Refuses a support set that would take too much memory.
 

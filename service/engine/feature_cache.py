@@ -68,6 +68,15 @@ class FeatureCache:
         self._metrics.feature_cache_bytes.inc(self._bytes - before)
         self._checkpoint_bytes.set(self._bytes)
 
+    def forget(self, tenant: str, texts: Sequence[TokenizedText]) -> None:
+        """Drops the features of erased texts."""
+        before = self._bytes
+        for text in texts:
+            features = self._entries.pop(_key(tenant, text), None)
+            self._bytes -= 0 if features is None else _size(features)
+        self._metrics.feature_cache_bytes.inc(self._bytes - before)
+        self._checkpoint_bytes.set(self._bytes)
+
 
 def _key(tenant: str, text: TokenizedText) -> bytes:
     digest = hashlib.blake2b(tenant.encode(), digest_size=16)

@@ -1,7 +1,7 @@
 """Encoding of support sets' texts, in batches that mix tasks."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import cast
 
 import torch
@@ -122,6 +122,11 @@ class SupportBatches:
     def drop(self, support: SupportTexts) -> None:
         """Removes a support set; no more of its texts are encoded."""
         self._waiting.remove(support)
+
+    def forget(self, tenant: str, texts: Sequence[TokenizedText]) -> Generator[int, None, None]:
+        """Drops the cached features of erased texts, in one slice."""
+        self._cache.forget(tenant, texts)
+        yield 0
 
     def encode_next(self, support: SupportTexts) -> None:
         """Encodes the next batch of a support set, filled with other sets' texts."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from handful.wire import (
@@ -14,6 +14,7 @@ from handful.wire import (
     VersionList,
     VersionResponse,
 )
+from handful.wire_examples import DeleteVersionResponse, VersionDiff
 from service.routes.request import (
     PROBLEMS,
     AppParts,
@@ -25,7 +26,7 @@ from service.routes.request import (
     json_response,
     request_body,
 )
-from service.tasks import versions
+from service.tasks import version_diff, versions
 
 router = APIRouter(prefix="/v1/tasks", responses=PROBLEMS, tags=["tasks"])
 
@@ -67,6 +68,29 @@ async def list_versions(
 ) -> Response:
     """A task's versions, newest first."""
     return json_response(await versions.list_versions(parts, tenant, task, before=before, limit=limit))
+
+
+@router.get("/{task}/versions/{version}/diff", response_model=VersionDiff)
+async def diff_versions(
+    task: TaskName,
+    version: Annotated[int, Path(ge=1, lt=2**63, description="A version.")],
+    tenant: Tenant,
+    parts: AppParts,
+    other: Annotated[int, Query(alias="with", ge=1, lt=2**63, description="The version to compare it with.")],
+) -> Response:
+    """The examples and labels that a version has and another one lacks, and the other way round."""
+    return json_response(await version_diff.diff_versions(parts, tenant, task, version, other))
+
+
+@router.delete("/{task}/versions/{version}", response_model=DeleteVersionResponse)
+async def delete_version(
+    task: TaskName,
+    version: Annotated[int, Path(ge=1, lt=2**63, description="A version that is not the newest.")],
+    tenant: Tenant,
+    parts: AppParts,
+) -> Response:
+    """Removes one version, with the examples that no other version has. The newest version is refused."""
+    return json_response(await versions.delete_version(parts, tenant, task, version))
 
 
 @router.post(

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
-from typing import Literal
 
 from handful.wire import AdaptOptionFields, AdaptRequest, AdaptResponse, SupportWarning
 from metalearn.options import AdaptOptions
-from model_store.codec import encode_support, support_digests
-from model_store.records import Version, VersionDraft
+from model_store.codec import ExampleRow, encode_rows, rows_of, support_digests
+from model_store.records import Version, VersionDraft, VersionSource
 from service.engine.adapt_slices import Adaptation
 from service.tasks.app_parts import Parts
 from service.tasks.checkpoint_choice import adapted
@@ -47,8 +47,8 @@ async def adapt(
         task,
         options_of(asked),
         checked,
+        rows=rows_of(checked.support.examples) if asked.keep_support else None,
         checkpoint=asked.checkpoint,
-        keep_support=asked.keep_support,
         began=began,
         ttl_s=asked.ttl_seconds,
         idempotent=idempotent,
@@ -62,13 +62,15 @@ async def adapt_and_commit(
     options: AdaptOptions,
     checked: CheckedSupport,
     *,
+    rows: Sequence[ExampleRow] | None,
     checkpoint: str | None,
-    keep_support: bool,
     began: float,
     ttl_s: int | None,
     idempotent: IdempotentRequest | None,
-    source: Literal["adapt", "readapt"] = "adapt",
+    source: VersionSource = "adapt",
     builds_on: Version | None = None,
+    erased: Collection[int] = (),
+    response: Callable[..., AdaptResponse] = AdaptResponse,
 ) -> Committed:
     """Adapts on a checked support set and commits the result as the task's newest version.
 
@@ -78,13 +80,15 @@ async def adapt_and_commit(
         task: The task's name.
         options: The options of the adaptation.
         checked: The support set.
+        rows: The examples as they are stored beside the weights; None where they are not to be kept.
         checkpoint: The checkpoint that the request names.
-        keep_support: Whether the texts are stored beside the weights.
         began: The start of the request, by ``time.perf_counter``.
         ttl_s: The task's time to live.
         idempotent: Set for a request that may be repeated.
         source: The call that makes the version.
         builds_on: The version that has to be the newest one still at the commit; None where any may be.
+        erased: Earlier versions that are removed in the same act.
+        response: Makes the answer of its fields.
     """
     support = checked.support
     adaptation, choice = await adapted(parts, tenant, checked, options, checkpoint)
@@ -103,7 +107,7 @@ async def adapt_and_commit(
     )
 
     def answer(version: Version) -> AdaptResponse:
-        return AdaptResponse(
+        return response(
             task=task,
             version=version.version,
             labels=list(version.labels),
@@ -126,12 +130,13 @@ async def adapt_and_commit(
         task,
         adapter=adaptation.adapter,
         draft=draft,
-        # In a thread, since compressing megabytes would delay other requests
-        support=await asyncio.to_thread(encode_support, support) if keep_support else None,
+        # In a thread, since encoding megabytes would delay other requests
+        support=None if rows is None else await asyncio.to_thread(encode_rows, rows, support.descriptions),
         ttl_s=ttl_s,
         answer=answer,
         idempotent=idempotent,
         builds_on=builds_on,
+        erased=erased,
     )
 
 

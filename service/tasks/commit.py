@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 
 from pydantic import BaseModel
@@ -10,9 +10,10 @@ from pydantic import BaseModel
 from metalearn.types import Adapter
 from model_store.codec import AdapterKey
 from model_store.errors import IdempotencyReplay, VersionConflict
-from model_store.records import NewVersion, TaskRecord, Version, VersionDraft
+from model_store.records import NewVersion, StoredSupport, TaskRecord, Version, VersionDraft
 from service.tasks.app_parts import Parts
 from service.tasks.idempotency import Committed, IdempotentRequest
+from service.tasks.retention import remove_old_versions
 
 _ATTEMPTS = 20
 
@@ -29,11 +30,12 @@ async def commit_next(
     *,
     adapter: Adapter,
     draft: VersionDraft,
-    support: bytes | None,
+    support: StoredSupport | None,
     ttl_s: int | None,
     answer: Callable[[Version], BaseModel],
     idempotent: IdempotentRequest | None,
     builds_on: Version | None = None,
+    erased: Collection[int] = (),
 ) -> Committed:
     """Commits an adapter as the task's newest version and answers.
 
@@ -51,6 +53,7 @@ async def commit_next(
         answer: Makes the answer of the record.
         idempotent: Set for a request that may be repeated.
         builds_on: The version that has to be the newest one still; None where this version builds on no other.
+        erased: Earlier versions that are removed in the same act.
 
     Raises:
         VersionConflict: Another commit, or a deletion, came first.
@@ -82,6 +85,7 @@ async def commit_next(
                     expected_adapter_id=builds_on.adapter_id if builds_on else None,
                     ttl_s=ttl_s,
                     idempotent=idempotent.kept(body) if idempotent else None,
+                    erased=erased,
                 )
         except VersionConflict as conflict:
             if builds_on is not None or attempt == _ATTEMPTS - 1:
@@ -94,5 +98,8 @@ async def commit_next(
             return idempotent.replay(replay.answer)
         else:
             break
+    if erased:
+        parts.adapters.forget(tenant, task)
     parts.adapters.keep(key, adapter, write)
+    await remove_old_versions(parts, tenant, task)
     return Committed(body.model_dump_json())

@@ -27,7 +27,35 @@ class SupportNotKept(UseCaseError):
 
     def __init__(self, task: str, version: int) -> None:
         super().__init__(
-            f"the support set of version {version} of task {task!r} was not kept: call adapt with the examples"
+            f"the support set of version {version} of task {task!r} was not kept: call adapt with the examples, and "
+            "without keep_support: false they can be listed, added to, erased and adapted on again"
+        )
+
+
+class ExampleNotFound(UseCaseError):
+    """An example that the newest version of a task does not have."""
+
+    def __init__(self, task: str, version: int) -> None:
+        super().__init__(f"version {version} of task {task!r}, its newest, has no example with this id")
+
+
+class ExampleNeeded(UseCaseError):
+    """An example without which there is nothing left to adapt on."""
+
+    def __init__(self, task: str, reason: str) -> None:
+        super().__init__(
+            f"without this example {reason}. Nothing was erased: add other examples to task {task!r} first, or delete "
+            "the task"
+        )
+
+
+class NewestVersion(UseCaseError):
+    """The newest version, which answers and cannot be removed alone."""
+
+    def __init__(self, task: str, version: int) -> None:
+        super().__init__(
+            f"version {version} is the newest of task {task!r} and answers: adapt or roll back first, and remove this "
+            "version then; or delete the task"
         )
 
 

@@ -1,17 +1,13 @@
 """The use case readapt: a new version from a stored support set, made by a loaded checkpoint."""
 
-import asyncio
 import time
 
 from handful.wire import ReadaptRequest
-from model_store.codec import decode_support
-from model_store.errors import AdapterCorrupt, VersionConflict
 from service.tasks.adapt import adapt_and_commit
 from service.tasks.app_parts import Parts
 from service.tasks.commit import remaining_ttl_s
-from service.tasks.errors import SupportNotKept, TaskNotFound, VersionNotFound
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
-from service.tasks.support_set import CheckedSupport
+from service.tasks.kept_support import load_kept_support
 
 
 async def readapt(
@@ -40,36 +36,19 @@ async def readapt(
     if former is not None:
         return former
     began = time.perf_counter()
-    store, call = parts.access.store, parts.access.call
-    record = await call(store.task, tenant, task)
-    if record is None:
-        raise TaskNotFound
-    newest = record.current
-    source = newest if asked.version is None else await call(store.version, tenant, task, asked.version)
-    if source is None:
-        raise VersionNotFound(task, asked.version or 0, newest.version)
-    kept = await call(store.load_support, tenant, task, source.version)
-    if kept is None and not source.support_kept:
-        raise SupportNotKept(task, source.version)
-    if kept is None:
-        if await call(store.version, tenant, task, source.version) == source:
-            raise AdapterCorrupt(f"the support set of version {source.version} is missing")
-        raise VersionConflict(0)  # deleted between the reads
-    # In a thread, since reading megabytes would delay other requests
-    support = await asyncio.to_thread(decode_support, kept)
-    checked = CheckedSupport(support, frozenset(), {label: label for label in support.descriptions})
+    kept = await load_kept_support(parts, tenant, task, asked.version)
     return await adapt_and_commit(
         parts,
         tenant,
         task,
-        source.options,
-        checked,
+        kept.source.options,
+        kept.checked(),
+        rows=kept.rows,
         checkpoint=asked.checkpoint,
-        keep_support=True,
         began=began,
-        ttl_s=remaining_ttl_s(record),
+        ttl_s=remaining_ttl_s(kept.record),
         idempotent=idempotent,
         source="readapt",
         # An older support set must neither hide a version that was made meanwhile, nor bring a deleted task back
-        builds_on=newest,
+        builds_on=kept.record.current,
     )

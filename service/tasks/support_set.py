@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from handful.wire import AdaptationFields, LabelledText
@@ -20,11 +20,24 @@ class CheckedSupport:
         support: The support set, with normalised labels.
         shortened: Indices of the examples that had more characters than are kept.
         description_keys: Class -> the key of its description in the request.
+        stored: Number of examples at the front that were stored before the request.
+        added_field: The request's list of the other examples.
     """
 
     support: SupportSet
     shortened: frozenset[int]
     description_keys: Mapping[str, str]
+    stored: int = 0
+    added_field: str = "support"
+
+    def place(self, index: int) -> tuple[str | int, ...]:
+        """The path to an example: in the request, or in the stored support set."""
+        return ("support", index) if index < self.stored else (self.added_field, index - self.stored)
+
+    @property
+    def added(self) -> tuple[Example, ...]:
+        """The examples of the request."""
+        return self.support.examples[self.stored :]
 
 
 def to_support_set(request: AdaptationFields, settings: Settings) -> CheckedSupport:
@@ -37,22 +50,66 @@ def to_support_set(request: AdaptationFields, settings: Settings) -> CheckedSupp
     check = LimitChecker(settings)
     check.limit("too_many_examples", len(request.support), "max_support_examples", "examples", "support")
     check.raise_faults()
-    for i, example in enumerate(request.support):
-        check.input(example.text, example.text_pair, "support", i)
-        check.label(trimmed(example.label), "support", i, "label")
+    _check_examples(request.support, check, "support")
     descriptions, keys = _descriptions(request.labels or {}, check)
     check.limit("too_many_steps", request.steps or 0, "max_steps", "inner steps", "steps")
     check.raise_faults()
     _check_mixed(request.support, check)
     check.raise_faults()
-    inputs, shortened = shortened_inputs(
-        [TextInput(example.text, example.text_pair) for example in request.support], settings.max_text_chars
-    )
-    labels = [normalised(example.label) for example in request.support]
-    support = SupportSet(with_ids(request.support, labels, inputs), descriptions)
+    examples, shortened = _normal_forms(request.support, settings)
+    support = SupportSet(examples, descriptions)
     check.limit("too_many_classes", len(support.labels), "max_classes", "classes", "support")
     check.raise_faults()
     return CheckedSupport(support, shortened, keys)
+
+
+def to_grown_support(examples: Sequence[LabelledText], stored: SupportSet, settings: Settings) -> CheckedSupport:
+    """The checked examples of a request behind those of a stored support set.
+
+    Raises:
+        InvalidContent: There is no example, a limit is passed, a text or label is empty, an id is taken, or pairs and
+            single texts are mixed.
+    """
+    field, check, count = "examples", LimitChecker(settings), len(stored.examples)
+    if not examples:
+        check.fault("no_examples", "there is no example: give at least one", field)
+    check.limit("too_many_examples", count + len(examples), "max_support_examples", "examples in all", field)
+    check.raise_faults()
+    _check_examples(examples, check, field)
+    taken = {example.id for example in stored.examples}
+    for i, example in enumerate(examples):
+        if example.id in taken:
+            detail = f"the task has an example with the id {example.id!r}: ids name one example each"
+            check.fault("duplicate_id", detail, field, i, "id")
+        taken |= {example.id} if example.id else set()
+    check.raise_faults()
+    if stored.pairs is None:
+        _check_mixed(examples, check, field)
+    else:
+        _check_kind(examples, stored.pairs, check, field)
+    check.raise_faults()
+    added, shortened = _normal_forms(examples, settings, taken)
+    grown = SupportSet(stored.examples + added, stored.descriptions)
+    check.limit("too_many_classes", len(grown.labels), "max_classes", "classes in all", field)
+    check.raise_faults()
+    keys = {label: label for label in stored.descriptions}
+    return CheckedSupport(grown, frozenset(count + i for i in shortened), keys, count, field)
+
+
+def _check_examples(examples: Sequence[LabelledText], check: LimitChecker, field: str) -> None:
+    for i, example in enumerate(examples):
+        check.input(example.text, example.text_pair, field, i)
+        check.label(trimmed(example.label), field, i, "label")
+
+
+def _normal_forms(
+    examples: Sequence[LabelledText], settings: Settings, taken: Collection[str] = ()
+) -> tuple[tuple[Example, ...], frozenset[int]]:
+    """Examples with normalised labels, bounded texts and ids, and the indices of the texts that were shortened."""
+    inputs, shortened = shortened_inputs(
+        [TextInput(example.text, example.text_pair) for example in examples], settings.max_text_chars
+    )
+    return with_ids(examples, [normalised(example.label) for example in examples], inputs, taken), shortened
 
 
 def _descriptions(given: Mapping[str, str], check: LimitChecker) -> tuple[dict[str, str], dict[str, str]]:
@@ -74,7 +131,16 @@ def _descriptions(given: Mapping[str, str], check: LimitChecker) -> tuple[dict[s
     return descriptions, keys
 
 
-def _check_mixed(examples: Sequence[LabelledText], check: LimitChecker) -> None:
+def _check_kind(examples: Sequence[LabelledText], pairs: bool, check: LimitChecker, field: str) -> None:
+    """Refuses single texts for a task of pairs, and pairs for a task of single texts."""
+    for i, example in enumerate(examples):
+        if pairs and example.text_pair is None:
+            check.fault("text_pair_missing", "no text_pair, where the task's examples have one", field, i)
+        elif not pairs and example.text_pair is not None:
+            check.fault("text_pair_unexpected", "a text_pair, where the task's examples have none", field, i)
+
+
+def _check_mixed(examples: Sequence[LabelledText], check: LimitChecker, field: str = "support") -> None:
     """Refuses a mix of pairs and single texts; the rarer kind is at fault, or the single texts in a tie."""
     single = [i for i, example in enumerate(examples) if example.text_pair is None]
     pairs = [i for i, example in enumerate(examples) if example.text_pair is not None]
@@ -83,17 +149,17 @@ def _check_mixed(examples: Sequence[LabelledText], check: LimitChecker) -> None:
     if len(single) <= len(pairs):
         detail = f"no text_pair, where {len(pairs)} other examples have one: a task has pairs or single texts, not both"
         for i in single:
-            check.fault("text_pair_missing", detail, "support", i)
+            check.fault("text_pair_missing", detail, field, i)
     else:
         detail = (
             f"a text_pair, where {len(single)} other examples have none: a task has pairs or single texts, not both"
         )
         for i in pairs:
-            check.fault("text_pair_unexpected", detail, "support", i)
+            check.fault("text_pair_unexpected", detail, field, i)
 
 
 def with_ids(
-    examples: Sequence[LabelledText], labels: Sequence[str], inputs: Sequence[TextInput]
+    examples: Sequence[LabelledText], labels: Sequence[str], inputs: Sequence[TextInput], taken: Collection[str] = ()
 ) -> tuple[Example, ...]:
     """Examples, each with its given id, or with an id made of its content and its number among equal ones.
 
@@ -101,8 +167,9 @@ def with_ids(
         examples: The examples of the request.
         labels: Their classes.
         inputs: Their texts, as they are kept.
+        taken: Further ids that are in use.
     """
-    taken = {example.id for example in examples if example.id is not None}
+    taken = {*taken, *(example.id for example in examples if example.id is not None)}
     repetitions: Counter[str] = Counter()
     result = []
     for example, label, kept in zip(examples, labels, inputs, strict=True):

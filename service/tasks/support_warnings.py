@@ -38,8 +38,8 @@ def support_warnings(
     unreadable = _places(checked, adaptation, lambda text: text.unreadable)
     found = (
         _look_alike(checked, places),
-        _contradicting(support),
-        _duplicate(support),
+        _contradicting(checked),
+        _duplicate(checked),
         _few_examples(support, places),
         _truncated(truncated, max_tokens, max_chars),
         _unreadable(unreadable),
@@ -74,7 +74,8 @@ def _look_alike(checked: CheckedSupport, places: Mapping[str, Place]) -> Support
     )
 
 
-def _contradicting(support: SupportSet) -> SupportWarning | None:
+def _contradicting(checked: CheckedSupport) -> SupportWarning | None:
+    support = checked.support
     groups = [group for group in _same_texts(support) if len({support.examples[i].label for i in group}) > 1]
     if not groups:
         return None
@@ -84,11 +85,12 @@ def _contradicting(support: SupportSet) -> SupportWarning | None:
         f"{_counted(len(groups), 'text stands', 'texts stand')} under more than one label, such as under "
         f"{' and '.join(map(_shown, labels[:_MAX_NAMED]))}, in {sum(map(len, groups))} examples. "
         "Keep the right label of each.",
-        [("support", i) for group in groups for i in group],
+        [checked.place(i) for group in groups for i in group],
     )
 
 
-def _duplicate(support: SupportSet) -> SupportWarning | None:
+def _duplicate(checked: CheckedSupport) -> SupportWarning | None:
+    support = checked.support
     repeats = []
     for group in _same_texts(support):
         seen: set[str] = set()
@@ -103,7 +105,7 @@ def _duplicate(support: SupportSet) -> SupportWarning | None:
         "duplicate_examples",
         f"{_counted(len(repeats), 'example repeats', 'examples repeat')} the text and the label of an earlier one, "
         "which then counts more than others. Remove the copies, unless that is meant.",
-        [("support", i) for i in sorted(repeats)],
+        [checked.place(i) for i in sorted(repeats)],
     )
 
 
@@ -167,7 +169,7 @@ def _places(
     for i, text in enumerate(adaptation.texts):
         if i < plan.n_examples:
             if found(text) or i in also:
-                places.append(("support", i, "text"))
+                places.append((*checked.place(i), "text"))
         elif found(text):
             key = checked.description_keys.get(checked.support.labels[plan.label_classes[i - plan.n_examples]])
             places += [] if key is None else [("labels", key)]
@@ -196,7 +198,7 @@ def _places_of_labels(checked: CheckedSupport) -> dict[str, Place]:
     """Label -> the place of its first example, or of its description where it has no example."""
     places: dict[str, Place] = {label: ("labels", key) for label, key in checked.description_keys.items()}
     examples = list(enumerate(checked.support.examples))
-    return places | {example.label: ("support", i, "label") for i, example in reversed(examples)}
+    return places | {example.label: (*checked.place(i), "label") for i, example in reversed(examples)}
 
 
 def _shown(label: str) -> str:

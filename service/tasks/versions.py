@@ -4,13 +4,21 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from handful.wire import DeleteResponse, RollbackRequest, TaskList, TaskResponse, VersionList, VersionResponse
+from handful.wire import (
+    DeleteResponse,
+    RollbackRequest,
+    TaskList,
+    TaskResponse,
+    VersionList,
+    VersionResponse,
+)
+from handful.wire_examples import DeleteVersionResponse
 from model_store.codec import AdapterKey
-from model_store.errors import AdapterCorrupt
+from model_store.errors import AdapterCorrupt, VersionConflict
 from model_store.records import TaskRecord, Version
 from service.tasks.app_parts import Parts
 from service.tasks.commit import commit_next, remaining_ttl_s
-from service.tasks.errors import TaskNotFound, VersionNotFound
+from service.tasks.errors import NewestVersion, TaskNotFound, VersionNotFound
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
 
 
@@ -46,6 +54,28 @@ async def delete_task(parts: Parts, tenant: str, task: str) -> DeleteResponse:
     if not deleted:
         raise TaskNotFound
     return DeleteResponse(task=task)
+
+
+async def delete_version(parts: Parts, tenant: str, task: str, version: int) -> DeleteVersionResponse:
+    """Removes one version, with the examples that no other version has.
+
+    Raises:
+        TaskNotFound: The task is absent.
+        VersionNotFound: The task does not have the version.
+        NewestVersion: The version is the newest one, which answers.
+        StoreUnavailable: The store does not answer.
+    """
+    current = await parts.access.current(tenant, task)
+    if current is None:
+        raise TaskNotFound
+    if version == current.version:
+        raise NewestVersion(task, version)
+    with parts.adapters.writing(tenant, task):
+        found = await parts.access.call(parts.access.store.delete_versions, tenant, task, [version])
+    parts.adapters.forget(tenant, task)
+    if not found:
+        raise VersionNotFound(task, version, current.version)
+    return DeleteVersionResponse(task=task, version=version)
 
 
 async def list_versions(parts: Parts, tenant: str, task: str, *, before: int | None, limit: int) -> VersionList:
@@ -94,6 +124,8 @@ async def rollback(
         raise TaskNotFound
     if source is None or data is None:
         raise VersionNotFound(task, asked.version, record.current.version)
+    if support is None and source.support_kept:  # removed between the reads
+        raise VersionConflict(record.current.version)
     try:
         adapter = await parts.adapters.decode(data, AdapterKey(tenant, task, source.version, source.adapter_id))
     except AdapterCorrupt:

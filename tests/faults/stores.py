@@ -47,7 +47,7 @@ def empty(url: str) -> None:
     """Removes all data from a store."""
     if url.startswith("sqlite:"):
         with sqlite3.connect(url.removeprefix("sqlite:")) as db:
-            for table in ("tasks", "versions", "idempotency", "api_keys", "facts"):
+            for table in ("tasks", "versions", "examples", "idempotency", "secrets", "api_keys", "facts"):
                 db.execute(f"DELETE FROM {table}")  # noqa: S608
         db.close()
     else:

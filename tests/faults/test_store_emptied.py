@@ -191,8 +191,7 @@ def test_a_store_that_was_in_use_before_it_had_a_marker_gets_one(
 ) -> None:
     if store_url.startswith("sqlite:"):
         with sqlite3.connect(store_url.removeprefix("sqlite:")) as db:
-            db.execute("DROP TABLE facts")
-            db.execute("PRAGMA user_version = 1")
+            db.execute("DELETE FROM facts")
         db.close()
     else:
         with redis.Redis.from_url(store_url) as server:

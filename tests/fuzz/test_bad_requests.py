@@ -18,6 +18,7 @@ from tests.waiting import LIMIT_S
 
 ADAPT, PREDICT, CLASSIFY = "/v1/tasks/bank/adapt", "/v1/tasks/bank/predict", "/v1/classify"
 ROLLBACK = "/v1/tasks/bank/rollback"
+EXAMPLES = "/v1/tasks/bank/examples"
 JSON = {"Content-Type": "application/json"}
 MEGABYTE = b"x" * 2**20
 MAX_ANSWER_BYTES = 5000
@@ -29,6 +30,7 @@ GOOD_BODIES: dict[str, dict[str, Any]] = {
     PREDICT: {"queries": ["where is my card"]},
     CLASSIFY: {"support": SUPPORT, "queries": ["where is my card"]},
     ROLLBACK: {"version": 1},
+    EXAMPLES: {"examples": SUPPORT},
 }
 
 
@@ -212,6 +214,7 @@ def missing_and_unknown_fields() -> Iterator[Bad]:
     yield Bad("classify-without-queries", CLASSIFY, json.dumps({"support": SUPPORT}).encode(), "#/queries")
     yield Bad("predict-without-queries", PREDICT, b"{}", "#/queries")
     yield Bad("rollback-without-version", ROLLBACK, b"{}", "#/version")
+    yield Bad("no-list-of-examples", EXAMPLES, b"{}", "#/examples")
     yield Bad("example-without-text", ADAPT, with_example({"label": "a"}), "#/support/1/text")
     yield Bad("example-without-label", ADAPT, with_example({"text": "a"}), "#/support/1/label")
     yield Bad("query-without-text", PREDICT, with_field(PREDICT, "queries", [{"text_pair": "a"}]), "#/queries/0/text")
@@ -426,6 +429,9 @@ def bad_methods_and_routes() -> Iterator[Bad]:
         ("GET", CLASSIFY),
         ("GET", ROLLBACK),
         ("DELETE", "/v1/tasks/bank/versions"),
+        ("DELETE", EXAMPLES),
+        ("GET", "/v1/tasks/bank/versions/1"),
+        ("GET", f"{EXAMPLES}/any"),
         ("TRACE", PREDICT),
         ("BREW", PREDICT),
         ("POST", "/v1/checkpoint"),
@@ -445,7 +451,7 @@ def bad_methods_and_routes() -> Iterator[Bad]:
         "/v1/tasks/bank/adapt/",
         "/v1/classify/",
         "/v1//tasks",
-        "/v1/tasks/bank/versions/1",
+        "/v1/tasks/bank/versions/1/2",
         "/.env",
         "/v1/%00",
         "/..%2f..%2fetc/passwd",

@@ -179,6 +179,31 @@ def test_other_refusals_are_not_tried_again(pauses: list[float], status: int, sc
     assert pauses == []
 
 
+RACE = httpx.Response(409, json={**BUSY, "status": 409, "code": "version_conflict"})
+
+
+def test_what_builds_on_the_newest_version_is_tried_again_after_a_race(pauses: list[float], scripted: Scripted) -> None:
+    calls: tuple[Callable[[Client], object], ...] = (
+        lambda client: client.add_examples("bank", [("a", "b")]),
+        lambda client: client.erase_example("bank", "id"),
+    )
+    for call in calls:
+        client, script = scripted(RACE, RACE, RACE, RACE, httpx.Response(404, json={**BUSY, "status": 404}))
+        with pytest.raises(HandfulError):
+            call(client)
+        assert len(script.requests) == 5
+        assert len({request.headers.get("idempotency-key") for request in script.requests}) == 1
+        client, script = scripted(RACE)
+        with pytest.raises(HandfulError) as caught:
+            call(client)
+        assert (caught.value.status, len(script.requests)) == (409, 50)
+        client, script = scripted(httpx.Response(409, json={**BUSY, "status": 409, "code": "support_not_kept"}))
+        with pytest.raises(HandfulError):
+            call(client)
+        assert len(script.requests) == 1
+    assert all(0 <= pause <= 0.5 for pause in pauses)
+
+
 def test_a_lost_connection_is_tried_again(pauses: list[float], scripted: Scripted) -> None:
     client, script = scripted(httpx.ConnectError("refused"), httpx.Response(200, json=LIST))
     assert list(client.tasks()) == []
@@ -265,6 +290,15 @@ def test_every_call_works_against_the_service(connected: Connected) -> None:
     assert len(client.classify(SUPPORT, TEXTS).predictions) == len(TEXTS)
     assert client.checkpoint().name == "tiny"
     assert client.checkpoints() == [client.checkpoint()]
+    (example,) = client.add_examples("bank", [("my card was stolen", "card_stolen")]).ids
+    assert [(e.id, e.text) for e in client.examples("bank", label="card_stolen")] == [(example, "my card was stolen")]
+    assert list(client.examples("bank", text="no such text")) == []
+    assert client.erase_example("bank", example).removed_versions == [4]
+    client.delete_version("bank", 2)
+    assert [version.version for version in client.versions("bank")] == [5, 3, 1]
+    with pytest.raises(HandfulError) as caught:
+        client.erase_example("bank", "../versions/3")
+    assert caught.value.status in {404, 422}
     client.delete("bank")
     with pytest.raises(HandfulError) as caught:
         client.task("bank")

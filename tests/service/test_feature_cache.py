@@ -55,6 +55,17 @@ def test_a_text_is_known_by_tenant_and_by_all_that_the_encoder_reads() -> None:
     assert cache.get("a", [text(1)])[0] is not None
 
 
+def test_erased_texts_are_dropped_and_their_memory_counts_no_more() -> None:
+    metrics = Metrics()
+    cache = FeatureCache(metrics, max_bytes=2**20)
+    cache.put("a", [text(1), text(2)], torch.ones(2, DIM))
+    cache.put("b", [text(1)], torch.ones(1, DIM))
+    cache.forget("a", [text(1), text(3)])
+    assert [each is None for each in cache.get("a", [text(1), text(2)])] == [True, False]
+    assert cache.get("b", [text(1)])[0] is not None
+    assert sample(metrics, "handful_feature_cache_bytes") == 2 * ENTRY_BYTES
+
+
 def test_nothing_is_kept_without_room_and_rows_keep_no_batch_alive() -> None:
     none = FeatureCache(Metrics(), max_bytes=0)
     none.put("a", [text(1)], torch.ones(1, DIM))

@@ -20,10 +20,15 @@ ABSENT = "absent-project"
 BODIES: dict[tuple[str, str], object] = {
     ("POST", "/v1/tasks/{task}/predict"): {"queries": ["where is my card"]},
     ("GET", "/v1/tasks/{task}"): None,
-    ("DELETE", "/v1/tasks/{task}"): None,
     ("GET", "/v1/tasks/{task}/versions"): None,
     ("POST", "/v1/tasks/{task}/rollback"): {"version": 1},
     ("POST", "/v1/tasks/{task}/readapt"): {},
+    ("POST", "/v1/tasks/{task}/examples"): {"examples": OTHER_SUPPORT},
+    ("GET", "/v1/tasks/{task}/examples"): None,
+    ("GET", "/v1/tasks/{task}/versions/{version}/diff"): None,
+    ("DELETE", "/v1/tasks/{task}/versions/{version}"): None,
+    ("DELETE", "/v1/tasks/{task}/examples/{example}"): None,
+    ("DELETE", "/v1/tasks/{task}"): None,
 }
 """Every route that takes a task and finds it absent; a new route needs a line here."""
 
@@ -56,8 +61,9 @@ def tenants(stored_service: httpx.Client) -> Iterator[Tenants]:
     """The owner has two versions of a task; the stranger has none."""
     owner = bearer(make_key(stored_service, "acme"))
     stranger = bearer(make_key(stored_service, "globex"))
-    adapt(stored_service, TASK, headers=owner)
-    adapt(stored_service, TASK, headers=owner, steps=3)
+    support = [{**SUPPORT[0], "id": "own"}, *SUPPORT[1:]]
+    adapt(stored_service, TASK, support, headers=owner)
+    adapt(stored_service, TASK, support, headers=owner, steps=3)
     yield Tenants(stored_service, owner, stranger)
 
 
@@ -70,6 +76,12 @@ def routes_with_a_task() -> set[tuple[str, str]]:
             if isinstance(route, APIRoute) and "{task}" in route.path:
                 found |= {(method, route.path) for method in route.methods}
     return found
+
+
+def place(path: str, task: str) -> str:
+    """A path of the task, of its first version or of an example of the owner's."""
+    query = "?with=2" if path.endswith("/diff") else ""
+    return path.format(task=task, version=1, example="own") + query
 
 
 def comparable(response: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
@@ -106,7 +118,7 @@ def test_another_tenants_task_looks_like_an_absent_one(tenants: Tenants) -> None
     assert len(requests) >= 10
     for (method, path), body in requests:
         answers = [
-            tenants.client.request(method, path.format(task=task), json=body, headers=tenants.stranger)
+            tenants.client.request(method, place(path, task), json=body, headers=tenants.stranger)
             for task in (TASK, ABSENT)
         ]
         assert comparable(answers[0]) == comparable(answers[1]), path
@@ -119,7 +131,7 @@ def test_another_tenants_task_looks_like_an_absent_one(tenants: Tenants) -> None
 def test_the_owners_own_request_finds_the_task(tenants: Tenants) -> None:
     # Else the test above would pass for a route that never finds anything
     for (method, path), body in sorted(BODIES.items(), key=lambda case: case[0][0] == "DELETE"):  # deleted last
-        response = tenants.client.request(method, path.format(task=TASK), json=body, headers=tenants.owner)
+        response = tenants.client.request(method, place(path, TASK), json=body, headers=tenants.owner)
         assert response.status_code == 200, response.text
 
 
@@ -178,7 +190,7 @@ def test_mixed_traffic_never_answers_with_anothers_labels(start_service: StartSe
 
 def test_no_answer_to_a_stranger_names_what_the_owner_has(tenants: Tenants) -> None:
     answers = [
-        tenants.client.request(method, path.format(task=TASK), json=body, headers=tenants.stranger).text
+        tenants.client.request(method, place(path, TASK), json=body, headers=tenants.stranger).text
         for (method, path), body in BODIES.items()
     ]
     answers += [

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from metalearn.options import AdaptOptions
-from model_store.records import NewVersion, Version
+from model_store.records import NewVersion, StoredSupport, Version
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, bearer, make_key, predict, store_of
 
@@ -148,7 +148,7 @@ def test_what_was_adapted_meanwhile_is_not_hidden(service: httpx.Client, monkeyp
     store = store_of(service)
     load_support = store.load_support
 
-    def meanwhile(tenant: str, task: str, version: int) -> bytes | None:
+    def meanwhile(tenant: str, task: str, version: int) -> StoredSupport | None:
         current = store.current(tenant, task)
         newest = None if current is None else store.version(tenant, task, current.version)
         assert newest is not None

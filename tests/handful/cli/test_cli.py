@@ -137,6 +137,16 @@ def test_the_whole_life_of_a_task(handful: Handful) -> None:
     assert [(v["use_label_text"], v["support_kept"]) for v in versions] == [(True, True), (False, False), (True, True)]
     (rolled,) = lines(handful("tasks", "rollback", "life", "2"))
     assert (rolled["version"], rolled["copied_from"]) == (4, 2)
+    assert "was not kept" in handful.fails("tasks", "examples", "life")
+
+    (rolled,) = lines(handful("tasks", "rollback", "life", "3"))
+    kept = lines(handful("tasks", "examples", "life"))
+    assert {example["text"] for example in kept} == {example["text"] for example in SUPPORT}
+    (erased,) = lines(handful("tasks", "examples", "life", "--label", "card_arrival", "--text", "2 WEEKS"))
+    (answer,) = lines(handful("tasks", "erase", "life", erased["id"], "--yes"))
+    assert (answer["version"], answer["n_support"], answer["removed_versions"]) == (6, 5, [1, 2, 3, 4, 5])
+    assert len(lines(handful("tasks", "examples", "life"))) == 5
+    assert "no example with this id" in handful.fails("tasks", "erase", "life", erased["id"], "--yes")
 
     (deleted,) = lines(handful("tasks", "delete", "life", "--yes"))
     assert deleted == {"task": "life", "deleted": True}

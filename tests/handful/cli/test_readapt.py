@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from handful.cli import readapt as module
 from model_store.checkpoint import read_manifest
+from model_store.records import StoredSupport
 from service.local import LocalService, local_service
 from service.settings import Settings
 from tests.conftest import SUPPORT
@@ -91,8 +92,8 @@ def test_one_that_fails_does_not_keep_the_others(
     def damaged(service: LocalService) -> None:
         load_support = service.store.load_support
 
-        def load(tenant: str, task: str, version: int) -> bytes | None:
-            return b"damaged" if task == "b" else load_support(tenant, task, version)
+        def load(tenant: str, task: str, version: int) -> StoredSupport | None:
+            return StoredSupport((), b"damaged") if task == "b" else load_support(tenant, task, version)
 
         load.__name__ = "load_support"
         monkeypatch.setattr(service.store, "load_support", load)
