@@ -161,6 +161,7 @@ def test_erasing_is_exact(tiny_checkpoint: Path, store_url: str, caplog: pytest.
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_erasing_is_exact_in_many_walks(
     tiny_checkpoint: Path, store_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

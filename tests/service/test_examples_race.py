@@ -50,5 +50,6 @@ def test_sixteen_threads_that_append_lose_nothing(tiny_checkpoint: Path, store_u
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_sixteen_threads_that_append_again_and_again_lose_nothing(tiny_checkpoint: Path, store_url: str) -> None:
     race(tiny_checkpoint, store_url, rounds=200)
