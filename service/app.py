@@ -13,7 +13,15 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
 
-from handful.wire import AdaptRequest, ClassifyRequest, PredictRequest, Problem, ReadaptRequest, RollbackRequest
+from handful.wire import (
+    AdaptRequest,
+    ClassifyRequest,
+    PredictRequest,
+    Problem,
+    ReadaptRequest,
+    ReportRequest,
+    RollbackRequest,
+)
 from metalearn.devices import select_device
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint, Transformers, read_manifest, resolve_checkpoint
@@ -27,7 +35,7 @@ from service.engine.runtime import start_runtime
 from service.errors import install_error_handlers
 from service.metrics import Metrics
 from service.request_context import Answers, RequestContext
-from service.routes import adapt, classify, health, pages, predict, readapt, unmatched, versions
+from service.routes import adapt, classify, health, pages, predict, readapt, report, unmatched, versions
 from service.settings import Settings, granted_threads
 from service.stale_tasks import watch_stale_tasks
 from service.store_access import StoreAccess, open_store, store_name
@@ -38,7 +46,15 @@ log = logging.getLogger("handful")
 
 _PURGE_EVERY_S = 60
 
-_REQUEST_MODELS = (AdaptRequest, PredictRequest, ClassifyRequest, RollbackRequest, ReadaptRequest, Problem)
+_REQUEST_MODELS = (
+    AdaptRequest,
+    PredictRequest,
+    ClassifyRequest,
+    RollbackRequest,
+    ReadaptRequest,
+    ReportRequest,
+    Problem,
+)
 
 
 def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = None, trusted: bool = False) -> FastAPI:
@@ -79,7 +95,7 @@ def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = No
     )
     app.state.draining = False
     predict.add_to(app)
-    for module in (adapt, classify, versions, readapt, health, pages):
+    for module in (adapt, classify, versions, readapt, report, health, pages):
         app.include_router(module.router)
     install_error_handlers(app)
     unmatched.add_to(app)

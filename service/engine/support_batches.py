@@ -1,7 +1,7 @@
 """Encoding of support sets' texts, in batches that mix tasks."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import cast
 
 import torch
@@ -122,6 +122,21 @@ class SupportBatches:
     def drop(self, support: SupportTexts) -> None:
         """Removes a support set; no more of its texts are encoded."""
         self._waiting.remove(support)
+
+    def encoded(self, tenant: str, texts: Sequence[TokenizedText]) -> Generator[int, None, SupportTexts]:
+        """Encodes the texts of a support set batch by batch.
+
+        Yields:
+            The number of tokens encoded, after each batch.
+        """
+        waiting = self.add(tenant, texts)
+        try:
+            while not waiting.encoded:
+                self.encode_next(waiting)
+                yield waiting.new_tokens()
+        finally:
+            self.drop(waiting)
+        return waiting
 
     def encode_next(self, support: SupportTexts) -> None:
         """Encodes the next batch of a support set, filled with other sets' texts."""
