@@ -12,6 +12,7 @@ import httpx
 from handful import calls
 from handful.calls import Answer, Call, Example, Page, Query
 from handful.checkpoint_answers import CheckpointResponse
+from handful.report_answers import ReportResponse
 from handful.server import DEFAULT_URL, Server
 from handful.wire import (
     AdaptResponse,
@@ -100,6 +101,12 @@ class AsyncClient:
     async def readapt(self, task: str, **options: Any) -> AdaptResponse:
         """Adapts a task again on its stored support set; see ``Client.readapt``."""
         return await self._answer(calls.readapt(task, options))
+
+    async def report(
+        self, task: str, unlabelled: Query | Iterable[Query] | None = None, **options: Any
+    ) -> ReportResponse:
+        """Reports on a task; see ``Client.report``."""
+        return await self._answer(calls.report(task, unlabelled, options))
 
     async def delete(self, task: str) -> None:
         """Removes a task with all it has."""

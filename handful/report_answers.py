@@ -6,16 +6,6 @@ Interval = tuple[float, float]
 """Lower and upper end."""
 
 
-class NearExample(BaseModel):
-    """An example of the support set that is similar to a query."""
-
-    id: str
-    label: str
-    text: str
-    text_pair: str | None = None
-    similarity: float = Field(description="Cosine of the features, beside what all examples have in common.")
-
-
 class ExampleText(BaseModel):
     """An example of the support set."""
 
@@ -23,6 +13,12 @@ class ExampleText(BaseModel):
     label: str
     text: str
     text_pair: str | None = None
+
+
+class NearExample(ExampleText):
+    """An example of the support set that is similar to a query."""
+
+    similarity: float = Field(description="Cosine of the features, beside what all examples have in common.")
 
 
 class Suspect(ExampleText):

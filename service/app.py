@@ -41,6 +41,7 @@ from service.stale_tasks import watch_stale_tasks
 from service.store_access import StoreAccess, open_store, store_name
 from service.tasks.adapters import Adapters
 from service.tasks.app_parts import Parts
+from service.tasks.examples_in_memory import ExamplesInMemory
 
 log = logging.getLogger("handful")
 
@@ -181,7 +182,10 @@ def _start(
     )
     for forget in (adapters.forget_all, authenticator.store_replaced):
         access.state.when_replaced(forget)
-    parts = Parts(settings=settings, metrics=metrics, engine=engine, adapters=adapters, access=access)
+    examples = ExamplesInMemory()
+    parts = Parts(
+        settings=settings, metrics=metrics, engine=engine, adapters=adapters, access=access, examples=examples
+    )
     return parts, authenticator
 
 

@@ -50,7 +50,8 @@ def feature_slices(
     Yields:
         The number of tokens encoded, after each slice.
     """
-    return (yield from batches.encoded(tenant, texts)).features().cpu()
+    encoded = yield from batches.encoded(tenant, texts)
+    return encoded.features().cpu() if texts else torch.empty(0, 0)
 
 
 def evidence_slices(

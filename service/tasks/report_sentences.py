@@ -72,8 +72,8 @@ def _more(report: ReportResponse) -> Iterator[str]:
     gain, most = twice.accuracy - now.value, twice.interval[1] - now.value
     if most >= _WORTH_MORE_EXAMPLES:
         yield (
-            f"Twice the examples would bring about {100 * gain:.0f} points of accuracy, {100 * most:.0f} at most if the "
-            "last doubling is a guide."
+            f"Twice the examples would bring some {100 * gain:.0f} points of accuracy, and {100 * most:.0f} at most if "
+            "the last doubling is a guide."
         )
     else:
         yield "The last doubling of the examples brought little: more of the same kind will hardly help."

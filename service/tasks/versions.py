@@ -43,6 +43,7 @@ async def delete_task(parts: Parts, tenant: str, task: str) -> DeleteResponse:
     with parts.adapters.writing(tenant, task):
         deleted = await parts.access.call(parts.access.store.delete, tenant, task)
     parts.adapters.forget(tenant, task)
+    parts.examples.forget(tenant, task)
     if not deleted:
         raise TaskNotFound
     return DeleteResponse(task=task)
