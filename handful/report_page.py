@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from handful.report_answers import ExampleText, ReportResponse
+from handful.report_answers import ExampleText, Interval, ReportResponse
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --ink: #2563eb; --soft: #2563eb44; --bad: #dc2626 }
@@ -48,8 +48,11 @@ def _accuracy(report: ReportResponse) -> str:
     found, baselines = report.accuracy, report.baselines
     if found is None or baselines is None:
         return ""
-    rows = [("this classifier", found.value, found.interval)]
-    rows += [("ridge regression", baselines.ridge, None), ("most frequent class", baselines.majority, None)]
+    rows: list[tuple[str, float, Interval | None]] = [
+        ("this classifier", found.value, found.interval),
+        ("ridge regression", baselines.ridge, None),
+        ("most frequent class", baselines.majority, None),
+    ]
     bars = []
     for i, (name, value, interval) in enumerate(rows):
         y = 10 + 30 * i

@@ -109,8 +109,7 @@ def answer_left_out(
         per_class = float(kept[rows].sum()) / _DRAWS_OF_SHARE / len(set(classes))
         if bool(left[rows].any()) and per_class not in {point.examples_per_class for point in curve}:
             curve.append(CurvePoint(per_class, float((right & left)[rows].sum() / left[rows].sum())))
-    yield
-    by_ridge = _ridge_is_right(seen, kept[: len(folds)])
+    by_ridge = yield from _right_by_ridge(seen, kept[: len(folds)])
     return LeftOut(
         asked=counted.squeeze(1) > 0,
         probabilities=(probabilities * in_folds).sum(dim=0) / counted.clamp_min(1),
@@ -121,11 +120,14 @@ def answer_left_out(
     )
 
 
-def _ridge_is_right(support: PreparedSet, kept: Bool[Tensor, "folds examples"]) -> Bool[Tensor, " examples"]:
+def _right_by_ridge(
+    support: PreparedSet, kept: Bool[Tensor, "folds examples"]
+) -> Generator[None, None, Bool[Tensor, " examples"]]:
     """Whether ridge regression on the examples outside its fold classifies each example correctly."""
     targets = one_hot(support.targets, support.n_classes).to(support.inputs.dtype)
     right = torch.zeros_like(support.targets, dtype=torch.bool)
     for rows in kept:
+        yield
         weight, bias = ridge_regression(support.inputs, targets, rows.to(targets.dtype), targets.new_tensor(_RIDGE))
         best = (support.inputs @ weight.T + bias).argmax(dim=1)
         right |= ~rows & (best == support.targets)

@@ -16,7 +16,7 @@ from metalearn.types import SlowWeights
 
 _PASSES = 4
 """Products of all features with the head in an inner step, two operations a multiplication."""
-_TOGETHER = 2e8
+_TOGETHER = 1e8
 """Operations of the adaptations that are computed as one batch: some ten milliseconds of a core."""
 
 
