@@ -1,7 +1,7 @@
 """Folds: which examples are left out together.
 
 A fold leaves out one example of each class, as far as it can. Leaving out one example alone would weaken its own class
-and no other, which costs up to fourteen points of accuracy; see docs/log.md.
+and no other, which makes the accuracy eleven points too low; see docs/log.md.
 """
 
 import random

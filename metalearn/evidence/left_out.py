@@ -99,11 +99,13 @@ def answer_left_out(
     parts = [torch.stack([draw_part(classes, share, draw) for _ in range(_DRAWS_OF_SHARE)]) for share in _SHARES]
     kept = torch.cat([of_folds, *parts]).to(support.targets.device)
     logits = yield from logits_of_subsets(model, slow, support, kept, options, default_steps=default_steps)
+    # A head that diverged on a part of the examples has no logits: it answers whatever comes
+    logits = logits.nan_to_num()
     left = ~kept
     in_folds, probabilities = left[: len(of_folds)].unsqueeze(2), logits[: len(of_folds)].softmax(dim=2)
     counted = in_folds.sum(dim=0)
     right = logits.argmax(dim=2) == support.targets
-    curve = []
+    curve: list[CurvePoint] = []
     for i in range(len(_SHARES)):
         rows = slice(len(of_folds) + i * _DRAWS_OF_SHARE, len(of_folds) + (i + 1) * _DRAWS_OF_SHARE)
         per_class = float(kept[rows].sum()) / _DRAWS_OF_SHARE / len(set(classes))

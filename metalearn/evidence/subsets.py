@@ -62,7 +62,7 @@ def logits_of_subsets(
     def of_weights(weights: Float[Tensor, " examples"]) -> Float[Tensor, "examples classes"]:
         return _result(_logits(on_features, slow, replace(seen, weights=weights), seen, asked))
 
-    for some in kept.split(together):
+    for some in torch.split(kept, together):
         found.append(torch.func.vmap(of_weights, randomness="same")(seen.weights * some))
         yield
     return torch.cat(found)
@@ -70,7 +70,7 @@ def logits_of_subsets(
 
 def operations(support: PreparedSet, *, steps: int) -> float:
     """Floating-point operations of one adaptation of a head, roughly."""
-    return 2.0 * _PASSES * max(steps, 1) * support.inputs.numel() * support.n_classes
+    return float(2 * _PASSES * max(steps, 1) * support.inputs.numel() * support.n_classes)
 
 
 def narrowed(support: PreparedSet, pair_columns: int) -> PreparedSet:

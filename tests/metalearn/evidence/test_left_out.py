@@ -97,3 +97,15 @@ def test_the_next_to_label_are_undecided_and_unlike_each_other() -> None:
     assert set(chosen) == set(range(5))
     assert next_to_label([], torch.zeros(0, 0), torch.zeros(0, 3), 5) == []
     assert next_to_label([0.5], torch.ones(1, 1), torch.zeros(1, 0), 5) == [0]
+
+
+def test_heads_that_diverge_have_answers_all_the_same() -> None:
+    model, slow = model_of("protomaml")
+    slices = answer_left_out(model, slow, support_of(), range(10), AdaptOptions(STEPS, learning_rate=1e30))
+    with torch.no_grad():
+        for _ in range(1000):
+            try:
+                next(slices)
+            except StopIteration as done:
+                assert bool(done.value.probabilities.isfinite().all())
+                return
