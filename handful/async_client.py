@@ -12,6 +12,7 @@ import httpx
 from handful import calls
 from handful.calls import Answer, Call, Example, Page, Query
 from handful.checkpoint_answers import CheckpointResponse
+from handful.report_answers import ReportResponse
 from handful.server import DEFAULT_URL, Server
 from handful.wire import (
     AdaptResponse,
@@ -122,6 +123,12 @@ class AsyncClient:
     async def delete_version(self, task: str, version: int) -> None:
         """Removes a version that is not the newest."""
         await self._answer(calls.delete_version(task, version))
+
+    async def report(
+        self, task: str, unlabelled: Query | Iterable[Query] | None = None, **options: Any
+    ) -> ReportResponse:
+        """Reports on a task; see ``Client.report``."""
+        return await self._answer(calls.report(task, unlabelled, options))
 
     async def delete(self, task: str) -> None:
         """Removes a task with all it has."""

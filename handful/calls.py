@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from handful.checkpoint_answers import CheckpointList, CheckpointResponse
 from handful.errors import HandfulError
 from handful.network import is_permanent
+from handful.report_answers import ReportResponse
 from handful.wire import (
     TASK_NAME_RULE,
     TASK_PATTERN,
@@ -161,6 +162,14 @@ def erase_example(task: str, example_id: str) -> Call[EraseResponse]:
 def delete_version(task: str, version: int) -> Call[DeleteVersionResponse]:
     """The call that removes a version."""
     return Call(DeleteVersionResponse, "DELETE", _path(task, f"/versions/{version}"), {}, None)
+
+
+def report(task: str, unlabelled: Query | Iterable[Query] | None, options: Mapping[str, Any]) -> Call[ReportResponse]:
+    """The call for a report; a report on the examples alone is a GET."""
+    if unlabelled is None and options.keys() <= {"version"}:
+        return _get(ReportResponse, _path(task, "/report"), **options)
+    body = {"unlabelled": _queries([] if unlabelled is None else unlabelled), **options}
+    return _post(ReportResponse, _path(task, "/report"), body)
 
 
 def delete(task: str) -> Call[DeleteResponse]:

@@ -11,6 +11,7 @@ import httpx
 from handful import calls
 from handful.calls import Answer, Call, Example, Page, Query
 from handful.checkpoint_answers import CheckpointResponse
+from handful.report_answers import ReportResponse
 from handful.server import DEFAULT_URL, Server
 from handful.wire import (
     AdaptResponse,
@@ -204,6 +205,20 @@ class Client:
             HandfulError: There is no such version, it is the newest, or the server is away.
         """
         self._answer(calls.delete_version(task, version))
+
+    def report(self, task: str, unlabelled: Query | Iterable[Query] | None = None, **options: Any) -> ReportResponse:
+        """Reports on a task: how accurate it is on new texts, which labels may be wrong, and what to do next.
+
+        Args:
+            task: The task's name.
+            unlabelled: Texts to choose the next to label from.
+            options: Further fields of the request: ``version``, and ``next`` for the number of texts to choose.
+
+        Raises:
+            HandfulError: There is no such task, its support set was not kept, or the server is away.
+            TypeError: The texts have another form.
+        """
+        return self._answer(calls.report(task, unlabelled, options))
 
     def delete(self, task: str) -> None:
         """Removes a task with all it has.

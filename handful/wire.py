@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
 from handful.checkpoint_answers import CheckpointChoice
+from handful.report_answers import NearExample
 
 TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 TASK_NAME_RULE = (
@@ -164,6 +165,7 @@ class PredictionFields(_Request):
         description="true: answer null instead of a label where confidence is under the checkpoint's threshold; a "
         "number is a threshold of your own; false: always answer a label, also for a text that cannot be read.",
     )
+    explain: bool = Field(False, description="Give the examples nearest to each query, of its label and of the rival.")
 
 
 class PredictRequest(PredictionFields):
@@ -197,6 +199,14 @@ class ReadaptRequest(_Request):
     )
 
 
+class ReportRequest(_Request):
+    """Report on a task, and choose between unlabelled texts."""
+
+    version: int | None = Field(None, ge=1, lt=2**63, description="The newest version where it is missing.")
+    unlabelled: Annotated[list[Query], FailFast()] = Field([], description="Texts to choose the next to label from.")
+    next: int = Field(10, ge=1, le=100, description="How many of these texts to choose.")
+
+
 class Prediction(BaseModel):
     """The answer for one query."""
 
@@ -208,6 +218,11 @@ class Prediction(BaseModel):
     unreadable: bool = Field(
         False,
         description="Whether the encoder knows half of the text's tokens or fewer, so that its scores are unreliable.",
+    )
+    nearest: list[NearExample] | None = Field(
+        None,
+        description="With `explain`, the nearest examples of the most probable class, then of the second.",
+        exclude_if=lambda nearest: nearest is None,
     )
 
 

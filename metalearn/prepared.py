@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from metalearn.types import EncodedSet, Objective
 
@@ -48,6 +49,11 @@ class PreparedSet:
     def targets_of_all(self) -> Int[Tensor, " texts"] | Float[Tensor, "texts outputs"]:
         """Targets of the examples and then of the label texts."""
         return self.targets if self.label_texts is None else torch.cat([self.targets, self.label_texts.classes])
+
+    @property
+    def weighted_membership(self) -> Float[Tensor, "texts classes"]:
+        """The weight of each example in its class, 0 in all others; an example of weight 0 is as if it were absent."""
+        return one_hot(self.targets, self.n_classes).to(self.weights.dtype) * self.weights.unsqueeze(1)
 
     def encoded(self, features: Float[Tensor, "texts dim"]) -> EncodedSet:
         """The examples with their features."""

@@ -13,7 +13,15 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
 
-from handful.wire import AdaptRequest, ClassifyRequest, PredictRequest, Problem, ReadaptRequest, RollbackRequest
+from handful.wire import (
+    AdaptRequest,
+    ClassifyRequest,
+    PredictRequest,
+    Problem,
+    ReadaptRequest,
+    ReportRequest,
+    RollbackRequest,
+)
 from handful.wire_examples import AddExamplesRequest
 from metalearn.devices import select_device
 from metalearn.types import TextInput
@@ -28,20 +36,28 @@ from service.engine.runtime import start_runtime
 from service.errors import install_error_handlers
 from service.metrics import Metrics
 from service.request_context import Answers, RequestContext
-from service.routes import adapt, classify, examples, health, pages, predict, readapt, unmatched, versions
+from service.routes import adapt, classify, examples, health, pages, predict, readapt, report, unmatched, versions
 from service.settings import Settings, granted_threads
 from service.stale_tasks import watch_stale_tasks
 from service.store_access import StoreAccess, open_store, store_name
 from service.tasks.adapters import Adapters
 from service.tasks.app_parts import Parts
+from service.tasks.examples_in_memory import ExamplesInMemory
 
 log = logging.getLogger("handful")
 
 _PURGE_EVERY_S = 60
 
 _REQUEST_MODELS = (
-    AdaptRequest, PredictRequest, ClassifyRequest, RollbackRequest, ReadaptRequest, AddExamplesRequest, Problem
-)  # fmt: skip
+    AdaptRequest,
+    PredictRequest,
+    ClassifyRequest,
+    RollbackRequest,
+    ReadaptRequest,
+    ReportRequest,
+    AddExamplesRequest,
+    Problem,
+)
 
 
 def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = None, trusted: bool = False) -> FastAPI:
@@ -82,7 +98,7 @@ def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = No
     )
     app.state.draining = False
     predict.add_to(app)
-    for module in (adapt, classify, examples, versions, readapt, health, pages):
+    for module in (adapt, classify, examples, versions, readapt, report, health, pages):
         app.include_router(module.router)
     install_error_handlers(app)
     unmatched.add_to(app)
@@ -173,7 +189,10 @@ def _start(
     )
     for forget in (adapters.forget_all, authenticator.store_replaced):
         access.state.when_replaced(forget)
-    parts = Parts(settings=settings, metrics=metrics, engine=engine, adapters=adapters, access=access)
+    examples = ExamplesInMemory()
+    parts = Parts(
+        settings=settings, metrics=metrics, engine=engine, adapters=adapters, access=access, examples=examples
+    )
     return parts, authenticator
 
 

@@ -43,7 +43,7 @@ log = logging.getLogger("handful")
 _MAX_FIELD_ERRORS = 20
 _MAX_MESSAGE_CHARS = 500
 _MAX_LISTED_ERRORS = 1000
-_UNIONS = ("queries", "abstain")
+_UNIONS = ("queries", "abstain", "unlabelled")
 _RETRY_SOON_S = "1"
 
 IDEMPOTENCY_KEY = "Idempotency-Key"

@@ -101,7 +101,8 @@ class AnswerSheet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._rows:
-            show_lines((self._file.unit, "text", "label", "confidence"), self._rows)
+            columns = (self._file.unit, "text", "label", "confidence", "nearest example")
+            show_lines(columns[: len(self._rows[0])], self._rows)
         if self._cut:
             subject = "1 text is" if len(self._cut) == 1 else f"{len(self._cut)} texts are"
             verb = "was" if len(self._cut) == 1 else "were"
@@ -123,7 +124,8 @@ class AnswerSheet:
         else:
             text = row.text if row.text_pair is None else f"{row.text} | {row.text_pair}"
             label = "(abstained)" if prediction.label is None else prediction.label
-            self._rows.append((row.line, text[:_SHOWN_TEXT_CHARS], label, f"{prediction.confidence:.3f}"))
+            nearest = [] if prediction.nearest is None else [prediction.nearest[0].text if prediction.nearest else ""]
+            self._rows.append((row.line, text[:_SHOWN_TEXT_CHARS], label, f"{prediction.confidence:.3f}", *nearest))
 
     def fault(self, fault: Fault) -> None:
         """Reports a row that has no answer."""

@@ -7,13 +7,16 @@ import typer
 from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
 from handful.cli.output import note, show
 from handful.cli.readapt import readapt
+from handful.cli.report import report
 from handful.cli.text_options import Task
 from handful.wire import DeleteResponse, VersionResponse
 
 app = typer.Typer(
-    help="List, show, roll back, adapt again and delete tasks; list and erase their examples.", no_args_is_help=True
+    help="List, show, report on, roll back, adapt again and delete tasks; list and erase their examples.",
+    no_args_is_help=True,
 )
 app.command(name="readapt")(readapt)
+app.command(name="report")(report)
 
 _COLUMNS = ("task", "version", "classes", "examples", "bytes", "checkpoint", "source", "created")
 

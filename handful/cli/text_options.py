@@ -13,6 +13,7 @@ Labels = Annotated[
     str | None,
     typer.Option(help='JSON {"LABEL": "description"}; a label that stands here needs no example. - for stdin.'),
 ]
+Explain = Annotated[bool, typer.Option("--explain", help="Give the examples nearest to each text.")]
 TopK = Annotated[int | None, typer.Option(min=1, help="Number of labels to score.")]
 Abstain = Annotated[
     bool,

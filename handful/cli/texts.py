@@ -28,6 +28,7 @@ from handful.cli.text_options import (
     AbstainBelow,
     Delimiter,
     Encoding,
+    Explain,
     LabelColumn,
     Labels,
     Queries,
@@ -100,6 +101,7 @@ def predict(
     version: Annotated[int | None, typer.Option(help="The newest version where missing.")] = None,
     abstain: Abstain = False,
     abstain_below: AbstainBelow = None,
+    explain: Explain = False,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     delimiter: Delimiter = None,
@@ -112,7 +114,7 @@ def predict(
 ) -> None:
     """Classify texts. Each answer has the line and the text that it answers."""
     file = read_query_rows(queries, ReadOptions(text_column, label_column, delimiter, encoding))
-    options = given(top_k=top_k, version=version, abstain=threshold_of(abstain, abstain_below))
+    options = given(top_k=top_k, version=version, abstain=threshold_of(abstain, abstain_below), explain=explain or None)
     with connect(url, api_key, local=local, store=store, existing=True) as client:
 
         def ask(rows: Sequence[Row]) -> list[Prediction]:
@@ -128,6 +130,7 @@ def classify(
     top_k: TopK = 3,
     abstain: Abstain = False,
     abstain_below: AbstainBelow = None,
+    explain: Explain = False,
     checkpoint: Checkpoint = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
@@ -147,7 +150,14 @@ def classify(
     file = read_query_rows(queries, replace(read_as, label_column=None))
     threshold = threshold_of(abstain, abstain_below)
     loaded, asked = load_or_ask_for(checkpoint, local=local)
-    options = given(**adapt_options, top_k=top_k, abstain=threshold, labels=files.labels, checkpoint=asked)
+    options = given(
+        **adapt_options,
+        top_k=top_k,
+        abstain=threshold,
+        explain=explain or None,
+        labels=files.labels,
+        checkpoint=asked,
+    )
     seen: set[str] = set()
     with connect_without_trace(url, api_key, local=local, checkpoint=loaded) as client:
 

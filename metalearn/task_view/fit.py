@@ -68,10 +68,10 @@ def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps
     n_examples, weights = support.targets.shape[0], support.weights
     if support.label_texts is not None:
         of_texts, (examples, texts) = label_text_weights(support, steps), features.tensor_split([n_examples])
-        classes, of_labels = support.targets, support.label_texts.classes
-        weights = torch.cat([weights, gated_weights(of_texts, examples, classes, texts, of_labels)])
+        of_labels, members = support.label_texts.classes, support.weighted_membership
+        weights = torch.cat([weights, gated_weights(of_texts, examples, members, texts, of_labels)])
         if steps.shifts_label_texts:
-            texts = shifted_label_texts(texts, of_labels, examples, classes, support.n_classes)
+            texts = shifted_label_texts(texts, of_labels, examples, members)
             features = torch.cat([examples, texts])
     encoded = EncodedSet(
         features, support.targets_of_all, weights, support.n_classes, support.objective, has_examples=n_examples > 0
@@ -95,5 +95,4 @@ def label_text_weights(support: PreparedSet, steps: Steps) -> Float[Tensor, " la
     labelled = support.label_texts.classes
     if steps.text_weights is None:
         return support.weights.new_ones(labelled.shape[0])
-    counted = torch.bincount(support.targets, minlength=support.n_classes).to(support.weights.dtype)
-    return steps.text_weights(counted)[labelled]
+    return steps.text_weights(support.weighted_membership.sum(dim=0))[labelled]

@@ -10,7 +10,7 @@ _FEWEST_TO_JUDGE_BY = 4
 
 def worse_than_chance(
     examples: Float[Tensor, "examples dim"],
-    classes: Int[Tensor, " examples"],
+    members: Float[Tensor, "examples classes"],
     labels: Float[Tensor, "labels dim"],
     classes_of_labels: Int[Tensor, " labels"],
 ) -> Bool[Tensor, ""]:
@@ -22,21 +22,21 @@ def worse_than_chance(
 
     Args:
         examples: Features of the examples.
-        classes: Their classes.
+        members: The weight of each example in its class, 0 in all others.
         labels: Features of the label texts.
         classes_of_labels: Their classes, each once.
     """
-    similarity = examples @ labels.T
-    nearest = classes_of_labels[(similarity - similarity.mean(dim=0)).argmax(dim=1)]
-    has_text = torch.isin(classes, classes_of_labels)
-    right, asked = ((nearest == classes) & has_text).sum(), has_text.sum()
+    similarity, weights = examples @ labels.T, members.sum(dim=1).to(examples.dtype)
+    beside_all = similarity - (weights / weights.sum()) @ similarity
+    of_texts = members[:, classes_of_labels]  # of an example whose class has no text, zeros
+    right, asked = of_texts.gather(1, beside_all.argmax(dim=1, keepdim=True)).sum(), of_texts.sum()
     return (right * classes_of_labels.shape[0] < asked) & (asked >= _FEWEST_TO_JUDGE_BY)
 
 
 def gated_weights(
     weights: Float[Tensor, " labels"],
     examples: Float[Tensor, "examples dim"],
-    classes: Int[Tensor, " examples"],
+    members: Float[Tensor, "examples classes"],
     labels: Float[Tensor, "labels dim"],
     classes_of_labels: Int[Tensor, " labels"],
 ) -> Float[Tensor, " labels"]:
@@ -47,7 +47,7 @@ def gated_weights(
     """
     if classes_of_labels.shape[0] < 2:
         return weights
-    closed = worse_than_chance(examples.detach(), classes, labels.detach(), classes_of_labels)
-    closed &= torch.isin(classes_of_labels, classes).all()
+    closed = worse_than_chance(examples.detach(), members, labels.detach(), classes_of_labels)
+    closed = closed & (members.sum(dim=0)[classes_of_labels] > 0).all()
     # Chosen, not multiplied by 0: a learner's derivative may be infinite there
     return torch.where(closed, 0.0, weights)

@@ -1,16 +1,15 @@
 """Shift of label texts: what all of them differ by from the examples is added to each."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 
 def shifted_label_texts(
     labels: Float[Tensor, "labels dim"],
     classes_of_labels: Int[Tensor, " labels"],
     examples: Float[Tensor, "examples dim"],
-    classes: Int[Tensor, " examples"],
-    n_classes: int,
+    members: Float[Tensor, "examples classes"],
 ) -> Float[Tensor, "labels dim"]:
     """Features of label texts, moved to where the examples are.
 
@@ -22,12 +21,11 @@ def shifted_label_texts(
         labels: Features of the label texts.
         classes_of_labels: Their classes, each once.
         examples: Features of the examples.
-        classes: Their classes.
-        n_classes: Number of classes.
+        members: The weight of each example in its class, 0 in all others.
     """
-    members = one_hot(classes, n_classes).to(examples.dtype)
+    members = members.to(examples.dtype)
     counts = members.sum(dim=0)
-    means = (members.T @ examples) / counts.clamp_min(1).unsqueeze(1)
+    means = (members.T @ examples) / torch.where(counts > 0, counts, 1.0).unsqueeze(1)
     both = (counts[classes_of_labels] > 0).to(examples.dtype)
     n_both = both.sum()
     difference = both @ (means[classes_of_labels] - labels) / n_both.clamp_min(1)

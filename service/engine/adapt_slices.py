@@ -60,7 +60,7 @@ class Adaptation:
     label_text_ignored: bool
 
 
-def refuse_empty(texts: Sequence[TokenizedText], field: Literal["support", "queries"]) -> None:
+def refuse_empty(texts: Sequence[TokenizedText], field: Literal["support", "queries", "unlabelled"]) -> None:
     """Refuses texts that hold nothing for the encoder to read, such as control characters alone.
 
     Args:
@@ -177,13 +177,7 @@ def _shared_features(
     batches: SupportBatches, tenant: str, texts: Sequence[TokenizedText], n_examples: int
 ) -> Generator[int, None, tuple[HiddenTexts, HiddenTexts | None, float]]:
     """Encodes examples and label texts in shared batches; returns one feature token per text, and the seconds."""
-    waiting = batches.add(tenant, texts)
-    try:
-        while not waiting.encoded:
-            batches.encode_next(waiting)
-            yield waiting.new_tokens()
-    finally:
-        batches.drop(waiting)
+    waiting = yield from batches.encoded(tenant, texts)
     examples, label_texts = (_as_hidden(rows) for rows in waiting.features().tensor_split([n_examples]))
     return examples, label_texts if len(texts) > n_examples else None, waiting.encode_s
 

@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from jaxtyping import Float
+from torch import Tensor
+
 from metalearn.encoder.batches import batch_tokens
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.options import AdaptOptions
@@ -17,6 +20,7 @@ from model_store.loaded_checkpoints import LoadedCheckpoints
 from service.engine.adapt_slices import Adaptation, adapt_slices, readable, refuse_empty
 from service.engine.compute import ComputeThread
 from service.engine.errors import SupportTooLarge
+from service.engine.evidence_slices import Evidence, evidence_slices, feature_slices
 from service.engine.feature_cache import FeatureCache
 from service.engine.support_batches import SupportBatches
 from service.engine.work import PredictWork, SlicedWork
@@ -131,6 +135,64 @@ class Engine:
             work: SlicedWork[None] = SlicedWork(0, batches.forget(tenant, await self.tokenize(models, inputs)))
             self._compute.submit(work)
             await work.result()
+
+    async def evidence(
+        self,
+        tenant: str,
+        models: Models,
+        support: SupportSet,
+        options: AdaptOptions,
+        *,
+        same_texts: Sequence[int],
+        unlabelled: Sequence[TextInput],
+    ) -> Evidence:
+        """Asks for the examples of a support set by classifiers without them.
+
+        Args:
+            tenant: The tenant of the texts.
+            models: The models of the checkpoint.
+            support: The support set.
+            options: The options of the adaptation.
+            same_texts: A number of each example's text, the same for copies.
+            unlabelled: Texts to be compared with the examples.
+
+        Raises:
+            TextEmpty: An unlabelled text holds nothing to read.
+            QueueFull: The queue has no room.
+            ComputeStopped: The compute thread has ended.
+        """
+        plan = plan_support(support, use_label_text=options.use_label_text)
+        texts = await self.tokenize(models, [*plan.inputs, *unlabelled])
+        refuse_empty(texts[len(plan.inputs) :], "unlabelled")
+        plan, of_support = readable(plan, support, texts[: len(plan.inputs)])
+        all_texts = [*of_support, *texts[len(texts) - len(unlabelled) :]]
+        work: SlicedWork[Evidence] = SlicedWork(
+            sum(len(text.ids) for text in all_texts),
+            evidence_slices(
+                models.of(options.learner),
+                models.checkpoint,
+                plan,
+                all_texts,
+                same_texts,
+                options,
+                tenant=tenant,
+                batches=self._support_batches[models],
+            ),
+        )
+        self._compute.submit(work)
+        return dataclasses.replace(await work.result(), queue_s=work.queue_s)
+
+    async def features(self, tenant: str, models: Models, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]:
+        """Features of texts, on the CPU; those of texts that were encoded before are in the cache.
+
+        Raises:
+            QueueFull: The queue has no room.
+            ComputeStopped: The compute thread has ended.
+        """
+        slices = feature_slices(self._support_batches[models], tenant, texts)
+        work: SlicedWork[Tensor] = SlicedWork(sum(len(text.ids) for text in texts), slices)
+        self._compute.submit(work)
+        return await work.result()
 
     def _check_size(self, loaded: LoadedModel, texts: Sequence[TokenizedText]) -> None:
         """Refuses a support set that would take too much memory.

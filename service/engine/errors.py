@@ -24,7 +24,7 @@ class TextEmpty(EngineError):
         indices: The texts' indices in that list.
     """
 
-    def __init__(self, field: Literal["support", "queries"], indices: Sequence[int]) -> None:
+    def __init__(self, field: Literal["support", "queries", "unlabelled"], indices: Sequence[int]) -> None:
         super().__init__("the text is empty: no character of it is one that the encoder reads")
         self.field = field
         self.indices = tuple(indices)

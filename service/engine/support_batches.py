@@ -128,6 +128,21 @@ class SupportBatches:
         self._cache.forget(tenant, texts)
         yield 0
 
+    def encoded(self, tenant: str, texts: Sequence[TokenizedText]) -> Generator[int, None, SupportTexts]:
+        """Encodes the texts of a support set batch by batch.
+
+        Yields:
+            The number of tokens encoded, after each batch.
+        """
+        waiting = self.add(tenant, texts)
+        try:
+            while not waiting.encoded:
+                self.encode_next(waiting)
+                yield waiting.new_tokens()
+        finally:
+            self.drop(waiting)
+        return waiting
+
     def encode_next(self, support: SupportTexts) -> None:
         """Encodes the next batch of a support set, filled with other sets' texts."""
         own = support.next_batch(self.max_batch_tokens)

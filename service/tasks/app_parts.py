@@ -7,6 +7,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.store_access import StoreAccess
 from service.tasks.adapters import Adapters
+from service.tasks.examples_in_memory import ExamplesInMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +19,4 @@ class Parts:
     engine: Engine
     adapters: Adapters
     access: StoreAccess
+    examples: ExamplesInMemory

@@ -4,6 +4,8 @@ from handful.wire import ClassifyRequest, ClassifyResponse
 from service.tasks.adapt import options_of, warnings_of
 from service.tasks.app_parts import Parts
 from service.tasks.checkpoint_choice import adapted
+from service.tasks.examples_in_memory import KnownExamples
+from service.tasks.explain import explain, nearest_examples
 from service.tasks.predict import answered
 from service.tasks.queries import to_queries
 from service.tasks.support_set import to_support_set
@@ -30,6 +32,11 @@ async def classify(parts: Parts, tenant: str, asked: ClassifyRequest) -> Classif
     tokenized = parts.engine.tokenize(parts.engine.checkpoints.of(adapter), queries.inputs)
     result = await parts.engine.predict(tenant, adapter, tokenized)
     predictions = answered(parts, adapter, result, queries, tokenized.result(), asked)
+    if asked.explain:
+        models = parts.engine.checkpoints.of(adapter)
+        features = await parts.engine.features(tenant, models, adaptation.texts[: adaptation.plan.n_examples])
+        known, texts = KnownExamples(support, features), tokenized.result()
+        explain(predictions, await nearest_examples(parts, tenant, adapter, known, texts, result.probabilities))
     return ClassifyResponse(
         labels=list(support.labels),
         predictions=predictions,

@@ -100,6 +100,7 @@ async def commit_next(
             break
     if erased:
         parts.adapters.forget(tenant, task)
+        parts.examples.forget(tenant, task)
     parts.adapters.keep(key, adapter, write)
     await remove_old_versions(parts, tenant, task)
     return Committed(body.model_dump_json())

@@ -8,6 +8,7 @@ from metalearn.types import Adapter
 from service.engine.engine import Predictions
 from service.tasks.adapters import Degraded
 from service.tasks.app_parts import Parts
+from service.tasks.explain import examples_of, explain, nearest_examples
 from service.tasks.queries import Abstention, CheckedQueries, to_predictions, to_queries
 from service.timings import add_to_current
 
@@ -39,6 +40,7 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
         TaskNotFound: The task is absent.
         VersionNotFound: The task does not have the version.
         StaleAdapter: The version was made from a checkpoint that is not loaded.
+        SupportNotKept: An explanation is asked for, and the version's support set was not kept.
         StoreUnavailable: The store does not answer.
     """
     queries, engine = to_queries(asked, parts.settings), parts.engine
@@ -51,10 +53,16 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
             queries.check_pairs(adapter.pairs)
             tokenized = early or engine.tokenize(checkpoints.of(adapter), queries.inputs)
             result = await engine.predict(tenant, adapter, tokenized)
+            if asked.explain:
+                known = await examples_of(parts, leased.key, adapter)
+                texts = tokenized.result()
+                nearest = await nearest_examples(parts, tenant, adapter, known, texts, result.probabilities)
     finally:
         if early is not None:
             early.cancel()
     predictions = answered(parts, adapter, result, queries, tokenized.result(), asked)
+    if asked.explain:
+        explain(predictions, nearest)
     response = PredictResponse(
         task=task,
         version=leased.key.version,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from handful.wire import Prediction, PredictionFields
+from handful.wire import Prediction, PredictionFields, Query
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
 from service.settings import Settings
@@ -23,11 +23,12 @@ class CheckedQueries:
     inputs: list[TextInput]
     shortened: frozenset[int]
 
-    def check_pairs(self, pairs: bool | None) -> None:
+    def check_pairs(self, pairs: bool | None, field: str = "queries") -> None:
         """Compares the queries with the texts that the task was adapted on.
 
         Args:
             pairs: Whether the task's texts are pairs; None where that is unknown, which allows both.
+            field: The list of the request that the queries are from.
 
         Raises:
             InvalidContent: The task has pairs and a query is a single text, or the other way round.
@@ -41,7 +42,7 @@ class CheckedQueries:
             code, detail = "text_pair_missing", 'the task was adapted on pairs: give {"text": …, "text_pair": …}'
         else:
             code, detail = "text_pair_unexpected", "the task was adapted on single texts: leave text_pair out"
-        raise InvalidContent(code, [Fault(("queries", i), detail) for i in odd])
+        raise InvalidContent(code, [Fault((field, i), detail) for i in odd])
 
 
 def to_queries(request: PredictionFields, settings: Settings) -> CheckedQueries:
@@ -53,15 +54,31 @@ def to_queries(request: PredictionFields, settings: Settings) -> CheckedQueries:
     check = LimitChecker(settings)
     if not request.queries:
         check.fault("no_queries", "there is no query: give at least one text", "queries")
-    check.limit("too_many_queries", len(request.queries), "max_queries", "queries", "queries")
+    check.raise_faults()
+    return checked_texts(request.queries, settings, "queries")
+
+
+def checked_texts(queries: Sequence[Query], settings: Settings, field: str) -> CheckedQueries:
+    """The checked texts of a list of a request.
+
+    Args:
+        queries: The texts.
+        settings: The limits.
+        field: The name of the list.
+
+    Raises:
+        InvalidContent: There are too many, or one is empty.
+    """
+    check = LimitChecker(settings)
+    check.limit("too_many_queries", len(queries), "max_queries", "texts" if field == "unlabelled" else field, field)
     check.raise_faults()
     inputs = []
-    for i, query in enumerate(request.queries):
+    for i, query in enumerate(queries):
         if isinstance(query, str):
-            check.text(query, "queries", i)
+            check.text(query, field, i)
             inputs.append(TextInput(query))
         else:
-            check.input(query.text, query.text_pair, "queries", i)
+            check.input(query.text, query.text_pair, field, i)
             inputs.append(TextInput(query.text, query.text_pair))
     check.raise_faults()
     return CheckedQueries(*shortened_inputs(inputs, settings.max_text_chars))

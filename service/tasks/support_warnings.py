@@ -180,11 +180,11 @@ def _same_texts(support: SupportSet) -> list[list[int]]:
     """The indices of the examples of each text that occurs twice or more."""
     groups: dict[bytes, list[int]] = defaultdict(list)
     for i, example in enumerate(support.examples):
-        groups[_text_key(example.input)].append(i)
+        groups[text_key(example.input)].append(i)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _text_key(text: TextInput) -> bytes:
+def text_key(text: TextInput) -> bytes:
     """A short key that is equal for texts that differ by case, white space or Unicode form alone."""
     parts = [text.text] if text.text_pair is None else [text.text, text.text_pair]
     return hashlib.sha256("\0".join(map(_folded, parts)).encode()).digest()

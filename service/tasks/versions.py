@@ -51,6 +51,7 @@ async def delete_task(parts: Parts, tenant: str, task: str) -> DeleteResponse:
     with parts.adapters.writing(tenant, task):
         deleted = await parts.access.call(parts.access.store.delete, tenant, task)
     parts.adapters.forget(tenant, task)
+    parts.examples.forget(tenant, task)
     if not deleted:
         raise TaskNotFound
     return DeleteResponse(task=task)
@@ -73,6 +74,7 @@ async def delete_version(parts: Parts, tenant: str, task: str, version: int) -> 
     with parts.adapters.writing(tenant, task):
         found = await parts.access.call(parts.access.store.delete_versions, tenant, task, [version])
     parts.adapters.forget(tenant, task)
+    parts.examples.forget(tenant, task)
     if not found:
         raise VersionNotFound(task, version, current.version)
     return DeleteVersionResponse(task=task, version=version)

@@ -285,6 +285,9 @@ def test_every_call_works_against_the_service(connected: Connected) -> None:
     assert client.predict("bank", [{"text": "a"}], version=1).version == 1
     assert client.rollback("bank", 1).version == 3
     assert [version.version for version in client.versions("bank")] == [3, 2, 1]
+    assert client.report("bank").version == 3
+    assert [each.index for each in client.report("bank", ["a fee", "a card"], next=1, version=1).next_to_label] != []
+    assert client.predict("bank", "a fee", explain=True).predictions[0].nearest
     assert client.task("bank").copied_from == 1
     assert [task.task for task in client.tasks()] == ["bank"]
     assert len(client.classify(SUPPORT, TEXTS).predictions) == len(TEXTS)

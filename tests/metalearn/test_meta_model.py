@@ -587,7 +587,7 @@ def test_label_texts_stand_among_the_examples_unless_every_step_reads_them_anew(
     assert support.label_texts is not None
     examples, labels = (model.features(slow, start, each) for each in (support.inputs, support.label_texts.inputs))
     if placement == "head":
-        moved_labels = shifted_label_texts(labels, support.label_texts.classes, examples, support.targets, 4)
+        moved_labels = shifted_label_texts(labels, support.label_texts.classes, examples, support.weighted_membership)
         assert float((moved_labels - labels).abs().max()) > 1e-2
         labels = moved_labels
     torch.testing.assert_close(encoded.features, torch.cat([examples, labels]))

@@ -1,0 +1,107 @@
+"""The evidence about a task on the compute thread, slice by slice."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metalearn.adapting import adapt
+from metalearn.body import MlpBody
+from metalearn.encoder.tokenizing import TokenizedText
+from metalearn.evidence.left_out import LeftOut, answer_left_out
+from metalearn.options import AdaptOptions
+from metalearn.placement import HeadOnly
+from metalearn.prepared import LabelTexts, PreparedSet
+from metalearn.support_plan import SupportPlan
+from model_store.checkpoint import Checkpoint
+from model_store.learner_models import LoadedModel
+from service.engine.support_batches import SupportBatches
+from service.engine.threads import shared_if_worth_it
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The evidence about a task, on the CPU.
+
+    Attributes:
+        left_out: Answers to the examples without themselves.
+        features: Features of the examples.
+        texts: The examples as the encoder reads them.
+        unlabelled: Features of the unlabelled texts.
+        probabilities: Class probabilities of the unlabelled texts by a head of all examples.
+        queue_s: Time waited.
+    """
+
+    left_out: LeftOut
+    features: Float[Tensor, "examples dim"]
+    texts: Sequence[TokenizedText]
+    unlabelled: Float[Tensor, "texts dim"]
+    probabilities: Float[Tensor, "texts classes"]
+    queue_s: float = 0.0
+
+
+def feature_slices(
+    batches: SupportBatches, tenant: str, texts: Sequence[TokenizedText]
+) -> Generator[int, None, Float[Tensor, "texts dim"]]:
+    """Features of texts, on the CPU.
+
+    Yields:
+        The number of tokens encoded, after each slice.
+    """
+    encoded = yield from batches.encoded(tenant, texts)
+    return encoded.features().cpu() if texts else torch.empty(0, 0)
+
+
+def evidence_slices(
+    loaded: LoadedModel,
+    checkpoint: Checkpoint,
+    plan: SupportPlan,
+    texts: Sequence[TokenizedText],
+    same_texts: Sequence[int],
+    options: AdaptOptions,
+    *,
+    tenant: str,
+    batches: SupportBatches,
+) -> Generator[int, None, Evidence]:
+    """Encodes the texts without known features, then adapts on many subsets of the examples.
+
+    Args:
+        loaded: The model that adapts; of its fast weights the head alone counts.
+        checkpoint: The checkpoint, with the defaults of the options.
+        plan: The classes of the first texts: of the examples, and then of the label texts.
+        texts: The texts as the plan lists them, and then the unlabelled ones.
+        same_texts: A number of each example's text, the same for copies.
+        options: The options of the adaptation.
+        tenant: The tenant whose texts these are.
+        batches: Encodes the texts, together with those of adaptations.
+
+    Yields:
+        The number of tokens encoded, after each slice.
+    """
+    features = (yield from batches.encoded(tenant, texts)).features()
+    n, n_labels = plan.n_examples, len(plan.label_classes)
+    examples, of_labels, unlabelled = features.tensor_split([n, n + n_labels])
+    device = features.device
+    label_texts = LabelTexts(of_labels, torch.tensor(plan.label_classes, device=device)) if n_labels else None
+    targets = torch.tensor(plan.targets, dtype=torch.long, device=device)
+    support = PreparedSet(examples, targets, torch.ones(n, device=device), plan.n_classes, label_texts=label_texts)
+    model = replace(loaded.model, body=MlpBody((loaded.model.body.dim,)), placement=HeadOnly())
+    steps = checkpoint.manifest.hyperparameters.steps
+    products = examples.numel() * plan.n_classes
+    slices = answer_left_out(model, loaded.slow_weights, support, same_texts, options, default_steps=steps)
+    while True:
+        try:
+            with shared_if_worth_it(products), torch.no_grad():
+                next(slices)
+        except StopIteration as done:
+            left_out: LeftOut = done.value
+            break
+        yield 0
+    probabilities = unlabelled.new_zeros(unlabelled.shape[0], plan.n_classes)
+    if len(unlabelled):
+        with shared_if_worth_it(products), torch.no_grad():
+            own = adapt(model, loaded.slow_weights, support, options, default_steps=steps).fast_weights
+            probabilities = model.learner.logits(own, unlabelled).softmax(dim=1)
+    return Evidence(left_out, examples.cpu(), texts[:n], unlabelled.cpu(), probabilities.cpu())
