@@ -49,6 +49,16 @@ def test_examples_are_read_and_encoded_once(service: httpx.Client, monkeypatch: 
     assert not parts_of(service).examples._known, "a deleted task leaves no texts"
 
 
+def test_an_erased_example_explains_nothing(service: httpx.Client) -> None:
+    adapt(service)
+    gone = predict(service, TEXTS[:1])[0]["nearest"][0]
+    service.delete(f"/v1/tasks/bank/examples/{gone['id']}").raise_for_status()
+    assert not parts_of(service).examples._known
+    left = predict(service, [gone["text"]])[0]["nearest"]
+    assert left
+    assert gone["text"] not in {near["text"] for near in left}
+
+
 def test_classify_explains_by_the_examples_of_the_request(service: httpx.Client) -> None:
     body = {"support": SUPPORT, "queries": TEXTS, "explain": True}
     check(service.post("/v1/classify", json=body).json()["predictions"])
