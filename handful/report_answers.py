@@ -103,7 +103,7 @@ class CurvePoint(BaseModel):
 
 
 class TwiceTheExamples(BaseModel):
-    """What twice the examples of each class would bring, from the gain of the last doubling."""
+    """The accuracy that twice the examples of each class would bring, from the gain of the last doubling."""
 
     accuracy: float = Field(description="A cautious estimate.")
     interval: Interval = Field(description="From no gain to the gain of the last doubling.")

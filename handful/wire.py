@@ -133,7 +133,6 @@ class AdaptationFields(AdaptOptionFields, _Request):
         "that starts from its description alone.",
         examples=[{"refund": "asks for money back"}],
     )
-
     checkpoint: str | None = Field(
         None,
         description="Name or fingerprint of the checkpoint to adapt from, or `auto`, which takes the one of all loaded "
@@ -181,9 +180,7 @@ class ClassifyRequest(AdaptationFields, PredictionFields):
 class RollbackRequest(_Request):
     """Bring an earlier version back."""
 
-    version: int = Field(
-        ge=1, lt=2**63, description="The version to bring back; it becomes the newest under a new number."
-    )
+    version: int = Field(ge=1, lt=2**63, description="The version to bring back, under a new number.")
 
 
 class ReadaptRequest(_Request):
@@ -197,14 +194,6 @@ class ReadaptRequest(_Request):
         description="Name or fingerprint of the checkpoint to adapt from, or `auto`, as in `adapt`; the default one "
         "where it is missing. One that is not loaded is refused.",
     )
-
-
-class ReportRequest(_Request):
-    """Report on a task, and choose between unlabelled texts."""
-
-    version: int | None = Field(None, ge=1, lt=2**63, description="The newest version where it is missing.")
-    unlabelled: Annotated[list[Query], FailFast()] = Field([], description="Texts to choose the next to label from.")
-    next: int = Field(10, ge=1, le=100, description="How many of these texts to choose.")
 
 
 class Prediction(BaseModel):

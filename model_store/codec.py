@@ -98,7 +98,7 @@ class _Rest(BaseModel):
 
     descriptions: dict[str, str]
     digest: str
-    """Of the rows and the descriptions, so that damage is found."""
+    """A digest of the rows and the descriptions, so that damage is found."""
 
 
 class _FormerSupport(BaseModel):

@@ -13,13 +13,13 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
 
+from handful.report_request import ReportRequest
 from handful.wire import (
     AdaptRequest,
     ClassifyRequest,
     PredictRequest,
     Problem,
     ReadaptRequest,
-    ReportRequest,
     RollbackRequest,
 )
 from handful.wire_examples import AddExamplesRequest

@@ -10,7 +10,7 @@ _CREDIT = 0.3
 more: a classifier without the example has one example less of each class. Chosen on validation tasks; see docs/log.md.
 """
 _DEPENDENCE = 1.25
-"""How many answers count as one independent answer, since one support set makes all classifiers. Chosen as above."""
+"""Answers that count as one independent answer, since one support set makes all classifiers. Chosen as above."""
 _LASTING = 0.25
 """The part of the gain of the last doubling that the next doubling is expected to bring: a cautious choice, since the
 next one brought 0.4 of it on validation tasks; see docs/log.md."""
@@ -31,7 +31,7 @@ class AccuracyEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Doubling:
-    """What twice the examples would bring.
+    """The accuracy that twice the examples would bring.
 
     Attributes:
         value: The expected accuracy.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _SUSPECT_RATIO = 5.0
-"""How many times as probable as the label another class has to be."""
+"""The factor by which another class has to be more probable than the label."""
 _SUSPECT_SHARE = 0.15
 """The largest share of the examples that are suspects: in a hard task the labels are right and the answers wrong.
 Both were chosen on validation tasks; see docs/log.md."""

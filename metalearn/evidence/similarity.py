@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 _NEARLY_THE_SAME = 0.95
 _BESIDE_CENTRE = 10
-"""How many texts at zero are added to the examples whose mean is the centre, so that two examples are not opposites."""
+"""Texts at zero that are added to the examples whose mean is the centre, so that two examples are not opposites."""
 
 
 def similarities(

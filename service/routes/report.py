@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from handful.report_answers import ReportResponse
-from handful.wire import ReportRequest
+from handful.report_request import ReportRequest
 from service.routes.disconnecting import unless_disconnected
 from service.routes.request import PROBLEMS, AppParts, TaskName, Tenant, json_body, json_response, request_body
 from service.tasks.report import report

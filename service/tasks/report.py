@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from handful.report_answers import ReportResponse
-from handful.wire import ReportRequest
+from handful.report_request import ReportRequest
 from metalearn.types import SupportSet
 from model_store.errors import StaleAdapter
 from service.tasks.app_parts import Parts
