@@ -23,6 +23,8 @@ BODIES: dict[tuple[str, str], object] = {
     ("GET", "/v1/tasks/{task}/versions"): None,
     ("POST", "/v1/tasks/{task}/rollback"): {"version": 1},
     ("POST", "/v1/tasks/{task}/readapt"): {},
+    ("GET", "/v1/tasks/{task}/report"): None,
+    ("POST", "/v1/tasks/{task}/report"): {"unlabelled": ["where is my card"]},
     ("POST", "/v1/tasks/{task}/examples"): {"examples": OTHER_SUPPORT},
     ("GET", "/v1/tasks/{task}/examples"): None,
     ("GET", "/v1/tasks/{task}/versions/{version}/diff"): None,
@@ -40,9 +42,11 @@ VARIANTS: dict[tuple[str, str], list[object]] = {
         {"queries": ["where is my card"], "version": 1},
         {"queries": ["where is my card"], "version": 99},
         {"queries": ["where is my card"], "top_k": 1, "abstain": True},
+        {"queries": ["where is my card"], "explain": True},
     ],
     ("POST", "/v1/tasks/{task}/rollback"): [{"version": 2}, {"version": 99}],
     ("POST", "/v1/tasks/{task}/readapt"): [{"version": 1}, {"version": 99}, {"checkpoint": "auto"}],
+    ("POST", "/v1/tasks/{task}/report"): [{"version": 1}, {"version": 99}],
 }
 """Further bodies, whose answers must not differ between an existing task and an absent one."""
 
