@@ -65,7 +65,7 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval | N
     return estimate.interval(level) if estimate else None
 
 
-def wilson_interval(share: float, n: float, level: float = LEVEL) -> Interval:
+def wilson_interval(share: float, n: int | float, level: float = LEVEL) -> Interval:
     """Interval of a probability of which a share of successes in ``n`` trials is known.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".

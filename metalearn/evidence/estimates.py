@@ -42,7 +42,7 @@ class Doubling:
     interval: Interval
 
 
-def accuracy_on_new_texts(right: int, asked: int, examples_per_class: float) -> AccuracyEstimate:
+def accuracy_on_new_texts(right: int, asked: int, examples_per_class: int | float) -> AccuracyEstimate:
     """The accuracy of a classifier, from the answers to examples that were left out.
 
     Args:

@@ -38,7 +38,7 @@ class CurvePoint:
         accuracy: The share of the other examples that are classified correctly.
     """
 
-    examples_per_class: float
+    examples_per_class: int | float
     accuracy: float
 
 

@@ -132,5 +132,6 @@ def test_narrowed_features_have_the_same_products(texts: bool) -> None:
 
 def test_features_of_more_texts_than_columns_stay() -> None:
     support = support_of()
-    wide = replace(support, inputs=torch.cat([support.inputs] * 5), targets=support.targets.repeat(5))
+    inputs, targets, weights = support.inputs.repeat(5, 1), support.targets.repeat(5), support.weights.repeat(5)
+    wide = replace(support, inputs=inputs, targets=targets, weights=weights)
     assert narrowed(wide) is wide

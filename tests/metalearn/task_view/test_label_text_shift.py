@@ -16,7 +16,7 @@ def test_what_all_names_differ_by_is_taken_from_them(n_classes: int, named: int,
     classes = torch.arange(n_classes).repeat(per_class)
     of_class = torch.randn(n_classes, 4, generator=draw, dtype=torch.float64)
     apart = torch.randn(4, generator=draw, dtype=torch.float64)
-    moved = shifted_label_texts(of_class[order] + apart, order, of_class[classes], one_hot(classes, n_classes))
+    moved = shifted_label_texts(of_class[order] + apart, order, of_class[classes], one_hot(classes, n_classes).double())
     # n classes that have examples and a name count 1 - 2/n
     torch.testing.assert_close(moved, of_class[order] + 2 / len(order) * apart)
 
@@ -24,7 +24,7 @@ def test_what_all_names_differ_by_is_taken_from_them(n_classes: int, named: int,
 def test_names_of_two_classes_stay_where_they_are() -> None:
     labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 3.0]])
     examples, classes = torch.tensor([[9.0, 9.0], [8.0, 9.0]]), torch.tensor([2, 0])
-    moved = shifted_label_texts(labels, torch.arange(3), examples, one_hot(classes, 3))
+    moved = shifted_label_texts(labels, torch.arange(3), examples, one_hot(classes, 3).float())
     assert torch.equal(moved, labels), "the third class has no example to be compared with"
 
 
@@ -37,7 +37,7 @@ def test_names_stay_where_they_are_without_examples() -> None:
 def test_a_class_without_an_example_has_its_name_moved_as_the_others() -> None:
     names = torch.eye(5)
     examples = names[:4] + torch.tensor([0.0, 0.0, 0.0, 0.0, 2.0])
-    moved = shifted_label_texts(names, torch.arange(5), examples, one_hot(torch.arange(4), 5))
+    moved = shifted_label_texts(names, torch.arange(5), examples, one_hot(torch.arange(4), 5).float())
     torch.testing.assert_close(moved - names, torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0]).expand(5, 5))
 
 
@@ -45,4 +45,5 @@ def test_large_classes_shift_names_no_more_than_small_ones() -> None:
     names = torch.eye(4)
     classes = torch.tensor([0, 1, 2, 3, 3, 3, 3, 3])
     examples = names[classes] + 1.0
-    torch.testing.assert_close(shifted_label_texts(names, torch.arange(4), examples, one_hot(classes, 4)), names + 0.5)
+    moved = shifted_label_texts(names, torch.arange(4), examples, one_hot(classes, 4).float())
+    torch.testing.assert_close(moved, names + 0.5)
