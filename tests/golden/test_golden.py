@@ -5,8 +5,14 @@ are held to 1e-5. In int8 the answers depend on the CPU's instructions (see ``te
 integers enlarges the smallest difference of a float. So in int8 labels are held, and scores to 0.03, to the record of
 a CPU without VNNI or to that of one with it.
 
+CPUs with other instructions than AVX2 add floats in another order, and are held less closely. Other orders were tried
+here: torch in place of ONNX Runtime moves a score by up to 1.1e-4, and noise of 1e-7 in the embeddings by up to 7e-6 in
+float32 and 0.085 in int8.
+
 ``python -m tests.golden.record`` writes the record anew where answers are meant to change.
 """
+
+import torch
 
 from tests.golden.record import (
     EPISODES,
@@ -18,8 +24,9 @@ from tests.golden.record import (
     recorded_answers,
 )
 
-FLOAT32_TOLERANCE = 1e-5
-INT8_TOLERANCE = 0.03
+AS_RECORDED = torch.backends.cpu.get_cpu_capability() == "AVX2"
+FLOAT32_TOLERANCE = 1e-5 if AS_RECORDED else 3e-4
+INT8_TOLERANCE = 0.03 if AS_RECORDED else 0.2
 
 
 def departures(products: Products, answers: dict[str, dict[str, object]], tolerance: float) -> list[str]:
