@@ -34,8 +34,9 @@ serve: install ## Start the server on 127.0.0.1:8000
 	@exec $(BIN)/handful serve
 
 # One thread for each process: two that share cores wait for each other at every barrier. A file's tests run in one
-# process, so that what they share is made once
-PER_CORE := --numprocesses auto --dist loadfile
+# process, so that what they share is made once. Files run in their order: sorted by their number of tests, files of few
+# and long tests would be the last, and one core would wait for the other
+PER_CORE := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: install-dev ## Run the tests, one process per core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PER_CORE)

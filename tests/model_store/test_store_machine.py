@@ -234,6 +234,6 @@ def test_a_store_does_what_a_dict_does(kind: str, request: pytest.FixtureRequest
         run_state_machine_as_test(
             lambda: StoreMachine(empty_url),
             settings=settings(
-                max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+                max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
             ),
         )

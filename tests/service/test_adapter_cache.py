@@ -233,7 +233,7 @@ class CacheMachine(RuleBasedStateMachine):
             stack.close()
 
 
-CacheMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+CacheMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
 TestCacheAgainstAModel = CacheMachine.TestCase
 
 
