@@ -38,7 +38,7 @@ _MOST_SHOWN = 50
 
 @dataclass(frozen=True, slots=True)
 class ReportedTask:
-    """What a report is about.
+    """The subject of a report.
 
     Attributes:
         version: The version.
@@ -71,7 +71,7 @@ def report_of(task: ReportedTask, evidence: Evidence) -> ReportResponse:
     twice = None if accuracy is None else after_doubling(accuracy.value, left_out.curve)
     if accuracy is not None:
         per_class = len(targets) / len(set(targets)) * (1 - 1 / accuracy.folds)
-        # Of two examples a class, half of them are all but one
+        # With two examples a class, half of them are all but one
         if not curve or per_class > curve[-1].examples_per_class:
             curve.append(Point(per_class, accuracy.right / accuracy.asked))
     sure = at_threshold(answers, task.threshold)

@@ -95,6 +95,7 @@ print(*digests)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_same_bits(tiny_encoder: Path) -> None:
     asked = [sys.executable, "-c", _PROGRAM, str(tiny_encoder)]
     elsewhere = subprocess.run(asked, check=True, capture_output=True, text=True).stdout

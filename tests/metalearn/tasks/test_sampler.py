@@ -149,6 +149,7 @@ def test_an_episode_depends_on_seed_and_index_alone() -> None:
     assert sum(other.episode(i, STATE) == forwards[i] for i in range(40)) == 0
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same() -> None:
     script = (
         "from tests.metalearn.tasks import test_sampler as t;"
