@@ -78,7 +78,7 @@ def test_a_warm_task_does_not_wait_for_a_store_that_is_known_to_be_away(client: 
 
 
 def reads(client: httpx.Client) -> dict[str, float]:
-    """How often the store was asked for newest versions; a server also looks for keys and counts tasks meanwhile."""
+    """The number of calls for newest versions; a server also looks for keys and counts tasks meanwhile."""
     lines = client.get("/metrics").text.splitlines()
     counts = [line.rsplit(" ", 1) for line in lines if line.startswith("handful_store_duration_seconds_count")]
     found = {name: float(count) for name, count in counts if 'op="current' in name}

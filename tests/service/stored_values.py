@@ -1,4 +1,4 @@
-"""What is in a store: every byte, and what can be read by whoever has all of it."""
+"""The content of a store: every byte, and what can be read by whoever has all of it."""
 
 import sqlite3
 from collections.abc import Iterator
