@@ -1,9 +1,11 @@
-"""The removal of versions that a task does not keep any longer, by the settings."""
+"""The removal of versions that a task does not keep any longer."""
 
 import logging
+import math
 import time
 
 from model_store.errors import StoreUnavailable
+from model_store.records import Version
 from service.tasks.app_parts import Parts
 
 log = logging.getLogger("handful")
@@ -11,16 +13,23 @@ log = logging.getLogger("handful")
 _PAGE = 100
 
 
-async def remove_old_versions(parts: Parts, tenant: str, task: str) -> None:
-    """Removes the versions that the settings do not keep; the newest one is always kept.
+async def remove_old_versions(parts: Parts, newest: Version) -> None:
+    """Removes the versions that a task does not keep: as it was asked for, or else by the settings.
 
-    The commit before it stands whatever comes of this: while the store is away nothing is removed, and the next commit
-    tries again.
+    The newest one is always kept. The commit before it stands whatever comes of this: while the store is away nothing
+    is removed, and the next commit tries again.
+
+    Args:
+        parts: The app's parts.
+        newest: The version that was just committed.
     """
-    if not (parts.settings.keep_versions or parts.settings.keep_versions_seconds):
+    tenant, task, terms = newest.tenant, newest.task, newest.terms
+    most = _first_given(terms.keep_versions, parts.settings.keep_versions)
+    kept_s = _first_given(terms.keep_versions_seconds, parts.settings.keep_versions_seconds)
+    if not (most or kept_s):
         return
     try:
-        old = await _old_versions(parts, tenant, task)
+        old = await _old_versions(parts, tenant, task, most=most or math.inf, kept_s=kept_s or math.inf)
         if old:
             store = parts.access.store
             await parts.access.call(store.delete_versions, tenant, task, old, keep_answers=True)
@@ -28,9 +37,11 @@ async def remove_old_versions(parts: Parts, tenant: str, task: str) -> None:
         log.warning("old versions could not be removed: %s", error)
 
 
-async def _old_versions(parts: Parts, tenant: str, task: str) -> list[int]:
-    most = parts.settings.keep_versions or float("inf")
-    kept_s = parts.settings.keep_versions_seconds or float("inf")
+def _first_given(asked: float | None, setting: float) -> float:
+    return setting if asked is None else asked
+
+
+async def _old_versions(parts: Parts, tenant: str, task: str, *, most: float, kept_s: float) -> list[int]:
     seen, replaced_at, before, old = 0, time.time(), None, []
     while True:
         page = await parts.access.call(parts.access.store.versions, tenant, task, before=before, limit=_PAGE)

@@ -12,7 +12,7 @@ from handful.wire import (
     VersionList,
     VersionResponse,
 )
-from handful.wire_examples import DeleteVersionResponse
+from handful.wire_examples import DeleteVersionResponse, VersionDetail
 from model_store.codec import AdapterKey
 from model_store.errors import AdapterCorrupt, VersionConflict
 from model_store.records import TaskRecord, Version
@@ -93,6 +93,23 @@ async def list_versions(parts: Parts, tenant: str, task: str, *, before: int | N
     return VersionList(versions=page, next=page[-1].version if len(versions) > limit else None)
 
 
+async def show_version(parts: Parts, tenant: str, task: str, version: int) -> VersionDetail:
+    """The record of one version.
+
+    Raises:
+        TaskNotFound: The task is absent.
+        VersionNotFound: The task does not have the version.
+    """
+    current = await parts.access.current(tenant, task)
+    if current is None:
+        raise TaskNotFound
+    found = await parts.access.call(parts.access.store.version, tenant, task, version)
+    if found is None:
+        raise VersionNotFound(task, version, current.version)
+    digests = found.support_digests
+    return VersionDetail(**_version_fields(found), support_digests=None if digests is None else list(digests))
+
+
 async def rollback(
     parts: Parts, tenant: str, task: str, asked: RollbackRequest, idempotent: IdempotentRequest | None
 ) -> Committed:
@@ -141,7 +158,7 @@ async def rollback(
         tenant,
         task,
         adapter=adapter,
-        draft=source.copied(),
+        draft=source.copied(record.current.terms),
         support=support,
         ttl_s=remaining_ttl_s(record),
         answer=_version_response,
@@ -174,6 +191,9 @@ def _version_fields(version: Version) -> dict[str, Any]:
         "labels": list(version.labels),
         "bytes": version.size_bytes,
         "created_at": _moment(version.created_at),
+        "checkpoint_asked": version.terms.checkpoint,
+        "keep_versions": version.terms.keep_versions,
+        "keep_versions_seconds": version.terms.keep_versions_seconds,
     }
 
 

@@ -48,7 +48,7 @@ def look(store: dict[str, str], checkpoint: Path, see: Callable[[LocalService], 
 def test_all_tasks_of_all_tenants_are_adapted_again(
     handful: Handful, store: dict[str, str], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "6 of 7 tasks were made from another checkpoint" in handful("doctor", **store)
+    assert "6 of 7 tasks were made from a checkpoint that is not loaded" in handful("doctor", **store)
     planned = handful.run("tasks", "readapt", "--all", "--local", "--dry-run", **store)
     assert [(p["tenant"], p["task"], p["action"]) for p in lines(planned.stdout)] == [
         ("acme", "bank", "readapt"),
@@ -59,11 +59,11 @@ def test_all_tasks_of_all_tenants_are_adapted_again(
         ("globex", "c", "readapt"),
     ]
     (one,) = lines(handful("tasks", "readapt", "--all", "--local", "--tenant", "default", **store))
-    assert one == {"tasks": 1, "readapted": 1, "not_needed": 0, "support_not_kept": 0, "failed": 0}
+    assert one == {"tasks": 1, "readapted": 1, "not_needed": 0, "support_not_kept": 0, "refused": 0, "failed": 0}
     monkeypatch.setattr(module, "_LINE_EVERY_S", 0)
     done = handful.run("tasks", "readapt", "--all", "--local", **store)
     assert done.returncode == 0, done.stderr
-    expected = {"tasks": 7, "readapted": 4, "not_needed": 2, "support_not_kept": 1, "failed": 0}
+    expected = {"tasks": 7, "readapted": 4, "not_needed": 2, "support_not_kept": 1, "refused": 0, "failed": 0}
     assert lines(done.stdout) == [expected]
     assert "4 of 4 tasks adapted again" in done.stderr
     assert "acme/unkept" in done.stderr
@@ -216,7 +216,7 @@ def test_tasks_move_to_the_checkpoint_that_is_named(
     assert (one["version"], one["checkpoint"]) == (2, read_manifest(tiny_checkpoint).fingerprint)
     named = ("tasks", "readapt", "--all", "--local", "--checkpoint", str(tiny_checkpoint))
     (moved,) = lines(handful(*named, **both))
-    assert moved == {"tasks": 7, "readapted": 4, "not_needed": 2, "support_not_kept": 1, "failed": 0}
+    assert moved == {"tasks": 7, "readapted": 4, "not_needed": 2, "support_not_kept": 1, "refused": 0, "failed": 0}
     chosen = handful.run("tasks", "readapt", "bank", "--local", "--checkpoint", "auto", **both)
     assert lines(chosen.stdout)[0]["version"] == 3
     assert "have the best leave-one-out accuracy" in chosen.stderr or "has the best" in chosen.stderr
