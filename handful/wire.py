@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
 from handful.checkpoint_answers import CheckpointChoice
 from handful.report_answers import NearExample
-from handful.wire_versions import AuditFields, RetentionFields
+from handful.wire_versions import AuditFields, RemovedVersion, RetentionFields
 
 TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 TASK_NAME_RULE = (
@@ -317,6 +317,9 @@ class VersionList(BaseModel):
     """A page of versions, newest first."""
 
     versions: list[VersionResponse]
+    removed: list[RemovedVersion] = Field(
+        default_factory=list, description="Versions that were removed, of the numbers of this page, newest first."
+    )
     next: int | None = Field(description="Give it as `before` for the next page; null on the last.")
 
 

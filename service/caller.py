@@ -1,7 +1,11 @@
 """The caller of a request, for the records of the versions that it makes."""
 
+import time
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Literal
+
+from model_store.removals import Removal
 
 SERVER = "server"
 """The name in the records of versions that nobody asked for, such as those of a readapt in the background."""
@@ -37,3 +41,8 @@ def current_caller() -> Caller:
     """The caller of the request that is served in this context; the server itself outside of one."""
     caller = _current.get(None)
     return Caller() if caller is None else caller
+
+
+def removal_by(caller: Caller, reason: Literal["erase", "delete", "retention"]) -> Removal:
+    """The entry that is left of a version that is removed now."""
+    return Removal(caller.name, caller.request_id, reason, time.time())

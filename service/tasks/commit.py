@@ -11,7 +11,7 @@ from metalearn.types import Adapter
 from model_store.codec import AdapterKey
 from model_store.errors import IdempotencyReplay, VersionConflict
 from model_store.records import NewVersion, StoredSupport, TaskRecord, Version, VersionDraft
-from service.caller import current_caller
+from service.caller import current_caller, removal_by
 from service.tasks.app_parts import Parts
 from service.tasks.idempotency import Committed, IdempotentRequest
 from service.tasks.retention import remove_old_versions
@@ -89,6 +89,7 @@ async def commit_next(
                     ttl_s=ttl_s,
                     idempotent=idempotent.kept(body) if idempotent else None,
                     erased=erased,
+                    removal=removal_by(caller, "erase") if erased else None,
                 )
         except VersionConflict as conflict:
             if builds_on is not None or attempt == _ATTEMPTS - 1:

@@ -6,6 +6,7 @@ import time
 
 from model_store.errors import StoreUnavailable
 from model_store.records import Version
+from service.caller import Caller, current_caller, removal_by
 from service.tasks.app_parts import Parts
 
 log = logging.getLogger("handful")
@@ -32,7 +33,8 @@ async def remove_old_versions(parts: Parts, newest: Version) -> None:
         old = await _old_versions(parts, tenant, task, most=most or math.inf, kept_s=kept_s or math.inf)
         if old:
             store = parts.access.store
-            await parts.access.call(store.delete_versions, tenant, task, old, keep_answers=True)
+            removal = removal_by(Caller(request_id=current_caller().request_id), "retention")
+            await parts.access.call(store.delete_versions, tenant, task, old, keep_answers=True, removal=removal)
     except StoreUnavailable as error:
         log.warning("old versions could not be removed: %s", error)
 

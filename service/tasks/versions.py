@@ -13,9 +13,12 @@ from handful.wire import (
     VersionResponse,
 )
 from handful.wire_examples import DeleteVersionResponse, VersionDetail
+from handful.wire_versions import RemovedVersion
 from model_store.codec import AdapterKey
 from model_store.errors import AdapterCorrupt, VersionConflict
 from model_store.records import TaskRecord, Version
+from model_store.removals import Removal
+from service.caller import current_caller, removal_by
 from service.tasks.app_parts import Parts
 from service.tasks.commit import commit_next, remaining_ttl_s
 from service.tasks.errors import NewestVersion, TaskNotFound, VersionNotFound
@@ -72,7 +75,8 @@ async def delete_version(parts: Parts, tenant: str, task: str, version: int) -> 
     if version == current.version:
         raise NewestVersion(task, version)
     with parts.adapters.writing(tenant, task):
-        found = await parts.access.call(parts.access.store.delete_versions, tenant, task, [version])
+        removal = removal_by(current_caller(), "delete")
+        found = await parts.access.call(parts.access.store.delete_versions, tenant, task, [version], removal=removal)
     parts.adapters.forget(tenant, task)
     parts.examples.forget(tenant, task)
     if not found:
@@ -90,7 +94,10 @@ async def list_versions(parts: Parts, tenant: str, task: str, *, before: int | N
         raise TaskNotFound
     versions = await parts.access.call(parts.access.store.versions, tenant, task, before=before, limit=limit + 1)
     page = [_version_response(version) for version in versions[:limit]]
-    return VersionList(versions=page, next=page[-1].version if len(versions) > limit else None)
+    last = page[-1].version if len(versions) > limit else None
+    removed = await parts.access.call(parts.access.store.removed_versions, tenant, task, before=before)
+    shown = [_removed(number, removal) for number, removal in removed if number > (last or 0)]
+    return VersionList(versions=page, removed=shown, next=last)
 
 
 async def show_version(parts: Parts, tenant: str, task: str, version: int) -> VersionDetail:
@@ -165,6 +172,16 @@ async def rollback(
         idempotent=idempotent,
         # A task that is deleted meanwhile must not come back
         builds_on=record.current,
+    )
+
+
+def _removed(number: int, removal: Removal) -> RemovedVersion:
+    return RemovedVersion(
+        version=number,
+        removed_at=_moment(removal.at),
+        removed_by=removal.by,
+        request_id=removal.request_id,
+        reason=removal.reason,
     )
 
 

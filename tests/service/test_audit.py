@@ -10,7 +10,7 @@ import httpx
 from metalearn.types import Example, SupportSet, TextInput
 from model_store.codec import support_digests
 from model_store.records import NewVersion, Version
-from tests.conftest import SUPPORT
+from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import OTHER_SUPPORT, adapt, bearer, make_key, store_of
 
 SECRET = {"text": "my number is 4711", "label": "refund"}
@@ -85,3 +85,44 @@ def test_records_of_earlier_releases_are_read(service: httpx.Client) -> None:
     newest = service.get("/v1/tasks/bank/versions/2").json()
     names = ("asked_by", "request_id", "checkpoint_asked", "keep_versions", "keep_versions_seconds")
     assert [newest[name] for name in names] == [None] * 5
+
+
+def test_a_removed_version_leaves_an_entry_without_content(start_service: StartService, store_url: str) -> None:
+    client = start_service(store=store_url)
+    key = make_key(client, "acme")
+    headers = {**bearer(key), "X-Request-Id": "removal"}
+    adapt(client, support=[*SUPPORT, SECRET], headers=headers)
+    for support in (OTHER_SUPPORT, [*SUPPORT, SECRET, {"text": "give me my money", "label": "refund"}]):
+        adapt(client, support=support, headers=headers)
+    params = {"text": "4711"}
+    (found,) = client.get("/v1/tasks/bank/examples", params=params, headers=headers).json()["examples"]
+    client.delete(f"/v1/tasks/bank/examples/{found['id']}", headers=headers)
+    client.delete("/v1/tasks/bank/versions/2", headers=headers)
+    adapt(client, keep_versions=1, headers=headers)
+    listed = client.get("/v1/tasks/bank/versions", headers=headers).json()
+    assert [each["version"] for each in listed["versions"]] == [5]
+    removed = [(each["version"], each["reason"], each["removed_by"]) for each in listed["removed"]]
+    assert removed == [
+        (4, "retention", "server"),
+        (3, "erase", key[:12]),
+        (2, "delete", key[:12]),
+        (1, "erase", key[:12]),
+    ]
+    assert {each["request_id"] for each in listed["removed"]} == {"removal"}
+    assert set(listed["removed"][0]) == {"version", "removed_at", "removed_by", "request_id", "reason"}
+
+
+def test_pages_have_the_removed_versions_of_their_numbers(stored_service: httpx.Client) -> None:
+    for _ in range(7):
+        adapt(stored_service)
+    for number in (1, 3, 4, 6):
+        stored_service.delete(f"/v1/tasks/bank/versions/{number}")
+    pages, before = [], None
+    while True:
+        params = {"limit": 1, **({} if before is None else {"before": before})}
+        page = stored_service.get("/v1/tasks/bank/versions", params=params).json()
+        pages.append([[each["version"] for each in page[part]] for part in ("versions", "removed")])
+        before = page["next"]
+        if before is None:
+            break
+    assert pages == [[[7], []], [[5], [6]], [[2], [4, 3, 1]]]
