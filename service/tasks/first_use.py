@@ -64,9 +64,14 @@ class Readapts:
             work = _make_answerable(parts, tenant, task)
             running = asyncio.get_running_loop().create_task(work, context=context)
             self._running[tenant, task] = running
-            running.add_done_callback(lambda _: self._running.pop((tenant, task), None))
+            running.add_done_callback(lambda done: self._ended((tenant, task), done))
         # Shielded, so that a cancelled request does not cancel it for the others
         await asyncio.shield(running)
+
+    def _ended(self, name: TaskName, done: "asyncio.Task[None]") -> None:
+        del self._running[name]
+        if not done.cancelled():
+            done.exception()  # so that it counts as seen where all who waited have gone
 
     def reason_against(self, version: Version) -> str | None:
         """Why a version was not adapted again earlier; None where it was not tried."""

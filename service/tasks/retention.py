@@ -17,8 +17,9 @@ _PAGE = 100
 async def remove_old_versions(parts: Parts, newest: Version) -> None:
     """Removes the versions that a task does not keep: as it was asked for, or else by the settings.
 
-    The newest one is always kept. The commit before it stands whatever comes of this: while the store is away nothing
-    is removed, and the next commit tries again.
+    The newest one is always kept, and where a readapt made it, beside it the version of each other checkpoint on the
+    same examples: servers with that checkpoint answer by it until they are replaced. The commit before it stands
+    whatever comes of this: while the store is away nothing is removed, and the next commit tries again.
 
     Args:
         parts: The app's parts.
@@ -30,7 +31,7 @@ async def remove_old_versions(parts: Parts, newest: Version) -> None:
     if not (most or kept_s):
         return
     try:
-        old = await _old_versions(parts, tenant, task, most=most or math.inf, kept_s=kept_s or math.inf)
+        old = await _old_versions(parts, newest, most=most or math.inf, kept_s=kept_s or math.inf)
         if old:
             store = parts.access.store
             removal = removal_by(Caller(request_id=current_caller().request_id), "retention")
@@ -43,11 +44,17 @@ def _first_given(asked: float | None, setting: float) -> float:
     return setting if asked is None else asked
 
 
-async def _old_versions(parts: Parts, tenant: str, task: str, *, most: float, kept_s: float) -> list[int]:
-    seen, replaced_at, before, old = 0, time.time(), None, []
+async def _old_versions(parts: Parts, newest: Version, *, most: float, kept_s: float) -> list[int]:
+    store, seen, replaced_at, before, old = parts.access.store, 0, time.time(), None, []
+    checkpoints = {newest.checkpoint}
     while True:
-        page = await parts.access.call(parts.access.store.versions, tenant, task, before=before, limit=_PAGE)
+        page = await parts.access.call(store.versions, newest.tenant, newest.task, before=before, limit=_PAGE)
         for version in page:
+            moved = newest.source == "readapt" and version.same_support(newest)
+            if moved and version.checkpoint not in checkpoints:
+                checkpoints.add(version.checkpoint)
+                replaced_at = version.created_at
+                continue
             # The newest one was replaced by none
             if seen >= most or (seen and time.time() - replaced_at > kept_s):
                 old.append(version.version)

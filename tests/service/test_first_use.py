@@ -265,6 +265,19 @@ def test_servers_of_two_checkpoints_do_not_adapt_a_task_to_and_fro(
     assert len(versions(new)) == 2
 
 
+def test_a_server_keeps_its_version_where_one_is_kept(
+    start_on: Start, tiny_checkpoint: Path, other_checkpoint: Path
+) -> None:
+    old = start_on(tiny_checkpoint, keep_versions=1)
+    adapt(old)
+    adapt(old, support=OTHER_SUPPORT)
+    new = start_on(other_checkpoint, keep_versions=1)
+    assert [predict(server)["version"] for server in (new, old, new, old)] == [3, 2, 3, 2]
+    assert [version["version"] for version in versions(new)] == [3, 2]
+    adapt(new)
+    assert [version["version"] for version in versions(new)] == [4]
+
+
 def test_without_a_rate_nothing_is_adapted_in_the_background(
     start_on: Start, tiny_checkpoint: Path, other_checkpoint: Path
 ) -> None:
