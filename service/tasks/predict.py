@@ -1,4 +1,4 @@
-"""The use case predict: answers a tenant's queries; changes nothing."""
+"""The use case predict: answers a tenant's queries; changes nothing but tasks of checkpoints that are not loaded."""
 
 from dataclasses import dataclass
 
