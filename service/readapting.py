@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 from model_store.errors import StoreUnavailable
 from model_store.records import StoredTask, Version
+from model_store.store import TaskName
 from service.engine.errors import ComputeStopped, QueueFull
 from service.stale_tasks import PAUSES_PER_PAGE
 from service.tasks.app_parts import Parts
@@ -20,6 +21,8 @@ log = logging.getLogger("handful")
 _EVERY_S = 60.0
 _PAGE = 256
 _BUSY_PAUSE_S = 1.0
+_MOST_LEFT_ALONE = 100_000
+_LOOK_AGAIN_AFTER_ROUNDS = 60
 
 
 async def readapt_in_background(parts: Parts) -> None:
@@ -47,6 +50,9 @@ class _Background:
         self._parts = parts
         self._interval_s = 1 / parts.settings.readapt_tasks_per_second
         self._next_at = 0.0
+        # Tasks that stay as they are, by the checkpoint of their newest version: not read again each round
+        self._left_alone: dict[TaskName, str | None] = {}
+        self._rounds = 0
 
     async def once_through(self) -> None:
         """Counts the tasks that are due, then adapts them again.
@@ -54,6 +60,9 @@ class _Background:
         Raises:
             StoreUnavailable: The store does not answer.
         """
+        self._rounds += 1
+        if self._rounds % _LOOK_AGAIN_AFTER_ROUNDS == 0:
+            self._left_alone.clear()
         pending = len([task async for page in self._pages() for task in page])
         self._parts.metrics.readapt_pending.set(pending)
         if not pending:
@@ -82,6 +91,8 @@ class _Background:
     def _is_due(self, task: StoredTask) -> bool:
         if task.checkpoint is None or not task.support_kept:
             return False
+        if self._left_alone.get((task.tenant, task.task)) == task.checkpoint:
+            return False
         checkpoints = self._parts.engine.checkpoints
         if task.checkpoint not in checkpoints:
             return True
@@ -91,17 +102,29 @@ class _Background:
         """Adapts one task again, when its time has come; returns whether that was done."""
         parts = self._parts
         record = await parts.access.call(parts.access.store.task, stored.tenant, stored.task)
-        if record is None or not await self._is_wanted(record.current):
+        if record is None:
+            return False
+        if not await self._is_wanted(record.current):
+            self._leave_alone(record.current)
             return False
         while True:
             self._next_at = max(self._next_at + self._interval_s, time.monotonic())
             await asyncio.sleep(self._next_at - time.monotonic())
             try:
-                return await parts.readapts.readapt(parts, record.current, "background") is None
+                stays = await parts.readapts.readapt(parts, record.current, "background") is not None
             except QueueFull:
                 await asyncio.sleep(_BUSY_PAUSE_S)
             except (TaskNotFound, ComputeStopped):
                 return False
+            else:
+                if stays:
+                    self._leave_alone(record.current)
+                return not stays
+
+    def _leave_alone(self, newest: Version) -> None:
+        self._left_alone[newest.tenant, newest.task] = newest.checkpoint
+        if len(self._left_alone) > _MOST_LEFT_ALONE:
+            del self._left_alone[next(iter(self._left_alone))]
 
     async def _is_wanted(self, newest: Version) -> bool:
         """Whether a task is to be adapted again, by the record of its newest version.
