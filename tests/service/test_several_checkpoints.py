@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from handful.wire import AdaptRequest
+from handful.wire_readapt import ReadaptRequest
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.model_spec import ModelSpec
 from service.engine.work import SlicedWork
@@ -188,7 +189,10 @@ def test_a_name_that_is_not_loaded_is_refused_with_those_that_are(
 
 
 def test_a_repeated_request_without_a_checkpoint_has_the_digest_of_earlier_releases() -> None:
-    assert "checkpoint" not in AdaptRequest.model_validate({"support": SUPPORT}).model_dump_json()
+    sent = AdaptRequest.model_validate({"support": SUPPORT}).model_dump_json()
+    assert "checkpoint" not in sent
+    assert "keep_versions" not in sent
+    assert ReadaptRequest().model_dump_json() == '{"version":null,"checkpoint":null}'
     named = AdaptRequest.model_validate({"support": SUPPORT, "checkpoint": "tiny"})
     assert '"checkpoint":"tiny"' in named.model_dump_json()
 
