@@ -21,7 +21,8 @@ from handful.wire import (
     TaskResponse,
     VersionResponse,
 )
-from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample
+from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample, VersionDetail
+from handful.wire_readapt import ReadaptPreview, ReadaptResponse
 
 
 class AsyncClient:
@@ -95,13 +96,23 @@ class AsyncClient:
             for version in page.versions:
                 yield version
 
+    async def version(self, task: str, version: int) -> VersionDetail:
+        """One version of a task, with the digests of its examples; see ``Client.version``."""
+        return await self._answer(calls.version(task, version))
+
     async def rollback(self, task: str, version: int) -> VersionResponse:
         """Brings a version back under a new number."""
         return await self._answer(calls.rollback(task, version))
 
-    async def readapt(self, task: str, **options: Any) -> AdaptResponse:
+    async def readapt(self, task: str, **options: Any) -> ReadaptResponse:
         """Adapts a task again on its stored support set; see ``Client.readapt``."""
         return await self._answer(calls.readapt(task, options))
+
+    async def preview_readapt(
+        self, task: str, *, version: int | None = None, checkpoint: str | None = None
+    ) -> ReadaptPreview:
+        """The version that a readapt would make; see ``Client.preview_readapt``."""
+        return await self._answer(calls.preview_readapt(task, version, checkpoint))
 
     async def examples(
         self, task: str, *, label: str | None = None, source: str | None = None, text: str | None = None

@@ -28,7 +28,14 @@ from handful.wire import (
     VersionList,
     VersionResponse,
 )
-from handful.wire_examples import AddExamplesResponse, DeleteVersionResponse, EraseResponse, ExampleList
+from handful.wire_examples import (
+    AddExamplesResponse,
+    DeleteVersionResponse,
+    EraseResponse,
+    ExampleList,
+    VersionDetail,
+)
+from handful.wire_readapt import ReadaptPreview, ReadaptResponse
 
 _ATTEMPTS = 3
 _RACES = 50
@@ -132,14 +139,24 @@ def versions(task: str, before: int | None) -> Call[VersionList]:
     return _get(VersionList, _path(task, "/versions"), before=before)
 
 
+def version(task: str, number: int) -> Call[VersionDetail]:
+    """The call for one version."""
+    return _get(VersionDetail, _path(task, f"/versions/{number}"))
+
+
 def rollback(task: str, version: int) -> Call[VersionResponse]:
     """The call that brings a version back."""
     return _write(VersionResponse, _path(task, "/rollback"), {"version": version})
 
 
-def readapt(task: str, options: Mapping[str, Any]) -> Call[AdaptResponse]:
+def readapt(task: str, options: Mapping[str, Any]) -> Call[ReadaptResponse]:
     """The call that adapts a task again."""
-    return _write(AdaptResponse, _path(task, "/readapt"), options)
+    return _write(ReadaptResponse, _path(task, "/readapt"), options)
+
+
+def preview_readapt(task: str, version: int | None, checkpoint: str | None) -> Call[ReadaptPreview]:
+    """The call for the version that a readapt would make."""
+    return _get(ReadaptPreview, _path(task, "/readapt"), version=version, checkpoint=checkpoint)
 
 
 def examples(task: str, filters: Mapping[str, str | None], after: str | None) -> Call[ExampleList]:

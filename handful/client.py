@@ -20,7 +20,8 @@ from handful.wire import (
     TaskResponse,
     VersionResponse,
 )
-from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample
+from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample, VersionDetail
+from handful.wire_readapt import ReadaptPreview, ReadaptResponse
 
 
 class Client:
@@ -140,6 +141,14 @@ class Client:
         for page in self._pages(partial(calls.versions, task)):
             yield from page.versions
 
+    def version(self, task: str, version: int) -> VersionDetail:
+        """One version of a task: who asked for it, when and with which options, and the digests of its examples.
+
+        Raises:
+            HandfulError: There is no such task or version, or the server is away.
+        """
+        return self._answer(calls.version(task, version))
+
     def rollback(self, task: str, version: int) -> VersionResponse:
         """Brings a version back under a new number.
 
@@ -148,17 +157,32 @@ class Client:
         """
         return self._answer(calls.rollback(task, version))
 
-    def readapt(self, task: str, **options: Any) -> AdaptResponse:
+    def readapt(self, task: str, **options: Any) -> ReadaptResponse:
         """Adapts a task again on its stored support set, from the server's default checkpoint unless another is named.
 
         Args:
             task: The task's name.
-            options: Further fields of the request, such as ``version`` or ``checkpoint``.
+            options: Further fields of the request, such as ``version``, ``checkpoint`` or ``unless_worse``.
 
         Raises:
             HandfulError: There is no such task, its support set was not kept, or the server is away.
         """
         return self._answer(calls.readapt(task, options))
+
+    def preview_readapt(
+        self, task: str, *, version: int | None = None, checkpoint: str | None = None
+    ) -> ReadaptPreview:
+        """The version that a readapt would make, compared with the one that has the support set; stores nothing.
+
+        Args:
+            task: The task's name.
+            version: The version whose support set to take; the newest by default.
+            checkpoint: The checkpoint to adapt from; the server's default one by default.
+
+        Raises:
+            HandfulError: There is no such task, its support set was not kept, or the server is away.
+        """
+        return self._answer(calls.preview_readapt(task, version, checkpoint))
 
     def examples(
         self, task: str, *, label: str | None = None, source: str | None = None, text: str | None = None

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
 from handful.checkpoint_answers import CheckpointChoice
 from handful.report_answers import NearExample
+from handful.wire_versions import AuditFields, RemovedVersion, RetentionFields
 
 TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 TASK_NAME_RULE = (
@@ -142,7 +143,7 @@ class AdaptationFields(AdaptOptionFields, _Request):
     )
 
 
-class AdaptRequest(AdaptationFields):
+class AdaptRequest(RetentionFields, AdaptationFields):
     """Adapt a task on exactly this support set."""
 
     keep_support: bool = Field(True, description="Keep the texts beside the weights.")
@@ -181,19 +182,6 @@ class RollbackRequest(_Request):
     """Bring an earlier version back."""
 
     version: int = Field(ge=1, lt=2**63, description="The version to bring back, under a new number.")
-
-
-class ReadaptRequest(_Request):
-    """Adapt again on a stored support set. The body may be empty."""
-
-    version: int | None = Field(
-        None, ge=1, lt=2**63, description="The version whose support set to take; the newest where it is missing."
-    )
-    checkpoint: str | None = Field(
-        None,
-        description="Name or fingerprint of the checkpoint to adapt from, or `auto`, as in `adapt`; the default one "
-        "where it is missing. One that is not loaded is refused.",
-    )
 
 
 class Prediction(BaseModel):
@@ -287,7 +275,7 @@ class ClassifyResponse(BaseModel):
     )
 
 
-class VersionResponse(BaseModel):
+class VersionResponse(AuditFields):
     """One version."""
 
     task: str
@@ -329,6 +317,9 @@ class VersionList(BaseModel):
     """A page of versions, newest first."""
 
     versions: list[VersionResponse]
+    removed: list[RemovedVersion] = Field(
+        default_factory=list, description="Versions that were removed, of the numbers of this page, newest first."
+    )
     next: int | None = Field(description="Give it as `before` for the next page; null on the last.")
 
 

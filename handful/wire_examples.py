@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from handful.wire import AdaptResponse, LabelledText
+from handful.wire import AdaptResponse, LabelledText, VersionResponse
 
 EXAMPLE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,79}$"
 """Ids that a caller gives, and those that are made from an example's content."""
@@ -56,6 +56,15 @@ class ExampleList(BaseModel):
     total: int = Field(description="Number of examples that match, on all pages.")
     examples: list[StoredExample]
     next: str | None = Field(description="Give it as `after` for the next page; null on the last.")
+
+
+class VersionDetail(VersionResponse):
+    """One version, with the digests of what it was adapted on."""
+
+    support_digests: list[str] | None = Field(
+        description="Half of a SHA-256 of each example in its order, then of each description of a label; null in "
+        "versions of releases that recorded none."
+    )
 
 
 class VersionDiff(BaseModel):

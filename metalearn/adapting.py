@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metalearn.fast_weights import rounded_head
 from metalearn.inner_loop import finished
-from metalearn.leave_one_out import leave_one_out_accuracy
+from metalearn.leave_one_out import leave_one_out_classes
 from metalearn.meta_model import MetaModel, Start
 from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
@@ -96,11 +96,11 @@ def adapt(
             return adapted
 
 
-def left_out_accuracy(model: MetaModel, slow: SlowWeights, support: PreparedSet, adapted: Adapted) -> float | None:
-    """Leave-one-out accuracy of the examples on plain features, to which no task view was fitted.
+def left_out_classes(model: MetaModel, slow: SlowWeights, support: PreparedSet, adapted: Adapted) -> list[int] | None:
+    """The class of each example without itself, on plain features, to which no task view was fitted.
 
-    Where fast weights live below the head, the features at the start are plain. None where no class has two examples,
-    or where classes do not exclude each other.
+    Where fast weights live below the head, the features at the start are plain. -1 for the only example of its class;
+    None where classes do not exclude each other.
     """
     if not OBJECTIVES[support.objective].one_class_each:
         return None
@@ -108,4 +108,4 @@ def left_out_accuracy(model: MetaModel, slow: SlowWeights, support: PreparedSet,
     seen = start.support
     if model.placement.layers == 0:
         seen = replace(seen, features=model.features(slow, {}, model.inputs_of_all(support)))
-    return leave_one_out_accuracy(seen, start.n_examples)
+    return leave_one_out_classes(seen, start.n_examples).tolist()

@@ -1,7 +1,9 @@
 """Which labelled texts are classified correctly without themselves: an estimate for new texts that costs little."""
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -22,24 +24,47 @@ def leave_one_out_accuracy(support: EncodedSet, n_examples: int | None = None) -
     Returns:
         None where no class has two examples: one that is the only example of its class is not asked.
     """
+    return share_right(leave_one_out_classes(support, n_examples).tolist(), support.targets[:n_examples].tolist())
+
+
+def share_right(left_out: Sequence[int], targets: Sequence[int]) -> float | None:
+    """Share of the examples that are classified correctly without themselves; None where none was asked.
+
+    Args:
+        left_out: The class of each example without itself, as ``leave_one_out_classes`` returns them.
+        targets: The examples' own classes.
+    """
+    right = [found == target for found, target in zip(left_out, targets, strict=True) if found >= 0]
+    return sum(right) / len(right) if right else None
+
+
+def leave_one_out_classes(support: EncodedSet, n_examples: int | None = None) -> Int[Tensor, " examples"]:
+    """The class that each example gets without itself; -1 for one that is the only example of its class.
+
+    Args:
+        support: The support set of a classification: the examples, then label texts.
+        n_examples: Number of examples; None for all texts.
+    """
     classes, weights = support.targets, support.weights.to(support.features.dtype)
     asked = torch.bincount(classes[:n_examples], minlength=support.n_classes)[classes[:n_examples]] > 1
     if not asked.any():
-        return None
+        return torch.full_like(classes[:n_examples], -1)
     members = support.membership * weights.unsqueeze(1)
-    right = _right_without_itself(
+    found = _class_without_itself(
         support.features, classes, members, _credit(support.features, classes, members, weights)
     )
-    return int(right[:n_examples][asked].sum()) / int(asked.sum())
+    return torch.where(asked, found[:n_examples], -1)
 
 
-def _right_without_itself(
+def _class_without_itself(
     features: Float[Tensor, "texts dim"],
     classes: Int[Tensor, " texts"],
     members: Float[Tensor, "texts classes"],
     credit: Float[Tensor, " texts"],
-) -> Bool[Tensor, " texts"]:
-    """Which texts are nearest to the mean of their own class's others; False where there are no others.
+) -> Int[Tensor, " texts"]:
+    """The class whose mean is nearest to each text, which does not count in its own class's.
+
+    A text is never of its own class where that has no others.
 
     Args:
         features: Features of the texts.
@@ -57,8 +82,9 @@ def _right_without_itself(
     others = torch.where(has_others, totals[classes] - weights.squeeze(1), 1.0).unsqueeze(1)
     own = (sums[classes] - weights * features) / others
     nearness_to_own = (features * own).sum(dim=1) - own.square().sum(dim=1) / 2 + credit / 2
-    rivals = torch.where(one_hot(classes, members.shape[1]).bool(), -torch.inf, nearness).amax(dim=1)
-    return (nearness_to_own > rivals) & has_others & (weights.squeeze(1) > 0)
+    rivals, nearest_rival = torch.where(one_hot(classes, members.shape[1]).bool(), -torch.inf, nearness).max(dim=1)
+    right = (nearness_to_own > rivals) & has_others & (weights.squeeze(1) > 0)
+    return torch.where(right, classes, nearest_rival)
 
 
 def _credit(

@@ -29,6 +29,25 @@ def is_name(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskTerms:
+    """What was asked for a task beyond one version; each version hands it on to the next, until an adapt sets it anew.
+
+    Attributes:
+        checkpoint: The checkpoint that was asked for: a name, a fingerprint or ``auto``; None for the default one.
+        keep_versions: The number of versions to keep, 0 for all; None leaves it to the server.
+        keep_versions_seconds: Seconds to keep a version after it was replaced, 0 for ever; None leaves it to the
+            server.
+    """
+
+    checkpoint: str | None = None
+    keep_versions: int | None = None
+    keep_versions_seconds: float | None = None
+
+
+NO_TERMS = TaskTerms()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionDraft:
     """A version before it has its number: what was asked for, and what came of it.
 
@@ -48,6 +67,7 @@ class VersionDraft:
             is the only one of its class, and in records that are older than the field.
         source: The call that made it.
         copied_from: The version whose weights a rollback brought back.
+        terms: What was asked for the task beyond this version.
     """
 
     labels: tuple[str, ...]
@@ -60,6 +80,7 @@ class VersionDraft:
     leave_one_out_accuracy: float | None = None
     source: VersionSource
     copied_from: int | None
+    terms: TaskTerms = NO_TERMS
 
     def committed(self, **facts: Any) -> "Version":
         """The version that the draft becomes.
@@ -83,6 +104,9 @@ class Version(VersionDraft):
         size_bytes: Bytes of the encoded adapter.
         support_kept: Whether the support set is stored beside it.
         created_at: Seconds since the epoch.
+        asked_by: Who made it: the hint of an API key, a tenant, or the server itself. None in records that are older
+            than the field.
+        request_id: The id of the request that made it, if any.
     """
 
     tenant: str
@@ -93,16 +117,27 @@ class Version(VersionDraft):
     size_bytes: int
     support_kept: bool
     created_at: float
+    asked_by: str | None = None
+    request_id: str | None = None
 
-    def copied(self) -> VersionDraft:
-        """The draft of a rollback to this version."""
+    def copied(self, terms: TaskTerms) -> VersionDraft:
+        """The draft of a rollback to this version, under the terms of the task as it stands."""
         draft = {field.name: getattr(self, field.name) for field in fields(VersionDraft)}
-        return VersionDraft(**{**draft, "source": "rollback", "copied_from": self.version})
+        return VersionDraft(**{**draft, "source": "rollback", "copied_from": self.version, "terms": terms})
+
+    def same_support(self, other: "Version") -> bool:
+        """Whether both were adapted on the same examples with the same options, be it from another checkpoint."""
+        return (
+            self.support_digests is not None
+            and self.support_digests == other.support_digests
+            and self.options == other.options
+        )
 
     def to_json(self) -> bytes:
         """The bytes that are stored: one flat object, which earlier releases read as well."""
         record = _VERSION.dump_python(self, mode="json")
         options = record.pop("options")
+        record["terms"] = {name: value for name, value in record["terms"].items() if value is not None}
         return json.dumps(
             {**record, **{_stored_name(name): value for name, value in options.items()}}, separators=(",", ":")
         ).encode()

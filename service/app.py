@@ -19,10 +19,10 @@ from handful.wire import (
     ClassifyRequest,
     PredictRequest,
     Problem,
-    ReadaptRequest,
     RollbackRequest,
 )
 from handful.wire_examples import AddExamplesRequest
+from handful.wire_readapt import ReadaptRequest
 from metalearn.devices import select_device
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint, Encoders, read_manifest, resolve_checkpoint
@@ -35,6 +35,7 @@ from service.engine.engine import Engine
 from service.engine.runtime import start_runtime
 from service.errors import install_error_handlers
 from service.metrics import Metrics
+from service.readapting import readapt_in_background
 from service.request_context import Answers, RequestContext
 from service.routes import adapt, classify, examples, health, pages, predict, readapt, report, unmatched, versions
 from service.settings import Settings, granted_threads
@@ -43,6 +44,7 @@ from service.store_access import StoreAccess, open_store, store_name
 from service.tasks.adapters import Adapters
 from service.tasks.app_parts import Parts
 from service.tasks.examples_in_memory import ExamplesInMemory
+from service.tasks.first_use import Readapts
 
 log = logging.getLogger("handful")
 
@@ -78,6 +80,7 @@ def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = No
         if not trusted:  # not for the moment that a command takes
             watching = watch_stale_tasks(parts.access, metrics.stale_tasks, parts.engine.checkpoints)
             background.append(asyncio.create_task(watching))
+            background.append(asyncio.create_task(readapt_in_background(parts)))
         try:
             yield
         finally:
@@ -191,7 +194,13 @@ def _start(
         access.state.when_replaced(forget)
     examples = ExamplesInMemory()
     parts = Parts(
-        settings=settings, metrics=metrics, engine=engine, adapters=adapters, access=access, examples=examples
+        settings=settings,
+        metrics=metrics,
+        engine=engine,
+        adapters=adapters,
+        access=access,
+        examples=examples,
+        readapts=Readapts(),
     )
     return parts, authenticator
 

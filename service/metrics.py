@@ -123,6 +123,21 @@ class Metrics:
             multiprocess_mode="mostrecent",  # one worker counts, and its count outlasts it
             registry=registry,
         )
+        self.readapts = Counter(
+            "handful_readapts",
+            "Tasks that the server adapted again by itself, or did not.",
+            ["trigger", "outcome"],
+            registry=registry,
+        )
+        self.readapt_pending = Gauge(
+            "handful_readapt_pending_tasks",
+            "Tasks that wait to be adapted again in the background.",
+            multiprocess_mode="mostrecent",  # one worker does so, and its count outlasts it
+            registry=registry,
+        )
+        for trigger in ("first_use", "background"):
+            for outcome in ("done", "refused", "failed"):
+                self.readapts.labels(trigger, outcome)
         self.checkpoint_info = Gauge(
             "handful_checkpoint_info",
             "A loaded checkpoint; always 1.",

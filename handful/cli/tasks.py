@@ -58,7 +58,8 @@ def versions(
     """List a task's versions, newest first."""
     with connect(url, api_key, local=local, store=store, existing=True) as client:
         records = list(client.versions(task))
-    show(_COLUMNS, map(_row, records), records, as_json=as_json)
+    rows = ((*_row(record), record.asked_by or "") for record in records)
+    show((*_COLUMNS, "asked by"), rows, records, as_json=as_json)
 
 
 @app.command()

@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.adapting import Adapted, adapt_stepwise, left_out_accuracy
+from metalearn.adapting import Adapted, adapt_stepwise, left_out_classes
 from metalearn.body import HiddenTexts, TextBody
 from metalearn.devices import wait_for
 from metalearn.encoder.batches import plan_batches
 from metalearn.encoder.pooling import HiddenBatch
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import InvalidSupportSet
+from metalearn.leave_one_out import share_right
 from metalearn.options import AdaptOptions
 from metalearn.support_plan import SupportPlan, prepared_support, support_accuracy
 from metalearn.types import Adapter, SupportSet
@@ -37,6 +38,8 @@ class Adaptation:
         support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
         leave_one_out_accuracy: Share of the examples that are classified correctly without themselves; None where each
             is the only one of its class.
+        left_out: The class of each example without itself, -1 for the only one of its class; None where classes do not
+            exclude each other.
         truncated: Number of texts that were cut.
         queue_s: Time waited.
         encode_s: Time spent encoding.
@@ -51,6 +54,7 @@ class Adaptation:
     losses: list[float]
     support_accuracy: float | None
     leave_one_out_accuracy: float | None
+    left_out: Sequence[int] | None
     truncated: int
     queue_s: float
     encode_s: float
@@ -155,14 +159,15 @@ def adapt_slices(
     own = adapted.fast_weights
     with shared_if_worth_it(products), torch.no_grad():
         logits = model.outputs(slow, own, examples) if support.examples else torch.empty(0, plan.n_classes)
-        without_itself = left_out_accuracy(model, slow, prepared, adapted)
+        left_out = left_out_classes(model, slow, prepared, adapted)
     accuracy = support_accuracy(logits, support.targets)
     return Adaptation(
         adapter=Adapter(own, support.labels, checkpoint.fingerprint, model.learner.name, support.pairs),
         steps=len(adapted.losses) - 1,
         losses=adapted.losses.tolist(),
         support_accuracy=accuracy,
-        leave_one_out_accuracy=without_itself,
+        leave_one_out_accuracy=None if left_out is None else share_right(left_out, support.targets),
+        left_out=left_out,
         truncated=sum(text.truncated for text in texts[: plan.n_examples]),
         queue_s=0.0,
         encode_s=encode_s,

@@ -32,6 +32,21 @@ class SupportNotKept(UseCaseError):
         )
 
 
+class ReadaptRefused(UseCaseError):
+    """A version from another checkpoint that would be worse than the former one, by more than the settings allow.
+
+    Attributes:
+        why: The comparison, in a sentence.
+    """
+
+    def __init__(self, task: str, why: str) -> None:
+        super().__init__(
+            f"task {task!r} was not adapted again: {why}. Nothing was changed: readapt without unless_worse takes the "
+            "new version nevertheless, and more examples may make it better"
+        )
+        self.why = why
+
+
 class ExampleNotFound(UseCaseError):
     """An example that the newest version of a task does not have."""
 

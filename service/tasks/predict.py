@@ -1,4 +1,4 @@
-"""The use case predict: answers a tenant's queries; changes nothing."""
+"""The use case predict: answers a tenant's queries; changes nothing but tasks of checkpoints that are not loaded."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from service.engine.engine import Predictions
 from service.tasks.adapters import Degraded
 from service.tasks.app_parts import Parts
 from service.tasks.explain import examples_of, explain, nearest_examples
+from service.tasks.first_use import lease_answering
 from service.tasks.queries import Abstention, CheckedQueries, to_predictions, to_queries
 from service.timings import add_to_current
 
@@ -39,7 +40,7 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
         InvalidContent: A query is unusable.
         TaskNotFound: The task is absent.
         VersionNotFound: The task does not have the version.
-        StaleAdapter: The version was made from a checkpoint that is not loaded.
+        StaleAdapter: The version was made from a checkpoint that is not loaded, and nothing can answer in its place.
         SupportNotKept: An explanation is asked for, and the version's support set was not kept.
         StoreUnavailable: The store does not answer.
     """
@@ -48,7 +49,7 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
     # While the store is asked for the version, where the version does not decide on the tokenizer
     early = engine.tokenize(checkpoints.default, queries.inputs) if len(checkpoints) == 1 else None
     try:
-        async with parts.adapters.lease(tenant, task, asked.version) as leased:
+        async with lease_answering(parts, tenant, task, asked.version) as leased:
             adapter = leased.adapter
             queries.check_pairs(adapter.pairs)
             tokenized = early or engine.tokenize(checkpoints.of(adapter), queries.inputs)

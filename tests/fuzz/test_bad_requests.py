@@ -430,7 +430,7 @@ def bad_methods_and_routes() -> Iterator[Bad]:
         ("GET", ROLLBACK),
         ("DELETE", "/v1/tasks/bank/versions"),
         ("DELETE", EXAMPLES),
-        ("GET", "/v1/tasks/bank/versions/1"),
+        ("PUT", "/v1/tasks/bank/versions/1"),
         ("GET", f"{EXAMPLES}/any"),
         ("TRACE", PREDICT),
         ("BREW", PREDICT),

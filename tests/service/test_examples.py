@@ -390,7 +390,7 @@ def test_absent_tasks_and_those_of_others_are_not_found(start_service: StartServ
 def test_other_methods_are_refused_with_those_that_are_allowed(client: httpx.Client) -> None:
     assert client.put(EXAMPLES).headers["Allow"] == "GET, POST, HEAD, OPTIONS"
     assert client.get(f"{EXAMPLES}/any").headers["Allow"] == "DELETE, OPTIONS"
-    assert client.get("/v1/tasks/bank/versions/1").headers["Allow"] == "DELETE, OPTIONS"
+    assert client.put("/v1/tasks/bank/versions/1").headers["Allow"] == "GET, DELETE, HEAD, OPTIONS"
 
 
 # ---- versions ------------------------------------------------------------------------------------------------------
