@@ -7,7 +7,9 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.store_access import StoreAccess
 from service.tasks.adapters import Adapters
+from service.tasks.answer_ids import AnswerIds
 from service.tasks.examples_in_memory import ExamplesInMemory
+from service.tasks.recent_queries import RecentQueries
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +22,5 @@ class Parts:
     adapters: Adapters
     access: StoreAccess
     examples: ExamplesInMemory
+    answer_ids: AnswerIds
+    recent: RecentQueries
