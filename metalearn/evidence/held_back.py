@@ -87,6 +87,6 @@ def compare_held_back(
     left = ~kept
     counted = left.sum(dim=0)
     mean_before, mean_after = (
-        float(((side & left).sum(dim=0) / counted.clamp_min(1)).sum()) for side in right.split(len(folds))
+        float(((side & left).sum(dim=0) / counted.clamp_min(1)).sum()) for side in torch.split(right, len(folds))
     )
     return HeldBack(int((counted > 0).sum()), mean_before, mean_after)

@@ -22,11 +22,13 @@ class Correction:
         row: The correction, which is adapted on; the last one of ``rows``.
         rows: All rows, those that are set aside included.
         outweighed: The rows that were adapted on before and are not any more, with the reason.
+        waited: Whether the correction is kept as a pending one already.
     """
 
     row: ExampleRow
     rows: tuple[ExampleRow, ...]
     outweighed: tuple[tuple[ExampleRow, Reason], ...]
+    waited: bool
 
     @property
     def held(self) -> tuple[ExampleRow, ...]:
@@ -42,12 +44,19 @@ def adapted_example(rows: Sequence[ExampleRow], text: TextInput, label: str) -> 
     return next((row for row in rows if row.state == "adapted" and row.label == label and _key(row) == same), None)
 
 
+def contradicted(rows: Sequence[ExampleRow], text: TextInput, label: str) -> bool:
+    """Whether an example with the text and another label is adapted on."""
+    same = text_key(text)
+    return any(row.state == "adapted" and row.label != label and _key(row) == same for row in rows)
+
+
 def corrected(
     rows: Sequence[ExampleRow], text: TextInput, label: str, *, described: Collection[str], most: int
 ) -> Correction:
     """The rows with a correction behind them.
 
-    An example of the same text and label that was set aside comes back under its id. Examples of the same text under
+    An example of the same text and label that was set aside, or that another one contradicts, is the correction itself
+    and keeps its id. Examples of the same text under
     another label are set aside, and so are the oldest examples of feedback where the label has too many. The last
     example of a class stays, unless the class has a description.
 
@@ -59,7 +68,9 @@ def corrected(
         most: Most examples of feedback of a label that are adapted on.
     """
     same = text_key(text)
-    back = next((row for row in rows if row.state != "adapted" and row.label == label and _key(row) == same), None)
+    same_label = [row for row in rows if row.label == label and _key(row) == same]
+    anew = not contradicted(rows, text, label)
+    back = next((row for row in same_label if row.state != "adapted" or not anew), None)
     if back is None:
         given = LabelledText(text=text.text, text_pair=text.text_pair, label=label)
         (row,) = rows_of(with_ids([given], [label], [text], {row.id for row in rows}), "feedback")
@@ -85,6 +96,7 @@ def corrected(
         row=row,
         rows=(*kept, row),
         outweighed=tuple((each, reasons[each.id]) for each in others if each.id in reasons),
+        waited=back is not None and back.state == "pending",
     )
 
 

@@ -16,7 +16,7 @@ from service.tasks.adapt import adapt_and_commit
 from service.tasks.app_parts import Parts
 from service.tasks.checks import LimitChecker
 from service.tasks.commit import remaining_ttl_s
-from service.tasks.corrections import Correction, Reason, adapted_example, corrected
+from service.tasks.corrections import Correction, Reason, adapted_example, contradicted, corrected
 from service.tasks.errors import Fault, InvalidContent
 from service.tasks.feedback_request import checked_label, checked_text
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
@@ -93,11 +93,12 @@ async def _once(
     answer = await _answer(parts, kept, text, cut=shortened)
     result = partial(_Result, task=task, label=label, answer=answer, began=began)
     known = adapted_example(kept.rows, text, label)
-    if not asked.force and (answer.label == label or known is not None):
+    agreed = (answer.label == label or known is not None) and not contradicted(kept.rows, text, label)
+    if agreed and not asked.force:
         outcome: FeedbackOutcome = "confirmed" if answer.label == label else "known"
         detail = _NOTHING_CHANGED[outcome]
         parts.metrics.feedback.labels(outcome).inc()
-        response = result(outcome=outcome, detail=detail, example=known and known.id).response(
+        response = result(outcome=outcome, detail=detail, example=known.id if known else None).response(
             version=kept.source.version, n_support=kept.source.n_support
         )
         return Committed(response.model_dump_json())
@@ -110,6 +111,11 @@ async def _once(
     correction = corrected(kept.rows, text, label, described=described, most=parts.settings.feedback_per_label)
     checked = None if asked.force else await _held_back(parts, kept, correction)
     joins = checked is None or checked.passed
+    if not joins and correction.waited:
+        made = result(outcome="pending", detail=_PENDING, example=correction.row.id, check=checked)
+        parts.metrics.feedback.labels("pending").inc()
+        unchanged = made.response(version=kept.source.version, n_support=kept.source.n_support)
+        return Committed(unchanged.model_dump_json())
     rows = correction.rows if joins else correction.held
     support = SupportSet(tuple(row.example for row in rows if row.state == "adapted"), kept.descriptions)
     made = result(
