@@ -225,7 +225,7 @@ class Client:
             label: The right label, one of the task's.
             text: The text; a pair of texts is ``{"text", "text_pair"}``.
             id: In place of the text, the id of its prediction, which ``predict`` gives with ``ids=True``.
-            force: Adapt on the example also where the answer is right already, or where the check fails.
+            force: Adapt on the example also where the check fails, or where the task has it already.
 
         Raises:
             HandfulError: There is no such task or label, its support set was not kept, or the server is away.

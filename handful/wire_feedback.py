@@ -24,7 +24,7 @@ class FeedbackRequest(BaseModel):
         None, max_length=ANSWER_ID_CHARS, description="The id of a prediction that was asked for with `ids`."
     )
     force: bool = Field(
-        False, description="Adapt on the example also where the answer is right already, or where the check fails."
+        False, description="Adapt on the example also where the check fails, or where the task has it already."
     )
 
 
@@ -55,9 +55,9 @@ class FeedbackResponse(BaseModel):
     task: str
     version: int = Field(description="The newest version, also where the correction made none.")
     outcome: FeedbackOutcome = Field(
-        description="`joined`: a new version is adapted on it. `pending`: it is kept and not adapted on, since the "
-        "check failed. `confirmed`: the task gave this label already, and nothing changed. `known`: the task has this "
-        "example already, and nothing changed."
+        description="`joined`: a new version is adapted on it. `confirmed`: the same, and the task gave this label "
+        "already. `pending`: it is kept and not adapted on, since the check failed. `known`: the task is adapted on "
+        "this example already, and nothing changed."
     )
     detail: str = Field(description="What happened, and what to do.")
     id: str | None = Field(description="The id of the example; null where none was stored.")

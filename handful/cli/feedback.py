@@ -27,7 +27,7 @@ def feedback(
     answer: Annotated[str | None, typer.Option("--id", help="The id of an answer, from predict --ids.")] = None,
     file: Annotated[str | None, typer.Option(help="A file of texts with their right labels; - for stdin.")] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Adapt on them also where the answer is right, or the check fails.")
+        bool, typer.Option("--force", help="Adapt on them also where the check fails, or the task has them.")
     ] = False,
     url: Url = None,
     api_key: ApiKey = None,

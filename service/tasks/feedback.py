@@ -93,12 +93,11 @@ async def _once(
     answer = await _answer(parts, kept, text, cut=shortened)
     result = partial(_Result, task=task, label=label, answer=answer, began=began)
     known = adapted_example(kept.rows, text, label)
-    agreed = (answer.label == label or known is not None) and not contradicted(kept.rows, text, label)
-    if agreed and not asked.force:
-        outcome: FeedbackOutcome = "confirmed" if answer.label == label else "known"
-        detail = _NOTHING_CHANGED[outcome]
-        parts.metrics.feedback.labels(outcome).inc()
-        response = result(outcome=outcome, detail=detail, example=known.id if known else None).response(
+    disputed = contradicted(kept.rows, text, label)
+    if known is not None and not disputed and not asked.force:
+        parts.metrics.feedback.labels("known").inc()
+        detail = _KNOWN + ("." if answer.label == label else _KNOWN_IN_VAIN)
+        response = result(outcome="known", detail=detail, example=known.id).response(
             version=kept.source.version, n_support=kept.source.n_support
         )
         return Committed(response.model_dump_json())
@@ -118,8 +117,9 @@ async def _once(
         return Committed(unchanged.model_dump_json())
     rows = correction.rows if joins else correction.held
     support = SupportSet(tuple(row.example for row in rows if row.state == "adapted"), kept.descriptions)
+    agrees: FeedbackOutcome = "confirmed" if answer.label == label and not disputed else "joined"
     made = result(
-        outcome="joined" if joins else "pending",
+        outcome=agrees if joins else "pending",
         detail=_joined(correction) if joins else _PENDING,
         example=correction.row.id,
         outweighed=[_outweighed(task, *each) for each in correction.outweighed] if joins else [],
@@ -145,12 +145,11 @@ async def _once(
     return committed
 
 
-_NOTHING_CHANGED = {
-    "confirmed": 'The task gives this label already; nothing was changed. With "force": true the text becomes an '
-    "example all the same.",
-    "known": "The task is adapted on this example already and answers otherwise; nothing was changed. Give further "
-    'examples like it, look at the report for examples that contradict it, or add it once more with "force": true.',
-}
+_KNOWN = "The task is adapted on this example already; nothing was changed"
+_KNOWN_IN_VAIN = (
+    ". It answers otherwise: give further examples like it, look at the report for examples that contradict it, or add "
+    'it once more with "force": true.'
+)
 _PENDING = (
     "With this example the accuracy on the task's other examples would fall by more than the tolerance, so it is kept "
     'and not adapted on. Is the label right? Then send it again with "force": true; else erase it by its id. '

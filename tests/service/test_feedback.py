@@ -53,12 +53,15 @@ def test_a_correction_joins_and_gives_the_bits_of_adapting_on_all(stored_service
 def test_a_right_answer_is_confirmed_and_a_known_example_stays_one(service: httpx.Client) -> None:
     adapt(service)
     label, other = answered(service)
-    found = give(service, text=TEXT, label=label)
-    assert (found["outcome"], found["version"], found["id"]) == ("confirmed", 1, None)
-    assert give(service, text=TEXT, label=label, force=True)["outcome"] == "joined"
-    assert other
-    assert service.get("/v1/tasks/bank").json()["version"] == 2
+    found = give(service, text=TEXT, label=label, force=True)
+    assert (found["outcome"], found["version"], found["n_support"]) == ("confirmed", 2, 7)
+    again = give(service, text=TEXT, label=label)
+    assert (again["outcome"], again["version"], again["id"]) == ("known", 2, found["id"])
     assert len(listed(service, source="feedback")) == 1
+    assert give(service, text=TEXT, label=label, force=True)["id"] == f"{found['id']}-2"
+    # One text under two labels is settled, whatever the task answers
+    settled = give(service, text=TEXT, label=other, force=True)
+    assert [each["reason"] for each in settled["outweighed"]] == ["contradicts"] * 2
 
 
 def test_a_correction_that_harms_the_others_waits_until_it_is_forced(stored_service: httpx.Client) -> None:
