@@ -22,6 +22,7 @@ from handful.wire import (
     VersionResponse,
 )
 from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample, VersionDetail
+from handful.wire_feedback import DriftResponse, FeedbackResponse
 from handful.wire_readapt import ReadaptPreview, ReadaptResponse
 
 
@@ -115,10 +116,16 @@ class AsyncClient:
         return await self._answer(calls.preview_readapt(task, version, checkpoint))
 
     async def examples(
-        self, task: str, *, label: str | None = None, source: str | None = None, text: str | None = None
+        self,
+        task: str,
+        *,
+        label: str | None = None,
+        source: str | None = None,
+        state: str | None = None,
+        text: str | None = None,
     ) -> AsyncIterator[StoredExample]:
         """The examples of a task's newest version; see ``Client.examples``."""
-        filters = {"label": label, "source": source, "text": text}
+        filters = {"label": label, "source": source, "state": state, "text": text}
         async for page in self._pages(partial(calls.examples, task, filters)):
             for example in page.examples:
                 yield example
@@ -130,6 +137,22 @@ class AsyncClient:
     async def erase_example(self, task: str, example_id: str) -> EraseResponse:
         """Adapts a task without an example and removes all that was derived from it; see ``Client.erase_example``."""
         return await self._answer(calls.erase_example(task, example_id))
+
+    async def feedback(
+        self,
+        task: str,
+        label: str,
+        *,
+        text: Query | None = None,
+        id: str | None = None,  # noqa: A002 - the field's name
+        force: bool = False,
+    ) -> FeedbackResponse:
+        """Corrects an answer of a task; see ``Client.feedback``."""
+        return await self._answer(calls.feedback(task, label, text, id, force=force))
+
+    async def drift(self, task: str) -> DriftResponse:
+        """How recent queries of a task differ from its examples; see ``Client.drift``."""
+        return await self._answer(calls.drift(task))
 
     async def delete_version(self, task: str, version: int) -> None:
         """Removes a version that is not the newest."""

@@ -35,6 +35,7 @@ from handful.wire_examples import (
     ExampleList,
     VersionDetail,
 )
+from handful.wire_feedback import DriftResponse, FeedbackResponse
 from handful.wire_readapt import ReadaptPreview, ReadaptResponse
 
 _ATTEMPTS = 3
@@ -174,6 +175,22 @@ def erase_example(task: str, example_id: str) -> Call[EraseResponse]:
     """The call that erases an example."""
     path = _path(task, f"/examples/{quote(example_id, safe='')}")
     return Call(EraseResponse, "DELETE", path, {}, None, builds_on_newest=True)
+
+
+def feedback(task: str, label: str, text: Query | None, answer: str | None, *, force: bool) -> Call[FeedbackResponse]:
+    """The call that corrects an answer."""
+    if (text is None) == (answer is None):
+        raise TypeError("give the text of the answer, or its id")
+    body: dict[str, Any] = {"label": label} if answer is None else {"label": label, "id": answer}
+    if text is not None:
+        body |= {"text": text} if isinstance(text, str) else text
+    call = _write(FeedbackResponse, _path(task, "/feedback"), body | ({"force": True} if force else {}))
+    return replace(call, builds_on_newest=True)
+
+
+def drift(task: str) -> Call[DriftResponse]:
+    """The call for what moved in a task's recent queries."""
+    return _get(DriftResponse, _path(task, "/drift"))
 
 
 def delete_version(task: str, version: int) -> Call[DeleteVersionResponse]:

@@ -172,6 +172,7 @@ class PredictRequest(PredictionFields):
     """Classify texts with a stored task."""
 
     version: int | None = Field(None, ge=1, lt=2**63, description="The newest version where it is missing.")
+    ids: bool = Field(False, description="Give each prediction an `id`, by which feedback can name it.")
 
 
 class ClassifyRequest(AdaptationFields, PredictionFields):
@@ -193,9 +194,9 @@ class Prediction(BaseModel):
     abstained: bool = Field(description="Whether confidence was under the threshold, or the text could not be read.")
     truncated: bool = Field(False, description="Whether the text was longer than the encoder reads and was cut.")
     unreadable: bool = Field(
-        False,
-        description="Whether the encoder knows half of the text's tokens or fewer, so that its scores are unreliable.",
+        False, description="Whether the encoder knows half of the text's tokens or fewer: its scores mean little."
     )
+    id: str | None = Field(None, description="With `ids`, its id for feedback.", exclude_if=lambda each: each is None)
     nearest: list[NearExample] | None = Field(
         None,
         description="With `explain`, the nearest examples of the most probable class, then of the second.",
@@ -222,7 +223,6 @@ _LEAVE_ONE_OUT = (
     "Share of the examples that are classified correctly without themselves: an estimate of the accuracy on new texts, "
     "rough where there are few. Examples that are the only one of their class do not count; null where none is left."
 )
-
 
 _CHOICE = "How the checkpoint was chosen; null unless the request says `auto`."
 
@@ -294,7 +294,7 @@ class VersionResponse(AuditFields):
     leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
     support_kept: bool
     bytes: int
-    source: Literal["adapt", "rollback", "readapt", "examples", "erase"]
+    source: Literal["adapt", "rollback", "readapt", "examples", "erase", "feedback"]
     copied_from: int | None
     created_at: datetime
 

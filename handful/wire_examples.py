@@ -9,8 +9,11 @@ from handful.wire import AdaptResponse, LabelledText, VersionResponse
 EXAMPLE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,79}$"
 """Ids that a caller gives, and those that are made from an example's content."""
 
-ExampleSource = Literal["adapt", "examples"]
+ExampleSource = Literal["adapt", "examples", "feedback"]
 """The call that brought an example."""
+
+ExampleState = Literal["adapted", "pending", "outweighed"]
+"""Whether a version was adapted on an example, or only keeps it."""
 
 
 class AddExamplesRequest(BaseModel):
@@ -46,6 +49,9 @@ class StoredExample(BaseModel):
     text: str
     text_pair: str | None = None
     source: ExampleSource = Field(description="The call that brought it.")
+    state: ExampleState = Field(
+        "adapted", description="`pending` and `outweighed` ones are kept, and the version was not adapted on them."
+    )
 
 
 class ExampleList(BaseModel):

@@ -27,8 +27,11 @@ from model_store.records import StoredSupport
 from model_store.weight_shapes import ShapesOfLearner
 
 MAGIC = b"HANDFUL\x01"
-ExampleSource = Literal["adapt", "examples"]
+ExampleSource = Literal["adapt", "examples", "feedback"]
 """The call that brought an example."""
+
+ExampleState = Literal["adapted", "pending", "outweighed"]
+"""Whether a version was adapted on an example, or only keeps it."""
 
 _DIGEST_BYTES = 32
 _HEADER_LENGTH = struct.Struct(">I")
@@ -75,6 +78,7 @@ class ExampleRow(BaseModel):
         text: The text.
         text_pair: The second text of a pair.
         source: The call that brought it.
+        state: ``adapted``, or set aside: ``pending`` or ``outweighed``.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -84,6 +88,8 @@ class ExampleRow(BaseModel):
     text: str
     text_pair: str | None = Field(None, exclude_if=lambda text: text is None)
     source: ExampleSource = "adapt"
+    # Left out where it is the default, so that stored rows stay the same bytes
+    state: ExampleState = Field("adapted", exclude_if=lambda state: state == "adapted")
 
     @property
     def example(self) -> Example:
@@ -234,6 +240,16 @@ def _short_digest(content: tuple[str | None, ...]) -> str:
 def example_digest(text: TextInput, label: str) -> str:
     """The digest of one example in ``support_digests``."""
     return _short_digest((text.text, text.text_pair, label))
+
+
+def set_aside_digests(rows: Iterable[ExampleRow]) -> tuple[str, ...]:
+    """The digest of the text of each row that is kept and not adapted on, whatever its label."""
+    return tuple(text_digest(row.example.input) for row in rows if row.state != "adapted")
+
+
+def text_digest(text: TextInput) -> str:
+    """The digest of a text in ``set_aside_digests``; no example's digest, since no label is empty."""
+    return example_digest(text, "")
 
 
 def decode_rows(stored: StoredSupport) -> tuple[list[ExampleRow], Mapping[str, str]]:

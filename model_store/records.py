@@ -17,7 +17,7 @@ from model_store.errors import StoreUnavailable
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 """Names of tasks and tenants. No braces, colons or slashes, so a name cannot reach outside its Redis key."""
 
-VersionSource = Literal["adapt", "rollback", "readapt", "examples", "erase"]
+VersionSource = Literal["adapt", "rollback", "readapt", "examples", "erase", "feedback"]
 """The call that made a version."""
 
 _NAME = re.compile(NAME_PATTERN)
@@ -62,6 +62,7 @@ class VersionDraft:
         options: The options of the request.
         support_digests: Digest of each example in its order, then of each description of a label; see
             ``model_store.codec.support_digests``. None in records that are older than the field.
+        set_aside_digests: Digests of texts that are kept with the version and that it was not adapted on.
         support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
         leave_one_out_accuracy: Share of the examples that are classified correctly without themselves; None where each
             is the only one of its class, and in records that are older than the field.
@@ -76,6 +77,7 @@ class VersionDraft:
     steps: int
     options: AdaptOptions
     support_digests: tuple[str, ...] | None = None
+    set_aside_digests: tuple[str, ...] = ()
     support_accuracy: float | None
     leave_one_out_accuracy: float | None = None
     source: VersionSource

@@ -117,6 +117,7 @@ class Metrics:
             registry=registry,
         )
         self.abstentions = Counter("handful_abstentions", "Predictions that abstained.", registry=registry)
+        self.feedback = Counter("handful_feedback", "Corrections of answers.", ["outcome"], registry=registry)
         self.stale_tasks = Gauge(
             "handful_stale_tasks",
             "Stored tasks that were made from a checkpoint that is not loaded.",
@@ -165,6 +166,8 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        for outcome in ("joined", "pending", "confirmed", "known"):
+            self.feedback.labels(outcome)
         for event in ("hit", "miss", "evict"):
             self.cache_events.labels(event)
             self.feature_cache_events.labels(event)

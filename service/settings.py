@@ -161,6 +161,30 @@ class Settings(BaseSettings):
         description="Largest share of a task's examples that the former and the new checkpoint classify otherwise, "
         "each example left out, with which it is adapted again without being asked.",
     )
+    feedback_per_label: int = Field(
+        50,
+        ge=1,
+        description="Examples of feedback of a label that a task is adapted on; a further one outweighs the oldest.",
+    )
+    feedback_tolerance: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="By how much the accuracy on the other examples may fall before a correction has to wait.",
+    )
+    answer_id_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Secret that seals the ids of answers, the same on all servers; without one, ids end with the "
+        "server that gave them.",
+    )
+    answer_id_seconds: int = Field(
+        604_800, ge=1, description="Seconds for which feedback can name an answer by its id."
+    )
+    drift_tasks: int = Field(
+        1000,
+        ge=0,
+        description="Tasks whose recent queries are counted in memory, to report drift; 0 counts none.",
+    )
     drain_delay_s: float = Field(
         2.0, ge=0, description="Seconds after SIGTERM for which the server serves on while unready."
     )

@@ -102,6 +102,7 @@ def predict(
     abstain: Abstain = False,
     abstain_below: AbstainBelow = None,
     explain: Explain = False,
+    ids: Annotated[bool, typer.Option("--ids", help="Give each answer an id, by which feedback can name it.")] = False,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     delimiter: Delimiter = None,
@@ -115,6 +116,7 @@ def predict(
     """Classify texts. Each answer has the line and the text that it answers."""
     file = read_query_rows(queries, ReadOptions(text_column, label_column, delimiter, encoding))
     options = given(top_k=top_k, version=version, abstain=threshold_of(abstain, abstain_below), explain=explain or None)
+    options |= given(ids=ids or None)
     with connect(url, api_key, local=local, store=store, existing=True) as client:
 
         def ask(rows: Sequence[Row]) -> list[Prediction]:

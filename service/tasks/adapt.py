@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
 
+from pydantic import BaseModel
+
 from handful.checkpoint_answers import CheckpointChoice
 from handful.wire import AdaptOptionFields, AdaptRequest, AdaptResponse, SupportWarning
 from metalearn.options import AdaptOptions
-from model_store.codec import ExampleRow, encode_rows, rows_of, support_digests
+from model_store.codec import ExampleRow, encode_rows, rows_of, set_aside_digests, support_digests
 from model_store.records import TaskTerms, Version, VersionDraft, VersionSource
 from service.engine.adapt_slices import Adaptation
 from service.tasks.app_parts import Parts
@@ -42,7 +44,7 @@ async def adapt(
     if former is not None:
         return former
     checked = to_support_set(asked, parts.settings)
-    return await adapt_and_commit(
+    committed = await adapt_and_commit(
         parts,
         tenant,
         task,
@@ -59,6 +61,9 @@ async def adapt(
         ttl_s=asked.ttl_seconds,
         idempotent=idempotent,
     )
+    if not committed.replayed:
+        parts.recent.forget(tenant, task)  # another task, in effect: its queries are counted anew
+    return committed
 
 
 async def adapt_and_commit(
@@ -77,7 +82,7 @@ async def adapt_and_commit(
     source: VersionSource = "adapt",
     builds_on: Version | None = None,
     erased: Collection[int] = (),
-    response: Callable[..., AdaptResponse] = AdaptResponse,
+    response: Callable[..., BaseModel] = AdaptResponse,
 ) -> Committed:
     """Adapts on a checked support set and commits the result as the task's newest version.
 
@@ -136,7 +141,7 @@ async def commit_adaptation(
     source: VersionSource,
     builds_on: Version | None,
     erased: Collection[int] = (),
-    response: Callable[..., AdaptResponse],
+    response: Callable[..., BaseModel],
 ) -> Committed:
     """Commits an adaptation as the task's newest version; ``adapt_and_commit`` has the other arguments.
 
@@ -153,6 +158,7 @@ async def commit_adaptation(
         steps=adaptation.steps,
         options=options,
         support_digests=await asyncio.to_thread(support_digests, support),
+        set_aside_digests=set_aside_digests(rows or ()),
         support_accuracy=adaptation.support_accuracy,
         leave_one_out_accuracy=adaptation.leave_one_out_accuracy,
         source=source,
@@ -160,7 +166,7 @@ async def commit_adaptation(
         terms=terms,
     )
 
-    def answer(version: Version) -> AdaptResponse:
+    def answer(version: Version) -> BaseModel:
         return response(
             task=task,
             version=version.version,

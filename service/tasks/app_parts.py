@@ -8,7 +8,9 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.store_access import StoreAccess
 from service.tasks.adapters import Adapters
+from service.tasks.answer_ids import AnswerIds
 from service.tasks.examples_in_memory import ExamplesInMemory
+from service.tasks.recent_queries import RecentQueries
 
 if TYPE_CHECKING:  # it works with the parts itself
     from service.tasks.first_use import Readapts
@@ -25,3 +27,5 @@ class Parts:
     access: StoreAccess
     examples: ExamplesInMemory
     readapts: "Readapts"
+    answer_ids: AnswerIds
+    recent: RecentQueries

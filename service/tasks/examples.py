@@ -9,7 +9,7 @@ from functools import partial
 from handful.wire_examples import AddExamplesRequest, AddExamplesResponse, EraseResponse, ExampleList, StoredExample
 from metalearn.errors import InvalidSupportSet
 from metalearn.types import TextInput
-from model_store.codec import ExampleRow, decode_rows, example_digest, rows_of
+from model_store.codec import ExampleRow, decode_rows, example_digest, rows_of, text_digest
 from model_store.errors import AdapterCorrupt
 from model_store.records import Version
 from service.engine.errors import SupportTooLarge, TextEmpty
@@ -50,7 +50,8 @@ async def add_examples(
     if former is not None:
         return former
     kept = await load_kept_support(parts, tenant, task)
-    checked = to_grown_support(asked.examples, kept.checked().support, parts.settings)
+    set_aside = [row.id for row in kept.rows if row.state != "adapted"]
+    checked = to_grown_support(asked.examples, kept.checked().support, parts.settings, set_aside)
     added = rows_of(checked.added, "examples")
     try:
         return await adapt_and_commit(
@@ -85,6 +86,7 @@ async def list_examples(
     *,
     label: str | None,
     source: str | None,
+    state: str | None = None,
     text: str | None,
     after: str | None,
     limit: int,
@@ -97,6 +99,7 @@ async def list_examples(
         task: The task's name.
         label: The class of the examples; None for all.
         source: The call that brought them; None for all.
+        state: Whether the version was adapted on them, or why not; None for all.
         text: A part of their text or second text, whatever its case; None for all.
         after: The id behind which the page begins; None for the first page.
         limit: How many at most.
@@ -116,6 +119,7 @@ async def list_examples(
             for row in kept.rows
             if label in {None, row.label}
             and source in {None, row.source}
+            and state in {None, row.state}
             and (wanted is None or any(wanted in each.casefold() for each in (row.text, row.text_pair or "")))
         )
         return sorted(found, key=lambda row: row.id)
@@ -181,6 +185,7 @@ async def erase_example(parts: Parts, tenant: str, task: str, example_id: str) -
         )
     except InvalidSupportSet as error:
         raise ExampleNeeded(task, str(error)) from None
+    parts.recent.forget(tenant, task)
     await parts.engine.forget(tenant, [erased.input])
     return committed
 
@@ -201,7 +206,8 @@ async def _derived_from(parts: Parts, tenant: str, task: str, text: TextInput) -
                 texts = await _texts_of(parts, version)
                 found = texts is None or text in texts
             else:
-                found = not {example_digest(text, label) for label in version.labels}.isdisjoint(digests)
+                of_text = {text_digest(text), *(example_digest(text, label) for label in version.labels)}
+                found = not of_text.isdisjoint((*digests, *version.set_aside_digests))
             derived += [version.version] if found else []
         if len(page) < _PAGE:
             return derived

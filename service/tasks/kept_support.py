@@ -20,7 +20,7 @@ class KeptSupport:
     Attributes:
         record: The task when it was read.
         source: The version.
-        rows: The version's examples, in order.
+        rows: The version's examples, in order, and those that are set aside.
         descriptions: The version's descriptions of labels.
     """
 
@@ -30,12 +30,12 @@ class KeptSupport:
     descriptions: Mapping[str, str]
 
     def checked(self) -> CheckedSupport:
-        """The examples as a support set to adapt on.
+        """The examples as a support set to adapt on, without those that are set aside.
 
         Raises:
             InvalidSupportSet: No learner could adapt on it.
         """
-        support = SupportSet(tuple(row.example for row in self.rows), self.descriptions)
+        support = SupportSet(tuple(row.example for row in self.rows if row.state == "adapted"), self.descriptions)
         return CheckedSupport(support, frozenset(), {label: label for label in self.descriptions})
 
 

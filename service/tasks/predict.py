@@ -53,7 +53,8 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
             adapter = leased.adapter
             queries.check_pairs(adapter.pairs)
             tokenized = early or engine.tokenize(checkpoints.of(adapter), queries.inputs)
-            result = await engine.predict(tenant, adapter, tokenized)
+            wanted = parts.recent.wanted if asked.version is None else 0
+            result = await engine.predict(tenant, adapter, tokenized, sampled=wanted)
             if asked.explain:
                 known = await examples_of(parts, leased.key, adapter)
                 texts = tokenized.result()
@@ -64,6 +65,13 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
     predictions = answered(parts, adapter, result, queries, tokenized.result(), asked)
     if asked.explain:
         explain(predictions, nearest)
+    if asked.ids:
+        for prediction, text in zip(predictions, queries.inputs, strict=True):
+            prediction.id = parts.answer_ids.seal(tenant, task, text)
+    if asked.version is None:
+        threshold = checkpoints.of(adapter).checkpoint.manifest.hyperparameters.abstain_threshold
+        confidences = [prediction.confidence for prediction in predictions]
+        parts.recent.note(tenant, task, confidences, result.sampled, threshold=threshold)
     response = PredictResponse(
         task=task,
         version=leased.key.version,

@@ -63,8 +63,16 @@ def to_support_set(request: AdaptationFields, settings: Settings) -> CheckedSupp
     return CheckedSupport(support, shortened, keys)
 
 
-def to_grown_support(examples: Sequence[LabelledText], stored: SupportSet, settings: Settings) -> CheckedSupport:
+def to_grown_support(
+    examples: Sequence[LabelledText], stored: SupportSet, settings: Settings, set_aside: Collection[str] = ()
+) -> CheckedSupport:
     """The checked examples of a request behind those of a stored support set.
+
+    Args:
+        examples: The examples of the request.
+        stored: The stored support set.
+        settings: The limits.
+        set_aside: Ids of further examples that are stored.
 
     Raises:
         InvalidContent: There is no example, a limit is passed, a text or label is empty, an id is taken, or pairs and
@@ -73,10 +81,12 @@ def to_grown_support(examples: Sequence[LabelledText], stored: SupportSet, setti
     field, check, count = "examples", LimitChecker(settings), len(stored.examples)
     if not examples:
         check.fault("no_examples", "there is no example: give at least one", field)
-    check.limit("too_many_examples", count + len(examples), "max_support_examples", "examples in all", field)
+    check.limit(
+        "too_many_examples", count + len(set_aside) + len(examples), "max_support_examples", "examples in all", field
+    )
     check.raise_faults()
     _check_examples(examples, check, field)
-    taken = {example.id for example in stored.examples}
+    taken = {*set_aside, *(example.id for example in stored.examples)}
     for i, example in enumerate(examples):
         if example.id in taken:
             detail = f"the task has an example with the id {example.id!r}: ids name one example each"

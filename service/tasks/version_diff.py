@@ -37,9 +37,11 @@ async def diff_versions(parts: Parts, tenant: str, task: str, version: int, othe
 
 def _missing(rows: Sequence[ExampleRow], others: Sequence[ExampleRow]) -> list[StoredExample]:
     """The examples that others do not have, or have less often."""
-    left = Counter(map(_content, others))
+    left = Counter(_content(row) for row in others if row.state == "adapted")
     missing = []
     for row in rows:
+        if row.state != "adapted":
+            continue  # kept, and the version was not adapted on it
         if left[_content(row)]:
             left[_content(row)] -= 1
         else:

@@ -55,6 +55,7 @@ async def delete_task(parts: Parts, tenant: str, task: str) -> DeleteResponse:
         deleted = await parts.access.call(parts.access.store.delete, tenant, task)
     parts.adapters.forget(tenant, task)
     parts.examples.forget(tenant, task)
+    parts.recent.forget(tenant, task)
     if not deleted:
         raise TaskNotFound
     return DeleteResponse(task=task)
