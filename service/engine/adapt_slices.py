@@ -87,7 +87,7 @@ def readable(
     refuse_empty(texts[: plan.n_examples], "support")
     kept = [i for i, text in enumerate(texts) if not text.empty]
     label_classes = tuple(plan.label_classes[i - plan.n_examples] for i in kept[plan.n_examples :])
-    for index in sorted(set(plan.label_classes) - {*support.targets, *label_classes}):
+    for index in sorted(set(plan.label_classes) - {*support.of_classes.targets, *label_classes}):
         label = support.labels[index]
         raise InvalidSupportSet(
             "class_without_examples",
@@ -155,10 +155,18 @@ def adapt_slices(
     own = adapted.fast_weights
     with shared_if_worth_it(products), torch.no_grad():
         logits = model.outputs(slow, own, examples) if support.examples else torch.empty(0, plan.n_classes)
-        without_itself = left_out_accuracy(model, slow, prepared, adapted)
-    accuracy = support_accuracy(logits, support.targets)
+        without_itself = left_out_accuracy(model, slow, prepared, adapted, n_labels=len(support.labels))
+    of_classes = [i for i, e in enumerate(support.examples) if e.label is not None and e.weight]
+    accuracy = support_accuracy(logits[of_classes], support.of_classes.targets)
     return Adaptation(
-        adapter=Adapter(own, support.labels, checkpoint.fingerprint, model.learner.name, support.pairs),
+        adapter=Adapter(
+            own,
+            support.labels,
+            checkpoint.fingerprint,
+            model.learner.name,
+            support.pairs,
+            out_of_scope=support.has_out_of_scope,
+        ),
         steps=len(adapted.losses) - 1,
         losses=adapted.losses.tolist(),
         support_accuracy=accuracy,

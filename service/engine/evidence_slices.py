@@ -86,7 +86,8 @@ def evidence_slices(
     device = features.device
     label_texts = LabelTexts(of_labels, torch.tensor(plan.label_classes, device=device)) if n_labels else None
     targets = torch.tensor(plan.targets, dtype=torch.long, device=device)
-    support = PreparedSet(examples, targets, torch.ones(n, device=device), plan.n_classes, label_texts=label_texts)
+    weights = torch.tensor(plan.weights or (1.0,) * n, dtype=torch.float32, device=device)
+    support = PreparedSet(examples, targets, weights, plan.n_classes, label_texts=label_texts)
     model = replace(loaded.model, body=MlpBody((loaded.model.body.dim,)), placement=HeadOnly())
     steps = checkpoint.manifest.hyperparameters.steps
     products = examples.numel() * plan.n_classes

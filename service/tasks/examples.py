@@ -199,7 +199,8 @@ async def _derived_from(parts: Parts, tenant: str, task: str, text: TextInput) -
                 texts = await _texts_of(parts, version)
                 found = texts is None or text in texts
             else:
-                found = not {example_digest(text, label) for label in version.labels}.isdisjoint(digests)
+                known = {digest.partition("*")[0] for digest in digests}
+                found = not {example_digest(text, label) for label in (*version.labels, None)}.isdisjoint(known)
             derived += [version.version] if found else []
         if len(page) < _PAGE:
             return derived
