@@ -2,7 +2,7 @@
 
 python -m benchmarks.out_of_scope --data FOLDER [--draws 6]
 
-The folder holds clinc150 and its out-of-scope queries. Each draw has 10 classes of 10 examples, up to 20 queries of each
+The folder holds clinc150 and its out-of-scope queries. Each draw has 10 classes of 10 examples, 20 queries of each
 class, and out-of-scope queries; the second row has five out-of-scope examples, too. Features are those of the runtime
 that serves.
 """
