@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from handful.checkpoint_answers import CheckpointChoice
 from handful.report_answers import NearExample
+from handful.wire_query import Abstain, Query
 from handful.wire_versions import AuditFields, RemovedVersion, RetentionFields
 
 TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -31,8 +32,9 @@ class LabelledText(_Request):
     """One example of a support set."""
 
     text: str = Field(description="The text.", examples=["I have not received my card yet"])
-    label: str = Field(
-        description="Its class. White space and invisible characters at its ends do not count.",
+    label: str | None = Field(
+        description="Its class; null for a text that is out of scope, in none of the task's classes. White space and "
+        "invisible characters at its ends do not count.",
         examples=["card_arrival"],
     )
     text_pair: str | None = Field(None, description="Second text, where pairs are classified.")
@@ -41,45 +43,16 @@ class LabelledText(_Request):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$",
         description="Your name for the example, unique in the support set; made from its content where it is missing.",
     )
-
-
-class TextPair(_Request):
-    """A query that is a pair of texts."""
-
-    text: str = Field(description="The text.")
-    text_pair: str | None = Field(None, description="Second text.")
-
-
-def _query_branch(value: Any) -> str | None:
-    if isinstance(value, str):
-        return "<text>"
-    return "<pair>" if isinstance(value, dict | TextPair) else None
-
-
-Query = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[TextPair, Tag("<pair>")],
-    Discriminator(
-        _query_branch,
-        custom_error_type="query_type",
-        custom_error_message='a query is a string, or an object {"text", "text_pair"}',
-    ),
-]
-
-
-def _abstain_branch(value: Any) -> str | None:
-    if isinstance(value, bool):
-        return "<flag>"
-    return "<threshold>" if isinstance(value, int | float) else None
-
-
-Abstain = Annotated[
-    Annotated[bool, Tag("<flag>")] | Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Tag("<threshold>")],
-    Discriminator(
-        _abstain_branch,
-        custom_error_type="abstain_type",
-        custom_error_message="abstain is true, false, or a threshold between 0 and 1",
-    ),
-]
+    weight: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        allow_inf_nan=False,
+        description="How much the example counts beside others: 2 does what giving it twice does, and an example of "
+        "weight 0 is kept without effect.",
+        # Left out where it is 1, so that a request that is repeated after an update has the digest that it had
+        exclude_if=lambda weight: weight == 1,
+    )
 
 
 class AdaptOptionFields(BaseModel):
@@ -162,8 +135,14 @@ class PredictionFields(_Request):
     top_k: int | None = Field(None, ge=1, description="How many labels to score in the answer; all where missing.")
     abstain: Abstain | None = Field(
         None,
-        description="true: answer null instead of a label where confidence is under the checkpoint's threshold; a "
-        "number is a threshold of your own; false: always answer a label, also for a text that cannot be read.",
+        description="true: answer null instead of a label where confidence is under the checkpoint's threshold, or "
+        "where out of scope is more probable than each label; a number is a threshold of your own; an object has "
+        "thresholds by label, beside the checkpoint's for the other labels; false: always answer a label, also for a "
+        "text that cannot be read.",
+    )
+    only_labels: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="The labels that may be answered; all where it is missing. Scores are probabilities among them.",
     )
     explain: bool = Field(False, description="Give the examples nearest to each query, of its label and of the rival.")
 
@@ -190,8 +169,13 @@ class Prediction(BaseModel):
 
     label: str | None = Field(description="The most probable class; null where the prediction abstains.")
     confidence: float = Field(description="Probability of the most probable class.")
-    scores: dict[str, float] = Field(description="Probability of each class, the most probable first.")
-    abstained: bool = Field(description="Whether confidence was under the threshold, or the text could not be read.")
+    scores: dict[str, float] = Field(
+        description="Probability of each class, the most probable first. Where the task has out-of-scope examples, "
+        "what is missing to 1 is the probability of out of scope."
+    )
+    abstained: bool = Field(
+        description="Whether confidence was under the threshold, the text was out of scope, or it could not be read."
+    )
     truncated: bool = Field(False, description="Whether the text was longer than the encoder reads and was cut.")
     unreadable: bool = Field(
         False, description="Whether the encoder knows half of the text's tokens or fewer: its scores mean little."

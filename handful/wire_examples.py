@@ -45,13 +45,14 @@ class StoredExample(BaseModel):
     """One example of a version."""
 
     id: str = Field(description="Names the example within the task.")
-    label: str
+    label: str | None = Field(description="Its class; null where it is out of scope.")
     text: str
     text_pair: str | None = None
     source: ExampleSource = Field(description="The call that brought it.")
     state: ExampleState = Field(
         "adapted", description="`pending` and `outweighed` ones are kept, and the version was not adapted on them."
     )
+    weight: float = Field(1.0, description="How much it counts, where not 1.", exclude_if=lambda weight: weight == 1)
 
 
 class ExampleList(BaseModel):

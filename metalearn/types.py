@@ -48,13 +48,15 @@ class Example:
 
     Attributes:
         input: The text or pair that is classified.
-        label: Its class.
+        label: Its class; None where it is out of scope, which means in none of the task's classes.
         id: Names the example within its support set, so that it can be erased later.
+        weight: How much it counts. An example of weight 0 is kept without effect.
     """
 
     input: TextInput
-    label: str
+    label: str | None
     id: str = ""
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,11 @@ class SupportSet:
                 "the support set is empty: give at least one example per class, or describe at least two classes",
             )
         if len(self.labels) < 2:
-            raise InvalidSupportSet(
-                "too_few_classes",
-                f"every example has the label {self.labels[0]!r}: a classifier needs at least two classes",
-            )
+            same = f"every example has the label {self.labels[0]!r}" if self.labels else "no example has a label"
+            if any(example.label is None or not example.weight for example in self.examples):
+                same += " (without those of weight 0 and those that are out of scope)" if self.labels else ""
+                same += "" if self.labels else " and a weight above 0"
+            raise InvalidSupportSet("too_few_classes", f"{same}: a classifier needs at least two classes")
         ids = Counter(example.id for example in self.examples if example.id)
         if ids and max(ids.values()) > 1:
             repeated = next(i for i, example in enumerate(self.examples) if ids[example.id] > 1)
@@ -100,13 +103,30 @@ class SupportSet:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The classes, ordered by name; a class's index is its row in the head."""
-        return tuple(sorted({example.label for example in self.examples} | set(self.descriptions)))
+        named = {example.label for example in self.examples if example.label is not None and example.weight}
+        return tuple(sorted(named | set(self.descriptions)))
 
     @cached_property
     def targets(self) -> tuple[int, ...]:
-        """The class index of each example."""
+        """The class index of each example; ``OUT_OF_SCOPE`` without a class, or of a class whose examples weigh 0."""
         index = {label: i for i, label in enumerate(self.labels)}
-        return tuple(index[example.label] for example in self.examples)
+        return tuple(OUT_OF_SCOPE if e.label is None else index.get(e.label, OUT_OF_SCOPE) for e in self.examples)
+
+    @cached_property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each example."""
+        return tuple(example.weight for example in self.examples)
+
+    @cached_property
+    def of_classes(self) -> "SupportSet":
+        """The support set without out-of-scope examples and those of weight 0; itself where it has none."""
+        kept = tuple(e for e in self.examples if e.label is not None and e.weight)
+        return self if len(kept) == len(self.examples) else replace(self, examples=kept)
+
+    @property
+    def has_out_of_scope(self) -> bool:
+        """Whether an out-of-scope example counts."""
+        return any(example.label is None and example.weight for example in self.examples)
 
     @cached_property
     def pairs(self) -> bool | None:
@@ -233,6 +253,7 @@ class Adapter:
         learner: Name of the learner that made it and that alone can read it.
         pairs: Whether the task's texts are pairs; None where that is not known.
         objective: The meaning of its head's outputs.
+        out_of_scope: Whether there is one more class, the last one, of texts that are in none of the task's classes.
     """
 
     fast_weights: FastWeights
@@ -241,11 +262,12 @@ class Adapter:
     learner: str = "protomaml"
     pairs: bool | None = None
     objective: Objective = "classification"
+    out_of_scope: bool = False
 
     @property
     def n_outputs(self) -> int:
-        """Number of classes, or of outputs in regression."""
-        return len(self.labels) or 1
+        """Number of classes, that of out-of-scope texts included, or of outputs in regression."""
+        return (len(self.labels) or 1) + self.out_of_scope
 
     @cached_property
     def size_bytes(self) -> int:

@@ -67,6 +67,7 @@ class _Header(BaseModel):
     pairs: bool | None = None
     # Left out where it is the default, so that stored adapters stay the same bytes
     objective: Objective = Field("classification", exclude_if=lambda objective: objective == "classification")
+    out_of_scope: bool = Field(False, exclude_if=lambda found: not found)
 
 
 class ExampleRow(BaseModel):
@@ -74,27 +75,29 @@ class ExampleRow(BaseModel):
 
     Attributes:
         id: Names the example within its support set.
-        label: Its class.
+        label: Its class; None where it is out of scope.
         text: The text.
         text_pair: The second text of a pair.
         source: The call that brought it.
         state: ``adapted``, or set aside: ``pending`` or ``outweighed``.
+        weight: How much it counts.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     id: str
-    label: str
+    label: str | None
     text: str
     text_pair: str | None = Field(None, exclude_if=lambda text: text is None)
     source: ExampleSource = "adapt"
     # Left out where it is the default, so that stored rows stay the same bytes
     state: ExampleState = Field("adapted", exclude_if=lambda state: state == "adapted")
+    weight: float = Field(1.0, ge=0, allow_inf_nan=False, exclude_if=lambda weight: weight == 1)
 
     @property
     def example(self) -> Example:
         """The example that the learning core adapts on."""
-        return Example(TextInput(self.text, self.text_pair), self.label, self.id)
+        return Example(TextInput(self.text, self.text_pair), self.label, self.id, self.weight)
 
 
 class _Rest(BaseModel):
@@ -126,6 +129,7 @@ def encode_adapter(adapter: Adapter, key: AdapterKey) -> bytes:
         labels=list(adapter.labels),
         pairs=adapter.pairs,
         objective=adapter.objective,
+        out_of_scope=adapter.out_of_scope,
     )
     header = fields.model_dump_json().encode()
     tensors = safetensors.torch.save({name: _packed(weight) for name, weight in adapter.fast_weights.items()})
@@ -170,10 +174,12 @@ def decode_adapter(
         raise StaleAdapter(header.checkpoint, shapes.keys(), task=key.task, version=key.version)
     labels = tuple(header.labels)
     weights = {name: _widened(weight) if weight.dtype == torch.float16 else weight for name, weight in weights.items()}
-    _check_weights(weights, len(labels) or 1, header.learner, shapes[header.checkpoint])
+    _check_weights(weights, (len(labels) or 1) + header.out_of_scope, header.learner, shapes[header.checkpoint])
     if device is not None:
         weights = {name: weight.to(device) for name, weight in weights.items()}
-    return Adapter(weights, labels, header.checkpoint, header.learner, header.pairs, header.objective)
+    return Adapter(
+        weights, labels, header.checkpoint, header.learner, header.pairs, header.objective, header.out_of_scope
+    )
 
 
 def _widened(weight: Tensor) -> Tensor:
@@ -207,7 +213,9 @@ def _check_weights(weights: FastWeights, n_labels: int, learner: str, shapes: Sh
 def rows_of(examples: Iterable[Example], source: ExampleSource = "adapt") -> list[ExampleRow]:
     """The rows of examples that a call brought."""
     return [
-        ExampleRow(id=e.id, label=e.label, text=e.input.text, text_pair=e.input.text_pair, source=source)
+        ExampleRow(
+            id=e.id, label=e.label, text=e.input.text, text_pair=e.input.text_pair, source=source, weight=e.weight
+        )
         for e in examples
     ]
 
@@ -227,9 +235,14 @@ def encode_support(support: SupportSet) -> StoredSupport:
 def support_digests(support: SupportSet) -> tuple[str, ...]:
     """SHA-256 of each example (text, second text, label), then of each description (label, description).
 
+    A weight that is not 1 follows, after ``*``. The label of an example of weight 0 is left out: it has no effect.
+
     Half of each digest is kept, 32 hexadecimal digits: a record holds one for every example.
     """
-    examples = (example_digest(e.input, e.label) for e in support.examples)
+    examples = (
+        example_digest(e.input, e.label if e.weight else None) + ("" if e.weight == 1 else f"*{e.weight!r}")
+        for e in support.examples
+    )
     return (*examples, *map(_short_digest, sorted(support.descriptions.items())))
 
 
@@ -237,8 +250,8 @@ def _short_digest(content: tuple[str | None, ...]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-def example_digest(text: TextInput, label: str) -> str:
-    """The digest of one example in ``support_digests``."""
+def example_digest(text: TextInput, label: str | None) -> str:
+    """The digest of one example in ``support_digests``, without its weight."""
     return _short_digest((text.text, text.text_pair, label))
 
 

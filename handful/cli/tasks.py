@@ -99,7 +99,17 @@ def list_examples(
     """List the examples of a task's newest version, by id."""
     with connect(url, api_key, local=local, store=store, existing=True) as client:
         found = list(client.examples(task, label=label, source=source, state=state, text=text))
-    rows = ((each.id, each.label, each.source, each.state, each.text, each.text_pair or "") for each in found)
+    rows = (
+        (
+            each.id,
+            "(out of scope)" if each.label is None else each.label,
+            each.source,
+            each.state,
+            each.text,
+            each.text_pair or "",
+        )
+        for each in found
+    )
     show(("id", "label", "source", "state", "text", "second text"), rows, found, as_json=as_json)
 
 

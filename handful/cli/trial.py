@@ -78,7 +78,7 @@ def _adapted(client: Client, files: SupportFiles) -> Iterator[tuple[str, AdaptRe
 
 def _report(answer: AdaptResponse, files: SupportFiles) -> None:
     """Prints the number of examples and the accuracy; on standard error where the answers go to a pipe."""
-    counts = Counter(example["label"] for example in files.examples)
+    counts = Counter("(out of scope)" if e["label"] is None else e["label"] for e in files.examples)
     shown = [f"{label} {count}" for label, count in counts.most_common(_SHOWN_CLASSES)]
     if len(counts) > _SHOWN_CLASSES:
         shown.append(f"and {len(counts) - _SHOWN_CLASSES} more")

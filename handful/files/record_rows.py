@@ -44,6 +44,7 @@ def rows_of_records(
         raise FileInvalid(source, first_line, f"{error} (a record has the form {form})") from error
     rows = []
     numbers = False
+    outside = 0
     for line, item in records.items:
         if isinstance(item, str):
             rows.append(Row(line, _text(source, line, item, "text")))
@@ -51,7 +52,10 @@ def rows_of_records(
         row, number = _row(source, line, item, names, columns, labelled=labelled)
         rows.append(row)
         numbers = numbers or number
-    notes = ("whole numbers as labels read as texts",) if numbers and labelled else ()
+        outside += row.label is None
+    notes: tuple[str, ...] = ("whole numbers as labels read as texts",) if numbers and labelled else ()
+    if outside and labelled:
+        notes += (f"{outside} example{'s' * (outside != 1)} with the label null read as out of scope",)
     return rows, describe_columns(list(map(repr, names)), columns, labelled=labelled), notes
 
 
@@ -100,7 +104,7 @@ def _row(
         if labelled:
             raise FileInvalid(source, line, f"the label {_shown(label_value)} {error}") from error
         label = None
-    if labelled and label is None:
+    if labelled and label is None and not _is_out_of_scope(item):
         name = names[columns.label] if columns.label is not None else "label"
         raise FileInvalid(source, line, f"no label in {name!r}: give the example a label, or delete it")
     identifier = value(columns.id)
@@ -113,6 +117,11 @@ def _row(
         weight_of(source, line, value(columns.weight)) if labelled else None,
     )
     return row, number
+
+
+def _is_out_of_scope(item: Mapping[str, Any]) -> bool:
+    """Whether a record has ``"label": null``. Under another name, null means that nobody has labelled the text yet."""
+    return "label" in item and item["label"] is None
 
 
 def _text(source: str, line: int, value: Any, name: str) -> str:

@@ -18,6 +18,7 @@ from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import InvalidSupportSet
 from metalearn.leave_one_out import share_right
 from metalearn.options import AdaptOptions
+from metalearn.prepared import PreparedSet
 from metalearn.support_plan import SupportPlan, prepared_support, support_accuracy
 from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint
@@ -91,7 +92,7 @@ def readable(
     refuse_empty(texts[: plan.n_examples], "support")
     kept = [i for i, text in enumerate(texts) if not text.empty]
     label_classes = tuple(plan.label_classes[i - plan.n_examples] for i in kept[plan.n_examples :])
-    for index in sorted(set(plan.label_classes) - {*support.targets, *label_classes}):
+    for index in sorted(set(plan.label_classes) - {*support.of_classes.targets, *label_classes}):
         label = support.labels[index]
         raise InvalidSupportSet(
             "class_without_examples",
@@ -159,14 +160,22 @@ def adapt_slices(
     own = adapted.fast_weights
     with shared_if_worth_it(products), torch.no_grad():
         logits = model.outputs(slow, own, examples) if support.examples else torch.empty(0, plan.n_classes)
-        left_out = left_out_classes(model, slow, prepared, adapted)
-    accuracy = support_accuracy(logits, support.targets)
+        left_out = left_out_classes(model, slow, prepared, adapted, n_labels=len(support.labels))
+    of_classes = [i for i, e in enumerate(support.examples) if e.label is not None and e.weight]
+    accuracy = support_accuracy(logits[of_classes], support.of_classes.targets)
     return Adaptation(
-        adapter=Adapter(own, support.labels, checkpoint.fingerprint, model.learner.name, support.pairs),
+        adapter=Adapter(
+            own,
+            support.labels,
+            checkpoint.fingerprint,
+            model.learner.name,
+            support.pairs,
+            out_of_scope=support.has_out_of_scope,
+        ),
         steps=len(adapted.losses) - 1,
         losses=adapted.losses.tolist(),
         support_accuracy=accuracy,
-        leave_one_out_accuracy=None if left_out is None else share_right(left_out, support.targets),
+        leave_one_out_accuracy=None if left_out is None else share_right(left_out, *_targets_and_weights(prepared)),
         left_out=left_out,
         truncated=sum(text.truncated for text in texts[: plan.n_examples]),
         queue_s=0.0,
@@ -176,6 +185,12 @@ def adapt_slices(
         texts=texts,
         label_text_ignored=adapted.ignores_label_texts,
     )
+
+
+def _targets_and_weights(support: PreparedSet) -> tuple[list[int], list[float]]:
+    """Classes and weights of the examples that have any weight."""
+    kept = support.weights > 0
+    return support.targets[kept].tolist(), support.weights[kept].tolist()
 
 
 def _shared_features(

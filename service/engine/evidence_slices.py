@@ -164,8 +164,8 @@ def _prepared(
     device = features.device
     label_texts = LabelTexts(of_labels, torch.tensor(plan.label_classes, device=device)) if n_labels else None
     targets = torch.tensor(plan.targets, dtype=torch.long, device=device)
-    support = PreparedSet(examples, targets, torch.ones(n, device=device), plan.n_classes, label_texts=label_texts)
-    return support, others
+    weights = torch.tensor(plan.weights or (1.0,) * n, dtype=torch.float32, device=device)
+    return PreparedSet(examples, targets, weights, plan.n_classes, label_texts=label_texts), others
 
 
 def _on_features(loaded: LoadedModel) -> MetaModel:

@@ -206,8 +206,9 @@ async def _derived_from(parts: Parts, tenant: str, task: str, text: TextInput) -
                 texts = await _texts_of(parts, version)
                 found = texts is None or text in texts
             else:
-                of_text = {text_digest(text), *(example_digest(text, label) for label in version.labels)}
-                found = not of_text.isdisjoint((*digests, *version.set_aside_digests))
+                known = {digest.partition("*")[0] for digest in digests}
+                of_text = {text_digest(text), *(example_digest(text, label) for label in (*version.labels, None))}
+                found = not of_text.isdisjoint(known | set(version.set_aside_digests))
             derived += [version.version] if found else []
         if len(page) < _PAGE:
             return derived

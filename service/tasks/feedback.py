@@ -224,7 +224,7 @@ async def _answer(parts: Parts, kept: KeptSupport, text: TextInput, *, cut: bool
             ((*row,),) = (await engine.predict(source.tenant, adapter, tokenized)).probabilities
         except TextEmpty as error:
             raise InvalidContent("empty_text", [Fault(("text",), str(error))]) from None
-    best = max(range(len(row)), key=row.__getitem__)
+    best = max(range(len(adapter.labels)), key=row.__getitem__)  # a row may end with that of out of scope
     (read,) = tokenized.result()
     return _Answer(adapter.labels[best], row[best], cut or read.truncated, read.unreadable)
 
@@ -270,7 +270,7 @@ async def _held_back(parts: Parts, kept: KeptSupport, correction: Correction) ->
 def _sample(rows: Sequence[ExampleRow], draw: random.Random) -> set[str]:
     """The ids of a part of the rows that has each label in proportion, two rows at least where there are two."""
     chosen: set[str] = set()
-    for label in sorted({row.label for row in rows}):
+    for label in dict.fromkeys(row.label for row in rows):
         ids = [row.id for row in rows if row.label == label]
         chosen.update(draw.sample(ids, min(len(ids), max(2, round(_MOST_EXAMPLES / len(rows) * len(ids))))))
     return chosen

@@ -10,6 +10,7 @@ from service.tasks.adapters import Degraded
 from service.tasks.app_parts import Parts
 from service.tasks.explain import examples_of, explain, nearest_examples
 from service.tasks.first_use import lease_answering
+from service.tasks.only_labels import check_labels, classes_of
 from service.tasks.queries import Abstention, CheckedQueries, to_predictions, to_queries
 from service.timings import add_to_current
 
@@ -37,7 +38,7 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
         asked: The queries and the options.
 
     Raises:
-        InvalidContent: A query is unusable.
+        InvalidContent: A query is unusable, or the task does not have a label that the request names.
         TaskNotFound: The task is absent.
         VersionNotFound: The task does not have the version.
         StaleAdapter: The version was made from a checkpoint that is not loaded, and nothing can answer in its place.
@@ -52,13 +53,15 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
         async with lease_answering(parts, tenant, task, asked.version) as leased:
             adapter = leased.adapter
             queries.check_pairs(adapter.pairs)
+            check_labels(asked, adapter.labels)
             tokenized = early or engine.tokenize(checkpoints.of(adapter), queries.inputs)
             wanted = parts.recent.wanted if asked.version is None else 0
             result = await engine.predict(tenant, adapter, tokenized, sampled=wanted)
             if asked.explain:
                 known = await examples_of(parts, leased.key, adapter)
                 texts = tokenized.result()
-                nearest = await nearest_examples(parts, tenant, adapter, known, texts, result.probabilities)
+                answers = classes_of(asked.only_labels, adapter.labels), result.probabilities
+                nearest = await nearest_examples(parts, tenant, adapter, known, texts, *answers)
     finally:
         if early is not None:
             early.cancel()
@@ -100,8 +103,9 @@ def answered(
         result.probabilities,
         queries,
         texts,
+        classes=classes_of(asked.only_labels, adapter.labels),
         top_k=asked.top_k,
-        abstention=Abstention.asked(asked.abstain, default),
+        abstention=Abstention.asked(asked.abstain, default, adapter.labels),
     )
     parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in predictions))
     return predictions

@@ -109,7 +109,8 @@ def to_grown_support(
 def _check_examples(examples: Sequence[LabelledText], check: LimitChecker, field: str) -> None:
     for i, example in enumerate(examples):
         check.input(example.text, example.text_pair, field, i)
-        check.label(trimmed(example.label), field, i, "label")
+        if example.label is not None:
+            check.label(trimmed(example.label), field, i, "label")
 
 
 def _normal_forms(
@@ -119,7 +120,8 @@ def _normal_forms(
     inputs, shortened = shortened_inputs(
         [TextInput(example.text, example.text_pair) for example in examples], settings.max_text_chars
     )
-    return with_ids(examples, [normalised(example.label) for example in examples], inputs, taken), shortened
+    labels = [None if example.label is None else normalised(example.label) for example in examples]
+    return with_ids(examples, labels, inputs, taken), shortened
 
 
 def _descriptions(given: Mapping[str, str], check: LimitChecker) -> tuple[dict[str, str], dict[str, str]]:
@@ -169,13 +171,16 @@ def _check_mixed(examples: Sequence[LabelledText], check: LimitChecker, field: s
 
 
 def with_ids(
-    examples: Sequence[LabelledText], labels: Sequence[str], inputs: Sequence[TextInput], taken: Collection[str] = ()
+    examples: Sequence[LabelledText],
+    labels: Sequence[str | None],
+    inputs: Sequence[TextInput],
+    taken: Collection[str] = (),
 ) -> tuple[Example, ...]:
     """Examples, each with its given id, or with an id made of its content and its number among equal ones.
 
     Args:
         examples: The examples of the request.
-        labels: Their classes.
+        labels: Their classes; None where they are out of scope.
         inputs: Their texts, as they are kept.
         taken: Further ids that are in use.
     """
@@ -185,10 +190,10 @@ def with_ids(
     for example, label, kept in zip(examples, labels, inputs, strict=True):
         name = example.id
         if name is None:
-            content = "\0".join([label, example.text, example.text_pair or ""])
+            content = "\0".join([label or "", example.text, example.text_pair or ""])
             digest = hashlib.sha256(content.encode()).hexdigest()[:16]
             while name is None or name in taken:
                 repetitions[digest] += 1
                 name = digest if repetitions[digest] == 1 else f"{digest}-{repetitions[digest]}"
-        result.append(Example(kept, label, name))
+        result.append(Example(kept, label, name, example.weight))
     return tuple(result)

@@ -57,7 +57,7 @@ def _look_alike(checked: CheckedSupport, places: Mapping[str, Place]) -> Support
     labels = checked.support.labels
     groups = look_alikes(labels)
     # A description whose key is no example's label makes a class of its own, so a slip in the key goes unseen
-    with_examples = {example.label for example in checked.support.examples}
+    with_examples = {example.label for example in checked.support.of_classes.examples}
     alone = [label for label in labels if label not in with_examples]
     undescribed = [label for label in labels if label not in checked.description_keys]
     grouped = {label for group in groups for label in group}
@@ -79,7 +79,8 @@ def _contradicting(checked: CheckedSupport) -> SupportWarning | None:
     groups = [group for group in _same_texts(support) if len({support.examples[i].label for i in group}) > 1]
     if not groups:
         return None
-    labels = sorted({support.examples[i].label for i in groups[0]})
+    named = sorted({support.examples[i].label or "" for i in groups[0]})
+    labels = [label or "null (out of scope)" for label in named]
     return _warning(
         "contradicting_examples",
         f"{_counted(len(groups), 'text stands', 'texts stand')} under more than one label, such as under "
@@ -93,7 +94,7 @@ def _duplicate(checked: CheckedSupport) -> SupportWarning | None:
     support = checked.support
     repeats = []
     for group in _same_texts(support):
-        seen: set[str] = set()
+        seen: set[str | None] = set()
         for i in group:
             label = support.examples[i].label
             if label in seen:
@@ -111,7 +112,7 @@ def _duplicate(checked: CheckedSupport) -> SupportWarning | None:
 
 def _few_examples(support: SupportSet, places: Mapping[str, Place]) -> SupportWarning | None:
     labels = support.labels
-    counts = Counter(example.label for example in support.examples)
+    counts = Counter(example.label for example in support.of_classes.examples)
     few = sorted((label for label in labels if counts[label] < ENOUGH_EXAMPLES), key=lambda label: counts[label])
     if not few:
         return None
@@ -177,10 +178,11 @@ def _places(
 
 
 def _same_texts(support: SupportSet) -> list[list[int]]:
-    """The indices of the examples of each text that occurs twice or more."""
+    """The indices of the examples of each text that occurs twice or more. Those of weight 0 do not count."""
     groups: dict[bytes, list[int]] = defaultdict(list)
     for i, example in enumerate(support.examples):
-        groups[text_key(example.input)].append(i)
+        if example.weight:
+            groups[text_key(example.input)].append(i)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -198,7 +200,8 @@ def _places_of_labels(checked: CheckedSupport) -> dict[str, Place]:
     """Label -> the place of its first example, or of its description where it has no example."""
     places: dict[str, Place] = {label: ("labels", key) for label, key in checked.description_keys.items()}
     examples = list(enumerate(checked.support.examples))
-    return places | {example.label: (*checked.place(i), "label") for i, example in reversed(examples)}
+    named = {e.label: (*checked.place(i), "label") for i, e in reversed(examples) if e.label is not None}
+    return places | named
 
 
 def _shown(label: str) -> str:

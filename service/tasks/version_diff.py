@@ -49,5 +49,5 @@ def _missing(rows: Sequence[ExampleRow], others: Sequence[ExampleRow]) -> list[S
     return missing
 
 
-def _content(row: ExampleRow) -> tuple[str, str, str | None]:
-    return row.label, row.text, row.text_pair
+def _content(row: ExampleRow) -> tuple[str | None, str, str | None, float]:
+    return row.label, row.text, row.text_pair, row.weight
