@@ -13,10 +13,20 @@ from starlette.responses import Response
 
 from handful.wire import ClassifyRequest, ClassifyResponse
 from service.doors import cohere, jina, openai
-from service.doors.door import Caller, DoorCaller, ErrorShape, Fields, body_bytes, documented, in_shape, keys_of
+from service.doors.door import (
+    REFUSALS,
+    Caller,
+    DoorCaller,
+    ErrorShape,
+    Fields,
+    body_bytes,
+    documented,
+    in_shape,
+    keys_of,
+)
 from service.errors import field_errors, invalid_content
 from service.routes.classify import classify_texts
-from service.routes.request import PROBLEMS, SEND_FEWER_EXAMPLES, AppParts, tenant_of
+from service.routes.request import SEND_FEWER_EXAMPLES, AppParts, tenant_of
 from service.routes.request_body import check_utf8
 
 
@@ -32,7 +42,7 @@ _COHERE = _Door("cohere", cohere.classify, cohere.error_content, cohere.FIELDS)
 _JINA = _Door("jina", jina.classify, jina.error_content, jina.FIELDS)
 _VLLM = _Door("vllm", openai.classify, openai.error_content, openai.FIELDS)
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["predict"])
+router = APIRouter(prefix="/v1", responses=REFUSALS, tags=["predict"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from service.auth import Authenticator
 from service.errors import ApiError, FieldError, field_errors, invalid_content, to_api_error
 from service.routes.disconnecting import unless_disconnected
 from service.routes.predict import degraded_header
-from service.routes.request import KeyHeader, parts_of
+from service.routes.request import PROBLEMS, KeyHeader, parts_of
 from service.routes.request_body import bounded_body, check_media_type, check_utf8
 from service.tasks.app_parts import Parts
 from service.tasks.errors import Fault, InvalidContent
@@ -38,6 +38,14 @@ Content = dict[str, Any]
 ErrorShape = Callable[[ApiError], Content]
 Fields = Mapping[str, str]
 """Pointer of our own requests -> pointer of the door's request."""
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    # In the door's shape, or a problem where the refusal comes before the door
+    status: {**problem, "content": {**problem["content"], "application/json": {"schema": {"type": "object"}}}}
+    for status, problem in PROBLEMS.items()
+}
+"""The error answers of every door."""
 
 
 class DoorRequest(BaseModel):

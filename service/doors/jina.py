@@ -12,6 +12,7 @@ from starlette.responses import Response
 from handful.wire import TASK_PATTERN, AdaptRequest, ClassifyRequest, LabelledText, Prediction
 from handful.wire_examples import AddExamplesRequest
 from service.doors.door import (
+    REFUSALS,
     Caller,
     Content,
     DoorAnswer,
@@ -149,7 +150,7 @@ def error_content(error: ApiError) -> Content:
     return {"detail": error.detail, "code": error.code}
 
 
-router = APIRouter(prefix="/v1", route_class=door_route(error_content, FIELDS), tags=["doors"])
+router = APIRouter(prefix="/v1", route_class=door_route(error_content, FIELDS), responses=REFUSALS, tags=["doors"])
 
 
 @router.post("/train", response_model=JinaTrainAnswer, openapi_extra=documented(JinaTrainRequest))

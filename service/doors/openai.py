@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from handful.wire import TASK_PATTERN, TaskResponse
 from service.doors.door import (
+    REFUSALS,
     Caller,
     Content,
     DoorAnswer,
@@ -102,7 +103,9 @@ def error_content(error: ApiError) -> Content:
     return {"error": {"message": error.detail, "type": kind, "param": param, "code": error.code}}
 
 
-router = APIRouter(prefix="/v1/models", route_class=door_route(error_content, FIELDS), tags=["doors"])
+router = APIRouter(
+    prefix="/v1/models", route_class=door_route(error_content, FIELDS), responses=REFUSALS, tags=["doors"]
+)
 
 
 @router.get("", response_model=OpenAIModelList)

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from handful.wire import Prediction, Query, TextPair
 from service.doors import openai
 from service.doors.door import (
+    REFUSALS,
     Content,
     DoorAnswer,
     DoorCaller,
@@ -116,7 +117,7 @@ def error_content(error: ApiError) -> Content:
 
 
 FIELDS = {"#/queries": "#/inputs"}
-router = APIRouter(route_class=door_route(error_content, FIELDS), tags=["doors"])
+router = APIRouter(route_class=door_route(error_content, FIELDS), responses=REFUSALS, tags=["doors"])
 
 
 @router.post("/predict", response_model=Scores, openapi_extra=documented(TextClassificationRequest))
@@ -138,7 +139,10 @@ async def door_classify(caller: DoorCaller, parts: AppParts, request: Request) -
     try:
         asked = TextClassificationRequest.model_validate_json(data)
     except ValidationError:
-        if "input" in keys_of(data):
+        keys = keys_of(data)
+        if keys & {"support", "queries"}:
+            _refuse("support and queries are fields of POST /v1/classify: send them there")
+        if "input" in keys:
             return await in_shape(request, openai.classify(request, caller, data), openai.error_content, openai.FIELDS)
         asked = parsed(TextClassificationRequest, data)
     return await _scores(request, caller, parts, asked, flat_pair=False)

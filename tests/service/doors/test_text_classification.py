@@ -186,6 +186,13 @@ def test_vllm_bodies_are_taken_at_classify(door: Door) -> None:
         assert empty.json()["error"]["param"] == "#/input/1"
 
 
+def test_our_own_body_is_sent_to_our_own_route(door: Door) -> None:
+    with door.client() as client:
+        answer = client.post("/classify", json={"support": SUPPORT, "queries": [TEXT]})
+    assert answer.status_code == 422
+    assert "send them there" in answer.json()["error"]
+
+
 def test_models_are_the_tenants_tasks(door: Door) -> None:
     with door.client() as client:
         found = client.get("/v1/models").json()
