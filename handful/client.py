@@ -21,6 +21,7 @@ from handful.wire import (
     VersionResponse,
 )
 from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample
+from handful.wire_moving import ImportResponse
 
 
 class Client:
@@ -205,6 +206,34 @@ class Client:
             HandfulError: There is no such version, it is the newest, or the server is away.
         """
         self._answer(calls.delete_version(task, version))
+
+    def export_task(self, task: str, version: int | None = None) -> bytes:
+        """A version of a task as one file, which holds its weights and, where they were kept, its examples.
+
+        Args:
+            task: The task's name.
+            version: The newest version where it is None.
+
+        Raises:
+            HandfulError: There is no such task or version, or the server is away.
+        """
+        return self._answer(calls.export_task(task, version)).content
+
+    def import_task(
+        self, task: str, content: bytes, *, readapt: bool = False, ttl_seconds: int | None = None
+    ) -> ImportResponse:
+        """Makes the version in a file the newest version of a task.
+
+        Args:
+            task: The task's name.
+            content: The bytes of the file, as ``export_task`` gave them.
+            readapt: Adapt on the file's examples where the server has not loaded the checkpoint that made it.
+            ttl_seconds: The task's time to live; None for no limit.
+
+        Raises:
+            HandfulError: The file was altered, its checkpoint is not loaded, or the server refused or is away.
+        """
+        return self._answer(calls.import_task(task, content, readapt=readapt, ttl_seconds=ttl_seconds))
 
     def report(self, task: str, unlabelled: Query | Iterable[Query] | None = None, **options: Any) -> ReportResponse:
         """Reports on a task: how accurate it is on new texts, which labels may be wrong, and what to do next.

@@ -306,7 +306,7 @@ class VersionResponse(BaseModel):
     leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
     support_kept: bool
     bytes: int
-    source: Literal["adapt", "rollback", "readapt", "examples", "erase"]
+    source: Literal["adapt", "rollback", "readapt", "examples", "erase", "import"]
     copied_from: int | None
     created_at: datetime
 

@@ -19,6 +19,10 @@ class AdapterCorrupt(ModelStoreError):
     """Stored bytes that are not the adapter that was written, or not the one that was asked for."""
 
 
+class TaskFileInvalid(ModelStoreError):
+    """A file that is no exported task, was altered, or cannot be used here."""
+
+
 class UnknownCheckpoint(ModelStoreError):
     """A name or fingerprint that is not that of one loaded checkpoint."""
 

@@ -36,7 +36,19 @@ from service.engine.runtime import start_runtime
 from service.errors import install_error_handlers
 from service.metrics import Metrics
 from service.request_context import Answers, RequestContext
-from service.routes import adapt, classify, examples, health, pages, predict, readapt, report, unmatched, versions
+from service.routes import (
+    adapt,
+    classify,
+    examples,
+    health,
+    moving,
+    pages,
+    predict,
+    readapt,
+    report,
+    unmatched,
+    versions,
+)
 from service.settings import Settings, granted_threads
 from service.stale_tasks import watch_stale_tasks
 from service.store_access import StoreAccess, open_store, store_name
@@ -98,7 +110,7 @@ def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = No
     )
     app.state.draining = False
     predict.add_to(app)
-    for module in (adapt, classify, examples, versions, readapt, report, health, pages):
+    for module in (adapt, classify, examples, versions, readapt, moving, report, health, pages):
         app.include_router(module.router)
     install_error_handlers(app)
     unmatched.add_to(app)
