@@ -23,6 +23,10 @@ class TaskFileInvalid(ModelStoreError):
     """A file that is no exported task, was altered, or cannot be used here."""
 
 
+class NotExportable(ModelStoreError):
+    """A task that the format of another program cannot hold; the message has the reason and another way."""
+
+
 class UnknownCheckpoint(ModelStoreError):
     """A name or fingerprint that is not that of one loaded checkpoint."""
 
