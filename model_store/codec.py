@@ -131,10 +131,54 @@ def encode_adapter(adapter: Adapter, key: AdapterKey) -> bytes:
         objective=adapter.objective,
         out_of_scope=adapter.out_of_scope,
     )
-    header = fields.model_dump_json().encode()
-    tensors = safetensors.torch.save({name: _packed(weight) for name, weight in adapter.fast_weights.items()})
-    content = _HEADER_LENGTH.pack(len(header)) + header + tensors
+    return _sealed(fields, safetensors.torch.save({n: _packed(weight) for n, weight in adapter.fast_weights.items()}))
+
+
+def split_adapter(data: bytes, key: AdapterKey) -> tuple[bytes, bytes]:
+    """The header of stored bytes without the key, in JSON, and the weights in safetensors.
+
+    Raises:
+        AdapterCorrupt: The bytes are damaged, cut, of another format, or another adapter's.
+    """
+    header, tensors = _opened(data, key)
+    return header.model_dump_json(exclude=set(asdict(key))).encode(), tensors
+
+
+def joined_adapter(header: bytes, tensors: bytes, key: AdapterKey) -> bytes:
+    """The bytes for this key of what ``split_adapter`` has split; ``decode_adapter`` checks the weights.
+
+    Raises:
+        AdapterCorrupt: The header is malformed.
+    """
+    try:
+        fields = json.loads(header)
+        return _sealed(_Header.model_validate({**fields, **asdict(key)}), tensors)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise AdapterCorrupt(f"the header of the adapter is malformed: {error}") from error
+
+
+def _sealed(header: _Header, tensors: bytes) -> bytes:
+    encoded = header.model_dump_json().encode()
+    content = _HEADER_LENGTH.pack(len(encoded)) + encoded + tensors
     return MAGIC + hashlib.sha256(content).digest() + content
+
+
+def _opened(data: bytes, key: AdapterKey) -> tuple[_Header, bytes]:
+    """The header of stored bytes, which has to be that of the key, and the weights in safetensors."""
+    content = data[len(MAGIC) + _DIGEST_BYTES :]
+    if data[: len(MAGIC)] != MAGIC or len(content) < _HEADER_LENGTH.size:
+        raise AdapterCorrupt("not an adapter of this format")
+    if hashlib.sha256(content).digest() != data[len(MAGIC) : len(MAGIC) + _DIGEST_BYTES]:
+        raise AdapterCorrupt("the checksum does not match: the bytes were damaged")
+    (header_length,) = _HEADER_LENGTH.unpack_from(content)
+    try:
+        header = _Header.model_validate_json(content[_HEADER_LENGTH.size : _HEADER_LENGTH.size + header_length])
+    except ValidationError as error:
+        raise AdapterCorrupt(f"malformed: {error}") from error
+    found = AdapterKey(header.tenant, header.task, header.version, header.adapter_id)
+    if found != key:
+        raise AdapterCorrupt(f"asked for {key}, found {found}")
+    return header, content[_HEADER_LENGTH.size + header_length :]
 
 
 def decode_adapter(
@@ -156,20 +200,11 @@ def decode_adapter(
         AdapterCorrupt: The bytes are damaged, cut, of another format, or another adapter's.
         StaleAdapter: Made from a checkpoint that is not loaded.
     """
-    content = data[len(MAGIC) + _DIGEST_BYTES :]
-    if data[: len(MAGIC)] != MAGIC or len(content) < _HEADER_LENGTH.size:
-        raise AdapterCorrupt("not an adapter of this format")
-    if hashlib.sha256(content).digest() != data[len(MAGIC) : len(MAGIC) + _DIGEST_BYTES]:
-        raise AdapterCorrupt("the checksum does not match: the bytes were damaged")
-    (header_length,) = _HEADER_LENGTH.unpack_from(content)
+    header, tensors = _opened(data, key)
     try:
-        header = _Header.model_validate_json(content[_HEADER_LENGTH.size : _HEADER_LENGTH.size + header_length])
-        weights = safetensors.torch.load(content[_HEADER_LENGTH.size + header_length :])
-    except (ValidationError, safetensors.SafetensorError) as error:
+        weights = safetensors.torch.load(tensors)
+    except safetensors.SafetensorError as error:
         raise AdapterCorrupt(f"malformed: {error}") from error
-    found = AdapterKey(header.tenant, header.task, header.version, header.adapter_id)
-    if found != key:
-        raise AdapterCorrupt(f"asked for {key}, found {found}")
     if header.checkpoint not in shapes:
         raise StaleAdapter(header.checkpoint, shapes.keys(), task=key.task, version=key.version)
     labels = tuple(header.labels)

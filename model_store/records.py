@@ -17,7 +17,7 @@ from model_store.errors import StoreUnavailable
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 """Names of tasks and tenants. No braces, colons or slashes, so a name cannot reach outside its Redis key."""
 
-VersionSource = Literal["adapt", "rollback", "readapt", "examples", "erase", "feedback"]
+VersionSource = Literal["adapt", "rollback", "readapt", "examples", "erase", "feedback", "import"]
 """The call that made a version."""
 
 _NAME = re.compile(NAME_PATTERN)

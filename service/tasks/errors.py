@@ -64,6 +64,10 @@ class ExampleNeeded(UseCaseError):
         )
 
 
+class CheckpointNotLoaded(UseCaseError):
+    """A file of weights whose checkpoint is not loaded; the message has the remedy."""
+
+
 class NewestVersion(UseCaseError):
     """The newest version, which answers and cannot be removed alone."""
 
