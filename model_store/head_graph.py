@@ -1,7 +1,6 @@
 """The head of an exported task as an ONNX graph: features in, probabilities out."""
 
 import json
-from typing import Any
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -36,10 +35,9 @@ def head_graph(file: TaskFile) -> bytes:
     head = linear_head(file)
     operator, output = _ACTIVATIONS[head.objective]
     classes, dim = head.weight.shape
-    attributes: dict[str, Any] = {"axis": -1} if operator == "Softmax" else {}
     nodes = [
         helper.make_node("Gemm", ["features", "weight", "bias"], ["logits"], transB=1),
-        helper.make_node(operator, ["logits"], [output], **attributes),
+        helper.make_node(operator, ["logits"], [output]),  # a softmax is over the last axis, the classes
     ]
     graph = helper.make_graph(
         nodes,
@@ -59,5 +57,5 @@ def head_graph(file: TaskFile) -> bytes:
     }
     helper.set_model_props(model, facts)
     onnx.checker.check_model(model)
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
