@@ -32,6 +32,8 @@ EXAMPLES, SUPPORT = "examples.jsonl", "support.json"
 _ALWAYS, _KEPT = {RECORD, ADAPTER, WEIGHTS}, {EXAMPLES, SUPPORT}
 _IDENTITY = ("tenant", "task", "version", "adapter_id")
 """The fields of a record that are another one's on every server."""
+_LEFT_OUT = {*_IDENTITY, "asked_by"}
+"""The fields that a file does not have; who asked is a tenant or the hint of a key."""
 
 _ALTERED = (
     "the file is not as it was exported: bytes of it were changed, cut off or added. Export the task again, and do not "
@@ -138,7 +140,7 @@ def pack_task(version: Version, adapter: bytes, support: StoredSupport | None, *
     """
     key = AdapterKey(version.tenant, version.task, version.version, version.adapter_id)
     header, weights = split_adapter(adapter, key)
-    record = {name: value for name, value in json.loads(version.to_json()).items() if name not in _IDENTITY}
+    record = {name: value for name, value in json.loads(version.to_json()).items() if name not in _LEFT_OUT}
     files = {RECORD: _json(record), ADAPTER: header, WEIGHTS: weights}
     if support is not None:
         rows, descriptions = decode_rows(support)  # what is damaged is not exported
