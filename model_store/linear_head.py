@@ -58,15 +58,16 @@ def linear_head(file: TaskFile) -> LinearHead:
             "answers: adapt it from a checkpoint with the placement 'head', or with another learner than the "
             "checkpoint's"
         )
-    if header.get("out_of_scope"):
+    labels: list[str] = header["labels"]
+    if len(weights[HEAD_WEIGHT]) != (len(labels) or 1):
         raise NotExportable(
-            f"task {name} has examples out of scope, for which its head has a class without a label: erase them first, "
-            "or export it in the handful format"
+            f"the head of task {name} has {len(weights[HEAD_WEIGHT])} rows for {len(labels)} labels, as where examples "
+            "are out of scope: other programs know no class without a label. Adapt a task without such examples"
         )
     return LinearHead(
         weights[HEAD_WEIGHT].astype(np.float32),
         weights[HEAD_BIAS].astype(np.float32),
-        tuple(header["labels"]),
+        tuple(labels),
         bool(header.get("pairs")),
         header.get("objective", "classification"),
     )

@@ -12,7 +12,7 @@ from handful.cli.output import note
 from handful.errors import HandfulError
 from handful.files import FileInvalid, read_support
 
-_BOOKKEEPING = {"source"}
+_BOOKKEEPING = {"source", "state"}
 """Fields of a stored example that are not the caller's."""
 
 
@@ -54,7 +54,8 @@ def _examples(content: bytes) -> tuple[list[dict[str, Any]], Mapping[str, str]]:
             )
         lines = archive.read("examples.jsonl").splitlines()
         descriptions: Mapping[str, str] = json.loads(archive.read("support.json"))["descriptions"]
-    rows = [json.loads(line) for line in lines]
+    # Examples that are set aside would be adapted on like all others
+    rows = [row for row in map(json.loads, lines) if row.get("state", "adapted") == "adapted"]
     return [{name: value for name, value in row.items() if name not in _BOOKKEEPING} for row in rows], descriptions
 
 

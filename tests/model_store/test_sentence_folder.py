@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,14 @@ def test_tasks_that_other_programs_cannot_have_are_refused_in_words(
     with pytest.raises(NotExportable, match="pairs"):
         write_sentence_folder(pairs, tuned_checkpoint, tmp_path / "folder")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_without_a_label_is_refused_in_words(exported: Exported) -> None:
+    file, _ = exported()
+    header = json.loads(file.adapter)
+    unnamed = replace(file, adapter=json.dumps({**header, "labels": header["labels"][:-1]}).encode())
+    with pytest.raises(NotExportable, match="3 rows for 2 labels"):
+        head_graph(unnamed)
 
 
 def test_weights_below_the_head_are_refused_in_words(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:

@@ -90,6 +90,13 @@ def test_a_head_and_a_folder_are_written(handful: Handful, tiny_checkpoint: Path
     assert "needs the name" in handful.fails("tasks", "export", "other", "-o", "-", *form, codes=(2,))
 
 
+def test_an_example_that_is_set_aside_is_not_in_a_dataset(folder: Path) -> None:
+    rows = [{"id": "a", "label": "x", "text": "kept"}, {"id": "b", "label": "x", "text": "not", "state": "pending"}]
+    files = {"examples.jsonl": as_jsonl(rows).encode(), "support.json": b'{"descriptions": {}}'}
+    write_dataset(zipped(files), folder / "kept.jsonl")
+    assert (folder / "kept.jsonl").read_text() == as_jsonl(rows[:1])
+
+
 CHARACTERS = st.characters(exclude_categories=["Cs"])
 TEXTS = st.text(CHARACTERS, min_size=1, max_size=30).filter(lambda text: text.strip())
 LABELS = st.text(CHARACTERS, min_size=1, max_size=10).map(str.strip).filter(bool)
