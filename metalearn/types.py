@@ -16,6 +16,9 @@ from metalearn.errors import InvalidEpisode, InvalidSupportSet
 Objective = Literal["classification", "multi_label", "regression"]
 """The kind of a task's answers: one class, any number of classes, or a number."""
 
+TaskKind = Literal["single_label", "multi_label", "regression", "ordinal"]
+"""The form of a task's answers as its owner sees it; ``metalearn.kinds`` has the rules of each."""
+
 Target = int | tuple[int, ...] | float
 """The right answer to one text: a class index, the indices of its classes, or a score."""
 
@@ -48,33 +51,54 @@ class Example:
 
     Attributes:
         input: The text or pair that is classified.
-        label: Its class.
+        label: Its class; empty where the kind of the task gives it several or none.
         id: Names the example within its support set, so that it can be erased later.
+        labels: Its classes in a multi-label task; None in other tasks.
+        score: Its score in a regression; None in other tasks.
     """
 
     input: TextInput
-    label: str
+    label: str = ""
     id: str = ""
+    labels: tuple[str, ...] | None = None
+    score: float | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Its classes, however many the kind of the task gives it."""
+        if self.labels is not None:
+            return self.labels
+        return (self.label,) if self.score is None else ()
+
+    @property
+    def answer(self) -> tuple[str, ...] | float:
+        """Its classes, or its score: what is compared where two examples have one text."""
+        return self.classes if self.score is None else self.score
 
 
 @dataclass(frozen=True)
 class SupportSet:
     """The labelled examples that a task is adapted on.
 
-    Classes are ordered by name, so that the order of the examples does not decide the order of the classes.
+    Classes are ordered by name, so that the order of the examples does not decide the order of the classes; those of an
+    ordinal task have the order that was asked for.
 
     Attributes:
         examples: May be empty where descriptions stand in for all of them.
         descriptions: The meaning of labels, in words, for the labels that the tenant describes. A label that stands
             only here is a class without examples.
+        kind: What the task answers. The examples have the form of this kind.
+        order: The classes of an ordinal task, from the lowest to the highest.
 
     Raises:
-        InvalidSupportSet: There is nothing to learn from, there are fewer than two classes, or two examples share an
-            id.
+        InvalidSupportSet: There is nothing to learn from, there are fewer than two classes or scores, or two examples
+            share an id.
     """
 
     examples: tuple[Example, ...]
     descriptions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    kind: TaskKind = "single_label"
+    order: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.examples and len(self.descriptions) < 2:
@@ -82,11 +106,7 @@ class SupportSet:
                 "empty_support",
                 "the support set is empty: give at least one example per class, or describe at least two classes",
             )
-        if len(self.labels) < 2:
-            raise InvalidSupportSet(
-                "too_few_classes",
-                f"every example has the label {self.labels[0]!r}: a classifier needs at least two classes",
-            )
+        self._check_answers()
         ids = Counter(example.id for example in self.examples if example.id)
         if ids and max(ids.values()) > 1:
             repeated = next(i for i, example in enumerate(self.examples) if ids[example.id] > 1)
@@ -97,16 +117,47 @@ class SupportSet:
                 ("support", last, "id"),
             )
 
-    @cached_property
-    def labels(self) -> tuple[str, ...]:
-        """The classes, ordered by name; a class's index is its row in the head."""
-        return tuple(sorted({example.label for example in self.examples} | set(self.descriptions)))
+    def _check_answers(self) -> None:
+        """Refuses examples that all have one answer."""
+        if self.kind == "regression":
+            if len({example.score for example in self.examples}) < 2:
+                raise InvalidSupportSet(
+                    "too_few_scores",
+                    f"every example has the score {self.examples[0].score}: a regression needs at least two scores",
+                )
+        elif self.kind == "multi_label":
+            if not self.labels:
+                raise InvalidSupportSet(
+                    "too_few_classes", "no example has a label: give at least one example with a label in labels"
+                )
+        elif len(self.labels) < 2:
+            raise InvalidSupportSet(
+                "too_few_classes",
+                f"every example has the label {self.labels[0]!r}: a classifier needs at least two classes",
+            )
 
     @cached_property
-    def targets(self) -> tuple[int, ...]:
-        """The class index of each example."""
+    def labels(self) -> tuple[str, ...]:
+        """The classes; a class's index is its row in the head. None in a regression."""
+        if self.kind == "ordinal":
+            return self.order
+        found = {label for example in self.examples for label in example.classes}
+        return tuple(sorted(found | set(self.descriptions)))
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """The target of each example: a class index, the indices of its classes, or its score."""
         index = {label: i for i, label in enumerate(self.labels)}
+        if self.kind == "regression":
+            return tuple(example.score or 0.0 for example in self.examples)
+        if self.kind == "multi_label":
+            return tuple(tuple(sorted({index[label] for label in e.classes})) for e in self.examples)
         return tuple(index[example.label] for example in self.examples)
+
+    @cached_property
+    def class_indices(self) -> tuple[int, ...]:
+        """The class index of each example of a task with one class an example."""
+        return tuple(target for target in self.targets if isinstance(target, int))
 
     @cached_property
     def pairs(self) -> bool | None:
@@ -222,6 +273,30 @@ class EncodedSet:
         return replace(self, features=self.features[at], targets=self.targets[at], weights=self.weights[at])
 
 
+def n_outputs(objective: Objective, labels: tuple[str, ...]) -> int:
+    """The number of outputs of a head; one in regression, also where its scores are places of ordered classes."""
+    return 1 if objective == "regression" else len(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How a task's answers are made of its head's outputs.
+
+    Attributes:
+        thresholds: The probability from which on each class is answered, in multi-label tasks.
+        learned: Whether the thresholds were learned by leave-one-out.
+        half_width: Half the width of the interval around a predicted score; None where it is not known.
+        ordered: Whether the output is a place in the order of the classes, as ordinal tasks have it.
+        spread: Root mean square of the error of that place on left-out examples.
+    """
+
+    thresholds: tuple[float, ...] = ()
+    learned: bool = False
+    half_width: float | None = None
+    ordered: bool = False
+    spread: float = 1.0
+
+
 @dataclass(frozen=True)
 class Adapter:
     """The fast weights and labels that a task owns after adaptation.
@@ -233,6 +308,7 @@ class Adapter:
         learner: Name of the learner that made it and that alone can read it.
         pairs: Whether the task's texts are pairs; None where that is not known.
         objective: The meaning of its head's outputs.
+        decision: How answers are made of the outputs, where the objective alone does not say it.
     """
 
     fast_weights: FastWeights
@@ -241,11 +317,12 @@ class Adapter:
     learner: str = "protomaml"
     pairs: bool | None = None
     objective: Objective = "classification"
+    decision: "Decision | None" = None
 
     @property
     def n_outputs(self) -> int:
         """Number of classes, or of outputs in regression."""
-        return len(self.labels) or 1
+        return n_outputs(self.objective, self.labels)
 
     @cached_property
     def size_bytes(self) -> int:

@@ -8,8 +8,9 @@ from functools import partial
 
 from handful.wire_examples import AddExamplesRequest, AddExamplesResponse, EraseResponse, ExampleList, StoredExample
 from metalearn.errors import InvalidSupportSet
+from metalearn.kinds import KINDS
 from metalearn.types import TextInput
-from model_store.codec import ExampleRow, decode_rows, example_digest, rows_of
+from model_store.codec import ExampleRow, decode_rows, example_digest, rows_of, text_digest
 from model_store.errors import AdapterCorrupt
 from model_store.records import Version
 from service.engine.errors import SupportTooLarge, TextEmpty
@@ -113,9 +114,12 @@ async def list_examples(
         found = (
             row
             for row in kept.rows
-            if label in {None, row.label}
-            and source in {None, row.source}
-            and (wanted is None or any(wanted in each.casefold() for each in (row.text, row.text_pair or "")))
+            if label is None
+            or (
+                label in row.example.classes
+                and source in {None, row.source}
+                and (wanted is None or any(wanted in each.casefold() for each in (row.text, row.text_pair or "")))
+            )
         )
         return sorted(found, key=lambda row: row.id)
 
@@ -198,8 +202,10 @@ async def _derived_from(parts: Parts, tenant: str, task: str, text: TextInput) -
             if digests is None:  # of a release that recorded none
                 texts = await _texts_of(parts, version)
                 found = texts is None or text in texts
-            else:
+            elif KINDS[version.kind].answer == "label":
                 found = not {example_digest(text, label) for label in version.labels}.isdisjoint(digests)
+            else:
+                found = any(digest.startswith(text_digest(text)) for digest in digests)
             derived += [version.version] if found else []
         if len(page) < _PAGE:
             return derived

@@ -9,6 +9,7 @@ from service.engine.engine import Predictions
 from service.tasks.adapters import Degraded
 from service.tasks.app_parts import Parts
 from service.tasks.explain import examples_of, explain, nearest_examples
+from service.tasks.kind_answers import refuse_unusable
 from service.tasks.queries import Abstention, CheckedQueries, to_predictions, to_queries
 from service.timings import add_to_current
 
@@ -51,6 +52,7 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
         async with parts.adapters.lease(tenant, task, asked.version) as leased:
             adapter = leased.adapter
             queries.check_pairs(adapter.pairs)
+            refuse_unusable(adapter, asked)
             tokenized = early or engine.tokenize(checkpoints.of(adapter), queries.inputs)
             result = await engine.predict(tenant, adapter, tokenized)
             if asked.explain:
@@ -87,7 +89,7 @@ def answered(
     add_to_current("encode", result.encode_s)
     default = parts.engine.checkpoints.of(adapter).checkpoint.manifest.hyperparameters.abstain_threshold
     predictions = to_predictions(
-        adapter.labels,
+        adapter,
         result.probabilities,
         queries,
         texts,

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from handful.wire import Prediction, PredictionFields, Query
 from metalearn.encoder.tokenizing import TokenizedText
-from metalearn.types import TextInput
+from metalearn.types import Adapter, TextInput
 from service.settings import Settings
 from service.tasks.checks import LimitChecker, shortened_inputs
 from service.tasks.errors import Fault, InvalidContent
+from service.tasks.kind_answers import prediction_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Abstention:
 
 
 def to_predictions(
-    labels: Sequence[str],
+    adapter: Adapter,
     probabilities: Sequence[Sequence[float]],
     queries: CheckedQueries,
     texts: Sequence[TokenizedText],
@@ -121,15 +122,23 @@ def to_predictions(
     """Wire predictions of rows of class probabilities.
 
     Args:
-        labels: The classes.
-        probabilities: One row per query.
+        adapter: The adapter that answered.
+        probabilities: One row per query: of classes, or of a score.
         queries: The queries of the request.
         texts: The queries' texts, as the encoder reads them.
         top_k: The number of scores to show.
         abstention: The rule by which predictions abstain.
     """
-    predictions = []
+    labels, predictions = adapter.labels, []
     for query, (row, text) in enumerate(zip(probabilities, texts, strict=True)):
+        truncated = text.truncated or query in queries.shortened
+        if adapter.objective != "classification":
+            readable = not (text.unreadable and abstention.unreadable)
+            found = prediction_of(
+                adapter, row, top_k=top_k, readable=readable, truncated=truncated, unreadable=text.unreadable
+            )
+            predictions.append(found)
+            continue
         order = sorted(range(len(labels)), key=lambda i: -row[i])
         confidence = row[order[0]]
         abstained = confidence < abstention.threshold or (text.unreadable and abstention.unreadable)
@@ -139,7 +148,7 @@ def to_predictions(
                 confidence=confidence,
                 scores={labels[i]: row[i] for i in order[:top_k]},
                 abstained=abstained,
-                truncated=text.truncated or query in queries.shortened,
+                truncated=truncated,
                 unreadable=text.unreadable,
             )
         )
