@@ -113,17 +113,14 @@ def chosen_by_leave_one_out(
         leverage = leverage_of_mean + (scores.square() / (squares + regulariser)).sum(dim=1)
         free = (1 - leverage).clamp_min(1e-6).unsqueeze(1)
         residual = (y - scores @ coefficients) / free
-        error = (
-            float((residual.square().sum(dim=0)[counted] / variance[counted]).mean()) if bool(counted.any()) else 0.0
-        )
+        errors = residual.square().sum(dim=0)[counted] / variance[counted]
+        error = float(errors.mean()) if errors.numel() else 0.0
         if best is None or error < best[0]:
             best = error, coefficients, residual
     assert best is not None  # noqa: S101 - the grid is not empty
     _, coefficients, residual = best
-    if rows < dim:
-        solution = x.T @ (basis @ (coefficients / squares.sqrt().unsqueeze(1)))
-    else:
-        solution = basis @ coefficients
+    right_basis = x.T @ (basis / squares.sqrt()) if rows < dim else basis
+    solution = right_basis @ coefficients
     counted_rows = torch.where(root > 0, root, 1.0)
     return LeftOutFit(solution.T, target_mean - feature_mean @ solution, targets - residual / counted_rows)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from handful.wire import Prediction, PredictionFields
@@ -105,7 +106,7 @@ def _of_places(place: float, count: int, spread: float) -> list[float]:
     """
     below = [0.5 * math.erfc((place - (i + 0.5)) / (spread * math.sqrt(2))) for i in range(count - 1)]
     edges = [0.0, *below, 1.0]
-    return [high - low for low, high in zip(edges, edges[1:], strict=False)]
+    return [high - low for low, high in pairwise(edges)]
 
 
 def _values(labels: Sequence[str]) -> list[float]:

@@ -106,8 +106,8 @@ def order_of(kind: TaskKind, asked: KindFields, examples: Sequence[AnyExample], 
             )
             check.fault("order_missing", detail, "order")
             return ()
-    usable = all([check.label(trimmed(label), "order", i) for i, label in enumerate(asked.order)])
-    if not usable:
+    usable = [check.label(trimmed(label), "order", i) for i, label in enumerate(asked.order)]
+    if not all(usable):
         return ()
     order = tuple(map(normalised, asked.order))
     for i, label in enumerate(order):
