@@ -85,5 +85,5 @@ def query_of(row: Row) -> Query:
 
 def example_of(row: Row) -> dict[str, Any]:
     """A row as the server reads an example."""
-    fields = {name: getattr(row, name) for name in ("text", "label", "text_pair", "id", "weight")}
-    return {name: value for name, value in fields.items() if value is not None}
+    fields = {name: getattr(row, name) for name in ("text", "label", "labels", "score", "text_pair", "id", "weight")}
+    return {name: list(value) if name == "labels" else value for name, value in fields.items() if value is not None}

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from handful import environment
-from handful.cli.answers import answer_record, reading_limit, show_warnings
+from handful.cli.answers import answer_record, answer_words, reading_limit, show_warnings
 from handful.cli.connection import ApiKey, AsJson, Local, Url, connect_without_trace
 from handful.cli.inputs import SupportFiles, read_support_files
 from handful.cli.output import complain, print_json, printable, stderr, stdout, waiting
@@ -78,7 +78,9 @@ def _adapted(client: Client, files: SupportFiles) -> Iterator[tuple[str, AdaptRe
 
 def _report(answer: AdaptResponse, files: SupportFiles) -> None:
     """Prints the number of examples and the accuracy; on standard error where the answers go to a pipe."""
-    counts = Counter(example["label"] for example in files.examples)
+    counts = Counter(
+        label for example in files.examples for label in example.get("labels", [example.get("label", "scored")])
+    )
     shown = [f"{label} {count}" for label, count in counts.most_common(_SHOWN_CLASSES)]
     if len(counts) > _SHOWN_CLASSES:
         shown.append(f"and {len(counts) - _SHOWN_CLASSES} more")
@@ -145,8 +147,10 @@ def _words(prediction: Prediction, client: Client) -> str:
     """A prediction in one line: the label with its confidence, and the next ones."""
     scores = sorted(prediction.scores.items(), key=lambda item: -item[1])
     shown = [f"{escape(printable(label))} {score:.2f}" for label, score in scores]
+    if prediction.score is not None or prediction.labels is not None:
+        shown.insert(0, escape(printable(answer_words(prediction))))
     first, others = shown[0], shown[1:]
-    words = f"  [bold]{first}[/]" if prediction.label is not None else f"  [bold](abstained)[/]   {first}"
+    words = f"  [bold]{first}[/]" if not prediction.abstained else f"  [bold](abstained)[/]   {first}"
     words += "".join(f"   [dim]{other}[/]" for other in others)
     if prediction.unreadable:
         words += "   [yellow](in words that the encoder hardly knows)[/]"
