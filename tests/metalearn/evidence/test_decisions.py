@@ -20,10 +20,9 @@ def test_a_label_with_few_examples_keeps_near_the_threshold_of_all() -> None:
     probabilities = torch.full((60, 2), 0.1, dtype=torch.float64)
     actual = torch.zeros(60, 2, dtype=torch.bool)
     probabilities[:30, 0], actual[:30, 0] = 0.6, True
-    probabilities[0, 1], actual[0, 1] = 0.12, True
+    probabilities[0, 1], actual[0, 1] = 0.05, True
     often, seldom = learned_thresholds(probabilities, actual)
-    assert 0.11 < seldom < often < 0.6
-    assert seldom > 0.3, "its one example counts one to eight"
+    assert 0.2 < seldom < often < 0.6, "alone, its one example would have every text answered"
 
 
 def test_half_is_the_threshold_without_evidence() -> None:
