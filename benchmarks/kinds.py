@@ -27,8 +27,6 @@ from service.app import load_models
 from service.settings import Settings
 
 Record = Mapping[str, Any]
-_QUERIES = 300
-_DRAWS = 3
 
 
 def main() -> None:
@@ -37,6 +35,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the task files")
     parser.add_argument("--checkpoint", default="e5-small-handful", help="checkpoint of the server and of the features")
     parser.add_argument("--examples", type=int, nargs="+", default=[50, 200], help="sizes of the support sets")
+    parser.add_argument("--tasks", nargs="+", default=["goemotions", "query_wellformedness"], help="tasks to run")
+    parser.add_argument("--queries", type=int, default=300, help="texts that are asked for")
+    parser.add_argument("--draws", type=int, default=3, help="support sets of each size")
     options = parser.parse_args()
     models = load_models(Settings(checkpoint=options.checkpoint))
 
@@ -53,13 +54,14 @@ def main() -> None:
         Client(server.url) as client,
         torch.no_grad(),
     ):
-        for name, score in (("goemotions", _multi_label), ("query_wellformedness", _regression)):
+        for name in options.tasks:
+            score = _multi_label if name == "goemotions" else _regression
             train, test = (_rows(options.data / f"{name}.{part}.jsonl") for part in ("train", "test"))
-            queries = random.Random(0).sample(test, min(_QUERIES, len(test)))
+            queries = random.Random(0).sample(test, min(options.queries, len(test)))
             of_queries = features(queries)
             for n in options.examples:
                 found: list[dict[str, tuple[float, float]]] = []
-                for draw in range(_DRAWS):
+                for draw in range(options.draws):
                     support = random.Random(draw + 1).sample(train, n)
                     client.adapt("benchmark", support)
                     texts = [row["text"] for row in queries]
