@@ -3,10 +3,10 @@
 python -m benchmarks.languages --data FOLDER --checkpoint NAME [--checkpoint …] [--stock FOLDER] [--out FILE]
 python -m benchmarks.languages --data FOLDER --checkpoint NAME --across [--out FILE]
 
-FOLDER has valid/ and valid-multilingual/; with --across also train/ and train-multilingual/, whose parallel families
-(sib200, xsid) give the languages. All classes of a task, up to 20; the features are those of the runtime that serves.
-Beside a checkpoint stands scikit-learn's logistic regression (C=30) on features of unit length, from which the mean of
-the support set is taken off, of the checkpoint --stock: the encoder before any meta-training.
+FOLDER has valid/ and valid-multilingual/; with --across also train/ and train-multilingual/, whose families (sib200,
+xsid, chatbot, askubuntu) give the languages. All classes of a task, up to 20; the features are those of the runtime
+that serves. Beside a checkpoint stands scikit-learn's logistic regression (C=30) on features of unit length, from which
+the mean of the support set is taken off, of the checkpoint --stock: the encoder before any meta-training.
 """
 
 import argparse
@@ -36,6 +36,9 @@ from service.engine.runtime import start_runtime
 
 PARALLEL = ("sib200", "xsid")
 """Families of parallel texts; their brothers in other languages are in train-multilingual/."""
+
+ACROSS = (*PARALLEL, "chatbot_intent", "askubuntu_intent")
+"""Families that have a member in English."""
 
 Answer = Callable[[Tensor], Tensor]
 """Features of queries -> classes."""
@@ -160,11 +163,11 @@ def within(judges: Sequence[Judge], data: Path, options: argparse.Namespace) -> 
 def across(judges: Sequence[Judge], data: Path, options: argparse.Namespace) -> Iterator[Row]:
     """Support in English, and in the language itself; queries in each language of a parallel family."""
     folders = [data / name for name in ("train", "train-multilingual", "valid-multilingual")]
-    found = [task for task in read_tasks(folders).tasks if task.name.startswith(PARALLEL)]
+    found = [task for task in read_tasks(folders).tasks if task.name.startswith(ACROSS)]
     for family in {members for members in families(found).values() if len(members) > 1}:
         english = next(filter(is_english, family), None)
         for task in family:
-            shared = sorted(set(task.labels) & set(english.labels)) if english else []
+            shared = sorted(_usable(task, options.shots) & _usable(english, options.shots)) if english else []
             for draw in range(options.draws if english and len(shared) > 1 and task is not english else 0):
                 own = drawn(_only(task, shared), options.shots, options.queries, draw)
                 from_english = drawn(_only(english, shared), options.shots, 2 * len(shared), draw)
@@ -174,6 +177,11 @@ def across(judges: Sequence[Judge], data: Path, options: argparse.Namespace) -> 
                     for support in (own, from_english):
                         targets = [support.labels.index(own.labels[int(t)]) for t in own.query.targets]
                         yield from judge.rows(support, [(task.name, own.query.inputs, targets)], draw)
+
+
+def _usable(task: Task, shots: int) -> set[str]:
+    """The labels with enough texts for examples and two queries."""
+    return {task.labels[place] for place in usable_classes(task, shots + 2)}
 
 
 def _only(task: Task, labels: Sequence[str]) -> Task:
@@ -209,6 +217,25 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def ratios(rows: Iterable[Row]) -> str:
+    """The accuracy with support in English as a share of that with support in the language itself, by family."""
+    cells: dict[tuple[str, str], dict[str, tuple[list[float], list[float]]]] = {}
+    for row in rows:
+        family = next(name for name in ACROSS if row.queries.startswith(name))
+        by_language = cells.setdefault((family, row.method), {}).setdefault(row.queries, ([], []))
+        by_language[row.task != row.queries].append(row.accuracy)
+    lines = ["| family | method | languages | own support | support in English | ratio | lowest |", f"|{'---|' * 7}"]
+    for (family, method), languages in sorted(cells.items()):
+        own = {name: sum(found) / len(found) for name, (found, _) in languages.items()}
+        english = {name: sum(found) / len(found) for name, (_, found) in languages.items()}
+        share = {name: english[name] / own[name] for name in languages}
+        lowest = min(share, key=share.__getitem__)
+        means = [100 * sum(each.values()) / len(each) for each in (own, english, share)]
+        cell = " | ".join(f"{mean:.1f}" for mean in means)
+        lines.append(f"| {family} | {method} | {len(own)} | {cell} | {lowest} {100 * share[lowest]:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -228,6 +255,8 @@ def main() -> None:
     if options.out:
         options.out.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
     print(table(rows))
+    if options.across:
+        print(ratios(rows))
 
 
 if __name__ == "__main__":

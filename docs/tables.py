@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from handful.wire import AdaptOptionFields, AdaptRequest
+from handful.wire_feedback import FeedbackRequest
 from metatrain.options import TrainingOptions
 
 DOCS = Path(__file__).parent
@@ -58,6 +59,7 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "adapt-fields": lambda: request_table(AdaptRequest, own_first=("support", "labels")),
+    "feedback-fields": lambda: request_table(FeedbackRequest, own_first=()),
     "adapt-options": lambda: flag_table(AdaptOptionFields),
     "metatrain-options": lambda: flag_table(TrainingOptions),
 }

@@ -21,7 +21,9 @@ from handful.wire import (
     TaskResponse,
     VersionResponse,
 )
-from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample
+from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample, VersionDetail
+from handful.wire_feedback import DriftResponse, FeedbackResponse
+from handful.wire_readapt import ReadaptPreview, ReadaptResponse
 
 
 class AsyncClient:
@@ -95,19 +97,35 @@ class AsyncClient:
             for version in page.versions:
                 yield version
 
+    async def version(self, task: str, version: int) -> VersionDetail:
+        """One version of a task, with the digests of its examples; see ``Client.version``."""
+        return await self._answer(calls.version(task, version))
+
     async def rollback(self, task: str, version: int) -> VersionResponse:
         """Brings a version back under a new number."""
         return await self._answer(calls.rollback(task, version))
 
-    async def readapt(self, task: str, **options: Any) -> AdaptResponse:
+    async def readapt(self, task: str, **options: Any) -> ReadaptResponse:
         """Adapts a task again on its stored support set; see ``Client.readapt``."""
         return await self._answer(calls.readapt(task, options))
 
+    async def preview_readapt(
+        self, task: str, *, version: int | None = None, checkpoint: str | None = None
+    ) -> ReadaptPreview:
+        """The version that a readapt would make; see ``Client.preview_readapt``."""
+        return await self._answer(calls.preview_readapt(task, version, checkpoint))
+
     async def examples(
-        self, task: str, *, label: str | None = None, source: str | None = None, text: str | None = None
+        self,
+        task: str,
+        *,
+        label: str | None = None,
+        source: str | None = None,
+        state: str | None = None,
+        text: str | None = None,
     ) -> AsyncIterator[StoredExample]:
         """The examples of a task's newest version; see ``Client.examples``."""
-        filters = {"label": label, "source": source, "text": text}
+        filters = {"label": label, "source": source, "state": state, "text": text}
         async for page in self._pages(partial(calls.examples, task, filters)):
             for example in page.examples:
                 yield example
@@ -119,6 +137,22 @@ class AsyncClient:
     async def erase_example(self, task: str, example_id: str) -> EraseResponse:
         """Adapts a task without an example and removes all that was derived from it; see ``Client.erase_example``."""
         return await self._answer(calls.erase_example(task, example_id))
+
+    async def feedback(
+        self,
+        task: str,
+        label: str,
+        *,
+        text: Query | None = None,
+        id: str | None = None,  # noqa: A002 - the field's name
+        force: bool = False,
+    ) -> FeedbackResponse:
+        """Corrects an answer of a task; see ``Client.feedback``."""
+        return await self._answer(calls.feedback(task, label, text, id, force=force))
+
+    async def drift(self, task: str) -> DriftResponse:
+        """How recent queries of a task differ from its examples; see ``Client.drift``."""
+        return await self._answer(calls.drift(task))
 
     async def delete_version(self, task: str, version: int) -> None:
         """Removes a version that is not the newest."""

@@ -28,7 +28,15 @@ from handful.wire import (
     VersionList,
     VersionResponse,
 )
-from handful.wire_examples import AddExamplesResponse, DeleteVersionResponse, EraseResponse, ExampleList
+from handful.wire_examples import (
+    AddExamplesResponse,
+    DeleteVersionResponse,
+    EraseResponse,
+    ExampleList,
+    VersionDetail,
+)
+from handful.wire_feedback import DriftResponse, FeedbackResponse
+from handful.wire_readapt import ReadaptPreview, ReadaptResponse
 
 _ATTEMPTS = 3
 _RACES = 50
@@ -132,14 +140,24 @@ def versions(task: str, before: int | None) -> Call[VersionList]:
     return _get(VersionList, _path(task, "/versions"), before=before)
 
 
+def version(task: str, number: int) -> Call[VersionDetail]:
+    """The call for one version."""
+    return _get(VersionDetail, _path(task, f"/versions/{number}"))
+
+
 def rollback(task: str, version: int) -> Call[VersionResponse]:
     """The call that brings a version back."""
     return _write(VersionResponse, _path(task, "/rollback"), {"version": version})
 
 
-def readapt(task: str, options: Mapping[str, Any]) -> Call[AdaptResponse]:
+def readapt(task: str, options: Mapping[str, Any]) -> Call[ReadaptResponse]:
     """The call that adapts a task again."""
-    return _write(AdaptResponse, _path(task, "/readapt"), options)
+    return _write(ReadaptResponse, _path(task, "/readapt"), options)
+
+
+def preview_readapt(task: str, version: int | None, checkpoint: str | None) -> Call[ReadaptPreview]:
+    """The call for the version that a readapt would make."""
+    return _get(ReadaptPreview, _path(task, "/readapt"), version=version, checkpoint=checkpoint)
 
 
 def examples(task: str, filters: Mapping[str, str | None], after: str | None) -> Call[ExampleList]:
@@ -157,6 +175,22 @@ def erase_example(task: str, example_id: str) -> Call[EraseResponse]:
     """The call that erases an example."""
     path = _path(task, f"/examples/{quote(example_id, safe='')}")
     return Call(EraseResponse, "DELETE", path, {}, None, builds_on_newest=True)
+
+
+def feedback(task: str, label: str, text: Query | None, answer: str | None, *, force: bool) -> Call[FeedbackResponse]:
+    """The call that corrects an answer."""
+    if (text is None) == (answer is None):
+        raise TypeError("give the text of the answer, or its id")
+    body: dict[str, Any] = {"label": label} if answer is None else {"label": label, "id": answer}
+    if text is not None:
+        body |= {"text": text} if isinstance(text, str) else text
+    call = _write(FeedbackResponse, _path(task, "/feedback"), body | ({"force": True} if force else {}))
+    return replace(call, builds_on_newest=True)
+
+
+def drift(task: str) -> Call[DriftResponse]:
+    """The call for what moved in a task's recent queries."""
+    return _get(DriftResponse, _path(task, "/drift"))
 
 
 def delete_version(task: str, version: int) -> Call[DeleteVersionResponse]:

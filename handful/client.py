@@ -20,7 +20,9 @@ from handful.wire import (
     TaskResponse,
     VersionResponse,
 )
-from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample
+from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample, VersionDetail
+from handful.wire_feedback import DriftResponse, FeedbackResponse
+from handful.wire_readapt import ReadaptPreview, ReadaptResponse
 
 
 class Client:
@@ -140,6 +142,14 @@ class Client:
         for page in self._pages(partial(calls.versions, task)):
             yield from page.versions
 
+    def version(self, task: str, version: int) -> VersionDetail:
+        """One version of a task: who asked for it, when and with which options, and the digests of its examples.
+
+        Raises:
+            HandfulError: There is no such task or version, or the server is away.
+        """
+        return self._answer(calls.version(task, version))
+
     def rollback(self, task: str, version: int) -> VersionResponse:
         """Brings a version back under a new number.
 
@@ -148,33 +158,56 @@ class Client:
         """
         return self._answer(calls.rollback(task, version))
 
-    def readapt(self, task: str, **options: Any) -> AdaptResponse:
+    def readapt(self, task: str, **options: Any) -> ReadaptResponse:
         """Adapts a task again on its stored support set, from the server's default checkpoint unless another is named.
 
         Args:
             task: The task's name.
-            options: Further fields of the request, such as ``version`` or ``checkpoint``.
+            options: Further fields of the request, such as ``version``, ``checkpoint`` or ``unless_worse``.
 
         Raises:
             HandfulError: There is no such task, its support set was not kept, or the server is away.
         """
         return self._answer(calls.readapt(task, options))
 
+    def preview_readapt(
+        self, task: str, *, version: int | None = None, checkpoint: str | None = None
+    ) -> ReadaptPreview:
+        """The version that a readapt would make, compared with the one that has the support set; stores nothing.
+
+        Args:
+            task: The task's name.
+            version: The version whose support set to take; the newest by default.
+            checkpoint: The checkpoint to adapt from; the server's default one by default.
+
+        Raises:
+            HandfulError: There is no such task, its support set was not kept, or the server is away.
+        """
+        return self._answer(calls.preview_readapt(task, version, checkpoint))
+
     def examples(
-        self, task: str, *, label: str | None = None, source: str | None = None, text: str | None = None
+        self,
+        task: str,
+        *,
+        label: str | None = None,
+        source: str | None = None,
+        state: str | None = None,
+        text: str | None = None,
     ) -> Iterator[StoredExample]:
         """The examples of a task's newest version, by id, a page at a time.
 
         Args:
             task: The task's name.
             label: Those of this class.
-            source: Those that this call brought: ``adapt`` or ``examples``.
+            source: Those that this call brought: ``adapt``, ``examples`` or ``feedback``.
+            state: Those in this state: ``adapted``, ``pending`` or ``outweighed``.
             text: Those with this in their text, whatever its case.
 
         Raises:
             HandfulError: There is no such task, its support set was not kept, or the server is away.
         """
-        for page in self._pages(partial(calls.examples, task, {"label": label, "source": source, "text": text})):
+        filters = {"label": label, "source": source, "state": state, "text": text}
+        for page in self._pages(partial(calls.examples, task, filters)):
             yield from page.examples
 
     def add_examples(self, task: str, examples: Iterable[Example]) -> AddExamplesResponse:
@@ -197,6 +230,40 @@ class Client:
             HandfulError: There is no such example, nothing to adapt on would be left, or the server is away.
         """
         return self._answer(calls.erase_example(task, example_id))
+
+    def feedback(
+        self,
+        task: str,
+        label: str,
+        *,
+        text: Query | None = None,
+        id: str | None = None,  # noqa: A002 - the field's name
+        force: bool = False,
+    ) -> FeedbackResponse:
+        """Corrects an answer of a task: the text becomes an example, unless the task's other examples would suffer.
+
+        Tried again as ``add_examples``.
+
+        Args:
+            task: The task's name.
+            label: The right label, one of the task's.
+            text: The text; a pair of texts is ``{"text", "text_pair"}``.
+            id: In place of the text, the id of its prediction, which ``predict`` gives with ``ids=True``.
+            force: Adapt on the example also where the check fails, or where the task has it already.
+
+        Raises:
+            HandfulError: There is no such task or label, its support set was not kept, or the server is away.
+            TypeError: Neither the text nor an id is given, or both are.
+        """
+        return self._answer(calls.feedback(task, label, text, id, force=force))
+
+    def drift(self, task: str) -> DriftResponse:
+        """How recent queries of a task differ from its examples, and from earlier queries.
+
+        Raises:
+            HandfulError: There is no such task, or the server is away.
+        """
+        return self._answer(calls.drift(task))
 
     def delete_version(self, task: str, version: int) -> None:
         """Removes a version that is not the newest.

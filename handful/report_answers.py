@@ -129,6 +129,8 @@ class ReportResponse(BaseModel):
     version: int
     checkpoint: str = Field(description="Fingerprint of the checkpoint.")
     examples: int
+    out_of_scope: int = Field(0, description="Out-of-scope examples. The other figures are of the labels' examples.")
+    without_effect: int = Field(0, description="Examples of weight 0, which are in no other figure.")
     sampled: int = Field(description="Examples that the report is computed on: all, or a sample of a large number.")
     labels: list[str]
     findings: list[str] = Field(description="What the report says, and what to do next, in sentences.")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from handful.wire import Query
+from handful.wire_query import Query
 
 
 class ReportRequest(BaseModel):

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
+from pydantic import BaseModel, ConfigDict, FailFast, Field, Tag
 
 from handful import wire_kinds as kinds
 from handful.checkpoint_answers import CheckpointChoice
 from handful.report_answers import NearExample
+from handful.wire_query import Abstain, Query
+from handful.wire_versions import AuditFields, RemovedVersion, RetentionFields
 
 TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 TASK_NAME_RULE = (
@@ -31,54 +33,17 @@ class LabelledText(_Request):
     """One example of a support set."""
 
     text: str = Field(description="The text.", examples=["I have not received my card yet"])
-    label: str = Field(
-        description="Its class. White space and invisible characters at its ends do not count.",
+    label: str | None = Field(
+        description="Its class; null for a text that is out of scope, in none of the task's classes. White space and "
+        "invisible characters at its ends do not count.",
         examples=["card_arrival"],
     )
     text_pair: str | None = Field(None, description="Second text, where pairs are classified.")
     id: kinds.ExampleName = None
+    weight: kinds.ExampleWeight = 1.0
 
 
 AnyExample = Annotated[Annotated[LabelledText, Tag("<label>")] | kinds.OtherExample, kinds.BY_SHAPE]
-
-
-class TextPair(_Request):
-    """A query that is a pair of texts."""
-
-    text: str = Field(description="The text.")
-    text_pair: str | None = Field(None, description="Second text.")
-
-
-def _query_branch(value: Any) -> str | None:
-    if isinstance(value, str):
-        return "<text>"
-    return "<pair>" if isinstance(value, dict | TextPair) else None
-
-
-Query = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[TextPair, Tag("<pair>")],
-    Discriminator(
-        _query_branch,
-        custom_error_type="query_type",
-        custom_error_message='a query is a string, or an object {"text", "text_pair"}',
-    ),
-]
-
-
-def _abstain_branch(value: Any) -> str | None:
-    if isinstance(value, bool):
-        return "<flag>"
-    return "<threshold>" if isinstance(value, int | float) else None
-
-
-Abstain = Annotated[
-    Annotated[bool, Tag("<flag>")] | Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Tag("<threshold>")],
-    Discriminator(
-        _abstain_branch,
-        custom_error_type="abstain_type",
-        custom_error_message="abstain is true, false, or a threshold between 0 and 1",
-    ),
-]
 
 
 class AdaptOptionFields(BaseModel):
@@ -142,7 +107,7 @@ class AdaptationFields(AdaptOptionFields, kinds.KindFields, _Request):
     )
 
 
-class AdaptRequest(AdaptationFields):
+class AdaptRequest(RetentionFields, AdaptationFields):
     """Adapt a task on exactly this support set."""
 
     keep_support: bool = Field(True, description="Keep the texts beside the weights.")
@@ -161,8 +126,14 @@ class PredictionFields(_Request):
     top_k: int | None = Field(None, ge=1, description="How many labels to score in the answer; all where missing.")
     abstain: Abstain | None = Field(
         None,
-        description="true: answer null instead of a label where confidence is under the checkpoint's threshold; a "
-        "number is a threshold of your own; false: always answer a label, also for a text that cannot be read.",
+        description="true: answer null instead of a label where confidence is under the checkpoint's threshold, or "
+        "where out of scope is more probable than each label; a number is a threshold of your own; an object has "
+        "thresholds by label, beside the checkpoint's for the other labels; false: always answer a label, also for a "
+        "text that cannot be read.",
+    )
+    only_labels: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="The labels that may be answered; all where it is missing. Scores are probabilities among them.",
     )
     explain: bool = Field(False, description="Give the examples nearest to each query, of its label and of the rival.")
 
@@ -171,6 +142,7 @@ class PredictRequest(PredictionFields):
     """Classify texts with a stored task."""
 
     version: int | None = Field(None, ge=1, lt=2**63, description="The newest version where it is missing.")
+    ids: bool = Field(False, description="Give each prediction an `id`, by which feedback can name it.")
 
 
 class ClassifyRequest(AdaptationFields, PredictionFields):
@@ -183,31 +155,23 @@ class RollbackRequest(_Request):
     version: int = Field(ge=1, lt=2**63, description="The version to bring back, under a new number.")
 
 
-class ReadaptRequest(_Request):
-    """Adapt again on a stored support set. The body may be empty."""
-
-    version: int | None = Field(
-        None, ge=1, lt=2**63, description="The version whose support set to take; the newest where it is missing."
-    )
-    checkpoint: str | None = Field(
-        None,
-        description="Name or fingerprint of the checkpoint to adapt from, or `auto`, as in `adapt`; the default one "
-        "where it is missing. One that is not loaded is refused.",
-    )
-
-
 class Prediction(kinds.KindAnswerFields):
     """The answer for one query."""
 
     label: str | None = Field(description="The most probable class; null where the prediction abstains.")
     confidence: float = Field(description="Probability of the most probable class.")
-    scores: dict[str, float] = Field(description="Probability of each class, the most probable first.")
-    abstained: bool = Field(description="Whether confidence was under the threshold, or the text could not be read.")
+    scores: dict[str, float] = Field(
+        description="Probability of each class, the most probable first. Where the task has out-of-scope examples, "
+        "what is missing to 1 is the probability of out of scope."
+    )
+    abstained: bool = Field(
+        description="Whether confidence was under the threshold, the text was out of scope, or it could not be read."
+    )
     truncated: bool = Field(False, description="Whether the text was longer than the encoder reads and was cut.")
     unreadable: bool = Field(
-        False,
-        description="Whether the encoder knows half of the text's tokens or fewer, so that its scores are unreliable.",
+        False, description="Whether the encoder knows half of the text's tokens or fewer: its scores mean little."
     )
+    id: str | None = Field(None, description="With `ids`, its id for feedback.", exclude_if=lambda each: each is None)
     nearest: list[NearExample] | None = Field(
         None,
         description="With `explain`, the nearest examples of the most probable class, then of the second.",
@@ -234,7 +198,6 @@ _LEAVE_ONE_OUT = (
     "Share of the examples that are classified correctly without themselves: an estimate of the accuracy on new texts, "
     "rough where there are few. Examples that are the only one of their class do not count; null where none is left."
 )
-
 
 _CHOICE = "How the checkpoint was chosen; null unless the request says `auto`."
 
@@ -287,7 +250,7 @@ class ClassifyResponse(kinds.KindVersionFields):
     )
 
 
-class VersionResponse(kinds.KindVersionFields):
+class VersionResponse(AuditFields, kinds.KindVersionFields):
     """One version."""
 
     task: str
@@ -306,7 +269,7 @@ class VersionResponse(kinds.KindVersionFields):
     leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
     support_kept: bool
     bytes: int
-    source: Literal["adapt", "rollback", "readapt", "examples", "erase"]
+    source: Literal["adapt", "rollback", "readapt", "examples", "erase", "feedback"]
     copied_from: int | None
     created_at: datetime
 
@@ -329,6 +292,9 @@ class VersionList(BaseModel):
     """A page of versions, newest first."""
 
     versions: list[VersionResponse]
+    removed: list[RemovedVersion] = Field(
+        default_factory=list, description="Versions that were removed, of the numbers of this page, newest first."
+    )
     next: int | None = Field(description="Give it as `before` for the next page; null on the last.")
 
 

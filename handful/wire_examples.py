@@ -4,13 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from handful.wire import AdaptResponse, AnyExample
+from handful.wire import AdaptResponse, AnyExample, VersionResponse
 
 EXAMPLE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,79}$"
 """Ids that a caller gives, and those that are made from an example's content."""
 
-ExampleSource = Literal["adapt", "examples"]
+ExampleSource = Literal["adapt", "examples", "feedback"]
 """The call that brought an example."""
+
+ExampleState = Literal["adapted", "pending", "outweighed"]
+"""Whether a version was adapted on an example, or only keeps it."""
 
 
 class AddExamplesRequest(BaseModel):
@@ -42,12 +45,18 @@ class StoredExample(BaseModel):
     """One example of a version."""
 
     id: str = Field(description="Names the example within the task.")
-    label: str = Field("", exclude_if=lambda label: not label)
+    label: str | None = Field(
+        "", description="Its class; null where it is out of scope.", exclude_if=lambda label: label == ""
+    )
     labels: list[str] | None = Field(None, exclude_if=lambda labels: labels is None)
     score: float | None = Field(None, exclude_if=lambda score: score is None)
     text: str
     text_pair: str | None = None
     source: ExampleSource = Field(description="The call that brought it.")
+    state: ExampleState = Field(
+        "adapted", description="`pending` and `outweighed` ones are kept, and the version was not adapted on them."
+    )
+    weight: float = Field(1.0, description="How much it counts, where not 1.", exclude_if=lambda weight: weight == 1)
 
 
 class ExampleList(BaseModel):
@@ -58,6 +67,15 @@ class ExampleList(BaseModel):
     total: int = Field(description="Number of examples that match, on all pages.")
     examples: list[StoredExample]
     next: str | None = Field(description="Give it as `after` for the next page; null on the last.")
+
+
+class VersionDetail(VersionResponse):
+    """One version, with the digests of what it was adapted on."""
+
+    support_digests: list[str] | None = Field(
+        description="Half of a SHA-256 of each example in its order, then of each description of a label; null in "
+        "versions of releases that recorded none."
+    )
 
 
 class VersionDiff(BaseModel):

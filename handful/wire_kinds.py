@@ -24,6 +24,20 @@ ExampleName = Annotated[
 """The id that a caller gives an example."""
 
 
+ExampleWeight = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=10,
+        allow_inf_nan=False,
+        description="How much the example counts beside others: 2 does what giving it twice does, and an example of "
+        "weight 0 is kept without effect. Tasks of one label an example alone have weights.",
+        # Left out where it is 1, so that a request that is repeated after an update has the digest that it had
+        exclude_if=lambda weight: weight == 1,
+    ),
+]
+"""The weight that a caller gives an example."""
+
 EXAMPLE_TAGS = frozenset({"<label>", *SHAPES.values()})
 """The tags of all models of examples; they stand in pydantic's paths and name no place in a body."""
 
@@ -40,6 +54,7 @@ class _OtherExample(BaseModel):
     text: str = Field(description="The text.")
     text_pair: str | None = Field(None, description="Second text, where pairs are classified.")
     id: ExampleName = None
+    weight: ExampleWeight = 1.0
 
 
 class MultiLabelText(_OtherExample):

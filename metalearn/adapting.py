@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metalearn.fast_weights import rounded_head
 from metalearn.inner_loop import finished
-from metalearn.leave_one_out import leave_one_out_accuracy
+from metalearn.leave_one_out import leave_one_out_classes
 from metalearn.meta_model import MetaModel, Start
 from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
@@ -50,7 +50,7 @@ def adapt_stepwise(
     Args:
         model: The model that adapts.
         slow: Its slow weights.
-        support: The support set.
+        support: The support set. An example of weight 0 is as if it were absent.
         options: How.
         default_steps: Inner steps where the options name no number.
 
@@ -61,6 +61,7 @@ def adapt_stepwise(
         AdaptationDiverged: A loss or a weight is not finite.
         UnsupportedObjective: The learner does not do what the task asks for.
     """
+    support = support.counted(model.body)
     start = model.start(slow, support)
     yield
     losses: list[Float[Tensor, ""]] = []
@@ -96,16 +97,20 @@ def adapt(
             return adapted
 
 
-def left_out_accuracy(model: MetaModel, slow: SlowWeights, support: PreparedSet, adapted: Adapted) -> float | None:
-    """Leave-one-out accuracy of the examples on plain features, to which no task view was fitted.
+def left_out_classes(
+    model: MetaModel, slow: SlowWeights, support: PreparedSet, adapted: Adapted, *, n_labels: int | None = None
+) -> list[int] | None:
+    """The class of each example without itself, on plain features, to which no task view was fitted.
 
-    Where fast weights live below the head, the features at the start are plain. None where no class has two examples,
-    or where classes do not exclude each other.
+    The examples of the first ``n_labels`` classes are asked, or all; those of weight 0 are left out of the list.
+
+    Where fast weights live below the head, the features at the start are plain. -1 for an example that is not asked,
+    such as the only one of its class; None where classes do not exclude each other.
     """
     if not OBJECTIVES[support.objective].one_class_each:
         return None
-    start = adapted.start
+    support, start = support.counted(model.body), adapted.start
     seen = start.support
     if model.placement.layers == 0:
         seen = replace(seen, features=model.features(slow, {}, model.inputs_of_all(support)))
-    return leave_one_out_accuracy(seen, start.n_examples)
+    return leave_one_out_classes(seen, start.n_examples, n_asked=n_labels).tolist()

@@ -18,6 +18,7 @@ class KindRules:
         described: Whether labels may have descriptions, and the words of their names count.
         abstains: Whether a prediction may abstain.
         reported: Whether there is a report.
+        corrected: Whether feedback corrects answers.
     """
 
     name: TaskKind
@@ -27,12 +28,21 @@ class KindRules:
     described: bool = False
     abstains: bool = False
     reported: bool = False
+    corrected: bool = False
 
 
 KINDS: Mapping[TaskKind, KindRules] = {
     rules.name: rules
     for rules in (
-        KindRules("single_label", "classification", "label", described=True, abstains=True, reported=True),
+        KindRules(
+            "single_label",
+            "classification",
+            "label",
+            described=True,
+            abstains=True,
+            reported=True,
+            corrected=True,
+        ),
         KindRules("multi_label", "multi_label", "labels", "ridge_cv"),
         KindRules("regression", "regression", "score", "ridge_cv"),
         KindRules("ordinal", "regression", "label", "ridge_cv"),

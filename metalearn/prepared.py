@@ -1,6 +1,6 @@
 """Episodes whose texts are as a body reads them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from metalearn.body import Body
 from metalearn.types import EncodedSet, Objective
 
 
@@ -42,8 +43,8 @@ class PreparedSet:
 
     @property
     def shots(self) -> float:
-        """Examples per class, as a mean over the classes."""
-        return self.targets.shape[0] / self.n_classes
+        """Examples per class, as a mean over the classes; each counts its weight."""
+        return float(self.weights.sum()) / self.n_classes
 
     @property
     def targets_of_all(self) -> Int[Tensor, " texts"] | Float[Tensor, "texts outputs"]:
@@ -54,6 +55,19 @@ class PreparedSet:
     def weighted_membership(self) -> Float[Tensor, "texts classes"]:
         """The weight of each example in its class, 0 in all others; an example of weight 0 is as if it were absent."""
         return one_hot(self.targets, self.n_classes).to(self.weights.dtype) * self.weights.unsqueeze(1)
+
+    def counted(self, body: Body) -> "PreparedSet":
+        """The set without the examples of weight 0; itself where there are none. Waits for the device.
+
+        Args:
+            body: The body that the inputs are for.
+        """
+        kept = self.weights > 0
+        if bool(kept.all()):
+            return self
+        rows = kept.nonzero()[:, 0]
+        inputs = body.some(self.inputs, rows)
+        return replace(self, inputs=inputs, targets=self.targets[rows], weights=self.weights[rows])
 
     def encoded(self, features: Float[Tensor, "texts dim"]) -> EncodedSet:
         """The examples with their features."""

@@ -13,7 +13,16 @@ from metalearn.kinds import KINDS
 from metalearn.label_text import label_texts, words_of_labels
 from metalearn.objectives import OBJECTIVES
 from metalearn.prepared import LabelTexts, PreparedEpisode, PreparedSet
-from metalearn.types import Episode, LabelledTexts, Objective, SupportSet, Target, TextInput, n_outputs
+from metalearn.types import (
+    OUT_OF_SCOPE,
+    Episode,
+    LabelledTexts,
+    Objective,
+    SupportSet,
+    Target,
+    TextInput,
+    n_outputs,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +31,10 @@ class SupportPlan:
 
     Attributes:
         inputs: The examples' texts, then the label texts.
-        targets: Target of each example.
+        targets: Target of each example. That of an out-of-scope example is the class after the last one.
+        weights: Weight of each example; None for 1.
         label_classes: Class index of each label text.
-        n_classes: Number of classes, or of outputs in regression.
+        n_classes: Number of classes, or of outputs in regression; with out-of-scope examples, one more.
         objective: What the targets mean.
     """
 
@@ -33,6 +43,7 @@ class SupportPlan:
     label_classes: tuple[int, ...]
     n_classes: int
     objective: Objective = "classification"
+    weights: tuple[float, ...] | None = None
 
     @property
     def n_examples(self) -> int:
@@ -42,6 +53,9 @@ class SupportPlan:
 
 def plan_support(support: SupportSet, *, use_label_text: bool) -> SupportPlan:
     """Lists what is encoded; a label's text stands in as one more example of its class.
+
+    Out-of-scope examples are a class of their own, the last one. Its probability counts against all others, and their
+    order hardly changes; see docs/log.md.
 
     Args:
         support: The labelled examples.
@@ -53,17 +67,19 @@ def plan_support(support: SupportSet, *, use_label_text: bool) -> SupportPlan:
     rules = KINDS[support.kind]
     texts = label_texts(support) if use_label_text and rules.described else {}
     needed = range(len(support.labels)) if OBJECTIVES[rules.objective].one_class_each else ()
-    for index in sorted(set(needed) - set(support.targets) - set(texts)):
+    for index in sorted(set(needed) - set(support.of_classes.class_indices) - set(texts)):
         raise InvalidSupportSet(
             "class_without_examples",
             f"the class {support.labels[index]!r} has no example, and its description is not used: add an example",
             ("labels", support.labels[index]),
         )
+    outside = len(support.labels)
     return SupportPlan(
         inputs=tuple(example.input for example in support.examples) + tuple(texts.values()),
-        targets=support.targets,
+        targets=tuple(outside if target == OUT_OF_SCOPE else target for target in support.targets),
         label_classes=tuple(texts),
-        n_classes=n_outputs(rules.objective, support.labels),
+        n_classes=n_outputs(rules.objective, support.labels) + support.has_out_of_scope,
+        weights=support.weights,
         objective=rules.objective,
     )
 
@@ -81,7 +97,7 @@ def prepared_support(plan: SupportPlan, examples: HiddenTexts, label_texts: Hidd
     prepared = PreparedSet(
         examples,
         targets.to(device),
-        torch.ones(plan.n_examples, device=device),
+        torch.tensor(plan.weights or (1.0,) * plan.n_examples, dtype=torch.float32, device=device),
         plan.n_classes,
         plan.objective,
     )

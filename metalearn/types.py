@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from metalearn.decision import Decision
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 
 Objective = Literal["classification", "multi_label", "regression"]
@@ -51,29 +52,37 @@ class Example:
 
     Attributes:
         input: The text or pair that is classified.
-        label: Its class; empty where the kind of the task gives it several or none.
+        label: Its class; None where it is out of scope, which means in none of the task's classes; empty where the kind
+            of the task gives it several or none.
         id: Names the example within its support set, so that it can be erased later.
+        weight: How much it counts. An example of weight 0 is kept without effect.
         labels: Its classes in a multi-label task; None in other tasks.
         score: Its score in a regression; None in other tasks.
     """
 
     input: TextInput
-    label: str = ""
+    label: str | None = ""
     id: str = ""
+    weight: float = 1.0
     labels: tuple[str, ...] | None = None
     score: float | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Its classes, however many the kind of the task gives it."""
+        """Its classes, however many the kind of the task gives it; none where it is out of scope."""
         if self.labels is not None:
             return self.labels
-        return (self.label,) if self.score is None else ()
+        return () if self.label is None or self.score is not None else (self.label,)
 
     @property
     def answer(self) -> tuple[str, ...] | float:
         """Its classes, or its score: what is compared where two examples have one text."""
         return self.classes if self.score is None else self.score
+
+    @property
+    def of_class(self) -> bool:
+        """Whether it counts for the task's own answers: neither out of scope nor of weight 0."""
+        return self.label is not None and self.weight > 0
 
 
 @dataclass(frozen=True)
@@ -131,28 +140,48 @@ class SupportSet:
                     "too_few_classes", "no example has a label: give at least one example with a label in labels"
                 )
         elif len(self.labels) < 2:
-            raise InvalidSupportSet(
-                "too_few_classes",
-                f"every example has the label {self.labels[0]!r}: a classifier needs at least two classes",
-            )
+            same = f"every example has the label {self.labels[0]!r}" if self.labels else "no example has a label"
+            if not all(example.of_class for example in self.examples):
+                same += " (without those of weight 0 and those that are out of scope)" if self.labels else ""
+                same += "" if self.labels else " and a weight above 0"
+            raise InvalidSupportSet("too_few_classes", f"{same}: a classifier needs at least two classes")
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The classes; a class's index is its row in the head. None in a regression."""
         if self.kind == "ordinal":
             return self.order
-        found = {label for example in self.examples for label in example.classes}
-        return tuple(sorted(found | set(self.descriptions)))
+        named = {label for example in self.examples if example.weight for label in example.classes}
+        return tuple(sorted(named | set(self.descriptions)))
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
-        """The target of each example: a class index, the indices of its classes, or its score."""
+        """The target of each example: a class index, the indices of its classes, or its score.
+
+        ``OUT_OF_SCOPE`` without a class, or of a class whose examples weigh 0.
+        """
         index = {label: i for i, label in enumerate(self.labels)}
         if self.kind == "regression":
             return tuple(example.score or 0.0 for example in self.examples)
         if self.kind == "multi_label":
             return tuple(tuple(sorted({index[label] for label in e.classes})) for e in self.examples)
-        return tuple(index[example.label] for example in self.examples)
+        return tuple(OUT_OF_SCOPE if e.label is None else index.get(e.label, OUT_OF_SCOPE) for e in self.examples)
+
+    @cached_property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each example."""
+        return tuple(example.weight for example in self.examples)
+
+    @cached_property
+    def of_classes(self) -> "SupportSet":
+        """The support set without out-of-scope examples and those of weight 0; itself where it has none."""
+        kept = tuple(example for example in self.examples if example.of_class)
+        return self if len(kept) == len(self.examples) else replace(self, examples=kept)
+
+    @property
+    def has_out_of_scope(self) -> bool:
+        """Whether an out-of-scope example counts."""
+        return any(example.label is None and example.weight for example in self.examples)
 
     @cached_property
     def class_indices(self) -> tuple[int, ...]:
@@ -278,25 +307,6 @@ def n_outputs(objective: Objective, labels: tuple[str, ...]) -> int:
     return 1 if objective == "regression" else len(labels)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """How a task's answers are made of its head's outputs.
-
-    Attributes:
-        thresholds: The probability from which on each class is answered, in multi-label tasks.
-        learned: Whether the thresholds were learned by leave-one-out.
-        half_width: Half the width of the interval around a predicted score; None where it is not known.
-        ordered: Whether the output is a place in the order of the classes, as ordinal tasks have it.
-        spread: Root mean square of the error of that place on left-out examples.
-    """
-
-    thresholds: tuple[float, ...] = ()
-    learned: bool = False
-    half_width: float | None = None
-    ordered: bool = False
-    spread: float = 1.0
-
-
 @dataclass(frozen=True)
 class Adapter:
     """The fast weights and labels that a task owns after adaptation.
@@ -308,6 +318,7 @@ class Adapter:
         learner: Name of the learner that made it and that alone can read it.
         pairs: Whether the task's texts are pairs; None where that is not known.
         objective: The meaning of its head's outputs.
+        out_of_scope: Whether there is one more class, the last one, of texts that are in none of the task's classes.
         decision: How answers are made of the outputs, where the objective alone does not say it.
     """
 
@@ -317,12 +328,13 @@ class Adapter:
     learner: str = "protomaml"
     pairs: bool | None = None
     objective: Objective = "classification"
-    decision: "Decision | None" = None
+    out_of_scope: bool = False
+    decision: Decision | None = None
 
     @property
     def n_outputs(self) -> int:
-        """Number of classes, or of outputs in regression."""
-        return n_outputs(self.objective, self.labels)
+        """Number of classes, that of out-of-scope texts included, or of outputs in regression."""
+        return n_outputs(self.objective, self.labels) + self.out_of_scope
 
     @cached_property
     def size_bytes(self) -> int:

@@ -19,16 +19,20 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from metalearn.decision import Decision
 from metalearn.errors import InvalidSupportSet, UnknownLearner
 from metalearn.fast_weights import is_finite
-from metalearn.types import Adapter, Decision, Example, FastWeights, Objective, SupportSet, TextInput, n_outputs
+from metalearn.types import Adapter, Example, FastWeights, Objective, SupportSet, TextInput, n_outputs
 from model_store.errors import AdapterCorrupt, StaleAdapter
 from model_store.records import StoredSupport
 from model_store.weight_shapes import ShapesOfLearner
 
 MAGIC = b"HANDFUL\x01"
-ExampleSource = Literal["adapt", "examples"]
+ExampleSource = Literal["adapt", "examples", "feedback"]
 """The call that brought an example."""
+
+ExampleState = Literal["adapted", "pending", "outweighed"]
+"""Whether a version was adapted on an example, or only keeps it."""
 
 _DIGEST_BYTES = 32
 _HEADER_LENGTH = struct.Struct(">I")
@@ -64,6 +68,7 @@ class _Header(BaseModel):
     pairs: bool | None = None
     # Left out where it is the default, so that stored adapters stay the same bytes
     objective: Objective = Field("classification", exclude_if=lambda objective: objective == "classification")
+    out_of_scope: bool = Field(False, exclude_if=lambda found: not found)
     decision: Decision | None = Field(None, exclude_if=lambda decision: decision is None)
 
 
@@ -72,28 +77,33 @@ class ExampleRow(BaseModel):
 
     Attributes:
         id: Names the example within its support set.
-        label: Its class; empty in tasks of several labels or of scores.
+        label: Its class; None where it is out of scope, empty in tasks of several labels or of scores.
         labels: Its classes in a multi-label task.
         score: Its score in a regression.
         text: The text.
         text_pair: The second text of a pair.
         source: The call that brought it.
+        state: ``adapted``, or set aside: ``pending`` or ``outweighed``.
+        weight: How much it counts.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     id: str
-    label: str = Field("", exclude_if=lambda label: not label)
+    label: str | None = Field("", exclude_if=lambda label: label == "")
     labels: tuple[str, ...] | None = Field(None, exclude_if=lambda labels: labels is None)
     score: float | None = Field(None, exclude_if=lambda score: score is None)
     text: str
     text_pair: str | None = Field(None, exclude_if=lambda text: text is None)
     source: ExampleSource = "adapt"
+    # Left out where it is the default, so that stored rows stay the same bytes
+    state: ExampleState = Field("adapted", exclude_if=lambda state: state == "adapted")
+    weight: float = Field(1.0, ge=0, allow_inf_nan=False, exclude_if=lambda weight: weight == 1)
 
     @property
     def example(self) -> Example:
         """The example that the learning core adapts on."""
-        return Example(TextInput(self.text, self.text_pair), self.label, self.id, self.labels, self.score)
+        return Example(TextInput(self.text, self.text_pair), self.label, self.id, self.weight, self.labels, self.score)
 
 
 class _Rest(BaseModel):
@@ -125,6 +135,7 @@ def encode_adapter(adapter: Adapter, key: AdapterKey) -> bytes:
         labels=list(adapter.labels),
         pairs=adapter.pairs,
         objective=adapter.objective,
+        out_of_scope=adapter.out_of_scope,
         decision=adapter.decision,
     )
     header = fields.model_dump_json().encode()
@@ -170,10 +181,20 @@ def decode_adapter(
         raise StaleAdapter(header.checkpoint, shapes.keys(), task=key.task, version=key.version)
     labels = tuple(header.labels)
     weights = {name: _widened(weight) if weight.dtype == torch.float16 else weight for name, weight in weights.items()}
-    _check_weights(weights, n_outputs(header.objective, labels), header.learner, shapes[header.checkpoint])
+    outputs = n_outputs(header.objective, labels) + header.out_of_scope
+    _check_weights(weights, outputs, header.learner, shapes[header.checkpoint])
     if device is not None:
         weights = {name: weight.to(device) for name, weight in weights.items()}
-    return Adapter(weights, labels, header.checkpoint, header.learner, header.pairs, header.objective, header.decision)
+    return Adapter(
+        weights,
+        labels,
+        header.checkpoint,
+        header.learner,
+        header.pairs,
+        header.objective,
+        header.out_of_scope,
+        header.decision,
+    )
 
 
 def _widened(weight: Tensor) -> Tensor:
@@ -215,6 +236,7 @@ def rows_of(examples: Iterable[Example], source: ExampleSource = "adapt") -> lis
             text=e.input.text,
             text_pair=e.input.text_pair,
             source=source,
+            weight=e.weight,
         )
         for e in examples
     ]
@@ -235,6 +257,8 @@ def encode_support(support: SupportSet) -> StoredSupport:
 def support_digests(support: SupportSet) -> tuple[str, ...]:
     """SHA-256 of each example (text, second text, label), then of each description (label, description).
 
+    A weight that is not 1 follows, after ``*``. The label of an example of weight 0 is left out: it has no effect.
+
     Half of each digest is kept, 32 hexadecimal digits: a record holds one for every example.
     """
     examples = (_digest_of(e) for e in support.examples)
@@ -245,21 +269,32 @@ def _short_digest(content: tuple[str | None, ...]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-def example_digest(text: TextInput, label: str) -> str:
-    """The digest of one example in ``support_digests``."""
+def example_digest(text: TextInput, label: str | None) -> str:
+    """The digest of one example in ``support_digests``, without its weight."""
     return _short_digest((text.text, text.text_pair, label))
 
 
 def _digest_of(example: Example) -> str:
     """Where the answer is no label, half of it is the text's, so that versions with a text are found by the text."""
     if example.labels is None and example.score is None:
-        return example_digest(example.input, example.label)
-    return text_digest(example.input) + hashlib.sha256(json.dumps(example.answer).encode()).hexdigest()[:16]
+        answer = example.label if example.weight else None
+        return example_digest(example.input, answer) + ("" if example.weight == 1 else f"*{example.weight!r}")
+    return half_digest(example.input) + hashlib.sha256(json.dumps(example.answer).encode()).hexdigest()[:16]
+
+
+def half_digest(text: TextInput) -> str:
+    """The first half of a digest in ``support_digests`` of an example with several labels or a score."""
+    return _short_digest((text.text, text.text_pair))[:16]
+
+
+def set_aside_digests(rows: Iterable[ExampleRow]) -> tuple[str, ...]:
+    """The digest of the text of each row that is kept and not adapted on, whatever its label."""
+    return tuple(text_digest(row.example.input) for row in rows if row.state != "adapted")
 
 
 def text_digest(text: TextInput) -> str:
-    """The first half of a digest in ``support_digests`` of an example with several labels or a score."""
-    return _short_digest((text.text, text.text_pair))[:16]
+    """The digest of a text in ``set_aside_digests``; no example's digest, since no label is empty."""
+    return example_digest(text, "")
 
 
 def decode_rows(stored: StoredSupport) -> tuple[list[ExampleRow], Mapping[str, str]]:

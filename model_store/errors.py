@@ -30,9 +30,10 @@ class StaleAdapter(ModelStoreError):
         made_from: Fingerprint of the checkpoint that the adapter was made from.
         task: Its task.
         version: Its version.
+        advice: What to do; empty where the support set may be stored, and a readapt may do.
     """
 
-    def __init__(self, made_from: str, loaded: Collection[str], *, task: str, version: int) -> None:
+    def __init__(self, made_from: str, loaded: Collection[str], *, task: str, version: int, advice: str = "") -> None:
         shown = ", ".join(fingerprint[:12] for fingerprint in loaded)
         super().__init__(
             f"version {version} of task {task!r} was made from checkpoint {made_from[:12]}, "
@@ -41,6 +42,7 @@ class StaleAdapter(ModelStoreError):
         self.made_from = made_from
         self.task = task
         self.version = version
+        self.advice = advice
 
 
 class StoreUnavailable(ModelStoreError):

@@ -11,14 +11,15 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
 
+from metalearn.decision import Decision
 from metalearn.options import AdaptOptions
-from metalearn.types import Decision, TaskKind
+from metalearn.types import TaskKind
 from model_store.errors import StoreUnavailable
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 """Names of tasks and tenants. No braces, colons or slashes, so a name cannot reach outside its Redis key."""
 
-VersionSource = Literal["adapt", "rollback", "readapt", "examples", "erase"]
+VersionSource = Literal["adapt", "rollback", "readapt", "examples", "erase", "feedback"]
 """The call that made a version."""
 
 _NAME = re.compile(NAME_PATTERN)
@@ -27,6 +28,25 @@ _NAME = re.compile(NAME_PATTERN)
 def is_name(name: str) -> bool:
     """Whether a task or a tenant may be called this."""
     return _NAME.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskTerms:
+    """What was asked for a task beyond one version; each version hands it on to the next, until an adapt sets it anew.
+
+    Attributes:
+        checkpoint: The checkpoint that was asked for: a name, a fingerprint or ``auto``; None for the default one.
+        keep_versions: The number of versions to keep, 0 for all; None leaves it to the server.
+        keep_versions_seconds: Seconds to keep a version after it was replaced, 0 for ever; None leaves it to the
+            server.
+    """
+
+    checkpoint: str | None = None
+    keep_versions: int | None = None
+    keep_versions_seconds: float | None = None
+
+
+NO_TERMS = TaskTerms()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +64,13 @@ class VersionDraft:
         options: The options of the request.
         support_digests: Digest of each example in its order, then of each description of a label; see
             ``model_store.codec.support_digests``. None in records that are older than the field.
+        set_aside_digests: Digests of texts that are kept with the version and that it was not adapted on.
         support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
         leave_one_out_accuracy: Share of the examples that are classified correctly without themselves; None where each
             is the only one of its class, and in records that are older than the field.
         source: The call that made it.
         copied_from: The version whose weights a rollback brought back.
+        terms: What was asked for the task beyond this version.
         kind: What the task answers; records that are older than the field are of one label a text.
         decision: How answers are made of the head's outputs; None where the objective alone says it.
         figures: Figures of the answers to examples without themselves, by name; None for classifications.
@@ -60,10 +82,12 @@ class VersionDraft:
     steps: int
     options: AdaptOptions
     support_digests: tuple[str, ...] | None = None
+    set_aside_digests: tuple[str, ...] = ()
     support_accuracy: float | None
     leave_one_out_accuracy: float | None = None
     source: VersionSource
     copied_from: int | None
+    terms: TaskTerms = NO_TERMS
     kind: TaskKind = "single_label"
     decision: Decision | None = None
     figures: Mapping[str, float] | None = None
@@ -90,6 +114,9 @@ class Version(VersionDraft):
         size_bytes: Bytes of the encoded adapter.
         support_kept: Whether the support set is stored beside it.
         created_at: Seconds since the epoch.
+        asked_by: Who made it: the hint of an API key, a tenant, or the server itself. None in records that are older
+            than the field.
+        request_id: The id of the request that made it, if any.
     """
 
     tenant: str
@@ -100,16 +127,27 @@ class Version(VersionDraft):
     size_bytes: int
     support_kept: bool
     created_at: float
+    asked_by: str | None = None
+    request_id: str | None = None
 
-    def copied(self) -> VersionDraft:
-        """The draft of a rollback to this version."""
+    def copied(self, terms: TaskTerms) -> VersionDraft:
+        """The draft of a rollback to this version, under the terms of the task as it stands."""
         draft = {field.name: getattr(self, field.name) for field in fields(VersionDraft)}
-        return VersionDraft(**{**draft, "source": "rollback", "copied_from": self.version})
+        return VersionDraft(**{**draft, "source": "rollback", "copied_from": self.version, "terms": terms})
+
+    def same_support(self, other: "Version") -> bool:
+        """Whether both were adapted on the same examples with the same options, be it from another checkpoint."""
+        return (
+            self.support_digests is not None
+            and self.support_digests == other.support_digests
+            and self.options == other.options
+        )
 
     def to_json(self) -> bytes:
         """The bytes that are stored: one flat object, which earlier releases read as well."""
         record = _VERSION.dump_python(self, mode="json")
         options = record.pop("options")
+        record["terms"] = {name: value for name, value in record["terms"].items() if value is not None}
         return json.dumps(
             {**record, **{_stored_name(name): value for name, value in options.items()}}, separators=(",", ":")
         ).encode()

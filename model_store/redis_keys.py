@@ -3,9 +3,10 @@
 Keys, all of a tenant's with one hash tag, so that they share a slot of a cluster:
 
 * ``handful:{TENANT}:task:TASK``, a hash: ``current``, ``adapter_id``, ``created_at`` and per version N ``id:N``,
-  ``record:N``, ``adapter:N``, ``support:N``, ``examples:N``; and ``example:DIGEST``, a row that versions share. One key
-  a task makes commit, expiry and deletion atomic. ``examples:N`` has the digests of a version's rows, and ``support:N``
-  the rest of its support set, or, without ``examples:N``, all of it as releases before 0.3 stored it.
+  ``record:N``, ``adapter:N``, ``support:N``, ``examples:N``; of a removed one ``removed:N``; and ``example:DIGEST``, a
+  row that versions share. One key a task makes commit, expiry and deletion atomic. ``examples:N`` has the digests of a
+  version's rows, and ``support:N`` the rest of its support set, or, without ``examples:N``, all of it as releases
+  before 0.3 stored it.
 * ``handful:{TENANT}:tasks``, a sorted set of task names, for listing.
 * ``handful:{TENANT}:once:KEY``, the answer under an idempotency key; ``handful:{TENANT}:answers:TASK``, the set of a
   task's, which go with it; ``handful:{TENANT}:deleted:TOKEN``, for a minute, a deletion that was carried out.

@@ -1,14 +1,20 @@
 """Lua scripts for changes that must be atomic in Redis, version 5 or newer. ``redis_keys`` lists the keys."""
 
+from model_store.removals import MOST_ENTRIES
+
 # Removes versions, and the examples that no other version has. ``examples:N`` is a row of 16-byte digests.
 _REMOVE_VERSIONS = """
-local function remove_versions(task, numbers)
+local function remove_versions(task, numbers, removal)
   local newest = tonumber(redis.call('HGET', task, 'current') or '0')
   local orphans, found = {}, 0
   for number in string.gmatch(numbers, '%d+') do
     local list = redis.call('HGET', task, 'examples:' .. number)
     if tonumber(number) ~= newest and redis.call('HDEL', task, 'record:' .. number) == 1 then
       redis.call('HDEL', task, 'id:' .. number, 'adapter:' .. number, 'support:' .. number, 'examples:' .. number)
+      if removal ~= '' then
+        redis.call('HSET', task, 'removed:' .. number, removal)
+        redis.call('HDEL', task, 'removed:' .. (tonumber(number) - MOST_ENTRIES))
+      end
       found = found + 1
       for i = 1, #(list or ''), 16 do orphans[string.sub(list, i, i + 15)] = true end
     end
@@ -21,7 +27,7 @@ local function remove_versions(task, numbers)
   for digest in pairs(orphans) do redis.call('HDEL', task, 'example:' .. digest) end
   return found
 end
-"""
+""".replace("MOST_ENTRIES", str(MOST_ENTRIES))
 _FORGET_ANSWERS = """
 local function forget_answers(answers)
   for _, once in ipairs(redis.call('SMEMBERS', answers)) do redis.call('UNLINK', once) end
@@ -37,6 +43,7 @@ COMMIT = (
 local task, tasks, once, answers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local expected, version, adapter_id, record, adapter, ttl_ms, name, now = unpack(ARGV, 1, 8)
 local support_given, support, answer_given, answer, answer_ttl_ms, expected_id, erased, digests = unpack(ARGV, 9, 16)
+local removal = ARGV[17]
 if redis.call('HGET', task, 'id:' .. version) == adapter_id then
   return {'done', ''}
 end
@@ -53,11 +60,11 @@ redis.call('HSETNX', task, 'created_at', now)
 if support_given == '1' then
   redis.call('HSET', task, 'support:' .. version, support, 'examples:' .. version, digests)
   for i = 1, #digests, 16 do
-    redis.call('HSET', task, 'example:' .. string.sub(digests, i, i + 15), ARGV[17 + (i - 1) / 16])
+    redis.call('HSET', task, 'example:' .. string.sub(digests, i, i + 15), ARGV[18 + (i - 1) / 16])
   end
 end
 if erased ~= '' then
-  remove_versions(task, erased)
+  remove_versions(task, erased, removal)
   forget_answers(answers)
 end
 if ttl_ms == '' then redis.call('PERSIST', task) else redis.call('PEXPIRE', task, ttl_ms) end
@@ -79,7 +86,7 @@ DELETE_VERSIONS = (
 local task, answers, token = KEYS[1], KEYS[2], KEYS[3]
 local found = redis.call('GET', token)
 if found then return tonumber(found) end
-found = remove_versions(task, ARGV[1])
+found = remove_versions(task, ARGV[1], ARGV[3])
 if ARGV[2] == '0' then forget_answers(answers) end
 if found > 0 then redis.pcall('SET', token, found, 'PX', 60000) end
 return found

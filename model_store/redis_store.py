@@ -23,10 +23,13 @@ from model_store.records import (
     row_digest,
 )
 from model_store.redis_api_keys import RedisApiKeys
+from model_store.redis_configuration import warnings_of
 from model_store.redis_failures import bounded, unavailable
 from model_store.redis_keys import TASK_KEY, answers_key, once_key, task_key, tasks_key, token_key
 from model_store.redis_marker import accept_loss, read_marker, write_first_marker
+from model_store.redis_removals import read_removals
 from model_store.redis_scripts import COMMIT, DELETE, DELETE_VERSIONS, FORGET_EXPIRED
+from model_store.removals import Removal
 from model_store.store import TaskName, VersionName
 
 _NUMBERS_AT_ONCE = 1000
@@ -83,6 +86,7 @@ class RedisStore(RedisApiKeys):
         ttl_s: int | None = None,
         idempotent: IdempotentAnswer | None = None,
         erased: Collection[int] = (),
+        removal: Removal | None = None,
     ) -> None:
         """See ``TaskStore.commit``."""
         version = new.version
@@ -112,6 +116,7 @@ class RedisStore(RedisApiKeys):
                 expected_adapter_id or "",
                 _numbers(erased),
                 b"".join(map(row_digest, rows)),
+                removal.to_json() if removal else "",
                 *rows,
             ],
         )
@@ -229,10 +234,24 @@ class RedisStore(RedisApiKeys):
         return [Version.from_json(record) for record in records if record is not None]
 
     @bounded
-    def delete_versions(self, tenant: str, task: str, versions: Collection[int], *, keep_answers: bool = False) -> int:
+    def delete_versions(
+        self,
+        tenant: str,
+        task: str,
+        versions: Collection[int],
+        *,
+        keep_answers: bool = False,
+        removal: Removal | None = None,
+    ) -> int:
         """See ``TaskStore.delete_versions``."""
         keys = [task_key(tenant, task), answers_key(tenant, task), token_key(tenant)]
-        return int(self._delete_versions(keys=keys, args=[_numbers(versions), int(keep_answers)]))
+        args = [_numbers(versions), int(keep_answers), removal.to_json() if removal else ""]
+        return int(self._delete_versions(keys=keys, args=args))
+
+    @bounded
+    def removed_versions(self, tenant: str, task: str, *, before: int | None = None) -> Sequence[tuple[int, Removal]]:
+        """See ``TaskStore.removed_versions``."""
+        return read_removals(self._redis, task_key(tenant, task), before)
 
     @bounded
     def delete(self, tenant: str, task: str) -> bool:
@@ -276,25 +295,7 @@ class RedisStore(RedisApiKeys):
     @bounded
     def warnings(self) -> Sequence[str]:
         """See ``TaskStore.warnings``."""
-        found = []
-        memory = self._redis.info("memory")
-        policy = memory.get("maxmemory_policy", "unknown")
-        if policy.startswith("allkeys"):
-            found.append(
-                f"maxmemory-policy is {policy}: Redis deletes tenants' tasks silently when memory runs out; "
-                "set it to noeviction"
-            )
-        elif policy.startswith("volatile"):
-            found.append(
-                f"maxmemory-policy is {policy}: Redis deletes tasks that have a ttl before their time when memory "
-                "runs out; set it to noeviction"
-            )
-        if not self._redis.info("persistence").get("aof_enabled"):
-            found.append(
-                "the append-only file is off: a restart of Redis loses what came after its last snapshot; "
-                "set appendonly to yes"
-            )
-        return found
+        return warnings_of(self._redis)
 
     def close(self) -> None:
         """See ``TaskStore.close``."""

@@ -43,6 +43,13 @@ ALTER TABLE versions ADD COLUMN slot INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE idempotency ADD COLUMN slot INTEGER NOT NULL DEFAULT 0
 """
 """Since version 3: secrets that seal what is derived from texts, and a row for each example."""
+_REMOVED = """
+CREATE TABLE IF NOT EXISTS removed_versions (
+    tenant TEXT NOT NULL, task TEXT NOT NULL, version INTEGER NOT NULL, removal TEXT NOT NULL,
+    PRIMARY KEY (tenant, task, version)
+) WITHOUT ROWID
+"""
+"""Without a version of its own: programs of version 3 may write to such a file, and know nothing of this table."""
 _VACUUM_DUE = "vacuum_due"
 
 
@@ -74,6 +81,7 @@ def make_tables(connections: SqliteConnections, path: Path, *, create: bool) -> 
             if found:
                 db.execute("INSERT INTO facts VALUES (?, '1')", (_VACUUM_DUE,))
             db.execute(f"PRAGMA user_version = {_VERSION}")
+        db.execute(_REMOVED)
     return bool(found == 0)
 
 

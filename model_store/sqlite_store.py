@@ -17,6 +17,7 @@ from model_store.records import (
     TaskRecord,
     Version,
 )
+from model_store.removals import Removal
 from model_store.sqlite_api_keys import SqliteApiKeys
 from model_store.sqlite_facts import read_marker, write_marker
 from model_store.sqlite_path import check_place
@@ -67,6 +68,7 @@ class SqliteStore(SqliteApiKeys):
         ttl_s: int | None = None,
         idempotent: IdempotentAnswer | None = None,
         erased: Collection[int] = (),
+        removal: Removal | None = None,
     ) -> None:
         """See ``TaskStore.commit``."""
         version, now = new.version, time.time()
@@ -90,7 +92,7 @@ class SqliteStore(SqliteApiKeys):
             )
             insert_version(db, new)
             if erased:
-                self._remove_versions(db, tenant, task, erased, keep_answers=False)
+                self._remove_versions(db, tenant, task, erased, keep_answers=False, removal=removal)
             if idempotent is not None:
                 ((slot, secret),) = take_secrets(db, 1)
                 answer = sealed(secret, "answer", idempotent.answer)
@@ -205,11 +207,32 @@ class SqliteStore(SqliteApiKeys):
         return found
 
     @bounded
-    def delete_versions(self, tenant: str, task: str, versions: Collection[int], *, keep_answers: bool = False) -> int:
+    def delete_versions(
+        self,
+        tenant: str,
+        task: str,
+        versions: Collection[int],
+        *,
+        keep_answers: bool = False,
+        removal: Removal | None = None,
+    ) -> int:
         """See ``TaskStore.delete_versions``."""
         with self._connections.writing() as db:
             self._purge_expired(db, time.time())
-            return self._remove_versions(db, tenant, task, versions, keep_answers=keep_answers)
+            return self._remove_versions(db, tenant, task, versions, keep_answers=keep_answers, removal=removal)
+
+    @bounded
+    def removed_versions(self, tenant: str, task: str, *, before: int | None = None) -> Sequence[tuple[int, Removal]]:
+        """See ``TaskStore.removed_versions``."""
+        rows = self._all(
+            "SELECT r.version, r.removal FROM removed_versions r JOIN tasks t USING (tenant, task)"
+            f" WHERE r.tenant = :tenant AND r.task = :task AND (:before IS NULL OR r.version < :before) AND {_ALIVE}"
+            " ORDER BY r.version DESC",
+            tenant=tenant,
+            task=task,
+            before=before,
+        )
+        return [(number, Removal.from_json(removal)) for number, removal in rows]
 
     @bounded
     def idempotent_answer(self, tenant: str, key: str) -> bytes | None:
@@ -295,11 +318,18 @@ class SqliteStore(SqliteApiKeys):
         return sealed(row[1], "answer", row[0]) if row else None
 
     def _remove_versions(
-        self, db: sqlite3.Connection, tenant: str, task: str, versions: Collection[int], *, keep_answers: bool
+        self,
+        db: sqlite3.Connection,
+        tenant: str,
+        task: str,
+        versions: Collection[int],
+        *,
+        keep_answers: bool,
+        removal: Removal | None,
     ) -> int:
         query = "SELECT version FROM tasks WHERE tenant = ? AND task = ?"
         newest = db.execute(query, (tenant, task)).fetchone()
-        found = remove_versions(db, (tenant, task), [number for number in versions if (number,) != newest])
+        found = remove_versions(db, (tenant, task), [each for each in versions if (each,) != newest], removal)
         if not keep_answers:
             remove_answers(db, "tenant = ? AND task = ?", (tenant, task))
         self._connections.log_has_erased_texts = True

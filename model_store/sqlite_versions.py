@@ -5,6 +5,7 @@ import struct
 from collections.abc import Collection, Iterable
 
 from model_store.records import NewVersion, StoredSupport, row_digest
+from model_store.removals import MOST_ENTRIES, Removal
 from model_store.sqlite_secrets import erase_secrets, sealed, take_secrets
 
 _COUNT = struct.Struct(">I")
@@ -41,8 +42,17 @@ def without_rows(rest: bytes) -> bytes:
     return _packed([], rest)
 
 
-def remove_versions(db: sqlite3.Connection, name: tuple[str, str], numbers: Collection[int]) -> int:
-    """Removes versions and the examples that no other version has; returns how many versions there were."""
+def remove_versions(
+    db: sqlite3.Connection, name: tuple[str, str], numbers: Collection[int], removal: Removal | None
+) -> int:
+    """Removes versions and the examples that no other version has; returns how many versions there were.
+
+    Args:
+        db: The connection.
+        name: Tenant and task.
+        numbers: The versions.
+        removal: The entry that is left of each.
+    """
     orphans: set[int] = set()
     found = 0
     for number in numbers:
@@ -52,6 +62,10 @@ def remove_versions(db: sqlite3.Connection, name: tuple[str, str], numbers: Coll
         slots = [slot for (slot,) in db.execute(query, where)]
         erase_secrets(db, slots)
         found += len(slots)
+        if slots and removal is not None:
+            db.execute("INSERT OR REPLACE INTO removed_versions VALUES (?, ?, ?, ?)", (*where, removal.to_json()))
+            query = "DELETE FROM removed_versions WHERE tenant = ? AND task = ? AND version = ?"
+            db.execute(query, (*name, number - MOST_ENTRIES))
     kept = db.execute("SELECT version FROM versions WHERE tenant = ? AND task = ? ORDER BY version DESC", name)
     for (number,) in kept.fetchall() if orphans else ():
         orphans -= {example for example, _ in _examples_of(db, (*name, number))}
@@ -67,6 +81,7 @@ def remove_all(db: sqlite3.Connection, name: tuple[str, str]) -> None:
         where = "WHERE tenant = ? AND task = ?"
         erase_secrets(db, [slot for (slot,) in db.execute(f"SELECT slot FROM {table} {where}", name).fetchall()])  # noqa: S608
         db.execute(f"DELETE FROM {table} {where}", name)  # noqa: S608
+    db.execute("DELETE FROM removed_versions WHERE tenant = ? AND task = ?", name)
 
 
 def remove_answers(db: sqlite3.Connection, where: str, values: Iterable[object]) -> None:

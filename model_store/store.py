@@ -15,6 +15,7 @@ from model_store.records import (
     TaskRecord,
     Version,
 )
+from model_store.removals import Removal
 
 TaskName = tuple[str, str]
 """Tenant and task."""
@@ -42,6 +43,7 @@ class TaskStore(Protocol):
         ttl_s: int | None = None,
         idempotent: IdempotentAnswer | None = None,
         erased: Collection[int] = (),
+        removal: Removal | None = None,
     ) -> None:
         """Writes a version durably, all of it or nothing, and makes it the newest.
 
@@ -53,6 +55,7 @@ class TaskStore(Protocol):
             ttl_s: The task ends after this time; None takes a former limit away.
             idempotent: Committed in the same act.
             erased: Earlier versions that are deleted in the same act, see ``delete_versions``.
+            removal: The entry that is left of each of them.
 
         Raises:
             VersionConflict: The newest version is another one.
@@ -100,7 +103,15 @@ class TaskStore(Protocol):
     def delete(self, tenant: str, task: str) -> bool:
         """Removes a task with all its versions and support sets; False where it was absent."""
 
-    def delete_versions(self, tenant: str, task: str, versions: Collection[int], *, keep_answers: bool = False) -> int:
+    def delete_versions(
+        self,
+        tenant: str,
+        task: str,
+        versions: Collection[int],
+        *,
+        keep_answers: bool = False,
+        removal: Removal | None = None,
+    ) -> int:
         """Removes versions with the examples that no other version has; returns how many of them there were.
 
         The newest version stays. No byte of what was removed is left in the store.
@@ -111,7 +122,11 @@ class TaskStore(Protocol):
             versions: Their numbers.
             keep_answers: Whether the answers under idempotency keys of the task's earlier requests stay. They have
                 digests of the requests.
+            removal: The entry that is left of each of them.
         """
+
+    def removed_versions(self, tenant: str, task: str, *, before: int | None = None) -> Sequence[tuple[int, Removal]]:
+        """A task's removed versions, newest first, those with a number below ``before``; see ``MOST_ENTRIES``."""
 
     def idempotent_answer(self, tenant: str, key: str) -> bytes | None:
         """The answer that was committed under an idempotency key, while it lasts."""

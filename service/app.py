@@ -19,10 +19,11 @@ from handful.wire import (
     ClassifyRequest,
     PredictRequest,
     Problem,
-    ReadaptRequest,
     RollbackRequest,
 )
 from handful.wire_examples import AddExamplesRequest
+from handful.wire_feedback import FeedbackRequest
+from handful.wire_readapt import ReadaptRequest
 from metalearn.devices import select_device
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint, Encoders, read_manifest, resolve_checkpoint
@@ -35,14 +36,30 @@ from service.engine.engine import Engine
 from service.engine.runtime import start_runtime
 from service.errors import install_error_handlers
 from service.metrics import Metrics
+from service.readapting import readapt_in_background
 from service.request_context import Answers, RequestContext
-from service.routes import adapt, classify, examples, health, pages, predict, readapt, report, unmatched, versions
+from service.routes import (
+    adapt,
+    classify,
+    examples,
+    feedback,
+    health,
+    pages,
+    predict,
+    readapt,
+    report,
+    unmatched,
+    versions,
+)
 from service.settings import Settings, granted_threads
 from service.stale_tasks import watch_stale_tasks
 from service.store_access import StoreAccess, open_store, store_name
 from service.tasks.adapters import Adapters
+from service.tasks.answer_ids import AnswerIds
 from service.tasks.app_parts import Parts
 from service.tasks.examples_in_memory import ExamplesInMemory
+from service.tasks.first_use import Readapts
+from service.tasks.recent_queries import RecentQueries
 
 log = logging.getLogger("handful")
 
@@ -56,6 +73,7 @@ _REQUEST_MODELS = (
     ReadaptRequest,
     ReportRequest,
     AddExamplesRequest,
+    FeedbackRequest,
     Problem,
 )
 
@@ -78,6 +96,7 @@ def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = No
         if not trusted:  # not for the moment that a command takes
             watching = watch_stale_tasks(parts.access, metrics.stale_tasks, parts.engine.checkpoints)
             background.append(asyncio.create_task(watching))
+            background.append(asyncio.create_task(readapt_in_background(parts)))
         try:
             yield
         finally:
@@ -98,7 +117,7 @@ def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = No
     )
     app.state.draining = False
     predict.add_to(app)
-    for module in (adapt, classify, examples, versions, readapt, report, health, pages):
+    for module in (adapt, classify, examples, feedback, versions, readapt, report, health, pages):
         app.include_router(module.router)
     install_error_handlers(app)
     unmatched.add_to(app)
@@ -187,11 +206,20 @@ def _start(
         stale_if_error_s=settings.stale_if_error_s,
         how_to_make_a_key=f"handful keys create TENANT --store {store_name(settings)}",
     )
-    for forget in (adapters.forget_all, authenticator.store_replaced):
+    recent = RecentQueries(most_tasks=settings.drift_tasks)
+    for forget in (adapters.forget_all, authenticator.store_replaced, recent.clear):
         access.state.when_replaced(forget)
     examples = ExamplesInMemory()
     parts = Parts(
-        settings=settings, metrics=metrics, engine=engine, adapters=adapters, access=access, examples=examples
+        settings=settings,
+        metrics=metrics,
+        engine=engine,
+        adapters=adapters,
+        access=access,
+        examples=examples,
+        readapts=Readapts(),
+        answer_ids=AnswerIds(settings.answer_id_secret.get_secret_value(), keep_s=settings.answer_id_seconds),
+        recent=recent,
     )
     return parts, authenticator
 

@@ -32,6 +32,12 @@ def key_digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def hint_of_key(authorization: str | None) -> str | None:
+    """The first characters of the key in an Authorization header, as its record has them; None without a key."""
+    key = (authorization or "").partition(" ")[2].strip()
+    return key[:_HINT_CHARS] if key.startswith(_PREFIX) else None
+
+
 _MOST_KNOWN = 20_000
 """Most keys in memory, some 8 MB. Other keys are looked up again."""
 _LOOK_FOR_KEYS_EVERY_S = 1.0

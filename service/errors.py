@@ -32,8 +32,10 @@ from service.tasks.errors import (
     ExampleNotFound,
     IdempotencyKeyReused,
     InvalidContent,
+    KindNotCorrected,
     KindNotReported,
     NewestVersion,
+    ReadaptRefused,
     SupportNotKept,
     TaskNotFound,
     VersionNotFound,
@@ -164,12 +166,11 @@ def _http_error(error: HTTPException) -> ApiError:
 
 
 def _stale_adapter(error: StaleAdapter) -> ApiError:
-    return ApiError(
-        409,
-        "stale_adapter",
-        f'{error}: POST /v1/tasks/{error.task}/readapt with {{"version": {error.version}}} makes a new version '
-        "from the support set that is stored with it; where none was kept, call adapt again",
+    advice = error.advice or (
+        f'POST /v1/tasks/{error.task}/readapt with {{"version": {error.version}}} makes a new version '
+        "from the support set that is stored with it; where none was kept, call adapt again"
     )
+    return ApiError(409, "stale_adapter", f"{error}: {advice}")
 
 
 def _store_away(code: str, detail: str, retry_after_s: str) -> ApiError:
@@ -190,9 +191,11 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     VersionNotFound: lambda e: ApiError(404, "version_not_found", str(e)),
     ExampleNotFound: lambda e: ApiError(404, "example_not_found", str(e)),
     ExampleNeeded: lambda e: ApiError(409, "example_needed", str(e)),
+    KindNotCorrected: lambda e: ApiError(409, "kind_not_corrected", str(e)),
     KindNotReported: lambda e: ApiError(409, "kind_not_reported", str(e)),
     NewestVersion: lambda e: ApiError(409, "newest_version", str(e)),
     SupportNotKept: lambda e: ApiError(409, "support_not_kept", str(e)),
+    ReadaptRefused: lambda e: ApiError(409, "readapt_refused", str(e)),
     IdempotencyKeyReused: lambda e: _at_fault(422, "idempotency_key_reused", str(e), f"header/{IDEMPOTENCY_KEY}"),
     InvalidContent: lambda e: invalid_content(
         [FieldError(body_pointer(*fault.path), fault.message) for fault in e.faults], e.code

@@ -117,12 +117,28 @@ class Metrics:
             registry=registry,
         )
         self.abstentions = Counter("handful_abstentions", "Predictions that abstained.", registry=registry)
+        self.feedback = Counter("handful_feedback", "Corrections of answers.", ["outcome"], registry=registry)
         self.stale_tasks = Gauge(
             "handful_stale_tasks",
             "Stored tasks that were made from a checkpoint that is not loaded.",
             multiprocess_mode="mostrecent",  # one worker counts, and its count outlasts it
             registry=registry,
         )
+        self.readapts = Counter(
+            "handful_readapts",
+            "Tasks that the server adapted again by itself, or did not.",
+            ["trigger", "outcome"],
+            registry=registry,
+        )
+        self.readapt_pending = Gauge(
+            "handful_readapt_pending_tasks",
+            "Tasks that wait to be adapted again in the background.",
+            multiprocess_mode="mostrecent",  # one worker does so, and its count outlasts it
+            registry=registry,
+        )
+        for trigger in ("first_use", "background"):
+            for outcome in ("done", "refused", "failed"):
+                self.readapts.labels(trigger, outcome)
         self.checkpoint_info = Gauge(
             "handful_checkpoint_info",
             "A loaded checkpoint; always 1.",
@@ -150,6 +166,8 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        for outcome in ("joined", "pending", "confirmed", "known"):
+            self.feedback.labels(outcome)
         for event in ("hit", "miss", "evict"):
             self.cache_events.labels(event)
             self.feature_cache_events.labels(event)

@@ -8,6 +8,7 @@ import time
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.caller import start_caller
 from service.errors import problem_response, server_busy, server_stopping, to_api_error
 from service.metrics import Metrics
 from service.path_prefix import with_prefix
@@ -33,6 +34,7 @@ class RequestContext:
         began = time.perf_counter()
         timings = start_timings()
         request_id = _request_id(scope)
+        start_caller(request_id)
         method: str = scope["method"]
         state = scope.setdefault("state", {})
         state.update(timings=timings, request_id=request_id, status=0)

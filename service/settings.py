@@ -131,6 +131,60 @@ class Settings(BaseSettings):
         description="Seconds for which a version is kept after a newer one has replaced it; a later commit to the task "
         "removes it. 0 for ever.",
     )
+    readapt_on_first_use: bool = Field(
+        True,
+        description="Adapt a task whose checkpoint is not loaded again at its first prediction, on its stored support "
+        "set, from the default checkpoint.",
+    )
+    readapt_tasks_per_second: float = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Tasks a second that are adapted again in the background, so that none waits for its first "
+        "prediction; 0 for none.",
+    )
+    readapt_to_default: bool = Field(
+        False,
+        description="In the background, move tasks of other loaded checkpoints to the default one, too, unless they "
+        "were asked for with another one.",
+    )
+    readapt_max_drop: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Largest fall in leave-one-out accuracy with which a task is adapted again without being asked.",
+    )
+    readapt_max_disagreement: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Largest share of a task's examples that the former and the new checkpoint classify otherwise, "
+        "each example left out, with which it is adapted again without being asked.",
+    )
+    feedback_per_label: int = Field(
+        50,
+        ge=1,
+        description="Examples of feedback of a label that a task is adapted on; a further one outweighs the oldest.",
+    )
+    feedback_tolerance: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="By how much the accuracy on the other examples may fall before a correction has to wait.",
+    )
+    answer_id_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Secret that seals the ids of answers, the same on all servers; without one, ids end with the "
+        "server that gave them.",
+    )
+    answer_id_seconds: int = Field(
+        604_800, ge=1, description="Seconds for which feedback can name an answer by its id."
+    )
+    drift_tasks: int = Field(
+        1000,
+        ge=0,
+        description="Tasks whose recent queries are counted in memory, to report drift; 0 counts none.",
+    )
     drain_delay_s: float = Field(
         2.0, ge=0, description="Seconds after SIGTERM for which the server serves on while unready."
     )

@@ -1,13 +1,10 @@
-"""The count of stale tasks, which were made from a checkpoint that is not loaded and answer 409."""
+"""The count of stale tasks, whose newest version was made from a checkpoint that is not loaded."""
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
 
 from prometheus_client import Gauge
 
@@ -15,14 +12,18 @@ from model_store.errors import StoreUnavailable
 from model_store.records import StoredTask
 from model_store.store import TaskStore
 from service.store_access import StoreAccess
+from service.turn import Turn
 
 log = logging.getLogger("handful")
 
-HOW_TO_READAPT = "`handful tasks readapt --all --local` adapts them again on their stored support sets"
+HOW_TO_READAPT = (
+    "each is adapted again at its first prediction if its support set is kept, and `handful tasks readapt --all "
+    "--local` does so now"
+)
 
 _EVERY_S = 60.0
 _PAGE = 256
-_PAUSES_PER_PAGE = 9.0
+PAUSES_PER_PAGE = 9.0
 """Pause of the walk per second of reading: a walk over a million tasks keeps a tenth of a core busy for minutes."""
 
 
@@ -41,7 +42,7 @@ class TaskCount:
     def __str__(self) -> str:
         if not self.stale:
             return f"{self.total:,} tasks, none made from another checkpoint"
-        return f"{self.stale:,} of {self.total:,} tasks were made from another checkpoint and will answer 409"
+        return f"{self.stale:,} of {self.total:,} tasks were made from a checkpoint that is not loaded"
 
 
 def is_stale(task: StoredTask, fingerprints: Container[str]) -> bool:
@@ -85,7 +86,7 @@ async def watch_stale_tasks(access: StoreAccess, gauge: Gauge, fingerprints: Con
         gauge: The gauge ``handful_stale_tasks``.
         fingerprints: The fingerprints of the loaded checkpoints.
     """
-    turn, known = _Turn(), 0
+    turn, known = Turn("stale-tasks"), 0
     while True:
         if turn.is_ours():
             try:
@@ -112,29 +113,5 @@ async def _count_slowly(access: StoreAccess, fingerprints: Container[str]) -> Ta
         stale += sum(is_stale(task, fingerprints) for task in page.tasks)
         after = page.next
         if after is not None:
-            await asyncio.sleep(_PAUSES_PER_PAGE * (time.perf_counter() - began))
+            await asyncio.sleep(PAUSES_PER_PAGE * (time.perf_counter() - began))
     return TaskCount(total, stale)
-
-
-class _Turn:
-    """The choice of the worker that counts: it holds a lock, which the system releases when that worker ends."""
-
-    def __init__(self) -> None:
-        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-        self._path = None if folder is None else Path(folder) / "stale-tasks.lock"
-        self._held: IO[bytes] | None = None
-
-    def is_ours(self) -> bool:
-        """Takes the lock if it is free; returns whether this process holds it."""
-        if self._path is None or self._held is not None:
-            return True
-        import fcntl  # absent on some systems, and used by workers alone
-
-        file = self._path.open("wb")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            return False
-        self._held = file
-        return True

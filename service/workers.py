@@ -7,6 +7,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
+from pydantic import SecretStr
 
 from service.settings import Settings, granted_threads, prepare_threads
 
@@ -66,7 +68,9 @@ def run_workers(
         SystemExit: A worker cannot be started; it has reported the reason.
     """
     threads = max(1, (settings.threads or granted_threads()) // settings.workers)
-    own = settings.model_copy(update={"threads": threads})
+    # The workers' common one, so that each can open the ids of the others
+    secret = settings.answer_id_secret.get_secret_value() or secrets.token_hex(32)
+    own = settings.model_copy(update={"threads": threads, "answer_id_secret": SecretStr(secret)})
     prepare_threads(own)
     with tempfile.TemporaryDirectory(prefix="handful-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder

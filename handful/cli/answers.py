@@ -148,7 +148,10 @@ def answer_record(row: Row, prediction: Prediction, unit: str = "line") -> dict[
     """An answer as one JSON object, with the row that it answers."""
     fields: dict[str, Any] = {unit: row.line, "text": row.text}
     fields |= {name: getattr(row, name) for name in ("text_pair", "id") if getattr(row, name) is not None}
-    return fields | prediction.model_dump(mode="json")
+    answer = prediction.model_dump(mode="json")
+    if "id" in answer:  # which is the row's own, where the file has one
+        answer["answer_id"] = answer.pop("id")
+    return fields | answer
 
 
 def reading_limit(client: Client) -> str:

@@ -61,6 +61,9 @@ class Places:
         """The place in a file, or the option, for a pointer into a request; another pointer stays as it is."""
         if pointer.removeprefix("#/") in _OPTIONS:
             return f"--{pointer.removeprefix('#/').replace('_', '-')}"
+        named = re.match("#/(only_labels|abstain)/", pointer)
+        if named is not None:
+            return "--only-label" if named[1] == "only_labels" else "--threshold"
         file, line, rest = self._find(pointer)
         if file is None:
             return pointer

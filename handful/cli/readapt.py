@@ -1,11 +1,12 @@
 """``handful tasks readapt``: one task, or all that were made from a checkpoint that is not loaded."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from pydantic import BaseModel
@@ -37,7 +38,7 @@ _CLOSED = frozenset(
 )
 """Error codes that every further task would get, too."""
 
-Outcome = Literal["readapted", "not_needed", "support_not_kept", "failed"]
+Outcome = Literal["readapted", "not_needed", "support_not_kept", "refused", "failed"]
 
 
 class ReadaptSummary(BaseModel):
@@ -47,6 +48,7 @@ class ReadaptSummary(BaseModel):
     readapted: int
     not_needed: int
     support_not_kept: int
+    refused: int
     failed: int
 
 
@@ -56,7 +58,11 @@ class PlannedReadapt(BaseModel):
     tenant: str | None
     task: str
     checkpoint: str | None
-    action: Literal["readapt", "support_not_kept"]
+    action: Literal["readapt", "not_needed", "support_not_kept", "refused", "failed"]
+    former_leave_one_out_accuracy: float | None = None
+    leave_one_out_accuracy: float | None = None
+    agreement: float | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class _Plan:
     total: int
     stale: list[StoredTask]
     client: Callable[[str], Client]
-    options: Mapping[str, str]
+    options: Mapping[str, Any]
 
 
 def readapt(
@@ -86,7 +92,17 @@ def readapt(
             "made from that one.",
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --all: only print what would be done.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --all: store nothing, and print what would become of each task.")
+    ] = False,
+    even_if_worse: Annotated[
+        bool,
+        typer.Option(
+            "--even-if-worse",
+            help="With --all: also tasks that would be worse than HANDFUL_READAPT_MAX_DROP and "
+            "HANDFUL_READAPT_MAX_DISAGREEMENT of the server allow.",
+        ),
+    ] = False,
     version: Annotated[
         int | None, typer.Option(min=1, help="Take this version's support set; the newest version's where missing.")
     ] = None,
@@ -110,8 +126,8 @@ def readapt(
     if tenant is not None and not local:
         raise typer.BadParameter("--tenant goes with --local; a server knows the tenant by the API key")
     if task is not None:
-        if dry_run:
-            raise typer.BadParameter("--dry-run goes with --all")
+        if dry_run or even_if_worse:
+            raise typer.BadParameter(f"{'--dry-run' if dry_run else '--even-if-worse'} goes with --all")
         loaded, asked = load_or_ask_for(checkpoint, local=local)
         options = given(version=version, checkpoint=asked)
         with connect(url, api_key, local=local, store=store, existing=True, tenant=tenant, checkpoint=loaded) as client:
@@ -126,9 +142,9 @@ def readapt(
         raise typer.BadParameter("--version goes with the name of a task")
     with _plan(url, api_key, local=local, store=store, tenant=tenant, checkpoint=checkpoint) as plan:
         if dry_run:
-            _show_plan(plan, as_json=as_json)
+            _show_plan(plan, even_if_worse=even_if_worse, as_json=as_json)
             return
-        summary = _readapt_all(plan)
+        summary = _readapt_all(plan, even_if_worse=even_if_worse)
     show(("outcome", "tasks"), summary.model_dump().items(), [summary], as_json=as_json)
     raise typer.Exit(1 if summary.failed else 0)
 
@@ -178,38 +194,74 @@ def _fingerprints(loaded: Sequence[CheckpointResponse], asked: str | None) -> se
     return found
 
 
-def _show_plan(plan: _Plan, *, as_json: bool) -> None:
-    planned = [
-        PlannedReadapt(
-            tenant=t.tenant or None,
-            task=t.task,
-            checkpoint=t.checkpoint,
-            action="readapt" if t.support_kept else "support_not_kept",
+def _show_plan(plan: _Plan, *, even_if_worse: bool, as_json: bool) -> None:
+    with _progress(len(plan.stale), "compared") as advance, ThreadPoolExecutor(_AT_ONCE) as threads:
+        planned = []
+        for each in threads.map(lambda stored: _planned(plan, stored, even_if_worse=even_if_worse), plan.stale):
+            planned.append(each)
+            advance()
+    columns = ("tenant", "task", "checkpoint", "action", "accuracy before", "after", "agreement", "reason")
+    rows = [
+        (
+            p.tenant or "",
+            p.task,
+            (p.checkpoint or "")[:12],
+            p.action,
+            _figure(p.former_leave_one_out_accuracy),
+            _figure(p.leave_one_out_accuracy),
+            _figure(p.agreement),
+            p.reason or "",
         )
-        for t in plan.stale
+        for p in planned
     ]
-    rows = [(p.tenant or "", p.task, (p.checkpoint or "")[:12], p.action) for p in planned]
-    show(("tenant", "task", "checkpoint", "action"), rows, planned, as_json=as_json)
-    kept = sum(t.support_kept for t in plan.stale)
+    show(columns, rows, planned, as_json=as_json)
+    counts = Counter(p.action for p in planned)
     note(
-        f"{len(plan.stale):,} of {plan.total:,} tasks were made from another checkpoint: {kept:,} would be adapted "
-        f"again, of {len(plan.stale) - kept:,} no support set is kept"
+        f"{len(plan.stale):,} of {plan.total:,} tasks were made from another checkpoint: {counts['readapt']:,} would "
+        f"be adapted again, {counts['refused']:,} would be worse, of {counts['support_not_kept']:,} no support set is "
+        f"kept, {counts['failed']:,} would fail"
     )
 
 
-def _readapt_all(plan: _Plan) -> ReadaptSummary:
-    """Adapts all stale tasks again, several at once.
+def _planned(plan: _Plan, stored: StoredTask, *, even_if_worse: bool) -> PlannedReadapt:
+    planned = PlannedReadapt(
+        tenant=stored.tenant or None, task=stored.task, checkpoint=stored.checkpoint, action="readapt"
+    )
+    if not stored.support_kept:
+        return planned.model_copy(update={"action": "support_not_kept"})
+    try:
+        with _client(plan, stored) as client:
+            preview = client.preview_readapt(stored.task, checkpoint=plan.options.get("checkpoint"))
+    except HandfulError as error:
+        if error.status == 0 or error.code in _CLOSED:
+            raise
+        action = "not_needed" if error.code == "task_not_found" else "failed"
+        return planned.model_copy(update={"action": action, "reason": str(error)})
+    figures = preview.model_dump(include={"former_leave_one_out_accuracy", "leave_one_out_accuracy", "agreement"})
+    refused = preview.worse is not None and not even_if_worse
+    return planned.model_copy(
+        update={**figures, "reason": preview.worse, "action": "refused" if refused else "readapt"}
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _readapt_all(plan: _Plan, *, even_if_worse: bool) -> ReadaptSummary:
+    """Adapts all stale tasks again, several at once; unless told so, not those that would be worse.
 
     Raises:
         HandfulError: The server or the store is away, or refuses every task. Tasks that were adapted stay adapted.
     """
-    counts: dict[Outcome, int] = dict.fromkeys(("readapted", "not_needed", "support_not_kept", "failed"), 0)
+    counts: dict[Outcome, int] = dict.fromkeys(get_args(Outcome), 0)
     counts["not_needed"] = plan.total - len(plan.stale)
     without = [t for t in plan.stale if not t.support_kept]
     counts["support_not_kept"] = len(without)
     work = [t for t in plan.stale if t.support_kept]
-    with _progress(len(work)) as advance, ThreadPoolExecutor(_AT_ONCE) as threads:
-        running = {threads.submit(_readapt_one, plan, t): t for t in work}
+    options = plan.options if even_if_worse else {**plan.options, "unless_worse": True}
+    with _progress(len(work), "adapted again") as advance, ThreadPoolExecutor(_AT_ONCE) as threads:
+        running = {threads.submit(_readapt_one, plan, t, options): t for t in work}
         for done in as_completed(running):
             stored = running.pop(done)
             try:
@@ -228,34 +280,43 @@ def _readapt_all(plan: _Plan) -> ReadaptSummary:
     return ReadaptSummary(tasks=plan.total, **counts)
 
 
-def _readapt_one(plan: _Plan, stored: StoredTask) -> Outcome:
-    with plan.client(stored.tenant) if stored.tenant else _kept_open(plan.client("")) as client:
+def _readapt_one(plan: _Plan, stored: StoredTask, options: Mapping[str, Any]) -> Outcome:
+    with _client(plan, stored) as client:
         try:
-            client.readapt(stored.task, **plan.options)
+            client.readapt(stored.task, **options)
         except HandfulError as error:
             if error.code == "task_not_found":  # deleted or expired meanwhile
                 return "not_needed"
             if error.code == "support_not_kept":  # adapted anew meanwhile, and not kept
                 return "support_not_kept"
+            if error.code == "readapt_refused":
+                complain(f"{_name(stored)}: {error}")
+                return "refused"
             if error.code != "version_conflict":
                 raise
             # Adapted anew meanwhile, perhaps by a server that still has the old checkpoint
             if client.task(stored.task).checkpoint != stored.checkpoint:
                 return "not_needed"
-            client.readapt(stored.task, **plan.options)
+            client.readapt(stored.task, **options)
     return "readapted"
 
 
 @contextmanager
-def _kept_open(client: Client) -> Iterator[Client]:
-    yield client
+def _client(plan: _Plan, stored: StoredTask) -> Iterator[Client]:
+    """The client for a task; one of a tenant is closed at the end, and that of a server stays open."""
+    client = plan.client(stored.tenant)
+    if not stored.tenant:
+        yield client
+        return
+    with client:
+        yield client
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
+def _progress(total: int, what: str) -> Iterator[Callable[[], None]]:
     """Shows progress on standard error, by a bar or by lines; yields the function to call after each task."""
     if stderr.is_terminal:
-        columns = (TextColumn("adapting again"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=stderr, transient=True) as bar:
             shown = bar.add_task("", total=total)
             yield lambda: bar.advance(shown)
@@ -267,7 +328,7 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
         done += 1
         if time.monotonic() - said_at > _LINE_EVERY_S:
             said_at = time.monotonic()
-            note(f"{done:,} of {total:,} tasks adapted again")
+            note(f"{done:,} of {total:,} tasks {what}")
 
     yield advance
 

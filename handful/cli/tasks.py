@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
+from handful.cli.feedback import drift, feedback
 from handful.cli.output import note, show
 from handful.cli.readapt import readapt
 from handful.cli.report import report
@@ -12,11 +13,13 @@ from handful.cli.text_options import Task
 from handful.wire import DeleteResponse, VersionResponse
 
 app = typer.Typer(
-    help="List, show, report on, roll back, adapt again and delete tasks; list and erase their examples.",
+    help="List, show, report on, correct, roll back, adapt again and delete tasks; list and erase their examples.",
     no_args_is_help=True,
 )
 app.command(name="readapt")(readapt)
 app.command(name="report")(report)
+app.command(name="feedback")(feedback)
+app.command(name="drift")(drift)
 
 _COLUMNS = ("task", "version", "classes", "examples", "bytes", "checkpoint", "source", "created")
 
@@ -58,7 +61,8 @@ def versions(
     """List a task's versions, newest first."""
     with connect(url, api_key, local=local, store=store, existing=True) as client:
         records = list(client.versions(task))
-    show(_COLUMNS, map(_row, records), records, as_json=as_json)
+    rows = ((*_row(record), record.asked_by or "") for record in records)
+    show((*_COLUMNS, "asked by"), rows, records, as_json=as_json)
 
 
 @app.command()
@@ -81,7 +85,10 @@ def rollback(
 def list_examples(
     task: Task,
     label: Annotated[str | None, typer.Option(help="Those of this class.")] = None,
-    source: Annotated[str | None, typer.Option(help="Those that this call brought: adapt or examples.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Those that this call brought: adapt, examples or feedback.")
+    ] = None,
+    state: Annotated[str | None, typer.Option(help="Those that are adapted, pending or outweighed.")] = None,
     text: Annotated[str | None, typer.Option(help="Those with this in their text; case does not count.")] = None,
     url: Url = None,
     api_key: ApiKey = None,
@@ -91,9 +98,19 @@ def list_examples(
 ) -> None:
     """List the examples of a task's newest version, by id."""
     with connect(url, api_key, local=local, store=store, existing=True) as client:
-        found = list(client.examples(task, label=label, source=source, text=text))
-    rows = ((each.id, each.label, each.source, each.text, each.text_pair or "") for each in found)
-    show(("id", "label", "source", "text", "second text"), rows, found, as_json=as_json)
+        found = list(client.examples(task, label=label, source=source, state=state, text=text))
+    rows = (
+        (
+            each.id,
+            "(out of scope)" if each.label is None else each.label,
+            each.source,
+            each.state,
+            each.text,
+            each.text_pair or "",
+        )
+        for each in found
+    )
+    show(("id", "label", "source", "state", "text", "second text"), rows, found, as_json=as_json)
 
 
 @app.command()

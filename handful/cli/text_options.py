@@ -1,5 +1,6 @@
 """Options of all commands on texts."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,17 @@ Abstain = Annotated[
 ]
 AbstainBelow = Annotated[
     float | None, typer.Option("--abstain-below", min=0, max=1, help="The same as --abstain with this threshold.")
+]
+Threshold = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--threshold",
+        metavar="LABEL=NUMBER",
+        help="Answer no label where the confidence in LABEL is under NUMBER; repeatable.",
+    ),
+]
+OnlyLabel = Annotated[
+    list[str] | None, typer.Option("--only-label", help="A label that may be answered, and no others; repeatable.")
 ]
 TextColumn = Annotated[
     str | None, typer.Option("--text-column", help="Column or key of the texts; guessed where missing.")
@@ -67,9 +79,30 @@ class ThresholdCommand(TyperCommand):
         return super().parse_args(ctx, given)
 
 
-def threshold_of(abstain: bool, below: float | None) -> bool | float | None:
-    """The ``abstain`` field of a request; None where neither option is given."""
-    return below if below is not None else (abstain or None)
+def threshold_of(
+    abstain: bool, below: float | None, of_labels: Sequence[str] | None = None
+) -> bool | float | dict[str, float] | None:
+    """The ``abstain`` field of a request; None where no option is given.
+
+    Raises:
+        typer.BadParameter: A threshold of a label is no number from 0 to 1, or there is one of all labels beside it.
+    """
+    if not of_labels:
+        return below if below is not None else (abstain or None)
+    if below is not None:
+        raise typer.BadParameter(
+            "--threshold leaves the checkpoint's threshold to the other labels; a number after --abstain is for all "
+            "labels: leave one of them out"
+        )
+    thresholds: dict[str, float] = {}
+    for given_one in of_labels:
+        label, _, number = given_one.rpartition("=")
+        if not label or not _is_number(number) or not 0 <= float(number) <= 1:
+            raise typer.BadParameter(f"--threshold {given_one!r}: write LABEL=NUMBER with a number from 0 to 1")
+        if label in thresholds:
+            raise typer.BadParameter(f"--threshold {given_one!r}: the label has a threshold already")
+        thresholds[label] = float(number)
+    return thresholds
 
 
 def kind_options(kind: str | None, order: str | None) -> dict[str, Any]:

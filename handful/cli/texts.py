@@ -32,11 +32,13 @@ from handful.cli.text_options import (
     Kind,
     LabelColumn,
     Labels,
+    OnlyLabel,
     Order,
     Queries,
     Support,
     Task,
     TextColumn,
+    Threshold,
     ThresholdCommand,
     TopK,
     given,
@@ -107,7 +109,10 @@ def predict(
     version: Annotated[int | None, typer.Option(help="The newest version where missing.")] = None,
     abstain: Abstain = False,
     abstain_below: AbstainBelow = None,
+    threshold: Threshold = None,
+    only_label: OnlyLabel = None,
     explain: Explain = False,
+    ids: Annotated[bool, typer.Option("--ids", help="Give each answer an id, by which feedback can name it.")] = False,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     delimiter: Delimiter = None,
@@ -120,7 +125,14 @@ def predict(
 ) -> None:
     """Classify texts. Each answer has the line and the text that it answers."""
     file = read_query_rows(queries, ReadOptions(text_column, label_column, delimiter, encoding))
-    options = given(top_k=top_k, version=version, abstain=threshold_of(abstain, abstain_below), explain=explain or None)
+    options = given(
+        top_k=top_k,
+        version=version,
+        abstain=threshold_of(abstain, abstain_below, threshold),
+        only_labels=only_label or None,
+        explain=explain or None,
+        ids=ids or None,
+    )
     with connect(url, api_key, local=local, store=store, existing=True) as client:
 
         def ask(rows: Sequence[Row]) -> list[Prediction]:
@@ -136,6 +148,8 @@ def classify(
     top_k: TopK = 3,
     abstain: Abstain = False,
     abstain_below: AbstainBelow = None,
+    threshold: Threshold = None,
+    only_label: OnlyLabel = None,
     explain: Explain = False,
     kind: Kind = None,
     order: Order = None,
@@ -156,12 +170,13 @@ def classify(
     read_as = ReadOptions(text_column, label_column, delimiter, encoding)
     files = read_support_files(support, labels, read_as)
     file = read_query_rows(queries, replace(read_as, label_column=None))
-    threshold = threshold_of(abstain, abstain_below)
+    abstention = threshold_of(abstain, abstain_below, threshold)
     loaded, asked = load_or_ask_for(checkpoint, local=local)
     options = given(
         **adapt_options,
         top_k=top_k,
-        abstain=threshold,
+        abstain=abstention,
+        only_labels=only_label or None,
         explain=explain or None,
         labels=files.labels,
         checkpoint=asked,

@@ -4,8 +4,8 @@ import contextlib
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -78,9 +78,7 @@ def _adapted(client: Client, files: SupportFiles) -> Iterator[tuple[str, AdaptRe
 
 def _report(answer: AdaptResponse, files: SupportFiles) -> None:
     """Prints the number of examples and the accuracy; on standard error where the answers go to a pipe."""
-    counts = Counter(
-        label for example in files.examples for label in example.get("labels", [example.get("label", "scored")])
-    )
+    counts = Counter(label for example in files.examples for label in _labels_shown(example))
     shown = [f"{label} {count}" for label, count in counts.most_common(_SHOWN_CLASSES)]
     if len(counts) > _SHOWN_CLASSES:
         shown.append(f"and {len(counts) - _SHOWN_CLASSES} more")
@@ -90,6 +88,14 @@ def _report(answer: AdaptResponse, files: SupportFiles) -> None:
         lines.append(f"accuracy on examples that were left out, one at a time: {answer.leave_one_out_accuracy:.1%}")
     for line in lines:
         console.print(escape(printable(line)), highlight=False, soft_wrap=True)
+
+
+def _labels_shown(example: Mapping[str, Any]) -> list[str]:
+    """The labels of an example as the count shows them."""
+    if "labels" in example:
+        return list(example["labels"])
+    label = example.get("label", "(scored)")
+    return ["(out of scope)" if label is None else label]
 
 
 def _converse(client: Client, task: str, *, as_json: bool) -> None:

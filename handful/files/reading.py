@@ -31,7 +31,7 @@ def read_support(source: str, options: ReadOptions = _NO_OPTIONS) -> ReadFile:
         options: The caller's statements about the file.
 
     Returns:
-        Rows that all have a label.
+        Rows that have a label, or that a JSON record's ``"label": null`` says to be out of scope.
 
     Raises:
         FileInvalid: The file cannot be read, or a row is no example.

@@ -45,6 +45,7 @@ def rows_of_records(
     rows = []
     numbers = False
     several = labelled and columns.label is not None and names[columns.label] == "labels" and _is_multi_label(records)
+    outside = 0
     for line, item in records.items:
         if isinstance(item, str):
             rows.append(Row(line, _text(source, line, item, "text")))
@@ -52,7 +53,10 @@ def rows_of_records(
         row, number = _row(source, line, item, names, columns, labelled=labelled, several=several)
         rows.append(row)
         numbers = numbers or number
-    notes = ("whole numbers as labels read as texts",) if numbers and labelled else ()
+        outside += row.label is None and row.labels is None and row.score is None
+    notes: tuple[str, ...] = ("whole numbers as labels read as texts",) if numbers and labelled else ()
+    if outside and labelled:
+        notes += (f"{outside} example{'s' * (outside != 1)} with the label null read as out of scope",)
     return rows, describe_columns(list(map(repr, names)), columns, labelled=labelled), notes
 
 
@@ -138,7 +142,8 @@ def _row(
         if labelled:
             raise FileInvalid(source, line, f"the label {_shown(label_value)} {error}") from error
         label = None
-    if labelled and label is None and labels is None and score is None:
+    unanswered = label is None and labels is None and score is None
+    if labelled and unanswered and not _is_out_of_scope(item):
         name = names[columns.label] if columns.label is not None else "label"
         raise FileInvalid(source, line, f"no label in {name!r}: give the example a label, or delete it")
     identifier = value(columns.id)
@@ -153,6 +158,11 @@ def _row(
         score,
     )
     return row, number
+
+
+def _is_out_of_scope(item: Mapping[str, Any]) -> bool:
+    """Whether a record has ``"label": null``. Under another name, null means that nobody has labelled the text yet."""
+    return "label" in item and item["label"] is None
 
 
 def _text(source: str, line: int, value: Any, name: str) -> str:

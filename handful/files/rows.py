@@ -12,7 +12,7 @@ class Row:
         line: The line of the file, from 1, where the record starts; 0 where the format has no lines.
         text: The text, as it stands in the file.
         text_pair: The second text of a pair.
-        label: The class, without surrounding white space.
+        label: The class, without surrounding white space; None for a query, and for an out-of-scope example.
         id: The example's name.
         weight: The weight of the example.
         labels: The classes of an example of a multi-label task.

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metalearn.decision import Decision
 from metalearn.evaluation import figures
-from metalearn.types import Decision, TaskKind
+from metalearn.types import TaskKind
 
 COVERAGE = 0.9
 """Share of new texts whose score an interval is to hold."""

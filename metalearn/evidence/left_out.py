@@ -130,7 +130,7 @@ def _right_by_ridge(
     right = torch.zeros_like(support.targets, dtype=torch.bool)
     for rows in kept:
         yield
-        weight, bias = ridge_regression(support.inputs, targets, rows.to(targets.dtype), targets.new_tensor(_RIDGE))
+        weight, bias = ridge_regression(support.inputs, targets, support.weights * rows, targets.new_tensor(_RIDGE))
         best = (support.inputs @ weight.T + bias).argmax(dim=1)
         right |= ~rows & (best == support.targets)
     return right

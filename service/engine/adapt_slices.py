@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.adapting import Adapted, adapt_stepwise, left_out_accuracy
+from metalearn.adapting import Adapted, adapt_stepwise, left_out_classes
 from metalearn.body import HiddenTexts, TextBody
 from metalearn.devices import wait_for
 from metalearn.encoder.batches import plan_batches
@@ -17,9 +17,11 @@ from metalearn.encoder.pooling import HiddenBatch
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import InvalidSupportSet
 from metalearn.evidence.decisions import judged
+from metalearn.leave_one_out import share_right
 from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
-from metalearn.support_plan import SupportPlan, prepared_support
+from metalearn.prepared import PreparedSet
+from metalearn.support_plan import SupportPlan, prepared_support, support_accuracy
 from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint
 from model_store.learner_models import LoadedModel
@@ -39,6 +41,8 @@ class Adaptation:
         support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
         leave_one_out_accuracy: Share of the examples that are classified correctly without themselves; None where each
             is the only one of its class.
+        left_out: The class of each example without itself, -1 for the only one of its class; None where classes do not
+            exclude each other.
         truncated: Number of texts that were cut.
         queue_s: Time waited.
         encode_s: Time spent encoding.
@@ -54,6 +58,7 @@ class Adaptation:
     losses: list[float]
     support_accuracy: float | None
     leave_one_out_accuracy: float | None
+    left_out: Sequence[int] | None
     truncated: int
     queue_s: float
     encode_s: float
@@ -91,7 +96,7 @@ def readable(
     refuse_empty(texts[: plan.n_examples], "support")
     kept = [i for i, text in enumerate(texts) if not text.empty]
     label_classes = tuple(plan.label_classes[i - plan.n_examples] for i in kept[plan.n_examples :])
-    for index in sorted(set(plan.label_classes) - {*support.class_indices, *label_classes}):
+    for index in sorted(set(plan.label_classes) - {*support.of_classes.class_indices, *label_classes}):
         label = support.labels[index]
         raise InvalidSupportSet(
             "class_without_examples",
@@ -158,13 +163,14 @@ def adapt_slices(
         began = time.perf_counter()
     own = adapted.fast_weights
     with shared_if_worth_it(products), torch.no_grad():
-        accuracy = None
-        if support.examples:
-            outputs = model.outputs(slow, own, examples)
-            accuracy = OBJECTIVES[plan.objective].accuracy(outputs, prepared.targets)
-        without_itself = left_out_accuracy(model, slow, prepared, adapted)
-        left_out = model.left_out_outputs(slow, adapted.start)
-        found = judged(support.kind, len(support.labels), prepared.targets, left_out)
+        logits = model.outputs(slow, own, examples) if support.examples else torch.empty(0, plan.n_classes)
+        left_out = left_out_classes(model, slow, prepared, adapted, n_labels=len(support.labels))
+        found = judged(support.kind, len(support.labels), prepared.targets, model.left_out_outputs(slow, adapted.start))
+    if support.kind == "single_label":
+        of_classes = [i for i, example in enumerate(support.examples) if example.of_class]
+        accuracy = support_accuracy(logits[of_classes], support.of_classes.class_indices)
+    else:
+        accuracy = OBJECTIVES[plan.objective].accuracy(logits, prepared.targets)
     return Adaptation(
         adapter=Adapter(
             own,
@@ -173,12 +179,14 @@ def adapt_slices(
             model.learner.name,
             support.pairs,
             plan.objective,
+            support.has_out_of_scope,
             found.decision,
         ),
         steps=len(adapted.losses) - 1,
         losses=adapted.losses.tolist(),
         support_accuracy=accuracy,
-        leave_one_out_accuracy=without_itself,
+        leave_one_out_accuracy=None if left_out is None else share_right(left_out, *_targets_and_weights(prepared)),
+        left_out=left_out,
         truncated=sum(text.truncated for text in texts[: plan.n_examples]),
         queue_s=0.0,
         encode_s=encode_s,
@@ -188,6 +196,12 @@ def adapt_slices(
         label_text_ignored=adapted.ignores_label_texts,
         figures=found.figures,
     )
+
+
+def _targets_and_weights(support: PreparedSet) -> tuple[list[int], list[float]]:
+    """Classes and weights of the examples that have any weight."""
+    kept = support.weights > 0
+    return support.targets[kept].tolist(), support.weights[kept].tolist()
 
 
 def _shared_features(

@@ -10,7 +10,7 @@ from typing import Any
 from metalearn.types import Adapter
 from model_store.learner_models import Models
 from service.engine.errors import ComputeStopped, QueueFull
-from service.engine.forward import class_probabilities
+from service.engine.forward import classified
 from service.engine.work import PredictWork, SlicedWork, Work
 from service.metrics import Metrics
 
@@ -165,8 +165,11 @@ class ComputeThread:
         texts = [work.text(i) for work, indices in batch for i in indices]
         adapters = [work.adapter for work, indices in batch for _ in indices]
         models = self._models_of(adapters[0])
-        probabilities = iter(class_probabilities(models, texts, adapters, self._max_batch_tokens))
+        rows, features = classified(models, texts, adapters, self._max_batch_tokens)
+        probabilities, row = iter(rows), 0
         for work, indices in batch:
+            work.sample(indices, features[row : row + len(indices)])
+            row += len(indices)
             for index in indices:
                 work.answer(index, next(probabilities))
             self._computed(work, sum(len(work.text(i).ids) for i in indices))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metalearn.encoder.batches import batch_tokens
 from metalearn.encoder.tokenizing import TokenizedText
+from metalearn.evidence.held_back import HeldBack
 from metalearn.kinds import KINDS
 from metalearn.options import AdaptOptions
 from metalearn.support_plan import plan_support
@@ -21,7 +22,7 @@ from model_store.loaded_checkpoints import LoadedCheckpoints
 from service.engine.adapt_slices import Adaptation, adapt_slices, readable, refuse_empty
 from service.engine.compute import ComputeThread
 from service.engine.errors import SupportTooLarge
-from service.engine.evidence_slices import Evidence, evidence_slices, feature_slices
+from service.engine.evidence_slices import Evidence, evidence_slices, feature_slices, held_back_slices
 from service.engine.feature_cache import FeatureCache
 from service.engine.support_batches import SupportBatches
 from service.engine.work import PredictWork, SlicedWork
@@ -40,11 +41,13 @@ class Predictions:
         probabilities: One row per query, in the order of the adapter's labels.
         queue_s: Time waited.
         encode_s: Time from the first computation to the last.
+        sampled: Features of some queries, on the CPU.
     """
 
     probabilities: list[list[float]]
     queue_s: float
     encode_s: float
+    sampled: Sequence[Float[Tensor, " dim"]] = ()
 
 
 class Engine:
@@ -183,6 +186,50 @@ class Engine:
         self._compute.submit(work)
         return dataclasses.replace(await work.result(), queue_s=work.queue_s)
 
+    async def held_back(
+        self,
+        tenant: str,
+        models: Models,
+        support: SupportSet,
+        options: AdaptOptions,
+        *,
+        same_texts: Sequence[int],
+        before: Sequence[bool],
+        after: Sequence[bool],
+    ) -> HeldBack:
+        """Asks for the examples that a change leaves as they are, each by classifiers without it.
+
+        Args:
+            tenant: The tenant of the texts.
+            models: The models of the checkpoint.
+            support: The examples of both sides.
+            options: The options of the adaptation.
+            same_texts: A number of each example's text, the same for copies.
+            before: Whether each example is in the support set before the change.
+            after: Whether it is after the change.
+
+        Raises:
+            TextEmpty: An example holds nothing to read.
+            QueueFull: The queue has no room.
+            ComputeStopped: The compute thread has ended.
+        """
+        plan = plan_support(support, use_label_text=options.use_label_text)
+        plan, texts = readable(plan, support, await self.tokenize(models, plan.inputs))
+        slices = held_back_slices(
+            models.of(options.learner),
+            models.checkpoint,
+            plan,
+            texts,
+            same_texts,
+            (before, after),
+            options,
+            tenant=tenant,
+            batches=self._support_batches[models],
+        )
+        work: SlicedWork[HeldBack] = SlicedWork(sum(len(text.ids) for text in texts), slices)
+        self._compute.submit(work)
+        return await work.result()
+
     async def features(self, tenant: str, models: Models, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]:
         """Features of texts, on the CPU; those of texts that were encoded before are in the cache.
 
@@ -220,13 +267,16 @@ class Engine:
             )
             raise SupportTooLarge("too_many_examples", detail)
 
-    async def predict(self, tenant: str, adapter: Adapter, queries: Awaitable[list[TokenizedText]]) -> Predictions:
+    async def predict(
+        self, tenant: str, adapter: Adapter, queries: Awaitable[list[TokenizedText]], *, sampled: int = 0
+    ) -> Predictions:
         """Classifies queries.
 
         Args:
             tenant: The tenant of the queries.
             adapter: The task's adapter.
             queries: The queries, as ``tokenize`` returned them for the adapter's checkpoint.
+            sampled: Most queries whose features are wanted, too; none where they depend on fast weights.
 
         Raises:
             TextEmpty: A query holds nothing to read.
@@ -237,11 +287,12 @@ class Engine:
         refuse_empty(texts, "queries")
         # Before the work's own clock begins, so that the time in the queue is never the longer one
         began = time.perf_counter()
-        work = PredictWork(tenant, adapter, texts)
+        deep = self.checkpoints.of(adapter).of(adapter.learner).is_deep
+        work = PredictWork(tenant, adapter, texts, sampled=0 if deep else sampled)
         self._compute.submit(work)
         probabilities = await work.result()
         computed_s = time.perf_counter() - began - work.queue_s
-        return Predictions(probabilities, work.queue_s, computed_s)
+        return Predictions(probabilities, work.queue_s, computed_s, work.sampled)
 
     def tokenize(self, models: Models, inputs: Sequence[TextInput]) -> "asyncio.Future[list[TokenizedText]]":
         """Tokenizes texts for a checkpoint, in a thread unless they are few and short; begins at once."""

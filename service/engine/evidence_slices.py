@@ -10,7 +10,9 @@ from torch import Tensor
 from metalearn.adapting import adapt
 from metalearn.body import MlpBody
 from metalearn.encoder.tokenizing import TokenizedText
+from metalearn.evidence.held_back import HeldBack, compare_held_back
 from metalearn.evidence.left_out import LeftOut, answer_left_out
+from metalearn.meta_model import MetaModel
 from metalearn.options import AdaptOptions
 from metalearn.placement import HeadOnly
 from metalearn.prepared import LabelTexts, PreparedSet
@@ -81,13 +83,9 @@ def evidence_slices(
         The number of tokens encoded, after each slice.
     """
     features = (yield from batches.encoded(tenant, texts)).features()
-    n, n_labels = plan.n_examples, len(plan.label_classes)
-    examples, of_labels, unlabelled = features.tensor_split([n, n + n_labels])
-    device = features.device
-    label_texts = LabelTexts(of_labels, torch.tensor(plan.label_classes, device=device)) if n_labels else None
-    targets = torch.tensor(plan.targets, dtype=torch.long, device=device)
-    support = PreparedSet(examples, targets, torch.ones(n, device=device), plan.n_classes, label_texts=label_texts)
-    model = replace(loaded.model, body=MlpBody((loaded.model.body.dim,)), placement=HeadOnly())
+    n = plan.n_examples
+    support, unlabelled = _prepared(plan, features)
+    examples, model = support.inputs, _on_features(loaded)
     steps = checkpoint.manifest.hyperparameters.steps
     products = examples.numel() * plan.n_classes
     slices = answer_left_out(model, loaded.slow_weights, support, same_texts, options, default_steps=steps)
@@ -105,3 +103,71 @@ def evidence_slices(
             own = adapt(model, loaded.slow_weights, support, options, default_steps=steps).fast_weights
             probabilities = model.learner.logits(own, unlabelled).softmax(dim=1)
     return Evidence(left_out, examples.cpu(), texts[:n], unlabelled.cpu(), probabilities.cpu())
+
+
+def held_back_slices(
+    loaded: LoadedModel,
+    checkpoint: Checkpoint,
+    plan: SupportPlan,
+    texts: Sequence[TokenizedText],
+    same_texts: Sequence[int],
+    sides: tuple[Sequence[bool], Sequence[bool]],
+    options: AdaptOptions,
+    *,
+    tenant: str,
+    batches: SupportBatches,
+) -> Generator[int, None, HeldBack]:
+    """Encodes the texts without known features, then adapts on subsets of the support set before and after a change.
+
+    Args:
+        loaded: The model that adapts; of its fast weights the head alone counts.
+        checkpoint: The checkpoint, with the defaults of the options.
+        plan: The classes of the texts: of the examples, and then of the label texts.
+        texts: The texts as the plan lists them.
+        same_texts: A number of each example's text, the same for copies.
+        sides: Whether each example is in the support set before the change, and after it.
+        options: The options of the adaptation.
+        tenant: The tenant whose texts these are.
+        batches: Encodes the texts, together with those of adaptations.
+
+    Yields:
+        The number of tokens encoded, after each slice.
+    """
+    support, _ = _prepared(plan, (yield from batches.encoded(tenant, texts)).features())
+    before, after = (torch.tensor(side, dtype=torch.bool) for side in sides)
+    slices = compare_held_back(
+        _on_features(loaded),
+        loaded.slow_weights,
+        support,
+        same_texts,
+        before,
+        after,
+        options,
+        default_steps=checkpoint.manifest.hyperparameters.steps,
+    )
+    while True:
+        try:
+            with shared_if_worth_it(support.inputs.numel() * plan.n_classes), torch.no_grad():
+                next(slices)
+        except StopIteration as done:
+            result: HeldBack = done.value
+            return result
+        yield 0
+
+
+def _prepared(
+    plan: SupportPlan, features: Float[Tensor, "texts dim"]
+) -> tuple[PreparedSet, Float[Tensor, "others dim"]]:
+    """The support set of a plan's features, and the features behind those."""
+    n, n_labels = plan.n_examples, len(plan.label_classes)
+    examples, of_labels, others = features.tensor_split([n, n + n_labels])
+    device = features.device
+    label_texts = LabelTexts(of_labels, torch.tensor(plan.label_classes, device=device)) if n_labels else None
+    targets = torch.tensor(plan.targets, dtype=torch.long, device=device)
+    weights = torch.tensor(plan.weights or (1.0,) * n, dtype=torch.float32, device=device)
+    return PreparedSet(examples, targets, weights, plan.n_classes, label_texts=label_texts), others
+
+
+def _on_features(loaded: LoadedModel) -> MetaModel:
+    """The model on features, with a head alone."""
+    return replace(loaded.model, body=MlpBody((loaded.model.body.dim,)), placement=HeadOnly())

@@ -21,11 +21,18 @@ Shares = Sequence[tuple[Adapter, list[int]]]
 """Adapters, each with its rows of the batch."""
 
 
-@torch.no_grad()
 def class_probabilities(
     models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
 ) -> list[list[float]]:
-    """The probabilities of the classes of ``adapters[i]`` for ``texts[i]``.
+    """The probabilities of the classes of ``adapters[i]`` for ``texts[i]``."""
+    return classified(models, texts, adapters, max_batch_tokens)[0]
+
+
+@torch.no_grad()
+def classified(
+    models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
+) -> tuple[list[list[float]], Float[Tensor, "texts dim"]]:
+    """The probabilities of the classes of ``adapters[i]`` for ``texts[i]``, and the features of the texts.
 
     Args:
         models: The models of the checkpoint.
@@ -44,7 +51,7 @@ def class_probabilities(
         if not learner.linear_head:
             for row in rows:  # each alone, as in _answer_one_by_one
                 answers[row] = _activated(adapter, learner.logits(adapter.fast_weights, features[[row]]))[0].tolist()
-    return answers
+    return answers, features
 
 
 def _features(

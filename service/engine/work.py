@@ -5,6 +5,9 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Generic, TypeVar
 
+from jaxtyping import Float
+from torch import Tensor
+
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import Adapter
 
@@ -85,15 +88,19 @@ class PredictWork(Work[list[list[float]]]):
         tenant: The tenant of the queries.
         adapter: The adapter that answers the queries.
         rows: The queries, shortest first, so that a batch has little padding.
+        sampled: Features of some queries, on the CPU.
     """
 
-    def __init__(self, tenant: str, adapter: Adapter, texts: Sequence[TokenizedText]) -> None:
+    def __init__(self, tenant: str, adapter: Adapter, texts: Sequence[TokenizedText], *, sampled: int = 0) -> None:
         super().__init__(sum(len(text.ids) for text in texts))
         self.tenant = tenant
         self.adapter = adapter
         self._texts = texts
         self._order = sorted(range(len(texts)), key=lambda i: len(texts[i].ids))
         self._next = 0
+        # Evenly spaced, since a file's neighbours are often alike
+        self._wanted = frozenset(range(0, len(texts), -(-len(texts) // sampled))) if sampled and texts else frozenset()
+        self.sampled: list[Tensor] = []
         self._probabilities: list[list[float]] = [[] for _ in texts]
 
     def take(self, tokens: int, max_tokens: int) -> list[int]:
@@ -114,6 +121,13 @@ class PredictWork(Work[list[list[float]]]):
     def text(self, index: int) -> TokenizedText:
         """A query."""
         return self._texts[index]
+
+    def sample(self, indices: Sequence[int], features: Float[Tensor, "some dim"]) -> None:
+        """Keeps the features of those of some queries that are in the sample."""
+        rows = [row for row, index in enumerate(indices) if index in self._wanted]
+        if rows:
+            # In half precision and copied, since a view would keep its whole batch in memory
+            self.sampled += list(features[rows].half().cpu())
 
     def answer(self, index: int, probabilities: list[float]) -> None:
         """Notes the class probabilities of a query."""

@@ -12,6 +12,7 @@ from handful.wire_examples import (
     EraseResponse,
     ExampleList,
     ExampleSource,
+    ExampleState,
 )
 from service.routes.request import (
     PROBLEMS,
@@ -51,6 +52,7 @@ async def list_examples(
     parts: AppParts,
     label: Annotated[str | None, Query(description="Those of this class.")] = None,
     source: Annotated[ExampleSource | None, Query(description="Those that this call brought.")] = None,
+    state: Annotated[ExampleState | None, Query(description="Those that are in this state.")] = None,
     text: Annotated[str | None, Query(description="Those with this in their text; case does not count.")] = None,
     limit: PageLimit = 100,
     after: Annotated[str | None, Query(pattern=EXAMPLE_ID_PATTERN, description="`next` of the page before.")] = None,
@@ -58,7 +60,7 @@ async def list_examples(
     """The examples of the newest version, by id."""
     return json_response(
         await examples.list_examples(
-            parts, tenant, task, label=label, source=source, text=text, after=after, limit=limit
+            parts, tenant, task, label=label, source=source, state=state, text=text, after=after, limit=limit
         )
     )
 

@@ -1,4 +1,4 @@
-"""The route ``predict``: answers a tenant's queries; changes nothing.
+"""The route ``predict``: answers a tenant's queries.
 
 Most requests are predictions. A plain route serves them, since the framework's dependencies take longer than all other
 work of a prediction on the event loop (docs/log.md has the figures).

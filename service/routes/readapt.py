@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from handful.wire import AdaptResponse, ReadaptRequest
+from handful.wire_readapt import ReadaptPreview, ReadaptRequest, ReadaptResponse
 from service.routes.request import (
     PROBLEMS,
     AppParts,
@@ -14,9 +14,10 @@ from service.routes.request import (
     committed_response,
     idempotent_request,
     json_body,
+    json_response,
     request_body,
 )
-from service.tasks.readapt import readapt
+from service.tasks.readapt import preview, readapt
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["tasks"])
 
@@ -35,7 +36,7 @@ _openapi = request_body(ReadaptRequest)
 _openapi["requestBody"]["required"] = False
 
 
-@router.post("/tasks/{task}/readapt", response_model=AdaptResponse, openapi_extra=_openapi)
+@router.post("/tasks/{task}/readapt", response_model=ReadaptResponse, openapi_extra=_openapi)
 async def readapt_task(
     task: TaskName,
     tenant: Tenant,
@@ -48,3 +49,15 @@ async def readapt_task(
     The new version is made from the default checkpoint, or from the one that is named. The task keeps its time to live.
     """
     return committed_response(await readapt(parts, tenant, task, body, idempotent_request(request, body)))
+
+
+@router.get("/tasks/{task}/readapt", response_model=ReadaptPreview)
+async def preview_readapt(
+    task: TaskName,
+    tenant: Tenant,
+    parts: AppParts,
+    version: Annotated[int | None, Query(ge=1, lt=2**63, description="As in the request that adapts.")] = None,
+    checkpoint: Annotated[str | None, Query(description="As in the request that adapts.")] = None,
+) -> Response:
+    """The version that a readapt would make, compared with the one that has the support set. Nothing is stored."""
+    return json_response(await preview(parts, tenant, task, version=version, checkpoint=checkpoint))

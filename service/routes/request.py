@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
 from handful.wire import TASK_PATTERN
-from service.auth import Authenticator
+from service.auth import Authenticator, hint_of_key
+from service.caller import name_caller
 from service.errors import IDEMPOTENCY_KEY, ApiError, FieldError, field_errors, invalid_content
 from service.path_prefix import route_path
 from service.routes.request_body import bounded_body, check_media_type, check_utf8
@@ -67,8 +68,10 @@ async def tenant_of(request: Request) -> str:
         StoreUnavailable: The store does not answer.
     """
     authenticator: Authenticator = request.app.state.authenticator
-    tenant = await authenticator.tenant(request.headers.get("authorization"))
+    authorization = request.headers.get("authorization")
+    tenant = await authenticator.tenant(authorization)
     request.state.tenant = tenant
+    name_caller(hint_of_key(authorization) or tenant)
     return tenant
 
 

@@ -14,7 +14,7 @@ from handful.wire import (
     VersionList,
     VersionResponse,
 )
-from handful.wire_examples import DeleteVersionResponse, VersionDiff
+from handful.wire_examples import DeleteVersionResponse, VersionDetail, VersionDiff
 from service.routes.request import (
     PROBLEMS,
     AppParts,
@@ -68,6 +68,17 @@ async def list_versions(
 ) -> Response:
     """A task's versions, newest first."""
     return json_response(await versions.list_versions(parts, tenant, task, before=before, limit=limit))
+
+
+@router.get("/{task}/versions/{version}", response_model=VersionDetail)
+async def show_version(
+    task: TaskName,
+    version: Annotated[int, Path(ge=1, lt=2**63, description="A version.")],
+    tenant: Tenant,
+    parts: AppParts,
+) -> Response:
+    """One version: who asked for it, when, with which options, and the digests of its examples."""
+    return json_response(await versions.show_version(parts, tenant, task, version))
 
 
 @router.get("/{task}/versions/{version}/diff", response_model=VersionDiff)

@@ -5,10 +5,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
 
+from pydantic import BaseModel
+
+from handful.checkpoint_answers import CheckpointChoice
 from handful.wire import AdaptOptionFields, AdaptRequest, AdaptResponse, SupportWarning
 from metalearn.options import AdaptOptions
-from model_store.codec import ExampleRow, encode_rows, rows_of, support_digests
-from model_store.records import Version, VersionDraft, VersionSource
+from model_store.codec import ExampleRow, encode_rows, rows_of, set_aside_digests, support_digests
+from model_store.records import TaskTerms, Version, VersionDraft, VersionSource
 from service.engine.adapt_slices import Adaptation
 from service.tasks.app_parts import Parts
 from service.tasks.checkpoint_choice import adapted
@@ -42,7 +45,7 @@ async def adapt(
     if former is not None:
         return former
     checked = to_support_set(asked, parts.settings)
-    return await adapt_and_commit(
+    committed = await adapt_and_commit(
         parts,
         tenant,
         task,
@@ -50,10 +53,18 @@ async def adapt(
         checked,
         rows=rows_of(checked.support.examples) if asked.keep_support else None,
         checkpoint=asked.checkpoint,
+        terms=TaskTerms(
+            checkpoint=asked.checkpoint,
+            keep_versions=asked.keep_versions,
+            keep_versions_seconds=asked.keep_versions_seconds,
+        ),
         began=began,
         ttl_s=asked.ttl_seconds,
         idempotent=idempotent,
     )
+    if not committed.replayed:
+        parts.recent.forget(tenant, task)  # another task, in effect: its queries are counted anew
+    return committed
 
 
 async def adapt_and_commit(
@@ -65,13 +76,14 @@ async def adapt_and_commit(
     *,
     rows: Sequence[ExampleRow] | None,
     checkpoint: str | None,
+    terms: TaskTerms,
     began: float,
     ttl_s: int | None,
     idempotent: IdempotentRequest | None,
     source: VersionSource = "adapt",
     builds_on: Version | None = None,
     erased: Collection[int] = (),
-    response: Callable[..., AdaptResponse] = AdaptResponse,
+    response: Callable[..., BaseModel] = AdaptResponse,
 ) -> Committed:
     """Adapts on a checked support set and commits the result as the task's newest version.
 
@@ -82,7 +94,8 @@ async def adapt_and_commit(
         options: The options of the adaptation.
         checked: The support set.
         rows: The examples as they are stored beside the weights; None where they are not to be kept.
-        checkpoint: The checkpoint that the request names.
+        checkpoint: The checkpoint that adapts.
+        terms: What was asked for the task beyond this version.
         began: The start of the request, by ``time.perf_counter``.
         ttl_s: The task's time to live.
         idempotent: Set for a request that may be repeated.
@@ -91,8 +104,53 @@ async def adapt_and_commit(
         erased: Earlier versions that are removed in the same act.
         response: Makes the answer of its fields.
     """
-    support = checked.support
     adaptation, choice = await adapted(parts, tenant, checked, options, checkpoint)
+    return await commit_adaptation(
+        parts,
+        tenant,
+        task,
+        options,
+        checked,
+        adaptation,
+        choice,
+        rows=rows,
+        terms=terms,
+        began=began,
+        ttl_s=ttl_s,
+        idempotent=idempotent,
+        source=source,
+        builds_on=builds_on,
+        erased=erased,
+        response=response,
+    )
+
+
+async def commit_adaptation(
+    parts: Parts,
+    tenant: str,
+    task: str,
+    options: AdaptOptions,
+    checked: CheckedSupport,
+    adaptation: Adaptation,
+    choice: CheckpointChoice | None,
+    *,
+    rows: Sequence[ExampleRow] | None,
+    terms: TaskTerms,
+    began: float,
+    ttl_s: int | None,
+    idempotent: IdempotentRequest | None,
+    source: VersionSource,
+    builds_on: Version | None,
+    erased: Collection[int] = (),
+    response: Callable[..., BaseModel],
+) -> Committed:
+    """Commits an adaptation as the task's newest version; ``adapt_and_commit`` has the other arguments.
+
+    Args:
+        adaptation: The adaptation on the support set.
+        choice: How its checkpoint was chosen, where that was asked for.
+    """
+    support = checked.support
     warnings = await warnings_of(parts, checked, adaptation)
     draft = VersionDraft(
         labels=support.labels,
@@ -101,16 +159,18 @@ async def adapt_and_commit(
         steps=adaptation.steps,
         options=options,
         support_digests=await asyncio.to_thread(support_digests, support),
+        set_aside_digests=set_aside_digests(rows or ()),
         support_accuracy=adaptation.support_accuracy,
         leave_one_out_accuracy=adaptation.leave_one_out_accuracy,
         source=source,
         copied_from=None,
+        terms=terms,
         kind=support.kind,
         decision=adaptation.adapter.decision,
         figures=adaptation.figures,
     )
 
-    def answer(version: Version) -> AdaptResponse:
+    def answer(version: Version) -> BaseModel:
         return response(
             task=task,
             version=version.version,

@@ -10,7 +10,7 @@ from metalearn.types import Adapter
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter
 from model_store.errors import AdapterCorrupt, StoreEmptied, StoreUnavailable
 from model_store.loaded_checkpoints import LoadedCheckpoints
-from model_store.records import CurrentVersion
+from model_store.records import CurrentVersion, Version
 from service.engine.adapter_cache import AdapterCache
 from service.store_access import StoreAccess
 from service.tasks.confirmations import Confirmations, Write
@@ -78,6 +78,7 @@ class Adapters:
         self._recent: dict[tuple[str, str], tuple[CurrentVersion, float]] = {}
         self._confirmed = Confirmations(keep_s=stale_if_error_s, most=max_recent)
         self._stale_if_error_s = stale_if_error_s
+        self._stand_ins: dict[tuple[str, str], tuple[str, int]] = {}
         self._changes = 0
         self._cache = cache
         self._checkpoints = checkpoints
@@ -99,6 +100,12 @@ class Adapters:
         leased = await self._resolve_or_degrade(tenant, task, version)
         with self._cache.lease(leased.key, leased.adapter):
             yield leased
+
+    def let_stand_in(self, newest: Version, older: Version) -> None:
+        """Lets an older version answer for the task as long as its newest version is this one."""
+        self._stand_ins[newest.tenant, newest.task] = newest.adapter_id, older.version
+        if len(self._stand_ins) > self._max_recent:
+            del self._stand_ins[next(iter(self._stand_ins))]
 
     @contextmanager
     def writing(self, tenant: str, task: str) -> Iterator[Write]:
@@ -179,6 +186,9 @@ class Adapters:
         if found is None:
             return None
         key, age_s = found
+        newest_id, older = self._stand_ins.get((tenant, task), (None, None))
+        if version is None and newest_id == key.adapter_id:
+            return self._degraded(tenant, task, older, error)
         adapter = self._cache.get(key)
         reason = "store_emptied" if isinstance(error, StoreEmptied) else "store_unavailable"
         return None if adapter is None else LeasedAdapter(key, adapter, Degraded(reason, age_s))
@@ -202,6 +212,16 @@ class Adapters:
         current = await self._current(tenant, task)
         if current is None:
             raise TaskNotFound
+        if version is None:
+            newest_id, older = self._stand_ins.get((tenant, task), (None, None))
+            if newest_id == current.adapter_id:
+                try:
+                    return await self._key_of(current, tenant, task, older)
+                except VersionNotFound:  # removed meanwhile
+                    del self._stand_ins[tenant, task]
+        return await self._key_of(current, tenant, task, version)
+
+    async def _key_of(self, current: CurrentVersion, tenant: str, task: str, version: int | None) -> AdapterKey:
         if version is None or version == current.version:
             return AdapterKey(tenant, task, current.version, current.adapter_id)
         asked_at, changes = time.monotonic(), self._changes

@@ -7,6 +7,7 @@ from service.tasks.checkpoint_choice import adapted
 from service.tasks.examples_in_memory import KnownExamples
 from service.tasks.explain import explain, nearest_examples
 from service.tasks.kind_answers import kind_fields, refuse_unusable
+from service.tasks.only_labels import check_labels, classes_of
 from service.tasks.predict import answered
 from service.tasks.queries import to_queries
 from service.tasks.support_set import to_support_set
@@ -28,17 +29,20 @@ async def classify(parts: Parts, tenant: str, asked: ClassifyRequest) -> Classif
     checked = to_support_set(asked, parts.settings)
     support, queries = checked.support, to_queries(asked, parts.settings)
     queries.check_pairs(support.pairs)
+    refuse_unusable(support.kind, asked)
+    check_labels(asked, support.labels)
     adaptation, choice = await adapted(parts, tenant, checked, options_of(asked), asked.checkpoint)
     adapter = adaptation.adapter
-    refuse_unusable(adapter, asked)
     tokenized = parts.engine.tokenize(parts.engine.checkpoints.of(adapter), queries.inputs)
     result = await parts.engine.predict(tenant, adapter, tokenized)
     predictions = answered(parts, adapter, result, queries, tokenized.result(), asked)
     if asked.explain:
         models = parts.engine.checkpoints.of(adapter)
-        features = await parts.engine.features(tenant, models, adaptation.texts[: adaptation.plan.n_examples])
-        known, texts = KnownExamples(support, features), tokenized.result()
-        explain(predictions, await nearest_examples(parts, tenant, adapter, known, texts, result.probabilities))
+        shown = [adaptation.texts[i] for i, e in enumerate(support.examples) if e.of_class]
+        features = await parts.engine.features(tenant, models, shown)
+        known, texts = KnownExamples(support.of_classes, features), tokenized.result()
+        answers = classes_of(asked.only_labels, adapter.labels), result.probabilities
+        explain(predictions, await nearest_examples(parts, tenant, adapter, known, texts, *answers))
     return ClassifyResponse(
         labels=list(support.labels),
         predictions=predictions,

@@ -11,6 +11,7 @@ from metalearn.types import Adapter
 from model_store.codec import AdapterKey
 from model_store.errors import IdempotencyReplay, VersionConflict
 from model_store.records import NewVersion, StoredSupport, TaskRecord, Version, VersionDraft
+from service.caller import current_caller, removal_by
 from service.tasks.app_parts import Parts
 from service.tasks.idempotency import Committed, IdempotentRequest
 from service.tasks.retention import remove_old_versions
@@ -59,7 +60,7 @@ async def commit_next(
         VersionConflict: Another commit, or a deletion, came first.
         StoreUnavailable: The store does not answer.
     """
-    store = parts.access.store
+    store, caller = parts.access.store, current_caller()
     if builds_on is None:
         current = await parts.access.current(tenant, task)
         expected = current.version if current else 0
@@ -74,6 +75,8 @@ async def commit_next(
             size_bytes=len(data),
             support_kept=support is not None,
             created_at=time.time(),
+            asked_by=caller.name,
+            request_id=caller.request_id,
         )
         body = answer(version)
         try:
@@ -86,6 +89,7 @@ async def commit_next(
                     ttl_s=ttl_s,
                     idempotent=idempotent.kept(body) if idempotent else None,
                     erased=erased,
+                    removal=removal_by(caller, "erase") if erased else None,
                 )
         except VersionConflict as conflict:
             if builds_on is not None or attempt == _ATTEMPTS - 1:
@@ -102,5 +106,5 @@ async def commit_next(
         parts.adapters.forget(tenant, task)
         parts.examples.forget(tenant, task)
     parts.adapters.keep(key, adapter, write)
-    await remove_old_versions(parts, tenant, task)
+    await remove_old_versions(parts, version)
     return Committed(body.model_dump_json())

@@ -32,6 +32,21 @@ class SupportNotKept(UseCaseError):
         )
 
 
+class ReadaptRefused(UseCaseError):
+    """A version from another checkpoint that would be worse than the former one, by more than the settings allow.
+
+    Attributes:
+        why: The comparison, in a sentence.
+    """
+
+    def __init__(self, task: str, why: str) -> None:
+        super().__init__(
+            f"task {task!r} was not adapted again: {why}. Nothing was changed: readapt without unless_worse takes the "
+            "new version nevertheless, and more examples may make it better"
+        )
+        self.why = why
+
+
 class ExampleNotFound(UseCaseError):
     """An example that the newest version of a task does not have."""
 
@@ -56,6 +71,16 @@ class KindNotReported(UseCaseError):
         super().__init__(
             f"task {task!r} is of the kind {kind}, for which there is no report yet: GET /v1/tasks/{task} has the "
             "figures of its leave-one-out"
+        )
+
+
+class KindNotCorrected(UseCaseError):
+    """A task of a kind whose answers feedback does not correct."""
+
+    def __init__(self, task: str, kind: str) -> None:
+        super().__init__(
+            f"task {task!r} is of the kind {kind}, which takes no feedback yet: add the text with its right answer as "
+            f"an example, POST /v1/tasks/{task}/examples"
         )
 
 

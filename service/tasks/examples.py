@@ -10,7 +10,7 @@ from handful.wire_examples import AddExamplesRequest, AddExamplesResponse, Erase
 from metalearn.errors import InvalidSupportSet
 from metalearn.kinds import KINDS
 from metalearn.types import TextInput
-from model_store.codec import ExampleRow, decode_rows, example_digest, rows_of, text_digest
+from model_store.codec import ExampleRow, decode_rows, example_digest, half_digest, rows_of, text_digest
 from model_store.errors import AdapterCorrupt
 from model_store.records import Version
 from service.engine.errors import SupportTooLarge, TextEmpty
@@ -51,7 +51,8 @@ async def add_examples(
     if former is not None:
         return former
     kept = await load_kept_support(parts, tenant, task)
-    checked = to_grown_support(asked.examples, kept.checked().support, parts.settings)
+    set_aside = [row.id for row in kept.rows if row.state != "adapted"]
+    checked = to_grown_support(asked.examples, kept.checked().support, parts.settings, set_aside)
     added = rows_of(checked.added, "examples")
     try:
         return await adapt_and_commit(
@@ -62,6 +63,7 @@ async def add_examples(
             checked,
             rows=[*kept.rows, *added],
             checkpoint=_same_checkpoint(parts, kept.source),
+            terms=kept.source.terms,
             began=began,
             ttl_s=remaining_ttl_s(kept.record),
             idempotent=idempotent,
@@ -85,6 +87,7 @@ async def list_examples(
     *,
     label: str | None,
     source: str | None,
+    state: str | None = None,
     text: str | None,
     after: str | None,
     limit: int,
@@ -97,6 +100,7 @@ async def list_examples(
         task: The task's name.
         label: The class of the examples; None for all.
         source: The call that brought them; None for all.
+        state: Whether the version was adapted on them, or why not; None for all.
         text: A part of their text or second text, whatever its case; None for all.
         after: The id behind which the page begins; None for the first page.
         limit: How many at most.
@@ -114,12 +118,10 @@ async def list_examples(
         found = (
             row
             for row in kept.rows
-            if label is None
-            or (
-                label in row.example.classes
-                and source in {None, row.source}
-                and (wanted is None or any(wanted in each.casefold() for each in (row.text, row.text_pair or "")))
-            )
+            if (label is None or label in row.example.classes)
+            and source in {None, row.source}
+            and state in {None, row.state}
+            and (wanted is None or any(wanted in each.casefold() for each in (row.text, row.text_pair or "")))
         )
         return sorted(found, key=lambda row: row.id)
 
@@ -173,6 +175,7 @@ async def erase_example(parts: Parts, tenant: str, task: str, example_id: str) -
             left.checked(),
             rows=left.rows,
             checkpoint=_same_checkpoint(parts, kept.source),
+            terms=kept.source.terms,
             began=began,
             ttl_s=remaining_ttl_s(kept.record),
             idempotent=None,
@@ -183,6 +186,7 @@ async def erase_example(parts: Parts, tenant: str, task: str, example_id: str) -
         )
     except InvalidSupportSet as error:
         raise ExampleNeeded(task, str(error)) from None
+    parts.recent.forget(tenant, task)
     await parts.engine.forget(tenant, [erased.input])
     return committed
 
@@ -202,10 +206,12 @@ async def _derived_from(parts: Parts, tenant: str, task: str, text: TextInput) -
             if digests is None:  # of a release that recorded none
                 texts = await _texts_of(parts, version)
                 found = texts is None or text in texts
-            elif KINDS[version.kind].answer == "label":
-                found = not {example_digest(text, label) for label in version.labels}.isdisjoint(digests)
             else:
-                found = any(digest.startswith(text_digest(text)) for digest in digests)
+                known = {digest.partition("*")[0] for digest in digests}
+                of_text = {text_digest(text), *(example_digest(text, label) for label in (*version.labels, None))}
+                found = not of_text.isdisjoint(known | set(version.set_aside_digests))
+                if KINDS[version.kind].answer != "label":
+                    found = found or any(digest.startswith(half_digest(text)) for digest in digests)
             derived += [version.version] if found else []
         if len(page) < _PAGE:
             return derived

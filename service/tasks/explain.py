@@ -37,7 +37,7 @@ async def examples_of(parts: Parts, key: AdapterKey, adapter: Adapter) -> KnownE
         kept = await load_kept_support(parts, key.tenant, key.task, key.version)
         if kept.source.adapter_id != key.adapter_id:
             raise VersionConflict(0)
-        support = kept.checked().support
+        support = kept.checked().support.of_classes
         models = parts.engine.checkpoints.of(adapter)
         texts = await parts.engine.tokenize(models, [example.input for example in support.examples])
         found = KnownExamples(support, await parts.engine.features(key.tenant, models, texts))
@@ -51,6 +51,7 @@ async def nearest_examples(
     adapter: Adapter,
     examples: KnownExamples,
     queries: Sequence[TokenizedText],
+    classes: Sequence[int],
     probabilities: Sequence[Sequence[float]],
 ) -> list[list[NearExample]]:
     """The examples nearest to each query: of its most probable class, and then of the second.
@@ -61,6 +62,7 @@ async def nearest_examples(
         adapter: The adapter that answered.
         examples: The examples that it was adapted on.
         queries: The queries.
+        classes: The classes that may be answered.
         probabilities: The class probabilities of each query.
     """
     if not examples.support.examples:
@@ -72,7 +74,7 @@ async def nearest_examples(
         rows_of_class[target].append(i)
     found = []
     for row, of_query in zip(probabilities, alike, strict=True):
-        best = sorted(range(len(row)), key=lambda kind: -row[kind])[:2]
+        best = sorted(classes, key=lambda kind: -row[kind])[:2]
         chosen = [sorted(rows_of_class[kind], key=lambda i: -of_query[i])[:_OF_CLASS] for kind in best]
         found.append([_near(examples.support, i, of_query[i]) for rows in chosen for i in rows])
     return found
@@ -88,7 +90,7 @@ def _near(support: SupportSet, index: int, similarity: float) -> NearExample:
     example = support.examples[index]
     return NearExample(
         id=example.id,
-        label=example.label,
+        label=support.labels[support.class_indices[index]],
         text=example.input.text,
         text_pair=example.input.text_pair,
         similarity=similarity,

@@ -20,7 +20,7 @@ class KeptSupport:
     Attributes:
         record: The task when it was read.
         source: The version.
-        rows: The version's examples, in order.
+        rows: The version's examples, in order, and those that are set aside.
         descriptions: The version's descriptions of labels.
     """
 
@@ -30,13 +30,13 @@ class KeptSupport:
     descriptions: Mapping[str, str]
 
     def checked(self) -> CheckedSupport:
-        """The examples as a support set to adapt on.
+        """The examples as a support set to adapt on, without those that are set aside.
 
         Raises:
             InvalidSupportSet: No learner could adapt on it.
         """
         support = SupportSet(
-            tuple(row.example for row in self.rows),
+            tuple(row.example for row in self.rows if row.state == "adapted"),
             self.descriptions,
             self.source.kind,
             self.source.labels if self.source.kind == "ordinal" else (),

@@ -6,9 +6,10 @@ from itertools import pairwise
 from typing import Any
 
 from handful.wire import Prediction, PredictionFields
+from metalearn.decision import Decision
 from metalearn.evidence.decisions import COVERAGE
 from metalearn.kinds import KINDS
-from metalearn.types import Adapter, Decision, TaskKind
+from metalearn.types import Adapter, TaskKind
 from service.tasks.errors import Fault, InvalidContent
 
 
@@ -37,14 +38,21 @@ def kind_fields(
     return fields
 
 
-def refuse_unusable(adapter: Adapter, asked: PredictionFields) -> None:
-    """Refuses options of a prediction that its task's kind has no use for.
+def refuse_unusable(kind: TaskKind, asked: PredictionFields) -> None:
+    """Refuses options of a prediction that a task's kind has no use for.
+
+    Args:
+        kind: The task's kind.
+        asked: The options.
 
     Raises:
         InvalidContent: An option was asked for in vain.
     """
-    kind = kind_of_adapter(adapter)
-    given = {"abstain": asked.abstain is not None and asked.abstain is not False, "explain": asked.explain}
+    given = {
+        "abstain": asked.abstain is not None and asked.abstain is not False,
+        "only_labels": asked.only_labels is not None,
+        "explain": asked.explain,
+    }
     wrong = [] if KINDS[kind].abstains else [name for name, wanted in given.items() if wanted]
     if wrong:
         faults = [Fault((name,), f"{name} is not there for {kind} tasks yet: leave it out") for name in wrong]

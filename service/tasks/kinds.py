@@ -61,6 +61,8 @@ def check_form(
     allowed = {wanted, "score"} if kind == "ordinal" else {wanted}
     for i, example in enumerate(examples):
         key = answer_key(example)
+        if kind != "single_label":
+            _check_plain(kind, example, check, field, i)
         if key in allowed:
             continue
         others = "most examples have" if guessed else f"an example of a {kind} task has"
@@ -68,10 +70,20 @@ def check_form(
         check.fault("mixed_kinds", detail, field, i, key)
 
 
+def _check_plain(kind: TaskKind, example: AnyExample, check: LimitChecker, *path: str | int) -> None:
+    """Notes a weight, and a text that is out of scope: kinds with answers other than one label have neither."""
+    if example.weight != 1:
+        check.fault("option_unsupported", f"weight is not there for {kind} tasks yet: leave it out", *path, "weight")
+    if isinstance(example, LabelledText) and example.label is None:
+        detail = f"out of scope (the label null) is not there for {kind} tasks yet: leave the example out"
+        check.fault("option_unsupported", detail, *path, "label")
+
+
 def check_labels(example: AnyExample, check: LimitChecker, *path: str | int) -> None:
     """Notes labels of an example that are empty or too long, or that stand there twice."""
     if isinstance(example, LabelledText):
-        check.label(trimmed(example.label), *path, "label")
+        if example.label is not None:
+            check.label(trimmed(example.label), *path, "label")
     elif isinstance(example, MultiLabelText):
         seen: set[str] = set()
         for i, label in enumerate(example.labels):
@@ -130,4 +142,4 @@ def label_of(example: AnyExample) -> str:
     """The class of an example of a single-label or ordinal task; a number's class is the number as it is written."""
     if isinstance(example, ScoredText):
         return f"{example.score:g}"
-    return normalised(example.label) if isinstance(example, LabelledText) else ""
+    return normalised(example.label or "") if isinstance(example, LabelledText) else ""

@@ -1,15 +1,18 @@
-"""The use case predict: answers a tenant's queries; changes nothing."""
+"""The use case predict: answers a tenant's queries; changes nothing but tasks of checkpoints that are not loaded."""
 
 from dataclasses import dataclass
 
 from handful.wire import Prediction, PredictionFields, PredictRequest, PredictResponse
 from metalearn.encoder.tokenizing import TokenizedText
+from metalearn.kinds import KINDS
 from metalearn.types import Adapter
 from service.engine.engine import Predictions
 from service.tasks.adapters import Degraded
 from service.tasks.app_parts import Parts
 from service.tasks.explain import examples_of, explain, nearest_examples
-from service.tasks.kind_answers import refuse_unusable
+from service.tasks.first_use import lease_answering
+from service.tasks.kind_answers import kind_of_adapter, refuse_unusable
+from service.tasks.only_labels import check_labels, classes_of
 from service.tasks.queries import Abstention, CheckedQueries, to_predictions, to_queries
 from service.timings import add_to_current
 
@@ -37,10 +40,10 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
         asked: The queries and the options.
 
     Raises:
-        InvalidContent: A query is unusable.
+        InvalidContent: A query is unusable, or the task does not have a label that the request names.
         TaskNotFound: The task is absent.
         VersionNotFound: The task does not have the version.
-        StaleAdapter: The version was made from a checkpoint that is not loaded.
+        StaleAdapter: The version was made from a checkpoint that is not loaded, and nothing can answer in its place.
         SupportNotKept: An explanation is asked for, and the version's support set was not kept.
         StoreUnavailable: The store does not answer.
     """
@@ -49,22 +52,35 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
     # While the store is asked for the version, where the version does not decide on the tokenizer
     early = engine.tokenize(checkpoints.default, queries.inputs) if len(checkpoints) == 1 else None
     try:
-        async with parts.adapters.lease(tenant, task, asked.version) as leased:
+        async with lease_answering(parts, tenant, task, asked.version) as leased:
             adapter = leased.adapter
             queries.check_pairs(adapter.pairs)
-            refuse_unusable(adapter, asked)
+            kind = kind_of_adapter(adapter)
+            refuse_unusable(kind, asked)
+            check_labels(asked, adapter.labels)
             tokenized = early or engine.tokenize(checkpoints.of(adapter), queries.inputs)
-            result = await engine.predict(tenant, adapter, tokenized)
+            wanted = parts.recent.wanted if asked.version is None else 0
+            result = await engine.predict(tenant, adapter, tokenized, sampled=wanted)
             if asked.explain:
                 known = await examples_of(parts, leased.key, adapter)
                 texts = tokenized.result()
-                nearest = await nearest_examples(parts, tenant, adapter, known, texts, result.probabilities)
+                answers = classes_of(asked.only_labels, adapter.labels), result.probabilities
+                nearest = await nearest_examples(parts, tenant, adapter, known, texts, *answers)
     finally:
         if early is not None:
             early.cancel()
     predictions = answered(parts, adapter, result, queries, tokenized.result(), asked)
     if asked.explain:
         explain(predictions, nearest)
+    if asked.ids:
+        for prediction, text in zip(predictions, queries.inputs, strict=True):
+            prediction.id = parts.answer_ids.seal(tenant, task, text)
+    if asked.version is None:
+        threshold = checkpoints.of(adapter).checkpoint.manifest.hyperparameters.abstain_threshold
+        # None counts as below it where the task's kind has no threshold
+        threshold = threshold if KINDS[kind].abstains else 0.0
+        confidences = [prediction.confidence for prediction in predictions]
+        parts.recent.note(tenant, task, confidences, result.sampled, threshold=threshold)
     response = PredictResponse(
         task=task,
         version=leased.key.version,
@@ -93,8 +109,9 @@ def answered(
         result.probabilities,
         queries,
         texts,
+        classes=classes_of(asked.only_labels, adapter.labels),
         top_k=asked.top_k,
-        abstention=Abstention.asked(asked.abstain, default),
+        abstention=Abstention.asked(asked.abstain, default, adapter.labels),
     )
     parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in predictions))
     return predictions

@@ -1,15 +1,17 @@
 """Queries of a request: their check, and the predictions made of class probabilities."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from handful.wire import Prediction, PredictionFields, Query
+from handful.wire import Prediction, PredictionFields
+from handful.wire_query import Query
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import Adapter, TextInput
 from service.settings import Settings
 from service.tasks.checks import LimitChecker, shortened_inputs
 from service.tasks.errors import Fault, InvalidContent
 from service.tasks.kind_answers import prediction_of
+from service.tasks.only_labels import shares, thresholds_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +94,49 @@ class Abstention:
     Attributes:
         threshold: The confidence below which a prediction abstains; 0 for never.
         unreadable: Whether the prediction of a text that the encoder cannot read abstains.
+        out_of_scope: Whether a prediction abstains where out of scope is more probable than each label.
+        of_labels: Thresholds of single labels.
     """
 
     threshold: float
     unreadable: bool = True
+    out_of_scope: bool = True
+    of_labels: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def asked(cls, abstain: bool | float | None, default: float) -> "Abstention":
+    def asked(
+        cls, abstain: bool | float | Mapping[str, float] | None, default: float, labels: Sequence[str] = ()
+    ) -> "Abstention":
         """The rule that a request asks for.
 
         Args:
             abstain: The request's field.
             default: The checkpoint's threshold.
+            labels: The task's labels.
+
+        Raises:
+            InvalidContent: The task does not have a label that the request names.
         """
         if abstain is None or abstain is False:
-            return cls(0.0, unreadable=abstain is None)
+            return cls(0.0, unreadable=abstain is None, out_of_scope=False)
+        if isinstance(abstain, Mapping):
+            return cls(default, of_labels=thresholds_of(abstain, labels))
         return cls(default if abstain is True else abstain)
+
+    def abstains(self, label: str, confidence: float, out_of_scope: float, *, unreadable: bool) -> bool:
+        """Whether a prediction abstains.
+
+        Args:
+            label: The most probable class.
+            confidence: Its probability.
+            out_of_scope: The probability that the text is in no class.
+            unreadable: Whether the encoder cannot read the text.
+        """
+        return (
+            confidence < self.of_labels.get(label, self.threshold)
+            or (unreadable and self.unreadable)
+            or (out_of_scope > confidence and self.out_of_scope)
+        )
 
 
 def to_predictions(
@@ -116,6 +145,7 @@ def to_predictions(
     queries: CheckedQueries,
     texts: Sequence[TokenizedText],
     *,
+    classes: Sequence[int],
     top_k: int | None,
     abstention: Abstention,
 ) -> list[Prediction]:
@@ -123,9 +153,11 @@ def to_predictions(
 
     Args:
         adapter: The adapter that answered.
-        probabilities: One row per query: of classes, or of a score.
+        probabilities: One row per query: of a score, or of each class and, where there are out-of-scope examples, of
+            out of scope.
         queries: The queries of the request.
         texts: The queries' texts, as the encoder reads them.
+        classes: The indices of the classes that may be answered.
         top_k: The number of scores to show.
         abstention: The rule by which predictions abstain.
     """
@@ -139,14 +171,14 @@ def to_predictions(
             )
             predictions.append(found)
             continue
-        order = sorted(range(len(labels)), key=lambda i: -row[i])
-        confidence = row[order[0]]
-        abstained = confidence < abstention.threshold or (text.unreadable and abstention.unreadable)
+        scores, outside = shares(row, classes, len(labels))
+        best, confidence = next(iter(scores.items()))
+        abstained = abstention.abstains(labels[best], confidence, outside, unreadable=text.unreadable)
         predictions.append(
             Prediction.model_construct(
-                label=None if abstained else labels[order[0]],
+                label=None if abstained else labels[best],
                 confidence=confidence,
-                scores={labels[i]: row[i] for i in order[:top_k]},
+                scores={labels[i]: scores[i] for i in list(scores)[:top_k]},
                 abstained=abstained,
                 truncated=truncated,
                 unreadable=text.unreadable,

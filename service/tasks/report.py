@@ -50,7 +50,9 @@ async def report(parts: Parts, tenant: str, task: str, asked: ReportRequest) -> 
     if version.checkpoint not in checkpoints:
         raise StaleAdapter(version.checkpoint, checkpoints.shapes.keys(), task=task, version=version.version)
     models = checkpoints.named(version.checkpoint)
-    whole = kept.checked().support
+    given = kept.checked().support
+    # The classes' examples alone are left out in turn and asked for
+    whole = given.of_classes
     unlabelled.check_pairs(whole.pairs, "unlabelled")
     support = _sample(whole, random.Random(version.options.seed))  # noqa: S311 - nothing secret
     keys = [text_key(example.input) for example in support.examples]
@@ -63,6 +65,8 @@ async def report(parts: Parts, tenant: str, task: str, asked: ReportRequest) -> 
     reported = ReportedTask(
         version=version,
         n_examples=len(whole.examples),
+        n_out_of_scope=sum(example.label is None for example in given.examples),
+        n_without_effect=sum(example.label is not None and not example.weight for example in given.examples),
         support=support,
         same_texts=same_texts,
         unlabelled=unlabelled.inputs,

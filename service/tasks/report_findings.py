@@ -42,7 +42,9 @@ class ReportedTask:
 
     Attributes:
         version: The version.
-        n_examples: The number of its examples.
+        n_examples: The number of its examples that classes have.
+        n_out_of_scope: The number of its out-of-scope examples.
+        n_without_effect: The number of its other examples, which have the weight 0.
         support: Its support set, or a sample of a large one.
         same_texts: A number of each example's text, the same for copies.
         unlabelled: The unlabelled texts of the request.
@@ -53,6 +55,8 @@ class ReportedTask:
 
     version: Version
     n_examples: int
+    n_out_of_scope: int
+    n_without_effect: int
     support: SupportSet
     same_texts: Sequence[int]
     unlabelled: Sequence[TextInput]
@@ -83,6 +87,8 @@ def report_of(task: ReportedTask, evidence: Evidence) -> ReportResponse:
         version=task.version.version,
         checkpoint=task.version.checkpoint,
         examples=task.n_examples,
+        out_of_scope=task.n_out_of_scope,
+        without_effect=task.n_without_effect,
         sampled=len(support.examples),
         labels=list(labels),
         findings=[],
@@ -175,7 +181,12 @@ def _most_like(
 
 def _shown(support: SupportSet, index: int) -> ExampleText:
     example = support.examples[index]
-    return ExampleText(id=example.id, label=example.label, text=example.input.text, text_pair=example.input.text_pair)
+    return ExampleText(
+        id=example.id,
+        label=support.labels[support.class_indices[index]],
+        text=example.input.text,
+        text_pair=example.input.text_pair,
+    )
 
 
 def _suspect(support: SupportSet, answer: Answer) -> Suspect:
@@ -241,7 +252,7 @@ def _choice(
         text_pair=text.text_pair,
         labels=(pair[0], pair[1]),
         probabilities=(first, second),
-        nearest="" if nearest is None else task.support.examples[nearest].label,
+        nearest="" if nearest is None else labels[task.support.class_indices[nearest]],
         similarity=similarity,
         reason=f"{undecided}; the most similar example has a similarity of {similarity:.2f}",
     )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from handful.wire import AdaptationFields, AnyExample
+from handful.wire import AdaptationFields, AnyExample, LabelledText
 from handful.wire_kinds import MultiLabelText, ScoredText
 from metalearn.kinds import KINDS
 from metalearn.types import Example, SupportSet, TaskKind, TextInput
@@ -77,8 +77,16 @@ def to_support_set(request: AdaptationFields, settings: Settings) -> CheckedSupp
     return CheckedSupport(support, shortened, keys)
 
 
-def to_grown_support(examples: Sequence[AnyExample], stored: SupportSet, settings: Settings) -> CheckedSupport:
+def to_grown_support(
+    examples: Sequence[AnyExample], stored: SupportSet, settings: Settings, set_aside: Collection[str] = ()
+) -> CheckedSupport:
     """The checked examples of a request behind those of a stored support set.
+
+    Args:
+        examples: The examples of the request.
+        stored: The stored support set.
+        settings: The limits.
+        set_aside: Ids of further examples that are stored.
 
     Raises:
         InvalidContent: There is no example, a limit is passed, a text or label is empty, an id is taken, or pairs and
@@ -87,12 +95,14 @@ def to_grown_support(examples: Sequence[AnyExample], stored: SupportSet, setting
     field, check, count = "examples", LimitChecker(settings), len(stored.examples)
     if not examples:
         check.fault("no_examples", "there is no example: give at least one", field)
-    check.limit("too_many_examples", count + len(examples), "max_support_examples", "examples in all", field)
+    check.limit(
+        "too_many_examples", count + len(set_aside) + len(examples), "max_support_examples", "examples in all", field
+    )
     check.raise_faults()
     check_form(stored.kind, examples, check, field)
     check.raise_faults()
     _check_examples(examples, check, field)
-    taken = {example.id for example in stored.examples}
+    taken = {*set_aside, *(example.id for example in stored.examples)}
     for i, example in enumerate(examples):
         if example.id in taken:
             detail = f"the task has an example with the id {example.id!r}: ids name one example each"
@@ -137,7 +147,9 @@ def _answered(example: AnyExample, kind: TaskKind, kept: TextInput) -> Example:
         return Example(kept, labels=tuple(sorted(map(normalised, example.labels))))
     if isinstance(example, ScoredText) and kind == "regression":
         return Example(kept, score=example.score)
-    return Example(kept, label_of(example))
+    if isinstance(example, LabelledText) and example.label is None:
+        return Example(kept, None, weight=example.weight)
+    return Example(kept, label_of(example), weight=example.weight)
 
 
 def _descriptions(given: Mapping[str, str], check: LimitChecker) -> tuple[dict[str, str], dict[str, str]]:
@@ -203,7 +215,7 @@ def with_ids(
         name = example.id
         if name is None:
             plain = kept.labels is None and kept.score is None
-            answer = kept.label if plain else json.dumps(kept.answer)
+            answer = (kept.label or "") if plain else json.dumps(kept.answer)
             content = "\0".join([answer, example.text, example.text_pair or ""])
             digest = hashlib.sha256(content.encode()).hexdigest()[:16]
             while name is None or name in taken:

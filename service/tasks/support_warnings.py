@@ -58,7 +58,7 @@ def _look_alike(checked: CheckedSupport, places: Mapping[str, Place]) -> Support
     labels = checked.support.labels
     groups = look_alikes(labels)
     # A description whose key is no example's label makes a class of its own, so a slip in the key goes unseen
-    with_examples = {label for example in checked.support.examples for label in example.classes}
+    with_examples = {label for example in checked.support.of_classes.examples for label in example.classes}
     alone = [label for label in labels if label not in with_examples]
     undescribed = [label for label in labels if label not in checked.description_keys]
     grouped = {label for group in groups for label in group}
@@ -113,7 +113,7 @@ def _duplicate(checked: CheckedSupport) -> SupportWarning | None:
 
 def _few_examples(support: SupportSet, places: Mapping[str, Place]) -> SupportWarning | None:
     labels = support.labels
-    counts = Counter(label for example in support.examples for label in example.classes)
+    counts = Counter(label for example in support.of_classes.examples for label in example.classes)
     few = sorted((label for label in labels if counts[label] < ENOUGH_EXAMPLES), key=lambda label: counts[label])
     if not few:
         return None
@@ -179,10 +179,11 @@ def _places(
 
 
 def _same_texts(support: SupportSet) -> list[list[int]]:
-    """The indices of the examples of each text that occurs twice or more."""
+    """The indices of the examples of each text that occurs twice or more. Those of weight 0 do not count."""
     groups: dict[bytes, list[int]] = defaultdict(list)
     for i, example in enumerate(support.examples):
-        groups[text_key(example.input)].append(i)
+        if example.weight:
+            groups[text_key(example.input)].append(i)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -208,6 +209,8 @@ def _answer_shown(example: Example) -> str:
     """The classes of an example in quotes, or its score."""
     if example.score is not None:
         return f"{example.score:g}"
+    if example.label is None:
+        return "null (out of scope)"
     return " with ".join(map(_shown, example.classes)) if example.classes else "no label"
 
 

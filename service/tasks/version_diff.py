@@ -37,9 +37,11 @@ async def diff_versions(parts: Parts, tenant: str, task: str, version: int, othe
 
 def _missing(rows: Sequence[ExampleRow], others: Sequence[ExampleRow]) -> list[StoredExample]:
     """The examples that others do not have, or have less often."""
-    left = Counter(map(_content, others))
+    left = Counter(_content(row) for row in others if row.state == "adapted")
     missing = []
     for row in rows:
+        if row.state != "adapted":
+            continue  # kept, and the version was not adapted on it
         if left[_content(row)]:
             left[_content(row)] -= 1
         else:
@@ -47,5 +49,5 @@ def _missing(rows: Sequence[ExampleRow], others: Sequence[ExampleRow]) -> list[S
     return missing
 
 
-def _content(row: ExampleRow) -> tuple[Hashable, str, str | None]:
-    return row.example.answer, row.text, row.text_pair
+def _content(row: ExampleRow) -> tuple[Hashable, str, str | None, float]:
+    return row.example.answer, row.text, row.text_pair, row.weight

@@ -12,10 +12,13 @@ from handful.wire import (
     VersionList,
     VersionResponse,
 )
-from handful.wire_examples import DeleteVersionResponse
+from handful.wire_examples import DeleteVersionResponse, VersionDetail
+from handful.wire_versions import RemovedVersion
 from model_store.codec import AdapterKey
 from model_store.errors import AdapterCorrupt, VersionConflict
 from model_store.records import TaskRecord, Version
+from model_store.removals import Removal
+from service.caller import current_caller, removal_by
 from service.tasks.app_parts import Parts
 from service.tasks.commit import commit_next, remaining_ttl_s
 from service.tasks.errors import NewestVersion, TaskNotFound, VersionNotFound
@@ -53,6 +56,7 @@ async def delete_task(parts: Parts, tenant: str, task: str) -> DeleteResponse:
         deleted = await parts.access.call(parts.access.store.delete, tenant, task)
     parts.adapters.forget(tenant, task)
     parts.examples.forget(tenant, task)
+    parts.recent.forget(tenant, task)
     if not deleted:
         raise TaskNotFound
     return DeleteResponse(task=task)
@@ -73,7 +77,8 @@ async def delete_version(parts: Parts, tenant: str, task: str, version: int) -> 
     if version == current.version:
         raise NewestVersion(task, version)
     with parts.adapters.writing(tenant, task):
-        found = await parts.access.call(parts.access.store.delete_versions, tenant, task, [version])
+        removal = removal_by(current_caller(), "delete")
+        found = await parts.access.call(parts.access.store.delete_versions, tenant, task, [version], removal=removal)
     parts.adapters.forget(tenant, task)
     parts.examples.forget(tenant, task)
     if not found:
@@ -91,7 +96,27 @@ async def list_versions(parts: Parts, tenant: str, task: str, *, before: int | N
         raise TaskNotFound
     versions = await parts.access.call(parts.access.store.versions, tenant, task, before=before, limit=limit + 1)
     page = [_version_response(version) for version in versions[:limit]]
-    return VersionList(versions=page, next=page[-1].version if len(versions) > limit else None)
+    last = page[-1].version if len(versions) > limit else None
+    removed = await parts.access.call(parts.access.store.removed_versions, tenant, task, before=before)
+    shown = [_removed(number, removal) for number, removal in removed if number > (last or 0)]
+    return VersionList(versions=page, removed=shown, next=last)
+
+
+async def show_version(parts: Parts, tenant: str, task: str, version: int) -> VersionDetail:
+    """The record of one version.
+
+    Raises:
+        TaskNotFound: The task is absent.
+        VersionNotFound: The task does not have the version.
+    """
+    current = await parts.access.current(tenant, task)
+    if current is None:
+        raise TaskNotFound
+    found = await parts.access.call(parts.access.store.version, tenant, task, version)
+    if found is None:
+        raise VersionNotFound(task, version, current.version)
+    digests = found.support_digests
+    return VersionDetail(**_version_fields(found), support_digests=None if digests is None else list(digests))
 
 
 async def rollback(
@@ -142,13 +167,23 @@ async def rollback(
         tenant,
         task,
         adapter=adapter,
-        draft=source.copied(),
+        draft=source.copied(record.current.terms),
         support=support,
         ttl_s=remaining_ttl_s(record),
         answer=_version_response,
         idempotent=idempotent,
         # A task that is deleted meanwhile must not come back
         builds_on=record.current,
+    )
+
+
+def _removed(number: int, removal: Removal) -> RemovedVersion:
+    return RemovedVersion(
+        version=number,
+        removed_at=_moment(removal.at),
+        removed_by=removal.by,
+        request_id=removal.request_id,
+        reason=removal.reason,
     )
 
 
@@ -176,6 +211,9 @@ def _version_fields(version: Version) -> dict[str, Any]:
         "labels": list(version.labels),
         "bytes": version.size_bytes,
         "created_at": _moment(version.created_at),
+        "checkpoint_asked": version.terms.checkpoint,
+        "keep_versions": version.terms.keep_versions,
+        "keep_versions_seconds": version.terms.keep_versions_seconds,
     }
 
 

@@ -162,7 +162,7 @@ def wrong_types() -> Iterator[Bad]:
     query_fields = {
         "queries": (None, "text", 5, {}, True),
         "top_k": ("1", 1.5, True, []),
-        "abstain": ("true", [], {}),
+        "abstain": ("true", []),
     }
     fields: dict[str, dict[str, tuple[object, ...]]] = {
         ADAPT: {
@@ -178,9 +178,11 @@ def wrong_types() -> Iterator[Bad]:
         for name, wrong in values.items():
             for value in wrong:
                 yield Bad(f"type-{name}-{json.dumps(value)}-{path}", path, with_field(path, name, value), f"#/{name}")
+    for path in (PREDICT, CLASSIFY):
+        yield Bad(f"type-threshold-{path}", path, with_field(path, "abstain", {"a": "0.5"}), "#/abstain/a")
     example_fields = {
         "text": (None, 5, True, [], {}),
-        "label": (None, 5, True, ["a"], {}),
+        "label": (5, True, ["a"], {}),
         "text_pair": (5, True, [], {}),
         "id": (5, True, [], {}),
     }
@@ -430,7 +432,7 @@ def bad_methods_and_routes() -> Iterator[Bad]:
         ("GET", ROLLBACK),
         ("DELETE", "/v1/tasks/bank/versions"),
         ("DELETE", EXAMPLES),
-        ("GET", "/v1/tasks/bank/versions/1"),
+        ("PUT", "/v1/tasks/bank/versions/1"),
         ("GET", f"{EXAMPLES}/any"),
         ("TRACE", PREDICT),
         ("BREW", PREDICT),

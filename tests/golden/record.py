@@ -6,39 +6,48 @@ nothing and prints how far each episode's answer is from the record. Both take s
 Each line of ``episodes.jsonl`` is an episode: its name and the body of a ``/v1/classify`` request. Episodes with a
 ``batch`` are stored tasks instead: all tasks of a batch are adapted, then their queries are predicted at the same time.
 
-The record has three answers to an episode. ``float32`` is exact up to rounding. In int8 a CPU without VNNI cuts sums of
-two products that do not fit in 16 bits, and that moves scores by up to 0.1. So ``int8`` is of such a CPU, and
-``int8_vnni`` is what CPUs with VNNI answer: a slower ONNX Runtime kernel has the same integer sums on any x86 CPU.
-int8 is about the encoder, so episodes that name a learner have no answers in int8.
+The first line of ``answers.jsonl`` has the instructions of the CPU that it was made on; each other line has the answers
+to an episode in ``float32`` and in ``int8``. int8 is about the encoder, so episodes that name a learner have none.
 """
 
 import argparse
 import json
-import sys
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args
-from unittest import mock
 
 import httpx
-import onnxruntime
+import torch
 from pydantic import SecretStr
 
 from service.settings import Settings
 from tests.conftest import STORE_TIMEOUT_S, running_service
 
-Products = Literal["float32", "int8", "int8_vnni"]
+Products = Literal["float32", "int8"]
 Answer = dict[str, Any]
 
 EPISODES = Path(__file__).with_name("episodes.jsonl")
 ANSWERS = Path(__file__).with_name("answers.jsonl")
 
+_INSTRUCTIONS = ("avx2", "avx512_f", "avx512_vnni", "avx_vnni", "amx_int8")
+"""What decides in which order floats are added, and whether sums of int8 products are exact."""
+
 _OF_PREDICTING = {"queries", "top_k", "abstain"}
 _OF_ADAPTING = ("labels", "losses", "support_accuracy", "leave_one_out_accuracy")
+
+
+def this_cpu() -> dict[str, bool]:
+    """Which of the instructions that matter this CPU has."""
+    found = torch.cpu.get_capabilities()
+    return {name: bool(found.get(name)) for name in _INSTRUCTIONS}
+
+
+def recorded_cpu() -> dict[str, bool]:
+    """Which of them the CPU of the record has."""
+    instructions: dict[str, bool] = read_lines(ANSWERS)[0]["cpu"]
+    return instructions
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -48,12 +57,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def answer_episodes(products: Products, *, threads: int = 1) -> dict[str, Answer]:
     """The answers of the default checkpoint by ONNX Runtime, by the episode's name."""
-    with tempfile.TemporaryDirectory() as folder, _exact_sums(products == "int8_vnni"):
+    with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
             store=SecretStr(f"sqlite:{Path(folder) / 'golden.db'}"),
             device="cpu",
             runtime="onnxruntime",
-            precision="float32" if products == "float32" else "int8",
+            precision=products,
             threads=threads,
             store_timeout_s=STORE_TIMEOUT_S,
         )
@@ -68,20 +77,6 @@ def answer_episodes(products: Products, *, threads: int = 1) -> dict[str, Answer
     if products == "float32":
         return answers
     return {name: {"predictions": answer["predictions"]} for name, answer in answers.items()}
-
-
-@contextmanager
-def _exact_sums(wanted: bool) -> Iterator[None]:
-    """Lets ONNX Runtime compute int8 products as a CPU with VNNI does."""
-    make = onnxruntime.SessionOptions
-
-    def with_exact_sums() -> onnxruntime.SessionOptions:
-        options = make()
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        return options
-
-    with mock.patch.object(onnxruntime, "SessionOptions", with_exact_sums) if wanted else nullcontext():
-        yield
 
 
 def _classify(client: httpx.Client, episodes: list[dict[str, Any]]) -> dict[str, Answer]:
@@ -136,7 +131,7 @@ def _rounded(value: Any) -> Any:
 
 def recorded_answers(products: Products) -> dict[str, Answer]:
     """The answers of the record, by the episode's name."""
-    return {line["name"]: line[products] for line in read_lines(ANSWERS) if products in line}
+    return {line["name"]: line[products] for line in read_lines(ANSWERS)[1:] if products in line}
 
 
 def differences(recorded: Answer, answer: Answer) -> dict[str, float]:
@@ -172,9 +167,8 @@ def changed_labels(recorded: Answer, answer: Answer, tolerance: float) -> list[i
 
 def _write() -> None:
     answers = {products: answer_episodes(products) for products in get_args(Products)}
-    if answers["int8"] == answers["int8_vnni"]:
-        sys.exit("This CPU has VNNI, so the answers without it cannot be recorded here. Use a CPU without VNNI.")
     with ANSWERS.open("w", encoding="utf-8") as file:
+        print(json.dumps({"cpu": this_cpu()}), file=file)
         for name in answers["float32"]:
             line = {
                 "name": name,

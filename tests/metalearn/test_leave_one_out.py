@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from metalearn.leave_one_out import leave_one_out_accuracy
+from metalearn.leave_one_out import leave_one_out_accuracy, leave_one_out_classes
 from metalearn.types import EncodedSet
 from tests.metalearn.conftest import clusters
 
@@ -29,7 +29,7 @@ def test_it_is_the_accuracy_of_the_nearest_mean_without_each_example() -> None:
     features = torch.randn(len(classes), 3, generator=draw)
     within = [(features[classes == k] - features[classes == k].mean(dim=0)).square().sum() for k in range(4)]
     variance = sum(within) / (len(classes) - 4)
-    hits = []
+    nearest = []
     for i in range(9):  # the last one is the only one of its class
         distances = []
         for k in range(4):
@@ -37,9 +37,11 @@ def test_it_is_the_accuracy_of_the_nearest_mean_without_each_example() -> None:
             others = (classes == k) & (torch.arange(len(classes)) != i)
             credit = variance * (1 / (n - 1) - 1 / n) if k == classes[i] else 0.0
             distances.append((features[others].mean(dim=0) - features[i]).square().sum() - credit)
-        hits.append(int(torch.stack(distances).argmin()) == int(classes[i]))
+        nearest.append(int(torch.stack(distances).argmin()))
+    hits = [found == int(classes[i]) for i, found in enumerate(nearest)]
     assert 0 < sum(hits) < 9
     encoded = EncodedSet(features, classes, torch.ones(len(classes)), 4)
+    assert leave_one_out_classes(encoded).tolist() == [*nearest, -1]
     assert leave_one_out_accuracy(encoded) == pytest.approx(sum(hits) / 9)
 
 

@@ -86,6 +86,7 @@ EVERY_CALL: dict[str, Callable[[TaskStore], object]] = {
     "versions": lambda store: store.versions("acme", "bank"),
     "delete": lambda store: store.delete("acme", "bank"),
     "delete_versions": lambda store: store.delete_versions("acme", "bank", [1]),
+    "removed_versions": lambda store: store.removed_versions("acme", "bank"),
     "idempotent_answer": lambda store: store.idempotent_answer("acme", "key"),
     "add_key": lambda store: store.add_key(api_key(9)),
     "tenants_of_keys": lambda store: store.tenants_of_keys(["0" * 64]),

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from metalearn.types import Example, SupportSet, TextInput
+from model_store import redis_removals
 from model_store.codec import decode_support, encode_support
 from model_store.errors import AdapterCorrupt, IdempotencyReplay, VersionConflict
 from model_store.records import (
@@ -21,6 +22,7 @@ from model_store.records import (
     row_digest,
 )
 from model_store.redis_keys import task_key
+from model_store.removals import Removal
 from model_store.store import TaskStore
 from tests.model_store.conftest import EVERY_CALL, api_key, commit, new_version, open_store, rows_in, run_out, stored
 from tests.waiting import until
@@ -694,6 +696,38 @@ def test_versions_are_listed_over_gaps(store: TaskStore, monkeypatch: pytest.Mon
 
 
 # ---- which store it is ---------------------------------------------------------------------------------------------
+
+
+def test_an_entry_is_left_of_a_removed_version(store: TaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_removals, "_NUMBERS_AT_ONCE", 2)
+    deleted, erased = (Removal(by, "request", reason, 1.5) for by, reason in (("key", "delete"), ("acme", "erase")))
+    for number in range(1, 7):
+        commit(store, version=number)
+    commit(store, task="other")
+    assert store.removed_versions("acme", "bank") == []
+    store.delete_versions("acme", "bank", [1, 4, 6, 99], removal=deleted)
+    store.delete_versions("acme", "bank", [1, 2])
+    store.commit(new_version(version=7), expected_version=6, erased=[3], removal=erased)
+    assert list(store.removed_versions("acme", "bank")) == [(4, deleted), (3, erased), (1, deleted)]
+    assert list(store.removed_versions("acme", "bank", before=4)) == [(3, erased), (1, deleted)]
+    assert [version.version for version in store.versions("acme", "bank")] == [7, 6, 5]
+    assert list(store.removed_versions("acme", "other")) == []
+    store.delete("acme", "bank")
+    commit(store)
+    assert list(store.removed_versions("acme", "bank")) == []
+
+
+@pytest.mark.slow
+def test_entries_of_removed_versions_are_bounded(store: TaskStore) -> None:
+    removal = Removal("server", None, "retention", 1.0)
+    for number in (1, 2):
+        commit(store, version=number)
+    store.delete_versions("acme", "bank", [1], removal=removal)
+    for number in range(3, 1004):
+        commit(store, version=number)
+    store.delete_versions("acme", "bank", range(2, 1003), removal=removal)
+    left = [number for number, _ in store.removed_versions("acme", "bank")]
+    assert left == list(range(1002, 2, -1))
 
 
 def test_a_store_has_no_marker_until_it_is_marked(store: TaskStore, store_url: str) -> None:

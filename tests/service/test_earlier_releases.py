@@ -28,7 +28,7 @@ def test_tasks_of_an_earlier_release_come_over_and_nothing_is_lost(
 ) -> None:
     path = tmp_path / "earlier.db"
     path.write_bytes(gzip.decompress(packed.read_bytes()))
-    service = start_service(store=f"sqlite:{path}")
+    service = start_service(store=f"sqlite:{path}", readapt_on_first_use=False)
     for task in ("kept", "unkept"):
         answer = service.post(f"/v1/tasks/{task}/predict", json={"queries": TEXTS})
         assert (answer.status_code, answer.json()["code"]) == (409, "stale_adapter")
@@ -45,6 +45,21 @@ def test_tasks_of_an_earlier_release_come_over_and_nothing_is_lost(
         versions = service.get(f"/v1/tasks/{task}/versions").json()["versions"]
         assert [version["version"] for version in versions] == numbers
         assert versions[-1]["labels"] == ["card_arrival", "fee"]
+
+
+@pytest.mark.parametrize("packed", STORES, ids=lambda path: path.name.removesuffix(".db.gz"))
+def test_a_task_of_an_earlier_release_answers_at_its_first_use(
+    start_service: StartService, tmp_path: Path, packed: Path
+) -> None:
+    path = tmp_path / "earlier.db"
+    path.write_bytes(gzip.decompress(packed.read_bytes()))
+    service = start_service(store=f"sqlite:{path}")
+    assert predict(service, "kept")["version"] == 2
+    adapt(service, "fresh", support=SUPPORT)
+    assert predict(service, "kept")["predictions"] == predict(service, "fresh")["predictions"]
+    refused = service.post("/v1/tasks/unkept/predict", json={"queries": TEXTS})
+    assert (refused.status_code, refused.json()["code"]) == (409, "stale_adapter")
+    assert "call adapt with the examples" in refused.json()["detail"]
 
 
 def test_there_is_a_store_of_each_schema() -> None:

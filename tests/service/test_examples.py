@@ -224,7 +224,7 @@ def test_examples_are_listed_by_id_page_by_page(client: httpx.Client) -> None:
     rest = client.get(EXAMPLES, params={"limit": 4, "after": "e1"}).json()
     assert [example["id"] for example in first["examples"] + rest["examples"]] == ["a", *(f"e{i}" for i in range(6))]
     assert (rest["total"], rest["next"]) == (7, None)
-    assert first["examples"][1] == {**SUPPORT[0], "id": "e0", "text_pair": None, "source": "adapt"}
+    assert first["examples"][1] == {**SUPPORT[0], "id": "e0", "text_pair": None, "source": "adapt", "state": "adapted"}
 
 
 def test_filters_narrow_the_list(client: httpx.Client) -> None:
@@ -390,7 +390,7 @@ def test_absent_tasks_and_those_of_others_are_not_found(start_service: StartServ
 def test_other_methods_are_refused_with_those_that_are_allowed(client: httpx.Client) -> None:
     assert client.put(EXAMPLES).headers["Allow"] == "GET, POST, HEAD, OPTIONS"
     assert client.get(f"{EXAMPLES}/any").headers["Allow"] == "DELETE, OPTIONS"
-    assert client.get("/v1/tasks/bank/versions/1").headers["Allow"] == "DELETE, OPTIONS"
+    assert client.put("/v1/tasks/bank/versions/1").headers["Allow"] == "GET, DELETE, HEAD, OPTIONS"
 
 
 # ---- versions ------------------------------------------------------------------------------------------------------

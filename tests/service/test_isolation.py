@@ -30,6 +30,8 @@ BODIES: dict[tuple[str, str], object] = {
     ("GET", "/v1/tasks/{task}/versions/{version}/diff"): None,
     ("DELETE", "/v1/tasks/{task}/versions/{version}"): None,
     ("DELETE", "/v1/tasks/{task}/examples/{example}"): None,
+    ("POST", "/v1/tasks/{task}/feedback"): {"text": "where is my card", "label": "card_arrival"},
+    ("GET", "/v1/tasks/{task}/drift"): None,
     ("DELETE", "/v1/tasks/{task}"): None,
 }
 """Every route that takes a task and finds it absent; a new route needs a line here."""
@@ -47,6 +49,7 @@ VARIANTS: dict[tuple[str, str], list[object]] = {
     ("POST", "/v1/tasks/{task}/rollback"): [{"version": 2}, {"version": 99}],
     ("POST", "/v1/tasks/{task}/readapt"): [{"version": 1}, {"version": 99}, {"checkpoint": "auto"}],
     ("POST", "/v1/tasks/{task}/report"): [{"version": 1}, {"version": 99}],
+    ("POST", "/v1/tasks/{task}/feedback"): [{"text": "a", "label": "absent", "force": True}],
 }
 """Further bodies, whose answers must not differ between an existing task and an absent one."""
 

@@ -262,4 +262,6 @@ def test_erasing_removes_all_versions_with_the_text_whatever_its_labels(client: 
 
 def test_a_single_label_task_is_stored_as_before(client: httpx.Client) -> None:
     adapt(client)
-    assert [set(each) for each in listed(client)] == [{"id", "label", "text", "text_pair", "source"}] * len(SUPPORT)
+    assert [set(each) for each in listed(client)] == [{"id", "label", "text", "text_pair", "source", "state"}] * len(
+        SUPPORT
+    )

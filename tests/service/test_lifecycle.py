@@ -68,7 +68,7 @@ def test_versions_are_listed_newest_first_page_by_page(stored_service: httpx.Cli
     exact = stored_service.get("/v1/tasks/bank/versions?limit=5").json()
     assert exact["next"] is None
     past = stored_service.get("/v1/tasks/bank/versions?before=1").json()
-    assert past == {"versions": [], "next": None}
+    assert past == {"versions": [], "removed": [], "next": None}
 
 
 def test_tasks_are_listed_by_name_page_by_page(stored_service: httpx.Client) -> None:

@@ -29,6 +29,8 @@ PROMISED = {
     "handful_store_errors_total": ("counter", {"store", "op"}),
     "handful_abstentions_total": ("counter", set()),
     "handful_stale_tasks": ("gauge", set()),
+    "handful_readapts_total": ("counter", {"trigger", "outcome"}),
+    "handful_readapt_pending_tasks": ("gauge", set()),
     "handful_checkpoint_info": ("gauge", {"name", "fingerprint", "learner", "device", "runtime"}),
 }
 """The documented metrics."""

@@ -42,10 +42,11 @@ def test_a_stale_task_is_refused_with_what_to_do_and_answers_once_that_is_done(
         "labels": {"card_arrival": "a card that is late"},
     }
     adapt(start_service(store=store_url), ttl_seconds=3600, **options)
-    new = start_service(store=store_url, checkpoint=str(other_checkpoint))
+    new = start_service(store=store_url, checkpoint=str(other_checkpoint), readapt_on_first_use=False)
     fingerprint = new.get("/v1/checkpoint").json()["fingerprint"]
     detail = refused(new.post("/v1/tasks/bank/predict", json={"queries": TEXTS}), 409, "stale_adapter")
-    assert 'POST /v1/tasks/bank/readapt with {"version": 1}' in detail
+    assert "HANDFUL_READAPT_ON_FIRST_USE" in detail
+    assert "POST /v1/tasks/bank/readapt makes a new version of its support set" in detail
     before = new.get("/v1/tasks/bank").json()
 
     made = readapt(new, version=1)

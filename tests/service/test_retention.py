@@ -64,3 +64,46 @@ def test_a_commit_stands_where_old_versions_cannot_be_removed(
     assert numbers(client) == [2, 1]
     adapt(client)
     assert numbers(client) == [3]
+
+
+def test_a_task_has_its_own_number_of_versions_until_it_is_adapted_anew(
+    start_service: StartService, store_url: str
+) -> None:
+    client = start_service(store=store_url, keep_versions=3)
+    adapt(client, keep_versions=2)
+    for _ in range(2):
+        assert client.post("/v1/tasks/bank/readapt").status_code == 200
+    assert numbers(client) == [3, 2], "it is handed on"
+    client.post("/v1/tasks/bank/examples", json={"examples": OTHER_SUPPORT})
+    assert numbers(client) == [4, 3]
+    assert client.get("/v1/tasks/bank").json()["keep_versions"] == 2
+    adapt(client)
+    assert numbers(client) == [5, 4, 3], "the server's number"
+    adapt(client, keep_versions=0)
+    assert numbers(client) == [6, 5, 4, 3], "all"
+    # A rollback brings weights back, not how long versions are kept
+    assert client.post("/v1/tasks/bank/rollback", json={"version": 4}).json()["keep_versions"] == 0
+    assert numbers(client) == [7, 6, 5, 4, 3]
+    adapt(client, keep_versions=1)
+    assert numbers(client) == [8]
+
+
+def test_a_task_has_its_own_time_for_replaced_versions(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start_service(keep_versions_seconds=3600)
+    for _ in range(2):
+        adapt(client, keep_versions_seconds=7200)
+    newest = store_of(client).version("default", "bank", 2)
+    assert newest is not None
+    monkeypatch.setattr("service.tasks.retention.time", SimpleNamespace(time=partial(float, newest.created_at + 7199)))
+    adapt(client, keep_versions_seconds=7200)
+    assert numbers(client) == [3, 2, 1]
+    adapt(client)
+    assert numbers(client) == [4], "by the server's time"
+
+
+@pytest.mark.parametrize("fields", [{"keep_versions": -1}, {"keep_versions": 1.5}, {"keep_versions_seconds": -0.1}])
+def test_a_number_that_is_none_is_refused(service: httpx.Client, fields: dict[str, float]) -> None:
+    response = service.post("/v1/tasks/bank/adapt", json={"support": SUPPORT, **fields})
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, f"#/{next(iter(fields))}")

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from handful.wire import AdaptRequest
+from handful.wire_readapt import ReadaptRequest
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.model_spec import ModelSpec
 from service.engine.work import SlicedWork
@@ -188,7 +189,10 @@ def test_a_name_that_is_not_loaded_is_refused_with_those_that_are(
 
 
 def test_a_repeated_request_without_a_checkpoint_has_the_digest_of_earlier_releases() -> None:
-    assert "checkpoint" not in AdaptRequest.model_validate({"support": SUPPORT}).model_dump_json()
+    sent = AdaptRequest.model_validate({"support": SUPPORT}).model_dump_json()
+    assert "checkpoint" not in sent
+    assert "keep_versions" not in sent
+    assert ReadaptRequest().model_dump_json() == '{"version":null,"checkpoint":null}'
     named = AdaptRequest.model_validate({"support": SUPPORT, "checkpoint": "tiny"})
     assert '"checkpoint":"tiny"' in named.model_dump_json()
 
@@ -311,10 +315,11 @@ def test_a_version_is_stale_only_while_its_checkpoint_is_not_loaded(
     assert one.get("/readyz").status_code == 200
     until(lambda: value(scrape(one), "handful_stale_tasks") == 2)
     assert predict(one, version=1) == answers[0]
-    for body in ({"queries": TEXTS}, {"queries": TEXTS, "version": 2}):
-        detail = refused(one.post("/v1/tasks/bank/predict", json=body), 409, "stale_adapter")
+    assert predict(one) == answers[0], "the newest version of a loaded checkpoint answers"
+    for task, body in (("bank", {"queries": TEXTS, "version": 2}), ("unkept", {"queries": TEXTS})):
+        detail = refused(one.post(f"/v1/tasks/{task}/predict", json=body), 409, "stale_adapter")
         assert f"made from checkpoint {prints['other'][:12]}, loaded is {prints['tiny'][:12]}" in detail
-        assert "/v1/tasks/bank/readapt" in detail
+        assert "call adapt" in detail
     refused(one.post("/v1/tasks/bank/rollback", json={"version": 2}), 409, "stale_adapter")
     detail = refused(one.post("/v1/tasks/unkept/readapt"), 409, "support_not_kept")
     assert "was not kept: call adapt with the examples" in detail

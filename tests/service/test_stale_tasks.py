@@ -1,4 +1,4 @@
-"""Tasks of another checkpoint are counted: in the log, in a gauge, and by one of several workers."""
+"""Tasks of another checkpoint are counted: in the log, and in a gauge."""
 
 import logging
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service import stale_tasks
-from service.stale_tasks import TaskCount, _Turn
+from service.stale_tasks import TaskCount
 from tests.conftest import StartService
 from tests.service.conftest import adapt, predict
 from tests.service.test_metrics import scrape, value
@@ -29,7 +29,7 @@ def test_stale_tasks_are_counted_at_the_start_and_again_later(
     new = start_service(store=store_url, checkpoint=str(other_checkpoint))
     adapt(new, "three")
     until(lambda: value(scrape(new), "handful_stale_tasks") == 2)
-    warned = "tasks were made from another checkpoint and will answer 409: `handful tasks readapt --all"
+    warned = "tasks were made from a checkpoint that is not loaded: each is adapted again at its first"
     until(lambda: warned in caplog.text)
     for task in ("one", "two"):
         assert new.post(f"/v1/tasks/{task}/readapt").status_code == 200
@@ -41,24 +41,5 @@ def test_stale_tasks_are_counted_at_the_start_and_again_later(
 
 
 def test_a_count_reports_stale_and_all_tasks() -> None:
-    assert str(TaskCount(1300, 1204)) == "1,204 of 1,300 tasks were made from another checkpoint and will answer 409"
+    assert str(TaskCount(1300, 1204)) == "1,204 of 1,300 tasks were made from a checkpoint that is not loaded"
     assert str(TaskCount(1300, 0)) == "1,300 tasks, none made from another checkpoint"
-
-
-def test_one_of_several_workers_counts_and_another_one_when_it_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    first, second = _Turn(), _Turn()
-    assert first.is_ours()
-    assert first.is_ours()
-    assert not second.is_ours()
-    assert first._held is not None
-    first._held.close()  # as the system does when a process ends
-    assert second.is_ours()
-
-
-def test_a_server_of_one_process_always_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    assert _Turn().is_ours()
-    assert _Turn().is_ours()

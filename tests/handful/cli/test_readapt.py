@@ -15,6 +15,7 @@ from service.settings import Settings
 from tests.conftest import SUPPORT
 from tests.handful.cli.test_cli import Handful, as_jsonl, environment, folder, handful, lines, url
 from tests.service.conftest import OTHER_SUPPORT
+from tests.service.test_several_checkpoints import INNER_WORDS
 
 __all__ = ["environment", "folder", "handful", "url"]  # fixtures
 
@@ -48,7 +49,7 @@ def look(store: dict[str, str], checkpoint: Path, see: Callable[[LocalService], 
 def test_all_tasks_of_all_tenants_are_adapted_again(
     handful: Handful, store: dict[str, str], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "6 of 7 tasks were made from another checkpoint" in handful("doctor", **store)
+    assert "6 of 7 tasks were made from a checkpoint that is not loaded" in handful("doctor", **store)
     planned = handful.run("tasks", "readapt", "--all", "--local", "--dry-run", **store)
     assert [(p["tenant"], p["task"], p["action"]) for p in lines(planned.stdout)] == [
         ("acme", "bank", "readapt"),
@@ -58,12 +59,17 @@ def test_all_tasks_of_all_tenants_are_adapted_again(
         ("globex", "b", "readapt"),
         ("globex", "c", "readapt"),
     ]
+    before = {(p["tenant"], p["task"]): p for p in lines(planned.stdout)}["acme", "bank"]
+    assert 0 <= before["leave_one_out_accuracy"] <= 1
+    assert 0 <= before["former_leave_one_out_accuracy"] <= 1
+    assert (before["agreement"], before["reason"]) == (None, None)
+    assert "5 would be adapted again, 0 would be worse, of 1 no support set is kept, 0 would fail" in planned.stderr
     (one,) = lines(handful("tasks", "readapt", "--all", "--local", "--tenant", "default", **store))
-    assert one == {"tasks": 1, "readapted": 1, "not_needed": 0, "support_not_kept": 0, "failed": 0}
+    assert one == {"tasks": 1, "readapted": 1, "not_needed": 0, "support_not_kept": 0, "refused": 0, "failed": 0}
     monkeypatch.setattr(module, "_LINE_EVERY_S", 0)
     done = handful.run("tasks", "readapt", "--all", "--local", **store)
     assert done.returncode == 0, done.stderr
-    expected = {"tasks": 7, "readapted": 4, "not_needed": 2, "support_not_kept": 1, "failed": 0}
+    expected = {"tasks": 7, "readapted": 4, "not_needed": 2, "support_not_kept": 1, "refused": 0, "failed": 0}
     assert lines(done.stdout) == [expected]
     assert "4 of 4 tasks adapted again" in done.stderr
     assert "acme/unkept" in done.stderr
@@ -127,9 +133,38 @@ def test_through_a_server_it_is_the_tasks_of_its_tenant(handful: Handful) -> Non
     handful("tasks", "delete", "mine", "--yes")
 
 
+def test_tasks_that_would_be_worse_stay_unless_told_otherwise(
+    handful: Handful, store_url: str, tiny_checkpoint: Path, other_checkpoint: Path
+) -> None:
+    variables = {"HANDFUL_STORE": store_url, "HANDFUL_STORE_TIMEOUT_S": "5"}
+    settings = Settings(checkpoint=str(tiny_checkpoint), store=SecretStr(store_url), device="cpu", threads=1)
+    with local_service(settings) as old, old.client() as client:
+        client.adapt("worse", INNER_WORDS, use_label_text=False)
+    command = ("tasks", "readapt", "--all", "--local")
+    new = {**variables, "HANDFUL_CHECKPOINT": f"{other_checkpoint}"}
+    (planned,) = lines(handful(*command, "--dry-run", **new))
+    assert (planned["action"], planned["former_leave_one_out_accuracy"]) == ("refused", 1.0)
+    assert "would fall from 1.000 to 0.000" in planned["reason"]
+    (forced,) = lines(handful(*command, "--dry-run", "--even-if-worse", **new))
+    assert forced["action"] == "readapt"
+    done = handful.run(*command, **new)
+    assert done.returncode == 0
+    assert lines(done.stdout)[0]["refused"] == 1
+    assert "worse: " in done.stderr
+    (summary,) = lines(handful(*command, "--even-if-worse", **new))
+    assert (summary["readapted"], summary["refused"]) == (1, 0)
+
+
 @pytest.mark.parametrize(
     "words",
-    [(), ("bank", "--all"), ("bank", "--dry-run"), ("--all", "--version", "1"), ("bank", "--tenant", "acme")],
+    [
+        (),
+        ("bank", "--all"),
+        ("bank", "--dry-run"),
+        ("bank", "--even-if-worse"),
+        ("--all", "--version", "1"),
+        ("bank", "--tenant", "acme"),
+    ],
     ids=" ".join,
 )
 def test_options_that_do_not_go_together_are_refused(handful: Handful, words: tuple[str, ...]) -> None:
@@ -216,7 +251,7 @@ def test_tasks_move_to_the_checkpoint_that_is_named(
     assert (one["version"], one["checkpoint"]) == (2, read_manifest(tiny_checkpoint).fingerprint)
     named = ("tasks", "readapt", "--all", "--local", "--checkpoint", str(tiny_checkpoint))
     (moved,) = lines(handful(*named, **both))
-    assert moved == {"tasks": 7, "readapted": 4, "not_needed": 2, "support_not_kept": 1, "failed": 0}
+    assert moved == {"tasks": 7, "readapted": 4, "not_needed": 2, "support_not_kept": 1, "refused": 0, "failed": 0}
     chosen = handful.run("tasks", "readapt", "bank", "--local", "--checkpoint", "auto", **both)
     assert lines(chosen.stdout)[0]["version"] == 3
     assert "have the best leave-one-out accuracy" in chosen.stderr or "has the best" in chosen.stderr

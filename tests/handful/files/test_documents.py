@@ -89,7 +89,6 @@ def test_values_that_are_labels(write: Write, value: Any, label: str) -> None:
         ('["x", "y"]', 'the label ["x", "y"] is a list of several'),
         ('[[0, 4, "PER"]]', "is a list of lists"),
         ("[]", "no label in 'label'"),
-        ("null", "no label in 'label'"),
         ('""', "no label in 'label'"),
         ('" "', "no label in 'label'"),
     ],
@@ -100,6 +99,15 @@ def test_values_that_are_no_labels_are_refused_with_their_line(write: Write, val
     assert message.startswith("a.jsonl, line 3: ")
     assert reason in message
     assert [row.label for row in read_queries(source).rows] == ["x", None]
+
+
+def test_the_label_null_is_out_of_scope_and_is_counted(write: Write) -> None:
+    lines = ('{"text": "a", "label": "x", "weight": 2}', '{"text": "b", "label": null}')
+    read = read_support(write("a.jsonl", "\n".join(lines)))
+    assert [(row.label, row.weight) for row in read.rows] == [("x", 2.0), (None, None)]
+    assert "1 example with the label null read as out of scope" in read.found
+    unlabelled = refused(write("b.jsonl", '{"text": "a", "intent": "x"}\n{"text": "b", "intent": null}\n'))
+    assert "no label in 'intent'" in unlabelled
 
 
 @pytest.mark.parametrize(
