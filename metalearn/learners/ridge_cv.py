@@ -105,20 +105,21 @@ def chosen_by_leave_one_out(
     along = scores.T @ y
     leverage_of_mean = (root.square() / total).squeeze(1)
     variance = y.square().sum(dim=0)
-    counted = variance > 0
-    best: tuple[float, Tensor, Tensor] | None = None
-    for multiple in _GRID:
-        regulariser = middle * multiple
+    varies = variance > 0
+
+    def fitted(regulariser: Float[Tensor, ""]) -> tuple[Tensor, Tensor]:
+        """Coefficients along the singular vectors, and the residual of each row without itself."""
         coefficients = along / (squares + regulariser).unsqueeze(1)
         leverage = leverage_of_mean + (scores.square() / (squares + regulariser)).sum(dim=1)
-        free = (1 - leverage).clamp_min(1e-6).unsqueeze(1)
-        residual = (y - scores @ coefficients) / free
-        errors = residual.square().sum(dim=0)[counted] / variance[counted]
-        error = float(errors.mean()) if errors.numel() else 0.0
-        if best is None or error < best[0]:
-            best = error, coefficients, residual
-    assert best is not None  # noqa: S101 - the grid is not empty
-    _, coefficients, residual = best
+        return coefficients, (y - scores @ coefficients) / (1 - leverage).clamp_min(1e-6).unsqueeze(1)
+
+    regularisers = middle * middle.new_tensor(_GRID)
+    with torch.no_grad():
+        # No branch depends on a value, so that many subsets of a support set can be adapted on at once
+        errors = torch.stack([fitted(each)[1].square().sum(dim=0) for each in regularisers.unbind()])
+        errors = torch.where(varies, errors / torch.where(varies, variance, 1.0), 0.0).sum(dim=1)
+        best = errors.argmin(dim=0, keepdim=True)
+    coefficients, residual = fitted(regularisers.gather(0, best).squeeze(0))
     right_basis = x.T @ (basis / squares.sqrt()) if rows < dim else basis
     solution = right_basis @ coefficients
     counted_rows = torch.where(root > 0, root, 1.0)
