@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
 
@@ -31,6 +32,7 @@ from model_store.errors import StoreUnavailable
 from model_store.learner_models import Models, modulated_norms
 from model_store.loaded_checkpoints import LoadedCheckpoints
 from service.auth import OPEN_TENANT, Authenticator
+from service.doors import every_door
 from service.engine.adapter_cache import AdapterCache
 from service.engine.engine import Engine
 from service.engine.runtime import start_runtime
@@ -117,8 +119,12 @@ def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = No
     )
     app.state.draining = False
     predict.add_to(app)
-    for module in (adapt, classify, examples, feedback, versions, readapt, report, health, pages):
+    for module in (adapt, examples, feedback, versions, readapt, report, health, pages):
         app.include_router(module.router)
+    if settings.doors == "none":
+        app.include_router(classify.router)
+    else:
+        every_door.add_to(app)
     install_error_handlers(app)
     unmatched.add_to(app)
     app.add_middleware(Answers, max_inflight_requests=settings.max_inflight_requests)
@@ -131,7 +137,7 @@ def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = No
             expose_headers=("X-Request-Id", "Server-Timing", "Retry-After", "Idempotent-Replayed", "Handful-Degraded"),
         )
     app.add_middleware(RequestContext, metrics=metrics, root_path=settings.root_path)
-    _document_bodies(app)
+    _document_bodies(app, () if settings.doors == "none" else every_door.REQUESTS)
     return app
 
 
@@ -257,15 +263,16 @@ async def _purge_expired(access: StoreAccess) -> None:
         await asyncio.sleep(_PURGE_EVERY_S)
 
 
-def _document_bodies(app: FastAPI) -> None:
+def _document_bodies(app: FastAPI, further: Sequence[type[BaseModel]]) -> None:
     """Adds the bodies that routes read themselves to the OpenAPI document."""
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = describe()
+            models: list[type[BaseModel]] = [*_REQUEST_MODELS, *further]
             _, definitions = models_json_schema(
-                [(model, "validation") for model in _REQUEST_MODELS], ref_template="#/components/schemas/{model}"
+                [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
             )
             document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
             app.openapi_schema = document

@@ -84,7 +84,7 @@ class Answers:
             await self._app(scope, receive, send)
             return
         # Bodies are held in memory before the queue can count them. Probes and metrics always get through
-        counted = scope["path"].startswith("/v1/", len(scope.get("root_path", "")))
+        counted = scope["method"] == "POST" or scope["path"].startswith("/v1/", len(scope.get("root_path", "")))
         self._inflight += counted
         try:
             if counted and self._inflight > self._max_inflight:

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     allow_open: bool = Field(
         False, description="Without any API key, answer on addresses beyond loopback too, for the tenant 'default'."
     )
+    doors: Literal["all", "none"] = Field(
+        "all", description="Serve the shapes of other APIs beside our own routes: all or none (docs/doors.md)."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest request body.")

@@ -26,7 +26,7 @@ from service.routes.request import (
     request_body,
     tenant_of,
 )
-from service.tasks.predict import predict
+from service.tasks.predict import Answered, predict
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["predict"])
 
@@ -42,12 +42,14 @@ async def predict_texts(
 ) -> Response:
     """Classifies texts with the task's newest version, or with the one that is asked for."""
     answered = await unless_disconnected(request, predict(parts, tenant, task, body))
+    return json_response(answered.response, degraded_header(answered))
+
+
+def degraded_header(answered: Answered) -> dict[str, str]:
+    """The header of predictions from memory; none for others."""
     degraded = answered.degraded
-    if degraded is None:
-        return json_response(answered.response)
     # Source: RFC 9651, an item with a parameter
-    headers = {"Handful-Degraded": f"{degraded.reason};age={round(degraded.age_s)}"}
-    return json_response(answered.response, headers)
+    return {} if degraded is None else {"Handful-Degraded": f"{degraded.reason};age={round(degraded.age_s)}"}
 
 
 def add_to(app: FastAPI) -> None:

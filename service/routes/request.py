@@ -80,6 +80,7 @@ async def _tenant(request: Request, _: Annotated[object, Depends(_documented)]) 
 
 
 AppParts = Annotated[Parts, Depends(_parts)]
+KeyHeader = Annotated[object, Depends(_documented)]
 Tenant = Annotated[str, Depends(_tenant)]
 TaskName = Annotated[str, Path(pattern=TASK_PATTERN, description="A task's name.", examples=["support-tickets"])]
 

@@ -66,12 +66,15 @@ def test_random_labels_are_classified_as_well_as_by_chance(n_classes: int, per_c
     assert sum(found) / len(found) == pytest.approx(1 / n_classes, abs=0.1)
 
 
-def test_scaling_what_a_class_counts_changes_nothing() -> None:
+def test_scaling_what_a_class_counts_changes_no_example() -> None:
     encoded = EncodedSet(
         torch.randn(12, 4, generator=torch.Generator().manual_seed(1)), torch.arange(12) % 3, torch.ones(12), 3
     )
     scaled = replace(encoded, weights=torch.tensor([1.0, 2.0, 0.5] * 4))
-    assert leave_one_out_accuracy(scaled) == leave_one_out_accuracy(encoded)
+    found = leave_one_out_classes(encoded)
+    assert torch.equal(leave_one_out_classes(scaled), found)
+    right = (found == encoded.targets).float() * scaled.weights
+    assert leave_one_out_accuracy(scaled) == pytest.approx(float(right.sum() / scaled.weights.sum()))
 
 
 def test_the_only_example_of_a_class_is_not_asked() -> None:

@@ -137,7 +137,7 @@ def test_ids_are_given_or_made_and_name_one_example_each(client: httpx.Client) -
         ([{"text": " ", "label": "a"}], "empty_text", "#/examples/0/text"),
         ([{"text": "x", "label": "a"}, {"text": "x", "label": ""}], "empty_label", "#/examples/1/label"),
         ([{"text": "x", "label": "a", "text_pair": "y"}], "text_pair_unexpected", "#/examples/0"),
-        ([{"text": "x", "label": "a", "weight": 2}], "invalid_request", "#/examples/0/weight"),
+        ([{"text": "x", "label": "a", "weight": 11}], "invalid_request", "#/examples/0/weight"),
         ([{"text": "\u200d\x01a\x02"[:1], "label": "a"}], "empty_text", "#/examples/0/text"),
         ([{"text": str(i), "label": f"l{i}"} for i in range(148)], "too_many_classes", "#/examples"),
         ([{"text": str(i), "label": "a"} for i in range(7495)], "too_many_examples", "#/examples"),

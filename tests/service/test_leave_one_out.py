@@ -45,7 +45,7 @@ def test_a_rollback_has_that_of_the_version_it_brings_back(service: httpx.Client
 
 def test_it_moves_nothing_else(service: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     made = adapt(service)
-    monkeypatch.setattr("service.engine.adapt_slices.left_out_classes", lambda *_: None)
+    monkeypatch.setattr("service.engine.adapt_slices.left_out_classes", lambda *_, **__: None)
     again = adapt(service)
     assert again["leave_one_out_accuracy"] is None
     for name in ("losses", "support_accuracy", "bytes"):

@@ -54,7 +54,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     examples |= {"root_path": "/few", "cors_origins": "https://app.example.com"}
     examples |= {"checkpoint": "one"}
     examples |= {"readapt_max_drop": "0.25", "readapt_max_disagreement": "0.25", "readapt_on_first_use": "false"}
-    examples |= {"checkpoint": "one", "feedback_tolerance": "0.5", "answer_id_secret": "other"}
+    examples |= {"feedback_tolerance": "0.5", "answer_id_secret": "other", "doors": "none"}
     values = {str: "other", int: "5000", float: "7.5", bool: "true"}
     kind = Settings.model_fields[name].annotation
     value = examples.get(name) or values[kind]  # type: ignore[index]

@@ -187,7 +187,7 @@ def test_every_warning_points_into_the_request(rows: list[tuple[str, str]], cut:
     plan = SupportPlan(tuple(each.input for each in support.examples), support.targets, (), len(support.labels))
     adaptation = Adaptation(
         adapter=Adapter({}, support.labels, ""), steps=0, losses=[], support_accuracy=None,
-        leave_one_out_accuracy=None, truncated=0, queue_s=0.0, encode_s=0.0, inner_s=0.0,
+        leave_one_out_accuracy=None, left_out=None, truncated=0, queue_s=0.0, encode_s=0.0, inner_s=0.0,
         plan=plan, texts=texts, label_text_ignored=False,
     )  # fmt: skip
     found = support_warnings(CheckedSupport(support, frozenset(), {}), adaptation, max_tokens=256, max_chars=8000)

@@ -38,8 +38,16 @@ def faults(client: httpx.Client, body: dict[str, Any], path: str = "/v1/classify
         ({"queries": [{"message": "refund"}]}, "#/queries/0/message", 'it is called "text" here'),
         ({"labels": ["refund"]}, "#/labels", "labels is an object of descriptions"),
         ({"labels": {"refund": 5}}, "#/labels/refund", "a description is a string"),
-        ({"abstain": "yes"}, "#/abstain", "abstain is true, false, or a threshold between 0 and 1"),
-        ({"abstain": [0.5]}, "#/abstain", "abstain is true, false, or a threshold between 0 and 1"),
+        (
+            {"abstain": "yes"},
+            "#/abstain",
+            "abstain is true, false, a threshold between 0 and 1, or an object of labels with a threshold each",
+        ),
+        (
+            {"abstain": [0.5]},
+            "#/abstain",
+            "abstain is true, false, a threshold between 0 and 1, or an object of labels with a threshold each",
+        ),
         ({"text": ["a"]}, "#/text", "unknown field: remove it, or check its spelling"),
     ],
 )

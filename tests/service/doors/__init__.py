@@ -1,0 +1,1 @@
+"""Tests of the doors, with the real clients of the other APIs."""
