@@ -90,7 +90,9 @@ def chosen_by_leave_one_out(
     r r^T / sum(r^2) + U diag(s^2 / (s^2 + l)) U^T, the residual of row i without itself is its residual over 1 - H_ii.
     The intercept is not regularised. The errors of an output count as parts of its variance.
     """
-    weights = weights.to(features.dtype)
+    dtype = features.dtype
+    # The squares of single precision leave too few digits of the small singular values
+    features, targets, weights, middle = (each.double() for each in (features, targets, weights, middle))
     total = weights.sum()
     share, root = weights / total, weights.sqrt().unsqueeze(1)
     feature_mean, target_mean = share @ features, share @ targets
@@ -123,7 +125,8 @@ def chosen_by_leave_one_out(
     right_basis = x.T @ (basis / squares.sqrt()) if rows < dim else basis
     solution = right_basis @ coefficients
     counted_rows = torch.where(root > 0, root, 1.0)
-    return LeftOutFit(solution.T, target_mean - feature_mean @ solution, targets - residual / counted_rows)
+    bias, left_out = target_mean - feature_mean @ solution, targets - residual / counted_rows
+    return LeftOutFit(solution.T.to(dtype), bias.to(dtype), left_out.to(dtype))
 
 
 def logits_of_predictions(
