@@ -12,6 +12,7 @@ from handful.client import Client
 from handful.errors import HandfulError
 from handful.files import Row
 from handful.wire import Prediction, SupportWarning
+from handful.wire_examples import StoredExample
 
 _HUGE_TEXT_CHARS = 100_000
 _TOO_LARGE = 413
@@ -142,6 +143,15 @@ def answer_words(prediction: Prediction) -> str:
     if prediction.label is None:
         return "(abstained)" if prediction.score is None else f"{prediction.score:.3f}"
     return prediction.label
+
+
+def answer_of_example(example: StoredExample) -> str:
+    """The answer that an example gives, of a task of any kind."""
+    if example.labels is not None:
+        return ", ".join(example.labels) or "(none)"
+    if example.score is not None:
+        return f"{example.score:g}"
+    return "(out of scope)" if example.label is None else example.label
 
 
 def answer_record(row: Row, prediction: Prediction, unit: str = "line") -> dict[str, Any]:

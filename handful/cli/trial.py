@@ -83,9 +83,13 @@ def _report(answer: AdaptResponse, files: SupportFiles) -> None:
     if len(counts) > _SHOWN_CLASSES:
         shown.append(f"and {len(counts) - _SHOWN_CLASSES} more")
     console = stdout if stdout.is_terminal else stderr
-    lines = [f"{answer.n_support} examples of {len(answer.labels)} classes: {', '.join(shown)}"]
+    of_classes = f" of {len(answer.labels)} classes: {', '.join(shown)}" if answer.labels else " with scores"
+    lines = [f"{answer.n_support} examples{of_classes}"]
     if answer.leave_one_out_accuracy is not None:
         lines.append(f"accuracy on examples that were left out, one at a time: {answer.leave_one_out_accuracy:.1%}")
+    if answer.leave_one_out:
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in answer.leave_one_out.items())
+        lines.append(f"on examples that were left out, one at a time: {figures}")
     for line in lines:
         console.print(escape(printable(line)), highlight=False, soft_wrap=True)
 

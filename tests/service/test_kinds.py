@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 
+from handful import wire_kinds
+from metalearn import types
+from metalearn.kinds import KINDS
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import TEXTS, adapt, predict
 from tests.service.test_examples import add, erase, id_of, listed
@@ -220,12 +223,79 @@ def test_an_ordinal_task_takes_no_label_that_its_order_lacks(client: httpx.Clien
 
 
 @pytest.mark.parametrize("kind", OF_KIND)
-@pytest.mark.parametrize("option", [{"abstain": True}, {"abstain": 0.4}, {"explain": True}])
+@pytest.mark.parametrize(
+    "option",
+    [{"abstain": True}, {"abstain": 0.4}, {"abstain": {"ok": 0.4}}, {"only_labels": ["ok"]}, {"explain": True}],
+)
 def test_options_without_a_meaning_are_refused(client: httpx.Client, kind: str, option: dict[str, Any]) -> None:
     adapt(client, **OF_KIND[kind])
     (name,) = option
     body = {"queries": ["a card"], **option}
     assert kind in refused(client, "/v1/tasks/bank/predict", body, "option_unsupported", f"#/{name}")
+    assert kind in refused(client, "/v1/classify", {**OF_KIND[kind], **body}, "option_unsupported", f"#/{name}")
+
+
+@pytest.mark.parametrize("kind", OF_KIND)
+def test_kinds_without_weights_and_out_of_scope_say_so(client: httpx.Client, kind: str) -> None:
+    body = OF_KIND[kind]
+    weighted = {**body, "support": [*body["support"], {**body["support"][0], "weight": 2}]}
+    pointer = f"#/support/{len(body['support'])}/weight"
+    assert kind in refused(client, "/v1/tasks/bank/adapt", weighted, "option_unsupported", pointer)
+    adapt(client, **{**body, "support": [{**each, "weight": 1} for each in body["support"]]})
+    outside = {"examples": [{"text": "Out of scope", "label": None}]}
+    assert kind in refused(client, "/v1/tasks/bank/examples", outside, "option_unsupported", "#/examples/0/label")
+    assert client.get("/v1/tasks/bank").json()["version"] == 1
+
+
+@pytest.mark.parametrize("kind", OF_KIND)
+@pytest.mark.parametrize("force", [False, True])
+def test_a_kind_without_feedback_says_so(client: httpx.Client, kind: str, force: bool) -> None:
+    adapt(client, **OF_KIND[kind])
+    (found,) = predict(client, queries=TEXTS[:1], ids=True)["predictions"]
+    for named in ({"text": TEXTS[0]}, {"id": found["id"]}):
+        response = client.post("/v1/tasks/bank/feedback", json={**named, "label": "ok", "force": force})
+        assert (response.status_code, response.json()["code"]) == (409, "kind_not_corrected")
+        assert kind in response.json()["detail"]
+    assert client.get("/v1/tasks/bank").json()["version"] == 1
+
+
+@pytest.mark.parametrize("kind", OF_KIND)
+def test_drift_of_a_kind_without_abstention_is_of_its_distances(client: httpx.Client, kind: str) -> None:
+    adapt(client, **OF_KIND[kind])
+    predict(client)
+    response = client.get("/v1/tasks/bank/drift")
+    assert response.status_code == 200, response.text
+    assert (response.json()["recent"]["queries"], response.json()["recent"]["abstained"]) == (len(TEXTS), 0)
+    assert response.json()["of_queries"]["texts"] > 0
+
+
+@pytest.mark.parametrize("kind", OF_KIND)
+def test_other_apis_answer_what_has_one_label_alone(client: httpx.Client, kind: str) -> None:
+    adapt(client, **OF_KIND[kind])
+    response = client.post("/classify", json={"inputs": TEXTS[0]}, headers={"X-Handful-Task": "bank"})
+    if kind == "ordinal":
+        assert {each["label"] for each in response.json()} == {"bad", "ok", "good"}
+    else:
+        assert (response.status_code, response.json()["code"]) == (409, "kind_not_served"), response.text
+
+
+@pytest.mark.parametrize("kind", OF_KIND)
+def test_auto_names_why_it_takes_the_first_checkpoint(client: httpx.Client, kind: str) -> None:
+    choice = adapt(client, **OF_KIND[kind], checkpoint="auto")["checkpoint_choice"]
+    assert choice["candidates"][0]["leave_one_out_accuracy"] is None and choice["reason"]
+
+
+def test_examples_are_listed_by_text_and_source_without_a_label(client: httpx.Client) -> None:
+    adapt(client, support=TOPICS)
+    add(client, [{"text": "One more FEE", "labels": ["fee"]}])
+    assert [each["text"] for each in listed(client, text="one more")] == ["One more FEE"]
+    assert [each["text"] for each in listed(client, source="examples")] == ["One more FEE"]
+    assert len(listed(client, source="adapt")) == len(TOPICS)
+
+
+def test_the_kinds_of_the_wire_are_those_of_the_learning_core() -> None:
+    assert get_args(wire_kinds.TaskKind) == get_args(types.TaskKind) == tuple(KINDS)
+    assert {rules.answer for rules in KINDS.values()} == {"label", *wire_kinds.SHAPES}
 
 
 @pytest.mark.parametrize("kind", OF_KIND)
