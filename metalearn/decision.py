@@ -1,6 +1,10 @@
-"""How answers are made of a head's outputs."""
+"""The kinds of tasks, and how answers are made of a head's outputs; light to import."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+TaskKind = Literal["single_label", "multi_label", "regression", "ordinal"]
+"""The form of a task's answers as its owner sees it; ``metalearn.kinds`` has the rules of each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from metalearn.types import Objective, TaskKind
+from metalearn.decision import TaskKind
+from metalearn.types import Objective
 
 
 @dataclass(frozen=True, slots=True)

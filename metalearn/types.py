@@ -11,14 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from metalearn.decision import Decision
+from metalearn.decision import Decision, TaskKind
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 
 Objective = Literal["classification", "multi_label", "regression"]
 """The kind of a task's answers: one class, any number of classes, or a number."""
-
-TaskKind = Literal["single_label", "multi_label", "regression", "ordinal"]
-"""The form of a task's answers as its owner sees it; ``metalearn.kinds`` has the rules of each."""
 
 Target = int | tuple[int, ...] | float
 """The right answer to one text: a class index, the indices of its classes, or a score."""

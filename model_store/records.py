@@ -11,9 +11,8 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
 
-from metalearn.decision import Decision
+from metalearn.decision import Decision, TaskKind
 from metalearn.options import AdaptOptions
-from metalearn.types import TaskKind
 from model_store.errors import StoreUnavailable
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"

@@ -7,9 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from metalearn.decision import Decision
+from metalearn.decision import Decision, TaskKind
 from metalearn.evaluation import figures
-from metalearn.types import TaskKind
 
 COVERAGE = 0.9
 """Share of new texts whose score an interval is to hold."""

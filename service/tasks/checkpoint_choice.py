@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from handful.checkpoint_answers import CheckpointCandidate, CheckpointChoice
+from metalearn.decision import TaskKind
 from metalearn.errors import MetalearnError
 from metalearn.options import AdaptOptions
-from metalearn.types import TaskKind
 from model_store.learner_models import Models
 from service.engine.adapt_slices import Adaptation
 from service.engine.errors import SupportTooLarge, TextEmpty

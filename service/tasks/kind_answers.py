@@ -6,10 +6,10 @@ from itertools import pairwise
 from typing import Any
 
 from handful.wire import Prediction, PredictionFields
-from metalearn.decision import Decision
+from metalearn.decision import Decision, TaskKind
 from metalearn.evidence.decisions import COVERAGE
 from metalearn.kinds import KINDS
-from metalearn.types import Adapter, TaskKind
+from metalearn.types import Adapter
 from service.tasks.errors import Fault, InvalidContent
 
 

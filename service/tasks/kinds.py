@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from handful.wire import AnyExample, LabelledText
 from handful.wire_kinds import KindFields, MultiLabelText, ScoredText
+from metalearn.decision import TaskKind
 from metalearn.kinds import KINDS
-from metalearn.types import TaskKind
 from service.tasks.checks import LimitChecker
 from service.tasks.labels import normalised, trimmed
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from handful.wire import AdaptationFields, AnyExample, LabelledText
 from handful.wire_kinds import MultiLabelText, ScoredText
+from metalearn.decision import TaskKind
 from metalearn.kinds import KINDS
-from metalearn.types import Example, SupportSet, TaskKind, TextInput
+from metalearn.types import Example, SupportSet, TextInput
 from service.settings import Settings
 from service.tasks.checks import LimitChecker, shortened_inputs
 from service.tasks.kinds import check_form, check_labels, check_order, kind_of, label_of, order_of

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from handful import wire_kinds
-from metalearn import types
+from metalearn import decision
 from metalearn.kinds import KINDS
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import TEXTS, adapt, predict
@@ -294,7 +294,7 @@ def test_examples_are_listed_by_text_and_source_without_a_label(client: httpx.Cl
 
 
 def test_the_kinds_of_the_wire_are_those_of_the_learning_core() -> None:
-    assert get_args(wire_kinds.TaskKind) == get_args(types.TaskKind) == tuple(KINDS)
+    assert get_args(wire_kinds.TaskKind) == get_args(decision.TaskKind) == tuple(KINDS)
     assert {rules.answer for rules in KINDS.values()} == {"label", *wire_kinds.SHAPES}
 
 
