@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field, Tag
 
+from handful import wire_kinds as kinds
 from handful.checkpoint_answers import CheckpointChoice
 from handful.report_answers import NearExample
 from handful.wire_query import Abstain, Query
@@ -38,21 +39,11 @@ class LabelledText(_Request):
         examples=["card_arrival"],
     )
     text_pair: str | None = Field(None, description="Second text, where pairs are classified.")
-    id: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$",
-        description="Your name for the example, unique in the support set; made from its content where it is missing.",
-    )
-    weight: float = Field(
-        1.0,
-        ge=0,
-        le=10,
-        allow_inf_nan=False,
-        description="How much the example counts beside others: 2 does what giving it twice does, and an example of "
-        "weight 0 is kept without effect.",
-        # Left out where it is 1, so that a request that is repeated after an update has the digest that it had
-        exclude_if=lambda weight: weight == 1,
-    )
+    id: kinds.ExampleName = None
+    weight: kinds.ExampleWeight = 1.0
+
+
+AnyExample = Annotated[Annotated[LabelledText, Tag("<label>")] | kinds.OtherExample, kinds.BY_SHAPE]
 
 
 class AdaptOptionFields(BaseModel):
@@ -92,14 +83,14 @@ class AdaptOptionFields(BaseModel):
     )
 
 
-class AdaptationFields(AdaptOptionFields, _Request):
+class AdaptationFields(AdaptOptionFields, kinds.KindFields, _Request):
     """The fields of both ``adapt`` and ``classify``."""
 
-    support: Annotated[list[LabelledText], FailFast()] = Field(
+    support: Annotated[list[AnyExample], FailFast()] = Field(
         default_factory=list,
         description='The labelled examples, `{"text", "label"}` with `"text_pair"` for pairs and `"id"` for a name '
-        "of your own: at least one per class, two classes. A class that `labels` describes needs none; where it "
-        "describes two or more, the list may be empty or missing.",
+        'of your own; a multi-label task has `"labels"`, a list, and a regression `"score"`. At least one per class, '
+        "two classes. A class that `labels` describes needs none; two described ones may do without any.",
     )
     labels: dict[str, str] | None = Field(
         None,
@@ -164,7 +155,7 @@ class RollbackRequest(_Request):
     version: int = Field(ge=1, lt=2**63, description="The version to bring back, under a new number.")
 
 
-class Prediction(BaseModel):
+class Prediction(kinds.KindAnswerFields):
     """The answer for one query."""
 
     label: str | None = Field(description="The most probable class; null where the prediction abstains.")
@@ -211,7 +202,7 @@ _LEAVE_ONE_OUT = (
 _CHOICE = "How the checkpoint was chosen; null unless the request says `auto`."
 
 
-class AdaptResponse(BaseModel):
+class AdaptResponse(kinds.KindVersionFields):
     """The version that an adaptation made."""
 
     task: str
@@ -241,7 +232,7 @@ class PredictResponse(BaseModel):
     truncated: int = Field(description="Number of queries that were longer than the encoder reads and were cut.")
 
 
-class ClassifyResponse(BaseModel):
+class ClassifyResponse(kinds.KindVersionFields):
     """Predictions of an adapter that is not stored."""
 
     labels: list[str]
@@ -259,7 +250,7 @@ class ClassifyResponse(BaseModel):
     )
 
 
-class VersionResponse(AuditFields):
+class VersionResponse(AuditFields, kinds.KindVersionFields):
     """One version."""
 
     task: str

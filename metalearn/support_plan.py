@@ -9,10 +9,20 @@ from torch import Tensor
 
 from metalearn.body import HiddenTexts, TextBody
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
+from metalearn.kinds import KINDS
 from metalearn.label_text import label_texts, words_of_labels
 from metalearn.objectives import OBJECTIVES
 from metalearn.prepared import LabelTexts, PreparedEpisode, PreparedSet
-from metalearn.types import OUT_OF_SCOPE, Episode, LabelledTexts, Objective, SupportSet, Target, TextInput
+from metalearn.types import (
+    OUT_OF_SCOPE,
+    Episode,
+    LabelledTexts,
+    Objective,
+    SupportSet,
+    Target,
+    TextInput,
+    n_outputs,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +64,10 @@ def plan_support(support: SupportSet, *, use_label_text: bool) -> SupportPlan:
     Raises:
         InvalidSupportSet: A class has no example, and no words either to start from.
     """
-    texts = label_texts(support) if use_label_text else {}
-    for index in sorted(set(range(len(support.labels))) - set(support.of_classes.targets) - set(texts)):
+    rules = KINDS[support.kind]
+    texts = label_texts(support) if use_label_text and rules.described else {}
+    needed = range(len(support.labels)) if OBJECTIVES[rules.objective].one_class_each else ()
+    for index in sorted(set(needed) - set(support.of_classes.class_indices) - set(texts)):
         raise InvalidSupportSet(
             "class_without_examples",
             f"the class {support.labels[index]!r} has no example, and its description is not used: add an example",
@@ -66,8 +78,9 @@ def plan_support(support: SupportSet, *, use_label_text: bool) -> SupportPlan:
         inputs=tuple(example.input for example in support.examples) + tuple(texts.values()),
         targets=tuple(outside if target == OUT_OF_SCOPE else target for target in support.targets),
         label_classes=tuple(texts),
-        n_classes=outside + support.has_out_of_scope,
+        n_classes=n_outputs(rules.objective, support.labels) + support.has_out_of_scope,
         weights=support.weights,
+        objective=rules.objective,
     )
 
 

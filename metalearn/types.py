@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from metalearn.decision import Decision, TaskKind
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 
 Objective = Literal["classification", "multi_label", "regression"]
@@ -48,35 +49,62 @@ class Example:
 
     Attributes:
         input: The text or pair that is classified.
-        label: Its class; None where it is out of scope, which means in none of the task's classes.
+        label: Its class; None where it is out of scope, which means in none of the task's classes; empty where the kind
+            of the task gives it several or none.
         id: Names the example within its support set, so that it can be erased later.
         weight: How much it counts. An example of weight 0 is kept without effect.
+        labels: Its classes in a multi-label task; None in other tasks.
+        score: Its score in a regression; None in other tasks.
     """
 
     input: TextInput
-    label: str | None
+    label: str | None = ""
     id: str = ""
     weight: float = 1.0
+    labels: tuple[str, ...] | None = None
+    score: float | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Its classes, however many the kind of the task gives it; none where it is out of scope."""
+        if self.labels is not None:
+            return self.labels
+        return () if self.label is None or self.score is not None else (self.label,)
+
+    @property
+    def answer(self) -> tuple[str, ...] | float:
+        """Its classes, or its score: what is compared where two examples have one text."""
+        return self.classes if self.score is None else self.score
+
+    @property
+    def of_class(self) -> bool:
+        """Whether it counts for the task's own answers: neither out of scope nor of weight 0."""
+        return self.label is not None and self.weight > 0
 
 
 @dataclass(frozen=True)
 class SupportSet:
     """The labelled examples that a task is adapted on.
 
-    Classes are ordered by name, so that the order of the examples does not decide the order of the classes.
+    Classes are ordered by name, so that the order of the examples does not decide the order of the classes; those of an
+    ordinal task have the order that was asked for.
 
     Attributes:
         examples: May be empty where descriptions stand in for all of them.
         descriptions: The meaning of labels, in words, for the labels that the tenant describes. A label that stands
             only here is a class without examples.
+        kind: What the task answers. The examples have the form of this kind.
+        order: The classes of an ordinal task, from the lowest to the highest.
 
     Raises:
-        InvalidSupportSet: There is nothing to learn from, there are fewer than two classes, or two examples share an
-            id.
+        InvalidSupportSet: There is nothing to learn from, there are fewer than two classes or scores, or two examples
+            share an id.
     """
 
     examples: tuple[Example, ...]
     descriptions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    kind: TaskKind = "single_label"
+    order: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.examples and len(self.descriptions) < 2:
@@ -84,12 +112,7 @@ class SupportSet:
                 "empty_support",
                 "the support set is empty: give at least one example per class, or describe at least two classes",
             )
-        if len(self.labels) < 2:
-            same = f"every example has the label {self.labels[0]!r}" if self.labels else "no example has a label"
-            if any(example.label is None or not example.weight for example in self.examples):
-                same += " (without those of weight 0 and those that are out of scope)" if self.labels else ""
-                same += "" if self.labels else " and a weight above 0"
-            raise InvalidSupportSet("too_few_classes", f"{same}: a classifier needs at least two classes")
+        self._check_answers()
         ids = Counter(example.id for example in self.examples if example.id)
         if ids and max(ids.values()) > 1:
             repeated = next(i for i, example in enumerate(self.examples) if ids[example.id] > 1)
@@ -100,16 +123,45 @@ class SupportSet:
                 ("support", last, "id"),
             )
 
+    def _check_answers(self) -> None:
+        """Refuses examples that all have one answer."""
+        if self.kind == "regression":
+            if len({example.score for example in self.examples}) < 2:
+                raise InvalidSupportSet(
+                    "too_few_scores",
+                    f"every example has the score {self.examples[0].score}: a regression needs at least two scores",
+                )
+        elif self.kind == "multi_label":
+            if not self.labels:
+                raise InvalidSupportSet(
+                    "too_few_classes", "no example has a label: give at least one example with a label in labels"
+                )
+        elif len(self.labels) < 2:
+            same = f"every example has the label {self.labels[0]!r}" if self.labels else "no example has a label"
+            if not all(example.of_class for example in self.examples):
+                same += " (without those of weight 0 and those that are out of scope)" if self.labels else ""
+                same += "" if self.labels else " and a weight above 0"
+            raise InvalidSupportSet("too_few_classes", f"{same}: a classifier needs at least two classes")
+
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The classes, ordered by name; a class's index is its row in the head."""
-        named = {example.label for example in self.examples if example.label is not None and example.weight}
+        """The classes; a class's index is its row in the head. None in a regression."""
+        if self.kind == "ordinal":
+            return self.order
+        named = {label for example in self.examples if example.weight for label in example.classes}
         return tuple(sorted(named | set(self.descriptions)))
 
     @cached_property
-    def targets(self) -> tuple[int, ...]:
-        """The class index of each example; ``OUT_OF_SCOPE`` without a class, or of a class whose examples weigh 0."""
+    def targets(self) -> tuple[Target, ...]:
+        """The target of each example: a class index, the indices of its classes, or its score.
+
+        ``OUT_OF_SCOPE`` without a class, or of a class whose examples weigh 0.
+        """
         index = {label: i for i, label in enumerate(self.labels)}
+        if self.kind == "regression":
+            return tuple(example.score or 0.0 for example in self.examples)
+        if self.kind == "multi_label":
+            return tuple(tuple(sorted({index[label] for label in e.classes})) for e in self.examples)
         return tuple(OUT_OF_SCOPE if e.label is None else index.get(e.label, OUT_OF_SCOPE) for e in self.examples)
 
     @cached_property
@@ -120,13 +172,18 @@ class SupportSet:
     @cached_property
     def of_classes(self) -> "SupportSet":
         """The support set without out-of-scope examples and those of weight 0; itself where it has none."""
-        kept = tuple(e for e in self.examples if e.label is not None and e.weight)
+        kept = tuple(example for example in self.examples if example.of_class)
         return self if len(kept) == len(self.examples) else replace(self, examples=kept)
 
     @property
     def has_out_of_scope(self) -> bool:
         """Whether an out-of-scope example counts."""
         return any(example.label is None and example.weight for example in self.examples)
+
+    @cached_property
+    def class_indices(self) -> tuple[int, ...]:
+        """The class index of each example of a task with one class an example."""
+        return tuple(target for target in self.targets if isinstance(target, int))
 
     @cached_property
     def pairs(self) -> bool | None:
@@ -242,6 +299,11 @@ class EncodedSet:
         return replace(self, features=self.features[at], targets=self.targets[at], weights=self.weights[at])
 
 
+def n_outputs(objective: Objective, labels: tuple[str, ...]) -> int:
+    """The number of outputs of a head; one in regression, also where its scores are places of ordered classes."""
+    return 1 if objective == "regression" else len(labels)
+
+
 @dataclass(frozen=True)
 class Adapter:
     """The fast weights and labels that a task owns after adaptation.
@@ -254,6 +316,7 @@ class Adapter:
         pairs: Whether the task's texts are pairs; None where that is not known.
         objective: The meaning of its head's outputs.
         out_of_scope: Whether there is one more class, the last one, of texts that are in none of the task's classes.
+        decision: How answers are made of the outputs, where the objective alone does not say it.
     """
 
     fast_weights: FastWeights
@@ -263,11 +326,12 @@ class Adapter:
     pairs: bool | None = None
     objective: Objective = "classification"
     out_of_scope: bool = False
+    decision: Decision | None = None
 
     @property
     def n_outputs(self) -> int:
         """Number of classes, that of out-of-scope texts included, or of outputs in regression."""
-        return (len(self.labels) or 1) + self.out_of_scope
+        return n_outputs(self.objective, self.labels) + self.out_of_scope
 
     @cached_property
     def size_bytes(self) -> int:

@@ -19,9 +19,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from metalearn.decision import Decision
 from metalearn.errors import InvalidSupportSet, UnknownLearner
 from metalearn.fast_weights import is_finite
-from metalearn.types import Adapter, Example, FastWeights, Objective, SupportSet, TextInput
+from metalearn.types import Adapter, Example, FastWeights, Objective, SupportSet, TextInput, n_outputs
 from model_store.errors import AdapterCorrupt, StaleAdapter
 from model_store.records import StoredSupport
 from model_store.weight_shapes import ShapesOfLearner
@@ -68,6 +69,7 @@ class _Header(BaseModel):
     # Left out where it is the default, so that stored adapters stay the same bytes
     objective: Objective = Field("classification", exclude_if=lambda objective: objective == "classification")
     out_of_scope: bool = Field(False, exclude_if=lambda found: not found)
+    decision: Decision | None = Field(None, exclude_if=lambda decision: decision is None)
 
 
 class ExampleRow(BaseModel):
@@ -75,7 +77,9 @@ class ExampleRow(BaseModel):
 
     Attributes:
         id: Names the example within its support set.
-        label: Its class; None where it is out of scope.
+        label: Its class; None where it is out of scope, empty in tasks of several labels or of scores.
+        labels: Its classes in a multi-label task.
+        score: Its score in a regression.
         text: The text.
         text_pair: The second text of a pair.
         source: The call that brought it.
@@ -86,7 +90,9 @@ class ExampleRow(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     id: str
-    label: str | None
+    label: str | None = Field("", exclude_if=lambda label: label == "")
+    labels: tuple[str, ...] | None = Field(None, exclude_if=lambda labels: labels is None)
+    score: float | None = Field(None, exclude_if=lambda score: score is None)
     text: str
     text_pair: str | None = Field(None, exclude_if=lambda text: text is None)
     source: ExampleSource = "adapt"
@@ -97,7 +103,7 @@ class ExampleRow(BaseModel):
     @property
     def example(self) -> Example:
         """The example that the learning core adapts on."""
-        return Example(TextInput(self.text, self.text_pair), self.label, self.id, self.weight)
+        return Example(TextInput(self.text, self.text_pair), self.label, self.id, self.weight, self.labels, self.score)
 
 
 class _Rest(BaseModel):
@@ -130,6 +136,7 @@ def encode_adapter(adapter: Adapter, key: AdapterKey) -> bytes:
         pairs=adapter.pairs,
         objective=adapter.objective,
         out_of_scope=adapter.out_of_scope,
+        decision=adapter.decision,
     )
     return _sealed(fields, safetensors.torch.save({n: _packed(weight) for n, weight in adapter.fast_weights.items()}))
 
@@ -209,11 +216,19 @@ def decode_adapter(
         raise StaleAdapter(header.checkpoint, shapes.keys(), task=key.task, version=key.version)
     labels = tuple(header.labels)
     weights = {name: _widened(weight) if weight.dtype == torch.float16 else weight for name, weight in weights.items()}
-    _check_weights(weights, (len(labels) or 1) + header.out_of_scope, header.learner, shapes[header.checkpoint])
+    outputs = n_outputs(header.objective, labels) + header.out_of_scope
+    _check_weights(weights, outputs, header.learner, shapes[header.checkpoint])
     if device is not None:
         weights = {name: weight.to(device) for name, weight in weights.items()}
     return Adapter(
-        weights, labels, header.checkpoint, header.learner, header.pairs, header.objective, header.out_of_scope
+        weights,
+        labels,
+        header.checkpoint,
+        header.learner,
+        header.pairs,
+        header.objective,
+        header.out_of_scope,
+        header.decision,
     )
 
 
@@ -249,7 +264,14 @@ def rows_of(examples: Iterable[Example], source: ExampleSource = "adapt") -> lis
     """The rows of examples that a call brought."""
     return [
         ExampleRow(
-            id=e.id, label=e.label, text=e.input.text, text_pair=e.input.text_pair, source=source, weight=e.weight
+            id=e.id,
+            label=e.label,
+            labels=e.labels,
+            score=e.score,
+            text=e.input.text,
+            text_pair=e.input.text_pair,
+            source=source,
+            weight=e.weight,
         )
         for e in examples
     ]
@@ -265,39 +287,6 @@ def encode_rows(rows: Sequence[ExampleRow], descriptions: Mapping[str, str]) -> 
 def encode_support(support: SupportSet) -> StoredSupport:
     """A support set as it is stored."""
     return encode_rows(rows_of(support.examples), support.descriptions)
-
-
-def support_digests(support: SupportSet) -> tuple[str, ...]:
-    """SHA-256 of each example (text, second text, label), then of each description (label, description).
-
-    A weight that is not 1 follows, after ``*``. The label of an example of weight 0 is left out: it has no effect.
-
-    Half of each digest is kept, 32 hexadecimal digits: a record holds one for every example.
-    """
-    examples = (
-        example_digest(e.input, e.label if e.weight else None) + ("" if e.weight == 1 else f"*{e.weight!r}")
-        for e in support.examples
-    )
-    return (*examples, *map(_short_digest, sorted(support.descriptions.items())))
-
-
-def _short_digest(content: tuple[str | None, ...]) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-
-def example_digest(text: TextInput, label: str | None) -> str:
-    """The digest of one example in ``support_digests``, without its weight."""
-    return _short_digest((text.text, text.text_pair, label))
-
-
-def set_aside_digests(rows: Iterable[ExampleRow]) -> tuple[str, ...]:
-    """The digest of the text of each row that is kept and not adapted on, whatever its label."""
-    return tuple(text_digest(row.example.input) for row in rows if row.state != "adapted")
-
-
-def text_digest(text: TextInput) -> str:
-    """The digest of a text in ``set_aside_digests``; no example's digest, since no label is empty."""
-    return example_digest(text, "")
 
 
 def decode_rows(stored: StoredSupport) -> tuple[list[ExampleRow], Mapping[str, str]]:
@@ -320,7 +309,7 @@ def decode_rows(stored: StoredSupport) -> tuple[list[ExampleRow], Mapping[str, s
 
 
 def decode_support(stored: StoredSupport) -> SupportSet:
-    """The support set in stored bytes.
+    """The support set in stored bytes, of a task with one label a text.
 
     Raises:
         AdapterCorrupt: The bytes are damaged.

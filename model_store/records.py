@@ -5,12 +5,13 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
 
+from metalearn.decision import Decision, TaskKind
 from metalearn.options import AdaptOptions
 from model_store.errors import StoreUnavailable
 
@@ -61,7 +62,7 @@ class VersionDraft:
         steps: Inner steps taken.
         options: The options of the request.
         support_digests: Digest of each example in its order, then of each description of a label; see
-            ``model_store.codec.support_digests``. None in records that are older than the field.
+            ``model_store.digests.support_digests``. None in records that are older than the field.
         set_aside_digests: Digests of texts that are kept with the version and that it was not adapted on.
         support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
         leave_one_out_accuracy: Share of the examples that are classified correctly without themselves; None where each
@@ -69,6 +70,9 @@ class VersionDraft:
         source: The call that made it.
         copied_from: The version whose weights a rollback brought back.
         terms: What was asked for the task beyond this version.
+        kind: What the task answers; records that are older than the field are of one label a text.
+        decision: How answers are made of the head's outputs; None where the objective alone says it.
+        figures: Figures of the answers to examples without themselves, by name; None for classifications.
     """
 
     labels: tuple[str, ...]
@@ -83,6 +87,9 @@ class VersionDraft:
     source: VersionSource
     copied_from: int | None
     terms: TaskTerms = NO_TERMS
+    kind: TaskKind = "single_label"
+    decision: Decision | None = None
+    figures: Mapping[str, float] | None = None
 
     def committed(self, **facts: Any) -> "Version":
         """The version that the draft becomes.

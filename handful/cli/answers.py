@@ -12,6 +12,7 @@ from handful.client import Client
 from handful.errors import HandfulError
 from handful.files import Row
 from handful.wire import Prediction, SupportWarning
+from handful.wire_examples import StoredExample
 
 _HUGE_TEXT_CHARS = 100_000
 _TOO_LARGE = 413
@@ -123,7 +124,7 @@ class AnswerSheet:
             print_json(answer_record(row, prediction, self._file.unit))
         else:
             text = row.text if row.text_pair is None else f"{row.text} | {row.text_pair}"
-            label = "(abstained)" if prediction.label is None else prediction.label
+            label = answer_words(prediction)
             nearest = [] if prediction.nearest is None else [prediction.nearest[0].text if prediction.nearest else ""]
             self._rows.append((row.line, text[:_SHOWN_TEXT_CHARS], label, f"{prediction.confidence:.3f}", *nearest))
 
@@ -131,6 +132,26 @@ class AnswerSheet:
         """Reports a row that has no answer."""
         self.faulty.append(fault.row.line)
         complain(f"{self._file.at([fault.row.line])}: {fault.detail}")
+
+
+def answer_words(prediction: Prediction) -> str:
+    """The answer of a task of any kind: a label, labels or a score."""
+    if prediction.abstained:
+        return "(abstained)"
+    if prediction.labels is not None:
+        return ", ".join(prediction.labels) or "(none)"
+    if prediction.label is None:
+        return "(abstained)" if prediction.score is None else f"{prediction.score:.3f}"
+    return prediction.label
+
+
+def answer_of_example(example: StoredExample) -> str:
+    """The answer that an example gives, of a task of any kind."""
+    if example.labels is not None:
+        return ", ".join(example.labels) or "(none)"
+    if example.score is not None:
+        return f"{example.score:g}"
+    return "(out of scope)" if example.label is None else example.label
 
 
 def answer_record(row: Row, prediction: Prediction, unit: str = "line") -> dict[str, Any]:

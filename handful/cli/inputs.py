@@ -85,5 +85,7 @@ def query_of(row: Row) -> Query:
 
 def example_of(row: Row) -> dict[str, Any]:
     """A row as the server reads an example."""
-    fields = {name: getattr(row, name) for name in ("text", "text_pair", "id", "weight")}
-    return {"label": row.label, **{name: value for name, value in fields.items() if value is not None}}
+    fields = {name: getattr(row, name) for name in ("text", "labels", "score", "text_pair", "id", "weight")}
+    kept = {name: list(value) if name == "labels" else value for name, value in fields.items() if value is not None}
+    # The label null is an answer too: out of scope
+    return kept if "labels" in kept or "score" in kept else {"label": row.label, **kept}

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from handful.cli.answers import answer_of_example
 from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
 from handful.cli.feedback import drift, feedback
 from handful.cli.moving import export, import_
@@ -106,7 +107,7 @@ def list_examples(
     rows = (
         (
             each.id,
-            "(out of scope)" if each.label is None else each.label,
+            answer_of_example(each),
             each.source,
             each.state,
             each.text,

@@ -14,6 +14,13 @@ Labels = Annotated[
     str | None,
     typer.Option(help='JSON {"LABEL": "description"}; a label that stands here needs no example. - for stdin.'),
 ]
+Kind = Annotated[
+    str | None,
+    typer.Option(help="single_label, multi_label, regression or ordinal; guessed from the examples where missing."),
+]
+Order = Annotated[
+    str | None, typer.Option(help="The classes of an ordinal task from the lowest to the highest, such as bad,ok,good.")
+]
 Explain = Annotated[bool, typer.Option("--explain", help="Give the examples nearest to each text.")]
 TopK = Annotated[int | None, typer.Option(min=1, help="Number of labels to score.")]
 Abstain = Annotated[
@@ -96,6 +103,11 @@ def threshold_of(
             raise typer.BadParameter(f"--threshold {given_one!r}: the label has a threshold already")
         thresholds[label] = float(number)
     return thresholds
+
+
+def kind_options(kind: str | None, order: str | None) -> dict[str, Any]:
+    """The fields of a request that say what its task answers."""
+    return given(kind=kind, order=None if order is None else order.split(","))
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -29,9 +29,11 @@ from handful.cli.text_options import (
     Delimiter,
     Encoding,
     Explain,
+    Kind,
     LabelColumn,
     Labels,
     OnlyLabel,
+    Order,
     Queries,
     Support,
     Task,
@@ -40,6 +42,7 @@ from handful.cli.text_options import (
     ThresholdCommand,
     TopK,
     given,
+    kind_options,
     threshold_of,
 )
 from handful.client import Client
@@ -64,6 +67,8 @@ def adapt(
     labels: Labels = None,
     keep_support: Annotated[bool, typer.Option(help="Keep the texts beside the weights.")] = True,
     ttl_seconds: Annotated[int | None, typer.Option(help="The task ends after this time.")] = None,
+    kind: Kind = None,
+    order: Order = None,
     checkpoint: Checkpoint = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
@@ -80,6 +85,7 @@ def adapt(
     files = read_support_files(support, labels, ReadOptions(text_column, label_column, delimiter, encoding))
     loaded, asked = load_or_ask_for(checkpoint, local=local)
     options = given(**adapt_options, ttl_seconds=ttl_seconds, labels=files.labels, checkpoint=asked)
+    options |= kind_options(kind, order)
     with connect(url, api_key, local=local, store=store, checkpoint=loaded) as client:
         with waiting(f"adapting on {len(files.examples)} examples"), files.places.named():
             answer = client.adapt(task, files.examples, keep_support=keep_support, **options)
@@ -145,6 +151,8 @@ def classify(
     threshold: Threshold = None,
     only_label: OnlyLabel = None,
     explain: Explain = False,
+    kind: Kind = None,
+    order: Order = None,
     checkpoint: Checkpoint = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
@@ -172,6 +180,7 @@ def classify(
         explain=explain or None,
         labels=files.labels,
         checkpoint=asked,
+        **kind_options(kind, order),
     )
     seen: set[str] = set()
     with connect_without_trace(url, api_key, local=local, checkpoint=loaded) as client:
@@ -191,6 +200,9 @@ def accuracy_of(answer: AdaptResponse) -> str:
     """A phrase with the best accuracy estimate that an answer has."""
     if answer.leave_one_out_accuracy is not None:
         return f"leave-one-out accuracy {answer.leave_one_out_accuracy:.3f}, "
+    if answer.leave_one_out is not None:
+        figures = (f"{name.replace('_', ' ')} {value:.3f}, " for name, value in answer.leave_one_out.items())
+        return f"leave-one-out {''.join(figures)}"
     return "" if answer.support_accuracy is None else f"support accuracy {answer.support_accuracy:.3f}, "
 
 

@@ -4,14 +4,14 @@ import contextlib
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from handful import environment
-from handful.cli.answers import answer_record, reading_limit, show_warnings
+from handful.cli.answers import answer_record, answer_words, reading_limit, show_warnings
 from handful.cli.connection import ApiKey, AsJson, Local, Url, connect_without_trace
 from handful.cli.inputs import SupportFiles, read_support_files
 from handful.cli.output import complain, print_json, printable, stderr, stdout, waiting
@@ -78,16 +78,28 @@ def _adapted(client: Client, files: SupportFiles) -> Iterator[tuple[str, AdaptRe
 
 def _report(answer: AdaptResponse, files: SupportFiles) -> None:
     """Prints the number of examples and the accuracy; on standard error where the answers go to a pipe."""
-    counts = Counter("(out of scope)" if e["label"] is None else e["label"] for e in files.examples)
+    counts = Counter(label for example in files.examples for label in _labels_shown(example))
     shown = [f"{label} {count}" for label, count in counts.most_common(_SHOWN_CLASSES)]
     if len(counts) > _SHOWN_CLASSES:
         shown.append(f"and {len(counts) - _SHOWN_CLASSES} more")
     console = stdout if stdout.is_terminal else stderr
-    lines = [f"{answer.n_support} examples of {len(answer.labels)} classes: {', '.join(shown)}"]
+    of_classes = f" of {len(answer.labels)} classes: {', '.join(shown)}" if answer.labels else " with scores"
+    lines = [f"{answer.n_support} examples{of_classes}"]
     if answer.leave_one_out_accuracy is not None:
         lines.append(f"accuracy on examples that were left out, one at a time: {answer.leave_one_out_accuracy:.1%}")
+    if answer.leave_one_out:
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in answer.leave_one_out.items())
+        lines.append(f"on examples that were left out, one at a time: {figures}")
     for line in lines:
         console.print(escape(printable(line)), highlight=False, soft_wrap=True)
+
+
+def _labels_shown(example: Mapping[str, Any]) -> list[str]:
+    """The labels of an example as the count shows them."""
+    if "labels" in example:
+        return list(example["labels"])
+    label = example.get("label", "(scored)")
+    return ["(out of scope)" if label is None else label]
 
 
 def _converse(client: Client, task: str, *, as_json: bool) -> None:
@@ -145,8 +157,10 @@ def _words(prediction: Prediction, client: Client) -> str:
     """A prediction in one line: the label with its confidence, and the next ones."""
     scores = sorted(prediction.scores.items(), key=lambda item: -item[1])
     shown = [f"{escape(printable(label))} {score:.2f}" for label, score in scores]
+    if prediction.score is not None or prediction.labels is not None:
+        shown.insert(0, escape(printable(answer_words(prediction))))
     first, others = shown[0], shown[1:]
-    words = f"  [bold]{first}[/]" if prediction.label is not None else f"  [bold](abstained)[/]   {first}"
+    words = f"  [bold]{first}[/]" if not prediction.abstained else f"  [bold](abstained)[/]   {first}"
     words += "".join(f"   [dim]{other}[/]" for other in others)
     if prediction.unreadable:
         words += "   [yellow](in words that the encoder hardly knows)[/]"

@@ -40,6 +40,7 @@ class Columns:
 
     Attributes:
         set_aside: Names of columns that could also have been the text or the label.
+        score: The score of a regression; only where there is no label.
     """
 
     text: int
@@ -48,6 +49,7 @@ class Columns:
     id: int | None = None
     weight: int | None = None
     set_aside: tuple[str, ...] = ()
+    score: int | None = None
 
 
 def name_key(name: str) -> str:
@@ -121,14 +123,15 @@ def choose_columns(names: Sequence[str], options: ReadOptions, *, labelled: bool
         label = others[0]
     if text is None:
         raise ColumnsUnclear(f"no {places[:-1]} is known to hold the text: {listed}; name it with --text-column")
-    if label is None and labelled:
+    score = next((i for i, key in enumerate(keys) if key == "score" and i != text), None) if label is None else None
+    if label is None and score is None and labelled:
         raise ColumnsUnclear(f"no {places[:-1]} is known to hold the label: {listed}; name it with --label-column")
     chosen = {text, label}
     if text_pair in chosen:
         text_pair = None
     aside = tuple(dict.fromkeys(names[position] for position in set_aside if position not in {*chosen, text_pair}))
     identifier, weight = (None if position in chosen else position for position in (identifier, weight))
-    return Columns(text, label, text_pair, identifier, weight, aside)
+    return Columns(text, label, text_pair, identifier, weight, aside, score if labelled else None)
 
 
 def _by_tier(keys: Sequence[str], tiers: Sequence[str]) -> tuple[list[int], list[int]]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from handful.files.columns import Columns, ColumnsUnclear, choose_columns, guess_columns, known_roles
@@ -9,7 +10,7 @@ from handful.files.content import Content, read_content
 from handful.files.document_shapes import Records, descriptions_of, unfold
 from handful.files.documents import read_json, read_json_texts
 from handful.files.rasa import is_rasa_markdown, is_rasa_yaml, rasa_markdown, rasa_yaml
-from handful.files.record_rows import describe_columns, rows_of_records, weight_of
+from handful.files.record_rows import describe_columns, rows_of_records, score_of, weight_of
 from handful.files.rows import FileInvalid, ReadFile, ReadOptions, Row
 from handful.files.tables import Table, holds_table, read_table
 
@@ -215,14 +216,17 @@ def _table_row(source: str, table: Table, columns: Columns, line: int, fields: l
     if text is None or not text.strip():
         raise FileInvalid(source, line, f"no text in {name(columns.text)}: write the text, or delete the row")
     label = (label or "").strip() or None
-    if labelled:
+    score = None
+    if labelled and columns.score is not None:
+        score = score_of(source, line, value(columns.score), name(columns.score))
+    elif labelled:
         if label is None:
             raise FileInvalid(source, line, f"no label in {name(columns.label)}: write the label, or delete the row")
         if label.startswith('{"choices"') or _LIST.fullmatch(label):
             raise FileInvalid(source, line, f"the label {label} is a list: keep one label an example")
     weight = weight_of(source, line, value(columns.weight)) if labelled else None
     pair = pair if pair and pair.strip() else None
-    return Row(line, text, pair, label, (identifier or "").strip() or None, weight)
+    return Row(line, text, pair, label, (identifier or "").strip() or None, weight, None, score)
 
 
 def _read_file(
@@ -239,7 +243,7 @@ def _without_bad_ids(read: ReadFile) -> ReadFile:
     ids = [row.id for row in read.rows if row.id is not None]
     if all(map(_EXAMPLE_ID.fullmatch, ids)) and len(set(ids)) == len(ids):
         return read
-    rows = tuple(Row(row.line, row.text, row.text_pair, row.label, None, row.weight) for row in read.rows)
+    rows = tuple(replace(row, id=None) for row in read.rows)
     return ReadFile(
         rows, f"{read.found}; ids left out: they are not unique, or no names", read.descriptions, read.source
     )

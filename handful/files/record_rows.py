@@ -44,15 +44,16 @@ def rows_of_records(
         raise FileInvalid(source, first_line, f"{error} (a record has the form {form})") from error
     rows = []
     numbers = False
+    several = labelled and columns.label is not None and names[columns.label] == "labels" and _is_multi_label(records)
     outside = 0
     for line, item in records.items:
         if isinstance(item, str):
             rows.append(Row(line, _text(source, line, item, "text")))
             continue
-        row, number = _row(source, line, item, names, columns, labelled=labelled)
+        row, number = _row(source, line, item, names, columns, labelled=labelled, several=several)
         rows.append(row)
         numbers = numbers or number
-        outside += row.label is None
+        outside += row.label is None and row.labels is None and row.score is None
     notes: tuple[str, ...] = ("whole numbers as labels read as texts",) if numbers and labelled else ()
     if outside and labelled:
         notes += (f"{outside} example{'s' * (outside != 1)} with the label null read as out of scope",)
@@ -66,6 +67,8 @@ def describe_columns(names: Sequence[str], columns: Columns, *, labelled: bool) 
         words += f" and {names[columns.text_pair]}"
     if labelled and columns.label is not None:
         words += f", label from {names[columns.label]}"
+    if labelled and columns.score is not None:
+        words += f", score from {names[columns.score]}"
     if columns.set_aside:
         words += f", not from {', '.join(map(repr, columns.set_aside))}"
     return words
@@ -88,8 +91,37 @@ def weight_of(source: str, line: int, value: Any) -> float | None:
     return weight
 
 
+def score_of(source: str, line: int, value: Any, name: str) -> float:
+    """An example's score.
+
+    Raises:
+        FileInvalid: It is no number.
+    """
+    try:
+        score = math.nan if isinstance(value, bool | list | dict | None) else float(value)
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise FileInvalid(source, line, f"the score {_shown(value)} in {name} is no number: write one, such as 1.5")
+    return score
+
+
+def _is_multi_label(records: Records) -> bool:
+    """Whether ``labels`` holds lists of names, and some list has several or none: else each has one label."""
+    lists = [item["labels"] for _, item in records.items if isinstance(item, dict) and "labels" in item]
+    named = all(isinstance(each, list) and all(isinstance(label, str) for label in each) for each in lists)
+    return named and any(len(each) != 1 for each in lists)
+
+
 def _row(
-    source: str, line: int, item: Mapping[str, Any], names: list[str], columns: Columns, *, labelled: bool
+    source: str,
+    line: int,
+    item: Mapping[str, Any],
+    names: list[str],
+    columns: Columns,
+    *,
+    labelled: bool,
+    several: bool,
 ) -> tuple[Row, bool]:
     def value(column: int | None) -> Any:
         return None if column is None else item.get(names[column])
@@ -97,14 +129,21 @@ def _row(
     text = _text(source, line, value(columns.text), names[columns.text])
     pair = value(columns.text_pair)
     label_value = value(columns.label)
-    number = False
+    number, labels, score = False, None, None
+    if several:
+        if label_value is None:
+            raise FileInvalid(source, line, "no 'labels': write a list of labels, [] for none")
+        labels, label_value = tuple(label.strip() for label in label_value), None
+    elif labelled and columns.score is not None:
+        score = score_of(source, line, value(columns.score), repr(names[columns.score]))
     try:
         label, number = _label(label_value)
     except _NotALabel as error:
         if labelled:
             raise FileInvalid(source, line, f"the label {_shown(label_value)} {error}") from error
         label = None
-    if labelled and label is None and not _is_out_of_scope(item):
+    unanswered = label is None and labels is None and score is None
+    if labelled and unanswered and not _is_out_of_scope(item):
         name = names[columns.label] if columns.label is not None else "label"
         raise FileInvalid(source, line, f"no label in {name!r}: give the example a label, or delete it")
     identifier = value(columns.id)
@@ -115,6 +154,8 @@ def _row(
         label,
         str(identifier) if isinstance(identifier, str | int) and identifier != "" else None,
         weight_of(source, line, value(columns.weight)) if labelled else None,
+        labels,
+        score,
     )
     return row, number
 
@@ -136,7 +177,7 @@ def _label(value: Any) -> tuple[str | None, bool]:
     """The label as a text, and whether it was a whole number. A list with one element counts as that element."""
     if isinstance(value, list):
         if len(value) > 1:
-            raise _NotALabel("is a list of several: keep one label an example")
+            raise _NotALabel('is a list of several: keep one label an example, or call the key "labels"')
         value = value[0] if value else None
         if isinstance(value, list):
             raise _NotALabel("is a list of lists, as spans have it: give one text")

@@ -15,6 +15,8 @@ class Row:
         label: The class, without surrounding white space; None for a query, and for an out-of-scope example.
         id: The example's name.
         weight: The weight of the example.
+        labels: The classes of an example of a multi-label task.
+        score: The score of an example of a regression.
     """
 
     line: int
@@ -23,6 +25,8 @@ class Row:
     label: str | None = None
     id: str | None = None
     weight: float | None = None
+    labels: tuple[str, ...] | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

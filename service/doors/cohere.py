@@ -7,7 +7,7 @@ from fastapi import Request
 from pydantic import FailFast, Field
 from starlette.responses import Response
 
-from handful.wire import ClassifyRequest, LabelledText, Prediction
+from handful.wire import AnyExample, ClassifyRequest, LabelledText, Prediction
 from service.doors.door import (
     Caller,
     Content,
@@ -108,7 +108,7 @@ async def classify(request: Request, caller: Caller, data: bytes) -> Response:
         predictions, headers = found.response.predictions, found.headers
     else:
         checkpoint, warning = checkpoint_of(parts, asked.model)
-        support = [LabelledText(text=each.text, label=each.label) for each in asked.examples]
+        support: list[AnyExample] = [LabelledText(text=each.text, label=each.label) for each in asked.examples]
         ours = ClassifyRequest(support=support, queries=list(asked.inputs), abstain=False, checkpoint=checkpoint)
         classified = await unless_disconnected(request, classify_at_once(parts, caller.tenant, ours))
         predictions = classified.predictions

@@ -181,9 +181,19 @@ _ROUNDING = 1e-4
 async def predicted(
     request: Request, tenant: str, task: str, queries: Sequence[Query], version: int | None = None
 ) -> Predicted:
-    """Predictions of a stored task, which never abstain: other APIs have no answer without a label."""
+    """Predictions of a stored task, which never abstain: other APIs have no answer without a label.
+
+    Raises:
+        ApiError: 409, the task's answers are several labels, or a number.
+    """
     asked = PredictRequest(queries=list(queries), abstain=False, version=version)
     answered = await unless_disconnected(request, predict(parts_of(request), tenant, task, asked))
+    if any(each.labels is not None or not each.scores for each in answered.response.predictions):
+        detail = (
+            f"task {task!r} answers with several labels or a number, and this API's answers have one label: ask "
+            f"POST /v1/tasks/{task}/predict"
+        )
+        raise ApiError(409, "kind_not_served", detail)
     headers = degraded_header(answered) | notes(answered.response.predictions)
     among = [_among_labels(each) for each in answered.response.predictions]
     return Predicted(answered.response.model_copy(update={"predictions": among}), headers)

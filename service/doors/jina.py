@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import FailFast, Field
 from starlette.responses import Response
 
-from handful.wire import TASK_PATTERN, AdaptRequest, ClassifyRequest, LabelledText, Prediction
+from handful.wire import TASK_PATTERN, AdaptRequest, AnyExample, ClassifyRequest, LabelledText, Prediction
 from handful.wire_examples import AddExamplesRequest
 from service.doors.door import (
     REFUSALS,
@@ -161,7 +161,7 @@ async def door_train(caller: DoorCaller, parts: AppParts, request: Request) -> R
         _refuse("give model for a new classifier, or classifier_id to add examples to one", "classifier_id")
     if asked.access == "public":
         _refuse("a task is its tenant's alone: leave access out", "access")
-    examples = [LabelledText(text=each.text, label=each.label) for each in asked.input]
+    examples: list[AnyExample] = [LabelledText(text=each.text, label=each.label) for each in asked.input]
     idempotent = idempotent_request(request, asked)
     headers = {}
     if asked.classifier_id is not None:

@@ -1,7 +1,7 @@
 """The adaptation on the compute thread: from a support set to an adapter, slice by slice."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +16,9 @@ from metalearn.encoder.batches import plan_batches
 from metalearn.encoder.pooling import HiddenBatch
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import InvalidSupportSet
+from metalearn.evidence.decisions import judged
 from metalearn.leave_one_out import share_right
+from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
 from metalearn.prepared import PreparedSet
 from metalearn.support_plan import SupportPlan, prepared_support, support_accuracy
@@ -48,6 +50,7 @@ class Adaptation:
         plan: The class of each of ``texts``.
         texts: The examples and the label texts as the encoder reads them.
         label_text_ignored: Whether the label-text gate has closed, so that the label texts have no weight.
+        figures: Figures of the answers to examples without themselves, by name; None for classifications.
     """
 
     adapter: Adapter
@@ -63,6 +66,7 @@ class Adaptation:
     plan: SupportPlan
     texts: Sequence[TokenizedText]
     label_text_ignored: bool
+    figures: Mapping[str, float] | None = None
 
 
 def refuse_empty(texts: Sequence[TokenizedText], field: Literal["support", "queries", "unlabelled"]) -> None:
@@ -92,7 +96,7 @@ def readable(
     refuse_empty(texts[: plan.n_examples], "support")
     kept = [i for i, text in enumerate(texts) if not text.empty]
     label_classes = tuple(plan.label_classes[i - plan.n_examples] for i in kept[plan.n_examples :])
-    for index in sorted(set(plan.label_classes) - {*support.of_classes.targets, *label_classes}):
+    for index in sorted(set(plan.label_classes) - {*support.of_classes.class_indices, *label_classes}):
         label = support.labels[index]
         raise InvalidSupportSet(
             "class_without_examples",
@@ -161,8 +165,12 @@ def adapt_slices(
     with shared_if_worth_it(products), torch.no_grad():
         logits = model.outputs(slow, own, examples) if support.examples else torch.empty(0, plan.n_classes)
         left_out = left_out_classes(model, slow, prepared, adapted, n_labels=len(support.labels))
-    of_classes = [i for i, e in enumerate(support.examples) if e.label is not None and e.weight]
-    accuracy = support_accuracy(logits[of_classes], support.of_classes.targets)
+        found = judged(support.kind, len(support.labels), prepared.targets, model.left_out_outputs(slow, adapted.start))
+    if support.kind == "single_label":
+        of_classes = [i for i, example in enumerate(support.examples) if example.of_class]
+        accuracy = support_accuracy(logits[of_classes], support.of_classes.class_indices)
+    else:
+        accuracy = OBJECTIVES[plan.objective].accuracy(logits, prepared.targets)
     return Adaptation(
         adapter=Adapter(
             own,
@@ -170,7 +178,9 @@ def adapt_slices(
             checkpoint.fingerprint,
             model.learner.name,
             support.pairs,
-            out_of_scope=support.has_out_of_scope,
+            plan.objective,
+            support.has_out_of_scope,
+            found.decision,
         ),
         steps=len(adapted.losses) - 1,
         losses=adapted.losses.tolist(),
@@ -184,6 +194,7 @@ def adapt_slices(
         plan=plan,
         texts=texts,
         label_text_ignored=adapted.ignores_label_texts,
+        figures=found.figures,
     )
 
 

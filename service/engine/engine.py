@@ -13,6 +13,7 @@ from torch import Tensor
 from metalearn.encoder.batches import batch_tokens
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.evidence.held_back import HeldBack
+from metalearn.kinds import KINDS
 from metalearn.options import AdaptOptions
 from metalearn.support_plan import plan_support
 from metalearn.types import Adapter, SupportSet, TextInput
@@ -104,7 +105,7 @@ class Engine:
             QueueFull: The queue has no room.
             ComputeStopped: The compute thread has ended.
         """
-        loaded = models.of(options.learner)
+        loaded = models.of(options.learner or KINDS[support.kind].learner)
         plan = plan_support(support, use_label_text=options.use_label_text)
         plan, texts = readable(plan, support, await self.tokenize(models, plan.inputs))
         self._check_size(loaded, texts)

@@ -10,13 +10,15 @@ from pydantic import BaseModel
 from handful.checkpoint_answers import CheckpointChoice
 from handful.wire import AdaptOptionFields, AdaptRequest, AdaptResponse, SupportWarning
 from metalearn.options import AdaptOptions
-from model_store.codec import ExampleRow, encode_rows, rows_of, set_aside_digests, support_digests
+from model_store.codec import ExampleRow, encode_rows, rows_of
+from model_store.digests import set_aside_digests, support_digests
 from model_store.records import TaskTerms, Version, VersionDraft, VersionSource
 from service.engine.adapt_slices import Adaptation
 from service.tasks.app_parts import Parts
 from service.tasks.checkpoint_choice import adapted
 from service.tasks.commit import commit_next
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
+from service.tasks.kind_answers import kind_fields
 from service.tasks.support_set import CheckedSupport, to_support_set
 from service.tasks.support_warnings import count_truncated, support_warnings
 
@@ -164,6 +166,9 @@ async def commit_adaptation(
         source=source,
         copied_from=None,
         terms=terms,
+        kind=support.kind,
+        decision=adaptation.adapter.decision,
+        figures=adaptation.figures,
     )
 
     def answer(version: Version) -> BaseModel:
@@ -182,6 +187,7 @@ async def commit_adaptation(
             elapsed_ms=(time.perf_counter() - began) * 1000,
             truncated=count_truncated(checked, adaptation),
             warnings=warnings,
+            **kind_fields(version.kind, version.labels, version.decision, version.figures),
         )
 
     return await commit_next(

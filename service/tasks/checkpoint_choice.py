@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from handful.checkpoint_answers import CheckpointCandidate, CheckpointChoice
+from metalearn.decision import TaskKind
 from metalearn.errors import MetalearnError
 from metalearn.options import AdaptOptions
 from model_store.learner_models import Models
@@ -59,14 +60,19 @@ async def adapted(
         )
         for models in checkpoints
     ]
-    reason = _reason(chosen, tied, best, n_loaded=len(checkpoints))
+    kind = checked.support.kind
+    reason = _reason(chosen, tied, best, n_loaded=len(checkpoints), kind=kind)
     return made[chosen], CheckpointChoice(reason=reason, candidates=candidates)
 
 
-def _reason(chosen: Models, tied: Sequence[Models], best: float | None, *, n_loaded: int) -> str:
+def _reason(chosen: Models, tied: Sequence[Models], best: float | None, *, n_loaded: int, kind: TaskKind) -> str:
     name = repr(chosen.checkpoint.manifest.name)
     if n_loaded == 1:
         return f"{name} is the only loaded checkpoint"
+    if kind != "single_label":
+        return (
+            f"checkpoints are compared by leave-one-out accuracy, which {kind} tasks lack: {name} is the first in order"
+        )
     if best is None:
         return f"no class has two examples, so that none can be left out: {name} is the first in order"
     if len(tied) == 1:

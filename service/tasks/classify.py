@@ -6,6 +6,7 @@ from service.tasks.app_parts import Parts
 from service.tasks.checkpoint_choice import adapted
 from service.tasks.examples_in_memory import KnownExamples
 from service.tasks.explain import explain, nearest_examples
+from service.tasks.kind_answers import kind_fields, refuse_unusable
 from service.tasks.only_labels import check_labels, classes_of
 from service.tasks.predict import answered
 from service.tasks.queries import to_queries
@@ -28,6 +29,7 @@ async def classify(parts: Parts, tenant: str, asked: ClassifyRequest) -> Classif
     checked = to_support_set(asked, parts.settings)
     support, queries = checked.support, to_queries(asked, parts.settings)
     queries.check_pairs(support.pairs)
+    refuse_unusable(support.kind, asked)
     check_labels(asked, support.labels)
     adaptation, choice = await adapted(parts, tenant, checked, options_of(asked), asked.checkpoint)
     adapter = adaptation.adapter
@@ -36,7 +38,7 @@ async def classify(parts: Parts, tenant: str, asked: ClassifyRequest) -> Classif
     predictions = answered(parts, adapter, result, queries, tokenized.result(), asked)
     if asked.explain:
         models = parts.engine.checkpoints.of(adapter)
-        shown = [adaptation.texts[i] for i, e in enumerate(support.examples) if e.label is not None and e.weight]
+        shown = [adaptation.texts[i] for i, e in enumerate(support.examples) if e.of_class]
         features = await parts.engine.features(tenant, models, shown)
         known, texts = KnownExamples(support.of_classes, features), tokenized.result()
         answers = classes_of(asked.only_labels, adapter.labels), result.probabilities
@@ -51,4 +53,5 @@ async def classify(parts: Parts, tenant: str, asked: ClassifyRequest) -> Classif
         checkpoint_choice=choice,
         truncated=count_truncated(checked, adaptation) + sum(prediction.truncated for prediction in predictions),
         warnings=await warnings_of(parts, checked, adaptation),
+        **kind_fields(support.kind, support.labels, adapter.decision, adaptation.figures),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from handful.wire import LabelledText
-from metalearn.types import TextInput
+from metalearn.types import Example, TextInput
 from model_store.codec import ExampleRow, rows_of
 from service.tasks.support_set import with_ids
 from service.tasks.support_warnings import text_key
@@ -73,7 +73,7 @@ def corrected(
     back = next((row for row in same_label if row.state != "adapted" or not anew), None)
     if back is None:
         given = LabelledText(text=text.text, text_pair=text.text_pair, label=label)
-        (row,) = rows_of(with_ids([given], [label], [text], {row.id for row in rows}), "feedback")
+        (row,) = rows_of(with_ids([given], [Example(text, label)], {row.id for row in rows}), "feedback")
     else:
         row = back.model_copy(update={"state": "adapted"})
     others = [each for each in rows if each is not back]

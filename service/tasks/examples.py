@@ -8,8 +8,10 @@ from functools import partial
 
 from handful.wire_examples import AddExamplesRequest, AddExamplesResponse, EraseResponse, ExampleList, StoredExample
 from metalearn.errors import InvalidSupportSet
+from metalearn.kinds import KINDS
 from metalearn.types import TextInput
-from model_store.codec import ExampleRow, decode_rows, example_digest, rows_of, text_digest
+from model_store.codec import ExampleRow, decode_rows, rows_of
+from model_store.digests import example_digest, half_digest, text_digest
 from model_store.errors import AdapterCorrupt
 from model_store.records import Version
 from service.engine.errors import SupportTooLarge, TextEmpty
@@ -117,7 +119,7 @@ async def list_examples(
         found = (
             row
             for row in kept.rows
-            if label in {None, row.label}
+            if (label is None or label in row.example.classes)
             and source in {None, row.source}
             and state in {None, row.state}
             and (wanted is None or any(wanted in each.casefold() for each in (row.text, row.text_pair or "")))
@@ -209,6 +211,8 @@ async def _derived_from(parts: Parts, tenant: str, task: str, text: TextInput) -
                 known = {digest.partition("*")[0] for digest in digests}
                 of_text = {text_digest(text), *(example_digest(text, label) for label in (*version.labels, None))}
                 found = not of_text.isdisjoint(known | set(version.set_aside_digests))
+                if KINDS[version.kind].answer != "label":
+                    found = found or any(digest.startswith(half_digest(text)) for digest in digests)
             derived += [version.version] if found else []
         if len(page) < _PAGE:
             return derived

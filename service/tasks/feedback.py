@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from handful.wire_feedback import FeedbackOutcome, FeedbackRequest, FeedbackResponse, HeldBackCheck, Outweighed
+from metalearn.kinds import KINDS
 from metalearn.types import SupportSet, TextInput
 from model_store.codec import ExampleRow
 from model_store.errors import VersionConflict
@@ -17,7 +18,7 @@ from service.tasks.app_parts import Parts
 from service.tasks.checks import LimitChecker
 from service.tasks.commit import remaining_ttl_s
 from service.tasks.corrections import Correction, Reason, adapted_example, contradicted, corrected
-from service.tasks.errors import Fault, InvalidContent
+from service.tasks.errors import Fault, InvalidContent, KindNotCorrected
 from service.tasks.feedback_request import checked_label, checked_text
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
 from service.tasks.kept_support import KeptSupport, load_kept_support
@@ -62,6 +63,7 @@ async def give_feedback(
         IdempotencyKeyReused: The key came with another request.
         TaskNotFound: The task is absent.
         SupportNotKept: The newest version's support set was not kept.
+        KindNotCorrected: The task is of a kind without feedback.
         StaleAdapter: The newest version was made from a checkpoint that is not loaded.
         VersionConflict: Other commits came first each time, or a deletion did.
         AdapterCorrupt: The stored version is damaged.
@@ -89,6 +91,8 @@ async def _once(
         return former
     text, shortened = checked_text(parts, tenant, task, asked)
     kept = await load_kept_support(parts, tenant, task)
+    if not KINDS[kept.source.kind].corrected:
+        raise KindNotCorrected(task, kept.source.kind)
     label = checked_label(asked, kept.source.labels, parts.settings)
     answer = await _answer(parts, kept, text, cut=shortened)
     result = partial(_Result, task=task, label=label, answer=answer, began=began)

@@ -15,7 +15,8 @@ from handful.wire_moving import ImportResponse
 from metalearn.errors import InvalidSupportSet
 from metalearn.objectives import OBJECTIVES
 from metalearn.types import Adapter, Example, SupportSet
-from model_store.codec import AdapterKey, ExampleRow, set_aside_digests, support_digests
+from model_store.codec import AdapterKey, ExampleRow
+from model_store.digests import set_aside_digests, support_digests
 from model_store.errors import AdapterCorrupt, TaskFileInvalid
 from model_store.records import NO_TERMS, Version, VersionDraft
 from model_store.task_file import TaskFile, unpack_task
@@ -39,7 +40,7 @@ class _Kept:
     Attributes:
         rows: The examples as they are stored.
         checked: The same to adapt on.
-        digests: See ``model_store.codec.support_digests``.
+        digests: See ``model_store.digests.support_digests``.
     """
 
     rows: Sequence[ExampleRow]
@@ -185,7 +186,8 @@ def _checked(file: TaskFile, settings: Settings) -> _Kept | None:
     check.raise_faults()
     adapted = tuple(row.example for row in rows if row.state == "adapted")
     try:
-        support = SupportSet(adapted, descriptions)
+        order = record.labels if record.kind == "ordinal" else ()
+        support = SupportSet(adapted, descriptions, record.kind, order)
     except InvalidSupportSet as error:
         raise TaskFileInvalid(f"the examples in the file are no support set: {error}") from error
     if (support.labels, len(adapted)) != (record.labels, record.n_support) or (adapted and support.pairs is None):

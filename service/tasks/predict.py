@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 from handful.wire import Prediction, PredictionFields, PredictRequest, PredictResponse
 from metalearn.encoder.tokenizing import TokenizedText
+from metalearn.kinds import KINDS
 from metalearn.types import Adapter
 from service.engine.engine import Predictions
 from service.tasks.adapters import Degraded
 from service.tasks.app_parts import Parts
 from service.tasks.explain import examples_of, explain, nearest_examples
 from service.tasks.first_use import lease_answering
+from service.tasks.kind_answers import kind_of_adapter, refuse_unusable
 from service.tasks.only_labels import check_labels, classes_of
 from service.tasks.queries import Abstention, CheckedQueries, to_predictions, to_queries
 from service.timings import add_to_current
@@ -53,6 +55,8 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
         async with lease_answering(parts, tenant, task, asked.version) as leased:
             adapter = leased.adapter
             queries.check_pairs(adapter.pairs)
+            kind = kind_of_adapter(adapter)
+            refuse_unusable(kind, asked)
             check_labels(asked, adapter.labels)
             tokenized = early or engine.tokenize(checkpoints.of(adapter), queries.inputs)
             wanted = parts.recent.wanted if asked.version is None else 0
@@ -73,6 +77,8 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
             prediction.id = parts.answer_ids.seal(tenant, task, text)
     if asked.version is None:
         threshold = checkpoints.of(adapter).checkpoint.manifest.hyperparameters.abstain_threshold
+        # None counts as below it where the task's kind has no threshold
+        threshold = threshold if KINDS[kind].abstains else 0.0
         confidences = [prediction.confidence for prediction in predictions]
         parts.recent.note(tenant, task, confidences, result.sampled, threshold=threshold)
     response = PredictResponse(
@@ -99,7 +105,7 @@ def answered(
     add_to_current("encode", result.encode_s)
     default = parts.engine.checkpoints.of(adapter).checkpoint.manifest.hyperparameters.abstain_threshold
     predictions = to_predictions(
-        adapter.labels,
+        adapter,
         result.probabilities,
         queries,
         texts,

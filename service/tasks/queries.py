@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from handful.wire import Prediction, PredictionFields
 from handful.wire_query import Query
 from metalearn.encoder.tokenizing import TokenizedText
-from metalearn.types import TextInput
+from metalearn.types import Adapter, TextInput
 from service.settings import Settings
 from service.tasks.checks import LimitChecker, shortened_inputs
 from service.tasks.errors import Fault, InvalidContent
+from service.tasks.kind_answers import prediction_of
 from service.tasks.only_labels import shares, thresholds_of
 
 
@@ -139,7 +140,7 @@ class Abstention:
 
 
 def to_predictions(
-    labels: Sequence[str],
+    adapter: Adapter,
     probabilities: Sequence[Sequence[float]],
     queries: CheckedQueries,
     texts: Sequence[TokenizedText],
@@ -151,16 +152,25 @@ def to_predictions(
     """Wire predictions of rows of class probabilities.
 
     Args:
-        labels: The classes.
-        probabilities: One row per query: of each class and, where there are out-of-scope examples, of out of scope.
+        adapter: The adapter that answered.
+        probabilities: One row per query: of a score, or of each class and, where there are out-of-scope examples, of
+            out of scope.
         queries: The queries of the request.
         texts: The queries' texts, as the encoder reads them.
         classes: The indices of the classes that may be answered.
         top_k: The number of scores to show.
         abstention: The rule by which predictions abstain.
     """
-    predictions = []
+    labels, predictions = adapter.labels, []
     for query, (row, text) in enumerate(zip(probabilities, texts, strict=True)):
+        truncated = text.truncated or query in queries.shortened
+        if adapter.objective != "classification":
+            readable = not (text.unreadable and abstention.unreadable)
+            found = prediction_of(
+                adapter, row, top_k=top_k, readable=readable, truncated=truncated, unreadable=text.unreadable
+            )
+            predictions.append(found)
+            continue
         scores, outside = shares(row, classes, len(labels))
         best, confidence = next(iter(scores.items()))
         abstained = abstention.abstains(labels[best], confidence, outside, unreadable=text.unreadable)
@@ -170,7 +180,7 @@ def to_predictions(
                 confidence=confidence,
                 scores={labels[i]: scores[i] for i in list(scores)[:top_k]},
                 abstained=abstained,
-                truncated=text.truncated or query in queries.shortened,
+                truncated=truncated,
                 unreadable=text.unreadable,
             )
         )

@@ -68,7 +68,7 @@ class ReportedTask:
 def report_of(task: ReportedTask, evidence: Evidence) -> ReportResponse:
     """The report, without the time that it took."""
     support, left_out = task.support, evidence.left_out
-    labels, targets = support.labels, support.targets
+    labels, targets = support.labels, support.class_indices
     answers = answers_of(targets, left_out.asked.tolist(), left_out.probabilities.tolist())
     alike = similarities(evidence.features, evidence.features)
     accuracy, curve = _accuracy(answers, targets, evidence), list(left_out.curve)
@@ -172,7 +172,7 @@ def _most_like(
     shown: int, classes: tuple[int, int], task: ReportedTask, alike: Float[Tensor, "examples examples"]
 ) -> int:
     """The example of the other class that is most similar to a misread one."""
-    targets = task.support.targets
+    targets = task.support.class_indices
     (other,) = set(classes) - {targets[shown]}
     rows = [i for i, target in enumerate(targets) if target == other]
     # A class of a description alone has no example to show
@@ -183,7 +183,7 @@ def _shown(support: SupportSet, index: int) -> ExampleText:
     example = support.examples[index]
     return ExampleText(
         id=example.id,
-        label=support.labels[support.targets[index]],
+        label=support.labels[support.class_indices[index]],
         text=example.input.text,
         text_pair=example.input.text_pair,
     )
@@ -202,7 +202,7 @@ def _same_texts(task: ReportedTask) -> list[Contradiction]:
     return [
         Contradiction(examples=[_shown(task.support, i) for i in group[:_MOST_SHOWN]])
         for group in groups.values()
-        if len({task.support.targets[i] for i in group}) > 1
+        if len({task.support.class_indices[i] for i in group}) > 1
     ]
 
 
@@ -212,7 +212,7 @@ def _nearly_the_same(task: ReportedTask, alike: Float[Tensor, "examples examples
     return [
         NearDuplicate(examples=(_shown(support, i), _shown(support, j)), similarity=similarity)
         for i, j, similarity in near_duplicates(alike)
-        if same[i] != same[j] or support.targets[i] == support.targets[j]
+        if same[i] != same[j] or support.class_indices[i] == support.class_indices[j]
     ]
 
 
@@ -252,7 +252,7 @@ def _choice(
         text_pair=text.text_pair,
         labels=(pair[0], pair[1]),
         probabilities=(first, second),
-        nearest="" if nearest is None else labels[task.support.targets[nearest]],
+        nearest="" if nearest is None else labels[task.support.class_indices[nearest]],
         similarity=similarity,
         reason=f"{undecided}; the most similar example has a similarity of {similarity:.2f}",
     )

@@ -1,7 +1,7 @@
 """The use case diff: what two versions of a task were adapted on."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from handful.wire_examples import StoredExample, VersionDiff
 from model_store.codec import ExampleRow
@@ -49,5 +49,5 @@ def _missing(rows: Sequence[ExampleRow], others: Sequence[ExampleRow]) -> list[S
     return missing
 
 
-def _content(row: ExampleRow) -> tuple[str | None, str, str | None, float]:
-    return row.label, row.text, row.text_pair, row.weight
+def _content(row: ExampleRow) -> tuple[Hashable, str, str | None, float]:
+    return row.example.answer, row.text, row.text_pair, row.weight

@@ -82,7 +82,15 @@ def test_every_registered_learner_has_its_own_name_and_the_interface(name: str) 
 
 def test_there_are_learners_of_every_family() -> None:
     assert set(DESCENDING) == {"maml", "fomaml", "reptile", "anil", "metasgd", "protomaml"}
-    assert set(READING) == {"prototypical", "prototypical_cosine", "matching", "ridge", "memory", "attention"}
+    assert set(READING) == {
+        "prototypical",
+        "prototypical_cosine",
+        "matching",
+        "ridge",
+        "ridge_cv",
+        "memory",
+        "attention",
+    }
     assert all(isinstance(make_learner(name), ReadingLearner) for name in READING)
 
 
@@ -187,7 +195,8 @@ def test_each_query_is_answered_alone(name: str) -> None:
         torch.testing.assert_close(alone, together[row], atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in {"memory", "attention"}])
+# Without one of two equal examples, ridge_cv still sees the other, and chooses another regulariser
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in {"memory", "attention", "ridge_cv"}])
 def test_an_example_that_weighs_two_is_that_example_twice(name: str) -> None:
     support = clusters(4, 3, dtype=torch.float64)
     counts = torch.tensor([1, 2, 3] * 4)
