@@ -58,6 +58,11 @@ def linear_head(file: TaskFile) -> LinearHead:
             "answers: adapt it from a checkpoint with the placement 'head', or with another learner than the "
             "checkpoint's"
         )
+    if file.record.kind != "single_label":
+        raise NotExportable(
+            f"task {name} is of the kind {file.record.kind}, whose answers need more than a head: export it in the "
+            "handful format, or its examples as a dataset"
+        )
     labels: list[str] = header["labels"]
     if len(weights[HEAD_WEIGHT]) != (len(labels) or 1):
         raise NotExportable(
