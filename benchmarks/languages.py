@@ -23,6 +23,7 @@ from metalearn.adapting import adapt
 from metalearn.encoder.encoder import FeatureRuntime, NormsOfRows
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import InvalidEpisode
+from metalearn.evaluation.figures import expected_calibration_error
 from metalearn.options import AdaptOptions
 from metalearn.support_plan import prepare_episode_support
 from metalearn.tasks.episode import sample_episode, usable_classes
@@ -40,8 +41,8 @@ PARALLEL = ("sib200", "xsid")
 ACROSS = (*PARALLEL, "chatbot_intent", "askubuntu_intent")
 """Families that have a member in English."""
 
-Answer = Callable[[Tensor], Tensor]
-"""Features of queries -> classes."""
+Answer = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Features of queries -> confidences, classes."""
 
 _MOST_CLASSES = 20
 _AT_ONCE = 64
@@ -56,14 +57,21 @@ class Row:
         task: The task of the support set.
         queries: The task of the queries.
         draw: Number of the episode.
-        accuracy: Share of the queries that were answered right.
+        confidences: The probability of the answer to each query.
+        right: Whether it was the right one.
     """
 
     method: str
     task: str
     queries: str
     draw: int
-    accuracy: float
+    confidences: list[float]
+    right: list[bool]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the queries that were answered right."""
+        return sum(self.right) / len(self.right)
 
 
 class Remembering:
@@ -104,8 +112,9 @@ class Judge:
         """The accuracy on each of several query sets, of which one adaptation answers all."""
         for method, answer in self._answers(episode):
             for task, texts, targets in others:
-                right = answer(self._features(texts)) == torch.tensor(targets)
-                yield Row(method, episode.task, task, draw, float(right.float().mean()))
+                confidences, classes = answer(self._features(texts))
+                right = classes == torch.tensor(targets)
+                yield Row(method, episode.task, task, draw, confidences.tolist(), right.tolist())
 
     def _answers(self, episode: Episode) -> Iterator[tuple[str, Answer]]:
         loaded = self._loaded
@@ -117,7 +126,7 @@ class Judge:
             options = AdaptOptions(self._checkpoint.manifest.hyperparameters.steps)
             fast = adapt(loaded.model, loaded.slow_weights, support, options).fast_weights
             method = f"{self.name}, {'with' if use_label_text else 'no'} label text"
-            yield method, lambda rows, fast=fast: loaded.model.learner.logits(fast, rows).argmax(dim=1)
+            yield method, lambda rows, fast=fast: loaded.model.learner.logits(fast, rows).softmax(dim=1).max(dim=1)
 
     def _regressed(self, episode: Episode) -> Answer:
         from sklearn.linear_model import LogisticRegression
@@ -129,7 +138,7 @@ class Judge:
             return torch.nn.functional.normalize(rows - centre, dim=1)
 
         head = LogisticRegression(C=30, max_iter=1000).fit(centred(examples).numpy(), episode.support.targets)
-        return lambda rows: torch.from_numpy(head.predict(centred(rows).numpy()))
+        return lambda rows: torch.from_numpy(head.predict_proba(centred(rows).numpy())).max(dim=1)
 
     def _features(self, texts: Sequence[TextInput]) -> Tensor:
         body = self._loaded.body
@@ -217,6 +226,20 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def calibration(rows: Iterable[Row]) -> str:
+    """The expected calibration error over all queries of a folder, which are pooled."""
+    pooled: dict[tuple[str, str], tuple[list[float], list[bool]]] = {}
+    for row in rows:
+        confidences, right = pooled.setdefault((row.queries.partition("/")[0], row.method), ([], []))
+        confidences += row.confidences
+        right += row.right
+    lines = ["| folder | method | queries | calibration error |", f"|{'---|' * 4}"]
+    for (folder, method), (confidences, right) in sorted(pooled.items()):
+        error = 100 * expected_calibration_error(torch.tensor(confidences), torch.tensor(right))
+        lines.append(f"| {folder} | {method} | {len(right)} | {error:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
 def ratios(rows: Iterable[Row]) -> str:
     """The accuracy with support in English as a share of that with support in the language itself, by family."""
     cells: dict[tuple[str, str], dict[str, tuple[list[float], list[float]]]] = {}
@@ -255,8 +278,7 @@ def main() -> None:
     if options.out:
         options.out.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
     print(table(rows))
-    if options.across:
-        print(ratios(rows))
+    print(ratios(rows) if options.across else calibration(rows))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from handful.wire import (
 )
 from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample, VersionDetail
 from handful.wire_feedback import DriftResponse, FeedbackResponse
+from handful.wire_moving import ImportResponse
 from handful.wire_readapt import ReadaptPreview, ReadaptResponse
 
 
@@ -157,6 +158,16 @@ class AsyncClient:
     async def delete_version(self, task: str, version: int) -> None:
         """Removes a version that is not the newest."""
         await self._answer(calls.delete_version(task, version))
+
+    async def export_task(self, task: str, version: int | None = None) -> bytes:
+        """A version of a task as one file; see ``Client.export_task``."""
+        return (await self._answer(calls.export_task(task, version))).content
+
+    async def import_task(
+        self, task: str, content: bytes, *, readapt: bool = False, ttl_seconds: int | None = None
+    ) -> ImportResponse:
+        """Makes the version in a file the newest version of a task; see ``Client.import_task``."""
+        return await self._answer(calls.import_task(task, content, readapt=readapt, ttl_seconds=ttl_seconds))
 
     async def report(
         self, task: str, unlabelled: Query | Iterable[Query] | None = None, **options: Any

@@ -36,6 +36,7 @@ from handful.wire_examples import (
     VersionDetail,
 )
 from handful.wire_feedback import DriftResponse, FeedbackResponse
+from handful.wire_moving import TASK_FILE_TYPE, ImportResponse, TaskFile
 from handful.wire_readapt import ReadaptPreview, ReadaptResponse
 
 _ATTEMPTS = 3
@@ -75,6 +76,14 @@ class Call(Generic[Answer]):
     content: bytes | None
     builds_on_newest: bool = False
 
+    def parsed(self, content: bytes) -> Answer:
+        """The answer in the body of a response.
+
+        Raises:
+            ValidationError: The body is another one.
+        """
+        return self.answer.model_validate_json(content)
+
     def pause_after_error_s(self, error: httpx.TransportError, attempt: int) -> float | None:
         """The pause before a retry when no answer came; None for no retry.
 
@@ -105,6 +114,14 @@ class Call(Generic[Answer]):
         except ValueError:  # a date, from a proxy
             return _BACKOFF_S
         return min(wish_s, _MAX_RETRY_AFTER_S) if wish_s >= 0 else _BACKOFF_S
+
+
+class FileCall(Call[TaskFile]):
+    """A request whose answer is an exported task."""
+
+    def parsed(self, content: bytes) -> TaskFile:
+        """The body itself."""
+        return TaskFile(content=content)
 
 
 def adapt(task: str, support: Iterable[Example], options: Mapping[str, Any]) -> Call[AdaptResponse]:
@@ -198,6 +215,18 @@ def delete_version(task: str, version: int) -> Call[DeleteVersionResponse]:
     return Call(DeleteVersionResponse, "DELETE", _path(task, f"/versions/{version}"), {}, None)
 
 
+def export_task(task: str, version: int | None) -> Call[TaskFile]:
+    """The call for a version as a file."""
+    return FileCall(TaskFile, "GET", _path(task, f"/export{_query(version=version)}"), {}, None)
+
+
+def import_task(task: str, content: bytes, *, readapt: bool, ttl_seconds: int | None) -> Call[ImportResponse]:
+    """The call that makes a version of a file."""
+    query = _query(readapt="true" if readapt else None, ttl_seconds=ttl_seconds)
+    headers = {"Content-Type": TASK_FILE_TYPE, "Idempotency-Key": uuid.uuid4().hex}
+    return Call(ImportResponse, "POST", _path(task, f"/import{query}"), headers, bytes(content))
+
+
 def report(task: str, unlabelled: Query | Iterable[Query] | None, options: Mapping[str, Any]) -> Call[ReportResponse]:
     """The call for a report; a report on the examples alone is a GET."""
     if unlabelled is None and options.keys() <= {"version"}:
@@ -222,8 +251,13 @@ def checkpoints() -> Call[CheckpointList]:
 
 
 def _get(answer: type[Answer], path: str, **query: str | int | None) -> Call[Answer]:
+    return Call(answer, "GET", path + _query(**query), {}, None)
+
+
+def _query(**query: str | int | None) -> str:
+    """The end of a path; empty where nothing is given."""
     given = httpx.QueryParams({name: value for name, value in query.items() if value is not None})
-    return Call(answer, "GET", f"{path}?{given}" if given else path, {}, None)
+    return f"?{given}" if given else ""
 
 
 def _write(answer: type[Answer], path: str, body: Mapping[str, Any]) -> Call[Answer]:

@@ -1,18 +1,14 @@
 """A typed client: ``from handful import Client``."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
-
-import httpx
+from typing import Any
 
 from handful import calls
-from handful.calls import Answer, Call, Example, Page, Query
+from handful.calls import Example, Query
 from handful.checkpoint_answers import CheckpointResponse
+from handful.connection import Connection
 from handful.report_answers import ReportResponse
-from handful.server import DEFAULT_URL, Server
 from handful.wire import (
     AdaptResponse,
     ClassifyResponse,
@@ -22,50 +18,17 @@ from handful.wire import (
 )
 from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample, VersionDetail
 from handful.wire_feedback import DriftResponse, FeedbackResponse
+from handful.wire_moving import ImportResponse
 from handful.wire_readapt import ReadaptPreview, ReadaptResponse
 
 
-class Client:
+class Client(Connection):
     """Talks to a Handful server; a context manager.
 
     A call is tried again when the server is busy or away. Writes have an idempotency key, so that a repeated write
     counts once. Servers on this machine are reached without a proxy; for others the usual variables count
     (``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``, ``SSL_CERT_DIR``).
     """
-
-    def __init__(
-        self,
-        url: str = DEFAULT_URL,
-        *,
-        api_key: str | None = None,
-        timeout_s: float = 120.0,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        """Prepares a client; connects with the first call.
-
-        Args:
-            url: The server's address.
-            api_key: The API key; needed once the server has any key.
-            timeout_s: The timeout of each attempt.
-            transport: A transport in place of the network.
-
-        Raises:
-            HandfulError: The address, the key, or a proxy or certificate setting cannot be used.
-        """
-        self._server = Server.at(url, api_key, by_network=transport is None)
-        self._http = self._server.http(httpx.Client, timeout_s=timeout_s, transport=transport)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._http.close()
 
     def adapt(self, task: str, support: Iterable[Example], **options: Any) -> AdaptResponse:
         """Adapts a task on exactly this support set.
@@ -273,6 +236,34 @@ class Client:
         """
         self._answer(calls.delete_version(task, version))
 
+    def export_task(self, task: str, version: int | None = None) -> bytes:
+        """A version of a task as one file, which holds its weights and, where they were kept, its examples.
+
+        Args:
+            task: The task's name.
+            version: The newest version where it is None.
+
+        Raises:
+            HandfulError: There is no such task or version, or the server is away.
+        """
+        return self._answer(calls.export_task(task, version)).content
+
+    def import_task(
+        self, task: str, content: bytes, *, readapt: bool = False, ttl_seconds: int | None = None
+    ) -> ImportResponse:
+        """Makes the version in a file the newest version of a task.
+
+        Args:
+            task: The task's name.
+            content: The bytes of the file, as ``export_task`` gave them.
+            readapt: Adapt on the file's examples where the server has not loaded the checkpoint that made it.
+            ttl_seconds: The task's time to live; None for no limit.
+
+        Raises:
+            HandfulError: The file was altered, its checkpoint is not loaded, or the server refused or is away.
+        """
+        return self._answer(calls.import_task(task, content, readapt=readapt, ttl_seconds=ttl_seconds))
+
     def report(self, task: str, unlabelled: Query | Iterable[Query] | None = None, **options: Any) -> ReportResponse:
         """Reports on a task: how accurate it is on new texts, which labels may be wrong, and what to do next.
 
@@ -310,28 +301,3 @@ class Client:
             HandfulError: The server refused or is away.
         """
         return self._answer(calls.checkpoints()).checkpoints
-
-    def _pages(self, page_from: Callable[[Any], Call[Page]]) -> Iterator[Page]:
-        place = None
-        while True:
-            page = self._answer(page_from(place))
-            yield page
-            place = page.next
-            if place is None:
-                return
-
-    def _answer(self, call: Call[Answer]) -> Answer:
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                response = self._http.request(call.method, call.path, content=call.content, headers=call.headers)
-            except httpx.TransportError as error:
-                pause_s = call.pause_after_error_s(error, attempt)
-                if pause_s is None:
-                    raise self._server.no_response(error) from error
-            else:
-                pause_s = call.pause_after_response_s(response, attempt)
-                if pause_s is None:
-                    return self._server.answer(call, response)
-            time.sleep(pause_s)

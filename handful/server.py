@@ -93,7 +93,7 @@ class Server:
         if not response.is_success:
             raise self._refusal(response)
         try:
-            return call.answer.model_validate_json(response.content)
+            return call.parsed(response.content)
         except ValidationError:
             raise self._unexpected(response) from None
 

@@ -269,7 +269,7 @@ class VersionResponse(AuditFields, kinds.KindVersionFields):
     leave_one_out_accuracy: float | None = Field(None, description=_LEAVE_ONE_OUT)
     support_kept: bool
     bytes: int
-    source: Literal["adapt", "rollback", "readapt", "examples", "erase", "feedback"]
+    source: Literal["adapt", "rollback", "readapt", "examples", "erase", "feedback", "import"]
     copied_from: int | None
     created_at: datetime
 

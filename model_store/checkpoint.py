@@ -46,6 +46,7 @@ __all__ = [
     "Hyperparameters",
     "Manifest",
     "TrainingTask",
+    "checkpoint_with",
     "read_manifest",
     "read_slow_weights",
     "resolve_checkpoint",
@@ -144,6 +145,21 @@ def resolve_checkpoint(reference: str) -> Path:
     raise CheckpointInvalid(
         f"{reference!r} is neither a folder with a manifest.json nor a shipped checkpoint ({', '.join(shipped)})"
     )
+
+
+def checkpoint_with(fingerprint: str, folders: Sequence[Path], *, shipped: bool) -> Path | None:
+    """The folder of the checkpoint with a fingerprint; None where it is not among them.
+
+    Args:
+        fingerprint: The fingerprint.
+        folders: The folders to look at.
+        shipped: Whether to look at the shipped ones, too.
+
+    Raises:
+        CheckpointInvalid: A manifest cannot be read.
+    """
+    own = sorted(path.parent for path in SHIPPED.glob(f"*/{MANIFEST}")) if shipped else []
+    return next((folder for folder in (*folders, *own) if read_manifest(folder).fingerprint == fingerprint), None)
 
 
 def write_checkpoint(

@@ -138,10 +138,54 @@ def encode_adapter(adapter: Adapter, key: AdapterKey) -> bytes:
         out_of_scope=adapter.out_of_scope,
         decision=adapter.decision,
     )
-    header = fields.model_dump_json().encode()
-    tensors = safetensors.torch.save({name: _packed(weight) for name, weight in adapter.fast_weights.items()})
-    content = _HEADER_LENGTH.pack(len(header)) + header + tensors
+    return _sealed(fields, safetensors.torch.save({n: _packed(weight) for n, weight in adapter.fast_weights.items()}))
+
+
+def split_adapter(data: bytes, key: AdapterKey) -> tuple[bytes, bytes]:
+    """The header of stored bytes without the key, in JSON, and the weights in safetensors.
+
+    Raises:
+        AdapterCorrupt: The bytes are damaged, cut, of another format, or another adapter's.
+    """
+    header, tensors = _opened(data, key)
+    return header.model_dump_json(exclude=set(asdict(key))).encode(), tensors
+
+
+def joined_adapter(header: bytes, tensors: bytes, key: AdapterKey) -> bytes:
+    """The bytes for this key of what ``split_adapter`` has split; ``decode_adapter`` checks the weights.
+
+    Raises:
+        AdapterCorrupt: The header is malformed.
+    """
+    try:
+        fields = json.loads(header)
+        return _sealed(_Header.model_validate({**fields, **asdict(key)}), tensors)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise AdapterCorrupt(f"the header of the adapter is malformed: {error}") from error
+
+
+def _sealed(header: _Header, tensors: bytes) -> bytes:
+    encoded = header.model_dump_json().encode()
+    content = _HEADER_LENGTH.pack(len(encoded)) + encoded + tensors
     return MAGIC + hashlib.sha256(content).digest() + content
+
+
+def _opened(data: bytes, key: AdapterKey) -> tuple[_Header, bytes]:
+    """The header of stored bytes, which has to be that of the key, and the weights in safetensors."""
+    content = data[len(MAGIC) + _DIGEST_BYTES :]
+    if data[: len(MAGIC)] != MAGIC or len(content) < _HEADER_LENGTH.size:
+        raise AdapterCorrupt("not an adapter of this format")
+    if hashlib.sha256(content).digest() != data[len(MAGIC) : len(MAGIC) + _DIGEST_BYTES]:
+        raise AdapterCorrupt("the checksum does not match: the bytes were damaged")
+    (header_length,) = _HEADER_LENGTH.unpack_from(content)
+    try:
+        header = _Header.model_validate_json(content[_HEADER_LENGTH.size : _HEADER_LENGTH.size + header_length])
+    except ValidationError as error:
+        raise AdapterCorrupt(f"malformed: {error}") from error
+    found = AdapterKey(header.tenant, header.task, header.version, header.adapter_id)
+    if found != key:
+        raise AdapterCorrupt(f"asked for {key}, found {found}")
+    return header, content[_HEADER_LENGTH.size + header_length :]
 
 
 def decode_adapter(
@@ -163,20 +207,11 @@ def decode_adapter(
         AdapterCorrupt: The bytes are damaged, cut, of another format, or another adapter's.
         StaleAdapter: Made from a checkpoint that is not loaded.
     """
-    content = data[len(MAGIC) + _DIGEST_BYTES :]
-    if data[: len(MAGIC)] != MAGIC or len(content) < _HEADER_LENGTH.size:
-        raise AdapterCorrupt("not an adapter of this format")
-    if hashlib.sha256(content).digest() != data[len(MAGIC) : len(MAGIC) + _DIGEST_BYTES]:
-        raise AdapterCorrupt("the checksum does not match: the bytes were damaged")
-    (header_length,) = _HEADER_LENGTH.unpack_from(content)
+    header, tensors = _opened(data, key)
     try:
-        header = _Header.model_validate_json(content[_HEADER_LENGTH.size : _HEADER_LENGTH.size + header_length])
-        weights = safetensors.torch.load(content[_HEADER_LENGTH.size + header_length :])
-    except (ValidationError, safetensors.SafetensorError) as error:
+        weights = safetensors.torch.load(tensors)
+    except safetensors.SafetensorError as error:
         raise AdapterCorrupt(f"malformed: {error}") from error
-    found = AdapterKey(header.tenant, header.task, header.version, header.adapter_id)
-    if found != key:
-        raise AdapterCorrupt(f"asked for {key}, found {found}")
     if header.checkpoint not in shapes:
         raise StaleAdapter(header.checkpoint, shapes.keys(), task=key.task, version=key.version)
     labels = tuple(header.labels)
@@ -252,49 +287,6 @@ def encode_rows(rows: Sequence[ExampleRow], descriptions: Mapping[str, str]) -> 
 def encode_support(support: SupportSet) -> StoredSupport:
     """A support set as it is stored."""
     return encode_rows(rows_of(support.examples), support.descriptions)
-
-
-def support_digests(support: SupportSet) -> tuple[str, ...]:
-    """SHA-256 of each example (text, second text, label), then of each description (label, description).
-
-    A weight that is not 1 follows, after ``*``. The label of an example of weight 0 is left out: it has no effect.
-
-    Half of each digest is kept, 32 hexadecimal digits: a record holds one for every example.
-    """
-    examples = (_digest_of(e) for e in support.examples)
-    return (*examples, *map(_short_digest, sorted(support.descriptions.items())))
-
-
-def _short_digest(content: tuple[str | None, ...]) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-
-def example_digest(text: TextInput, label: str | None) -> str:
-    """The digest of one example in ``support_digests``, without its weight."""
-    return _short_digest((text.text, text.text_pair, label))
-
-
-def _digest_of(example: Example) -> str:
-    """Where the answer is no label, half of it is the text's, so that versions with a text are found by the text."""
-    if example.labels is None and example.score is None:
-        answer = example.label if example.weight else None
-        return example_digest(example.input, answer) + ("" if example.weight == 1 else f"*{example.weight!r}")
-    return half_digest(example.input) + hashlib.sha256(json.dumps(example.answer).encode()).hexdigest()[:16]
-
-
-def half_digest(text: TextInput) -> str:
-    """The first half of a digest in ``support_digests`` of an example with several labels or a score."""
-    return _short_digest((text.text, text.text_pair))[:16]
-
-
-def set_aside_digests(rows: Iterable[ExampleRow]) -> tuple[str, ...]:
-    """The digest of the text of each row that is kept and not adapted on, whatever its label."""
-    return tuple(text_digest(row.example.input) for row in rows if row.state != "adapted")
-
-
-def text_digest(text: TextInput) -> str:
-    """The digest of a text in ``set_aside_digests``; no example's digest, since no label is empty."""
-    return example_digest(text, "")
 
 
 def decode_rows(stored: StoredSupport) -> tuple[list[ExampleRow], Mapping[str, str]]:

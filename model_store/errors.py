@@ -19,6 +19,14 @@ class AdapterCorrupt(ModelStoreError):
     """Stored bytes that are not the adapter that was written, or not the one that was asked for."""
 
 
+class TaskFileInvalid(ModelStoreError):
+    """A file that is no exported task, was altered, or cannot be used here."""
+
+
+class NotExportable(ModelStoreError):
+    """A task that the format of another program cannot hold; the message has the reason and another way."""
+
+
 class UnknownCheckpoint(ModelStoreError):
     """A name or fingerprint that is not that of one loaded checkpoint."""
 

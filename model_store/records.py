@@ -18,7 +18,7 @@ from model_store.errors import StoreUnavailable
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 """Names of tasks and tenants. No braces, colons or slashes, so a name cannot reach outside its Redis key."""
 
-VersionSource = Literal["adapt", "rollback", "readapt", "examples", "erase", "feedback"]
+VersionSource = Literal["adapt", "rollback", "readapt", "examples", "erase", "feedback", "import"]
 """The call that made a version."""
 
 _NAME = re.compile(NAME_PATTERN)
@@ -62,7 +62,7 @@ class VersionDraft:
         steps: Inner steps taken.
         options: The options of the request.
         support_digests: Digest of each example in its order, then of each description of a label; see
-            ``model_store.codec.support_digests``. None in records that are older than the field.
+            ``model_store.digests.support_digests``. None in records that are older than the field.
         set_aside_digests: Digests of texts that are kept with the version and that it was not adapted on.
         support_accuracy: Share of the examples that the adapter classifies correctly; None without examples.
         leave_one_out_accuracy: Share of the examples that are classified correctly without themselves; None where each

@@ -46,6 +46,7 @@ from service.routes import (
     examples,
     feedback,
     health,
+    moving,
     pages,
     predict,
     readapt,
@@ -119,7 +120,7 @@ def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = No
     )
     app.state.draining = False
     predict.add_to(app)
-    for module in (adapt, examples, feedback, versions, readapt, report, health, pages):
+    for module in (adapt, examples, feedback, versions, readapt, moving, report, health, pages):
         app.include_router(module.router)
     if settings.doors == "none":
         app.include_router(classify.router)

@@ -22,12 +22,14 @@ from model_store.errors import (
     StoreEmptied,
     StoreFull,
     StoreUnavailable,
+    TaskFileInvalid,
     UnknownCheckpoint,
     VersionConflict,
 )
 from service.auth import Unauthorized
 from service.engine.errors import ComputeStopped, QueueFull, SupportTooLarge, TextEmpty
 from service.tasks.errors import (
+    CheckpointNotLoaded,
     ExampleNeeded,
     ExampleNotFound,
     IdempotencyKeyReused,
@@ -194,6 +196,7 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     KindNotCorrected: lambda e: ApiError(409, "kind_not_corrected", str(e)),
     KindNotReported: lambda e: ApiError(409, "kind_not_reported", str(e)),
     NewestVersion: lambda e: ApiError(409, "newest_version", str(e)),
+    CheckpointNotLoaded: lambda e: ApiError(409, "checkpoint_not_loaded", str(e)),
     SupportNotKept: lambda e: ApiError(409, "support_not_kept", str(e)),
     ReadaptRefused: lambda e: ApiError(409, "readapt_refused", str(e)),
     IdempotencyKeyReused: lambda e: _at_fault(422, "idempotency_key_reused", str(e), f"header/{IDEMPOTENCY_KEY}"),
@@ -214,6 +217,8 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     AdaptationDiverged: lambda e: _invalid(e, "adaptation_diverged", ("learning_rate",)),
     # The loaded checkpoints'
     UnknownCheckpoint: lambda e: _invalid(e, "unknown_checkpoint", ("checkpoint",)),
+    # A task as a file
+    TaskFileInvalid: lambda e: invalid_content([FieldError("#", str(e))], "invalid_task_file"),
     # The store's
     StaleAdapter: _stale_adapter,
     VersionConflict: lambda e: ApiError(409, "version_conflict", f"{e}: look at it and try again"),

@@ -7,6 +7,7 @@ import typer
 from handful.cli.answers import answer_of_example
 from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
 from handful.cli.feedback import drift, feedback
+from handful.cli.moving import export, import_
 from handful.cli.output import note, show
 from handful.cli.readapt import readapt
 from handful.cli.report import report
@@ -14,13 +15,16 @@ from handful.cli.text_options import Task
 from handful.wire import DeleteResponse, VersionResponse
 
 app = typer.Typer(
-    help="List, show, report on, correct, roll back, adapt again and delete tasks; list and erase their examples.",
+    help="List, show, report on, correct, roll back, adapt again, export, import and delete tasks; list and erase "
+    "their examples.",
     no_args_is_help=True,
 )
 app.command(name="readapt")(readapt)
 app.command(name="report")(report)
 app.command(name="feedback")(feedback)
 app.command(name="drift")(drift)
+app.command(name="export")(export)
+app.command(name="import")(import_)
 
 _COLUMNS = ("task", "version", "classes", "examples", "bytes", "checkpoint", "source", "created")
 

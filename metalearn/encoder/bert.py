@@ -241,6 +241,14 @@ class BertTransformer:
         """All weights by this module's names."""
         return dict(self.weights)
 
+    def file_tensors(self) -> dict[str, Tensor]:
+        """The weights but the word embeddings by the names of BERT's files, query, key and value apart."""
+        return {
+            name: part.contiguous()
+            for ours, names in _names_in_files(self.config).items()
+            for name, part in zip(names, self.weights[ours].chunk(len(names)), strict=True)
+        }
+
     def layer_weights(self, first: int) -> dict[str, Tensor]:
         """Weights of the layers from ``first`` on, as ``layers.INDEX.PART.weight`` and ``.bias``."""
         kept = {f"layers.{i}." for i in range(first, self.n_layers)}
@@ -265,19 +273,27 @@ class BertTransformer:
 
 def _renamed(tensors: Mapping[str, Tensor], config: BertConfig) -> dict[str, Tensor]:
     """The weights of BERT's files but the word embeddings, by this module's names; query, key, value side by side."""
-    renamed = {
-        "positions.weight": tensors["embeddings.position_embeddings.weight"],
-        "types.weight": tensors["embeddings.token_type_embeddings.weight"],
-        "norm.weight": tensors["embeddings.LayerNorm.weight"],
-        "norm.bias": tensors["embeddings.LayerNorm.bias"],
+    renamed = {}
+    for ours, theirs in _names_in_files(config).items():
+        found = [tensors[name] for name in theirs]
+        renamed[ours] = found[0] if len(found) == 1 else torch.cat(found)
+    return renamed
+
+
+def _names_in_files(config: BertConfig) -> dict[str, list[str]]:
+    """The weights but the word embeddings by this module's names, and their names in BERT's files."""
+    names = {
+        "positions.weight": ["embeddings.position_embeddings.weight"],
+        "types.weight": ["embeddings.token_type_embeddings.weight"],
+        "norm.weight": ["embeddings.LayerNorm.weight"],
+        "norm.bias": ["embeddings.LayerNorm.bias"],
     }
     for i in range(config.num_hidden_layers):
-        for part in ("weight", "bias"):
+        for kind in ("weight", "bias"):
             for ours, theirs in _PARTS.items():
                 own = [f"attention.self.{name}" for name in ("query", "key", "value")] if theirs is None else [theirs]
-                found = [tensors[f"encoder.layer.{i}.{name}.{part}"] for name in own]
-                renamed[f"layers.{i}.{ours}.{part}"] = found[0] if len(found) == 1 else torch.cat(found)
-    return renamed
+                names[f"layers.{i}.{ours}.{kind}"] = [f"encoder.layer.{i}.{name}.{kind}" for name in own]
+    return names
 
 
 def _check_shapes(weights: Mapping[str, Tensor], config: BertConfig) -> None:

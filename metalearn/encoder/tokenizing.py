@@ -93,6 +93,15 @@ class TextTokenizer:
         other.max_tokens, other._prompt = max_tokens, prompt
         return other
 
+    def to_json(self) -> str:
+        """The tokenizer as a ``tokenizer.json``, without what is done to texts before it reads them."""
+        return str(self._tokenizer.to_str())
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token; None where the vocabulary lacks it."""
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
+
     def __call__(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
         """Token ids of each text or pair, not padded."""
         bounded = [[self._bounded(text) for text in (each.text, each.text_pair) if text is not None] for each in inputs]

@@ -107,6 +107,16 @@ def json_body(model: type[Body], *, too_large: str = "") -> Callable[[Request], 
     return read
 
 
+IDEMPOTENCY_PARAMETER = {
+    "name": IDEMPOTENCY_KEY,
+    "in": "header",
+    "required": False,
+    "description": "For 24 hours the same key and body give the same answer and make no second version.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": _MAX_KEY_CHARS},
+}
+"""The OpenAPI entry of the header."""
+
+
 def request_body(model: type[BaseModel], *, idempotent: bool = False) -> dict[str, Any]:
     """The OpenAPI entry of a body that ``json_body`` reads; ``create_app`` adds the model to the components.
 
@@ -117,15 +127,7 @@ def request_body(model: type[BaseModel], *, idempotent: bool = False) -> dict[st
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     described: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
     if idempotent:
-        described["parameters"] = [
-            {
-                "name": IDEMPOTENCY_KEY,
-                "in": "header",
-                "required": False,
-                "description": "For 24 hours the same key and body give the same answer and make no second version.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": _MAX_KEY_CHARS},
-            }
-        ]
+        described["parameters"] = [IDEMPOTENCY_PARAMETER]
     return described
 
 
@@ -140,8 +142,10 @@ def committed_response(committed: Committed) -> Response:
     return Response(committed.json, media_type="application/json", headers=headers)
 
 
-def idempotent_request(request: Request, body: BaseModel) -> IdempotentRequest | None:
+def idempotent_request(request: Request, body: BaseModel | bytes) -> IdempotentRequest | None:
     """The key and the digest of a request that may be repeated; None where the client sent no key.
+
+    Of a body that is no JSON, the query of the request has the options, and the digest covers it, too.
 
     Raises:
         ApiError: 422, the key is empty or too long.
@@ -153,5 +157,10 @@ def idempotent_request(request: Request, body: BaseModel) -> IdempotentRequest |
         detail = f"an idempotency key has 1 to {_MAX_KEY_CHARS} characters"
         error = FieldError(f"header/{IDEMPOTENCY_KEY}", detail)
         raise ApiError(422, "invalid_idempotency_key", detail, errors=[error])
-    content = f"{request.method} {route_path(request.scope)}\n{body.model_dump_json()}"
-    return IdempotentRequest(hashlib.sha256(key.encode()).hexdigest(), hashlib.sha256(content.encode()).hexdigest())
+    line = f"{request.method} {route_path(request.scope)}"
+    content = (
+        f"{line}?{request.url.query}\n".encode() + body
+        if isinstance(body, bytes)
+        else f"{line}\n{body.model_dump_json()}".encode()
+    )
+    return IdempotentRequest(hashlib.sha256(key.encode()).hexdigest(), hashlib.sha256(content).hexdigest())

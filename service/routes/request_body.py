@@ -42,13 +42,14 @@ def _fault_of(content_type: str) -> str:
     return ""
 
 
-async def bounded_body(request: Request, max_bytes: int, *, too_large: str = "") -> bytes:
+async def bounded_body(request: Request, max_bytes: int, *, too_large: str = "", is_text: bool = True) -> bytes:
     """Reads and decodes a body up to a bound, without its content coding and byte order mark.
 
     Args:
         request: The request.
         max_bytes: The most bytes, both as sent and as decoded.
         too_large: The advice on a body that is too large.
+        is_text: Whether it is JSON, so that a mark of another encoding is a fault.
 
     Raises:
         ApiError: 413, the body is larger; 415, its coding or character set is not supported; 422, it is damaged.
@@ -81,6 +82,8 @@ async def bounded_body(request: Request, max_bytes: int, *, too_large: str = "")
         raise ClientGone from None
     if decoder and not decoder.eof:
         raise _damaged(coding, "its end is missing")
+    if not is_text:
+        return bytes(chunks)
     if chunks.startswith(_UTF8_BOM):
         del chunks[: len(_UTF8_BOM)]  # RFC 8259, section 8.1: a parser may ignore it
     elif chunks.startswith(_GZIP_MAGIC):

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from handful.checkpoint_answers import CheckpointChoice
 from handful.wire import AdaptOptionFields, AdaptRequest, AdaptResponse, SupportWarning
 from metalearn.options import AdaptOptions
-from model_store.codec import ExampleRow, encode_rows, rows_of, set_aside_digests, support_digests
+from model_store.codec import ExampleRow, encode_rows, rows_of
+from model_store.digests import set_aside_digests, support_digests
 from model_store.records import TaskTerms, Version, VersionDraft, VersionSource
 from service.engine.adapt_slices import Adaptation
 from service.tasks.app_parts import Parts

@@ -64,6 +64,10 @@ class ExampleNeeded(UseCaseError):
         )
 
 
+class CheckpointNotLoaded(UseCaseError):
+    """A file of weights whose checkpoint is not loaded; the message has the remedy."""
+
+
 class KindNotReported(UseCaseError):
     """A task of a kind that has no report."""
 

@@ -10,7 +10,8 @@ from handful.wire_examples import AddExamplesRequest, AddExamplesResponse, Erase
 from metalearn.errors import InvalidSupportSet
 from metalearn.kinds import KINDS
 from metalearn.types import TextInput
-from model_store.codec import ExampleRow, decode_rows, example_digest, half_digest, rows_of, text_digest
+from model_store.codec import ExampleRow, decode_rows, rows_of
+from model_store.digests import example_digest, half_digest, text_digest
 from model_store.errors import AdapterCorrupt
 from model_store.records import Version
 from service.engine.errors import SupportTooLarge, TextEmpty

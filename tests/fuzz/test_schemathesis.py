@@ -24,6 +24,8 @@ from service.settings import Settings
 
 pytestmark = pytest.mark.slow
 
+schemathesis.serializer.alias("application/zip", "application/octet-stream")
+
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 BOUNDED = settings(
     max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True

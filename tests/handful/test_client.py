@@ -28,7 +28,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr("handful.client.time.sleep", slept.append)
+    monkeypatch.setattr("handful.connection.time.sleep", slept.append)
     monkeypatch.setattr("handful.async_client.anyio.sleep", sleep)
     return slept
 
@@ -458,3 +458,24 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_repeated(key: str, op
         open_client("http://handful", api_key=key)
     assert caught.value.code == "invalid_api_key"
     assert key not in str(caught.value)
+
+
+def test_a_task_moves_as_a_file(connected: tuple[Client, httpx.Client], scripted: Scripted) -> None:
+    client, _ = connected
+    client.adapt("bank", SUPPORT, steps=1)
+    client.adapt("bank", SUPPORT)
+    content = client.export_task("bank", version=1)
+    made = client.import_task("copy", content, ttl_seconds=600)
+    assert (made.task, made.version, made.steps, made.readapted) == ("copy", 1, 1, False)
+    assert client.task("copy").expires_at is not None
+    with pytest.raises(HandfulError) as caught:
+        client.import_task("copy", content[:-1], readapt=True)
+    assert caught.value.code == "invalid_task_file"
+    client, script = scripted(httpx.Response(200, text="<html>a proxy's page</html>"))
+    with pytest.raises(HandfulError) as caught:
+        client.export_task("bank")
+    assert caught.value.code == "unexpected_answer"
+    with pytest.raises(HandfulError):
+        client.import_task("bank", content, readapt=True)
+    assert str(script.requests[1].url) == "http://handful/v1/tasks/bank/import?readapt=true"
+    assert script.requests[1].content == content

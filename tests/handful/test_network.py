@@ -38,7 +38,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*PROXY_VARIABLES, "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    monkeypatch.setattr("handful.client.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("handful.connection.time.sleep", lambda seconds: None)
 
 
 def served(server: HTTPServer) -> Iterator[int]:

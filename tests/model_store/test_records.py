@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from metalearn.options import AdaptOptions
 from metalearn.types import Example, SupportSet, TextInput
-from model_store.codec import support_digests
+from model_store.digests import support_digests
 from model_store.records import Version
 from tests.model_store.conftest import new_version
 

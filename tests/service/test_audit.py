@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from metalearn.types import Example, SupportSet, TextInput
-from model_store.codec import support_digests
+from model_store.digests import support_digests
 from model_store.records import NewVersion, Version
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import OTHER_SUPPORT, adapt, bearer, make_key, store_of

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metalearn.types import TextInput
-from model_store.codec import ExampleRow, set_aside_digests, text_digest
+from model_store.codec import ExampleRow
+from model_store.digests import set_aside_digests, text_digest
 from service.tasks.corrections import adapted_example, corrected
 from service.tasks.support_warnings import text_key
 

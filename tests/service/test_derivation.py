@@ -6,7 +6,8 @@ import torch
 from metalearn.learners.interface import LearnerOptions
 from metalearn.model_spec import ModelSpec
 from metalearn.types import Adapter
-from model_store.codec import AdapterKey, decode_adapter, decode_support, support_digests
+from model_store.codec import AdapterKey, decode_adapter, decode_support
+from model_store.digests import support_digests
 from model_store.records import StoredSupport, Version
 from tests.conftest import SUPPORT, MakeCheckpoint, StartService
 from tests.service.conftest import OTHER_SUPPORT, adapt, parts_of, store_of

@@ -35,6 +35,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", "/v1/tasks/{task}/feedback"): {"text": "where is my card", "label": "card_arrival"},
     ("GET", "/v1/tasks/{task}/drift"): None,
     ("GET", "/v1/tasks/{task}/readapt"): None,
+    ("GET", "/v1/tasks/{task}/export"): None,
     ("GET", "/v1/tasks/{task}/versions/{version}"): None,
     ("GET", "/v1/models/{task}"): None,
     ("DELETE", "/v1/tasks/{task}"): None,
@@ -42,8 +43,8 @@ BODIES: dict[tuple[str, str], object] = {
 }
 """Every route that takes a task and finds it absent; a new route needs a line here."""
 
-CREATING = {("POST", "/v1/tasks/{task}/adapt")}
-"""Routes that make a task where there is none: another tenant's name is free to them. Held to it below."""
+CREATING = {("POST", "/v1/tasks/{task}/adapt"), ("POST", "/v1/tasks/{task}/import")}
+"""Routes that make a task where there is none: another tenant's name is free to them. ``adapt`` is held to it below."""
 
 VARIANTS: dict[tuple[str, str], list[object]] = {
     ("POST", "/v1/tasks/{task}/predict"): [
