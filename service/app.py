@@ -23,6 +23,7 @@ from handful.wire import (
     RollbackRequest,
 )
 from handful.wire_examples import AddExamplesRequest
+from handful.wire_playground import MapRequest
 from metalearn.devices import select_device
 from metalearn.types import TextInput
 from model_store.checkpoint import Checkpoint, Encoders, read_manifest, resolve_checkpoint
@@ -36,7 +37,19 @@ from service.engine.runtime import start_runtime
 from service.errors import install_error_handlers
 from service.metrics import Metrics
 from service.request_context import Answers, RequestContext
-from service.routes import adapt, classify, examples, health, pages, predict, readapt, report, unmatched, versions
+from service.routes import (
+    adapt,
+    classify,
+    examples,
+    health,
+    pages,
+    playground,
+    predict,
+    readapt,
+    report,
+    unmatched,
+    versions,
+)
 from service.settings import Settings, granted_threads
 from service.stale_tasks import watch_stale_tasks
 from service.store_access import StoreAccess, open_store, store_name
@@ -56,6 +69,7 @@ _REQUEST_MODELS = (
     ReadaptRequest,
     ReportRequest,
     AddExamplesRequest,
+    MapRequest,
     Problem,
 )
 
@@ -98,7 +112,7 @@ def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = No
     )
     app.state.draining = False
     predict.add_to(app)
-    for module in (adapt, classify, examples, versions, readapt, report, health, pages):
+    for module in (adapt, classify, examples, versions, readapt, report, playground, health, pages):
         app.include_router(module.router)
     install_error_handlers(app)
     unmatched.add_to(app)

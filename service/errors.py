@@ -29,6 +29,7 @@ from service.engine.errors import ComputeStopped, QueueFull, SupportTooLarge, Te
 from service.tasks.errors import (
     ExampleNeeded,
     ExampleNotFound,
+    FileUnreadable,
     IdempotencyKeyReused,
     InvalidContent,
     NewestVersion,
@@ -189,6 +190,7 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     NewestVersion: lambda e: ApiError(409, "newest_version", str(e)),
     SupportNotKept: lambda e: ApiError(409, "support_not_kept", str(e)),
     IdempotencyKeyReused: lambda e: _at_fault(422, "idempotency_key_reused", str(e), f"header/{IDEMPOTENCY_KEY}"),
+    FileUnreadable: lambda e: invalid_content([FieldError("#", str(e))], "file_unreadable"),
     InvalidContent: lambda e: invalid_content(
         [FieldError(body_pointer(*fault.path), fault.message) for fault in e.faults], e.code
     ),
