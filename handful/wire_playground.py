@@ -33,8 +33,8 @@ class MapRequest(BaseModel):
 class Place(BaseModel):
     """A place on the map."""
 
-    x: float = Field(description="Along the direction in which the examples differ most.")
-    y: float = Field(description="Along the direction in which they differ most beside that.")
+    x: float = Field(description="Along the direction in which the classes differ most.")
+    y: float = Field(description="Along the direction in which they differ most beside it.")
 
 
 class PlacedExample(ExampleText, Place):

@@ -1,5 +1,6 @@
 """A plane through a support set, on which texts are drawn."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ _NO_DIFFERENCE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """The plane in which the examples of a support set differ most.
+    """The plane in which the classes of a support set differ most.
 
     Attributes:
         examples: Features of the examples.
@@ -37,25 +38,32 @@ class Plane:
         return (directions(self.examples, texts) - self.mean) @ self.axes.T
 
 
-def fit_plane(examples: Float[Tensor, "examples dim"]) -> Plane:
-    """The plane of the first two principal components of the directions by which similarity is measured.
+def fit_plane(examples: Float[Tensor, "examples dim"], targets: Sequence[int]) -> Plane:
+    """The plane in which the classes of a support set differ most, by the measure of ``similarities``.
 
-    So texts that are near each other on the plane are similar in the sense of ``similarities``. The component that is
-    largest on each axis is positive, which makes the plane the same each time.
+    Its axes are the first principal components of the class means, each mean counted once per example. Where the means
+    span less than a plane, as those of two classes do, what the examples differ in beside it completes the plane. The
+    largest component of each axis is positive, which makes the plane the same each time.
 
     Args:
         examples: Features of the examples, at least one.
+        targets: The class of each example.
     """
     rows = directions(examples, examples)
     mean = rows.mean(dim=0)
     # In double precision, and of the products: as exact as is seen, and as fast for thousands of rows as for a few
     centred = (rows - mean).double()
-    variance, components = torch.linalg.eigh(centred.T @ centred)
-    variance, components = variance.flip(0).clamp_min(0), components.T.flip(0)
-    found = int(min(2, (variance > _NO_DIFFERENCE).sum()))
-    axes = rows.new_zeros(2, rows.shape[1])
-    axes[:found] = components[:found].to(rows.dtype)
+    classes = torch.tensor(targets, device=rows.device)
+    membership = torch.nn.functional.one_hot(classes).to(centred)
+    means = membership @ ((membership.T @ centred) / membership.sum(dim=0).clamp_min(1)[:, None])
+    axes = centred.new_zeros(0, centred.shape[1])
+    for differences in (means, centred):
+        beside = differences - differences @ axes.T @ axes
+        variance, components = torch.linalg.eigh(beside.T @ beside)
+        found = components.T.flip(0)[variance.flip(0) > _NO_DIFFERENCE]
+        axes = torch.cat([axes, found[: 2 - len(axes)]])
+    total = centred.square().sum()
+    shown = float((centred @ axes.T).square().sum() / total) if len(axes) else 1.0
+    axes = torch.cat([axes, axes.new_zeros(2 - len(axes), axes.shape[1])]).to(rows.dtype)
     largest = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True))
-    axes = torch.where(largest < 0, -axes, axes)
-    shown = float(variance[:found].sum() / variance.sum()) if found else 1.0
-    return Plane(examples, mean, axes, shown)
+    return Plane(examples, mean, torch.where(largest < 0, -axes, axes), shown)

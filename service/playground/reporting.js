@@ -33,7 +33,7 @@ export function show() {
   $("report-lead").replaceChildren(accuracy
     ? t("report.lead", { percent: percent(accuracy.value), low: percent(accuracy.interval[0]), high: percent(accuracy.interval[1]) })
     : t("report.no_estimate"), ...change());
-  const parts = [estimate, findings, classes].map((part) => part(shownReport)).filter((nodes) => nodes.length);
+  const parts = [[...estimate(shownReport), ...classes(shownReport)], findings(shownReport)].filter((nodes) => nodes.length);
   $("report-body").replaceChildren(...parts.map((nodes) => el("div", {}, ...nodes)));
 }
 

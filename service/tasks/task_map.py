@@ -14,7 +14,7 @@ from service.tasks.queries import checked_texts
 
 
 async def map_task(parts: Parts, tenant: str, task: str, asked: MapRequest) -> MapResponse:
-    """Places the examples of a version, and queries, on the plane in which the examples differ most; changes nothing.
+    """Places the examples of a version, and queries, on the plane in which its classes differ most; changes nothing.
 
     Args:
         parts: The app's parts.
@@ -54,7 +54,7 @@ async def map_task(parts: Parts, tenant: str, task: str, asked: MapRequest) -> M
 def _placed(known: KnownExamples, features: torch.Tensor) -> tuple[list[PlacedExample], list[Place], float]:
     if not known.support.examples:  # classes of descriptions alone
         return [], [Place(x=0, y=0) for _ in range(len(features))], 1.0
-    plane = fit_plane(known.features)
+    plane = fit_plane(known.features, known.support.targets)
     examples = [
         PlacedExample(
             id=example.id,
