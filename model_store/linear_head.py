@@ -59,6 +59,11 @@ def linear_head(file: TaskFile) -> LinearHead:
             "checkpoint's"
         )
     labels: list[str] = header["labels"]
+    if labels and header.get("objective") == "regression":
+        raise NotExportable(
+            f"task {name} is ordinal: its head gives a place in the order of its labels, of which other programs know "
+            "nothing. Adapt a task of one label a text, or a regression, on the examples"
+        )
     if len(weights[HEAD_WEIGHT]) != (len(labels) or 1):
         raise NotExportable(
             f"the head of task {name} has {len(weights[HEAD_WEIGHT])} rows for {len(labels)} labels, as where examples "

@@ -70,15 +70,19 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     return written.getvalue()
 
 
+def _as_read(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _check(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Reads the file again, as ``handful adapt`` would."""
-    names = ("text", "text_pair", "label", "id")
+    names = ("text", "text_pair", "label", "labels", "score", "id")
     try:
         found = [tuple(getattr(row, name) for name in names) for row in read_support(str(path)).rows]
         reason = "other examples"
     except FileInvalid as error:
         found, reason = [], str(error)
-    if found != [tuple(row.get(name) for name in names) for row in rows]:
+    if found != [tuple(_as_read(row.get(name)) for name in names) for row in rows]:
         advice = "" if path.suffix.lower() == ".json" else "; choose a name that ends in .json"
         raise HandfulError(
             f"{path} does not hold the examples as they are, and `handful adapt` would read {reason}{advice}",
