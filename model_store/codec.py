@@ -159,7 +159,6 @@ def joined_adapter(header: bytes, tensors: bytes, key: AdapterKey) -> bytes:
     """
     try:
         fields = json.loads(header)
-        # As JSON, where a list may stand for a tuple and an object for a dataclass
         return _sealed(_Header.model_validate_json(json.dumps({**fields, **asdict(key)})), tensors)
     except (ValueError, TypeError, RecursionError) as error:
         raise AdapterCorrupt(f"the header of the adapter is malformed: {error}") from error

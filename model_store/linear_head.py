@@ -58,12 +58,12 @@ def linear_head(file: TaskFile) -> LinearHead:
             "answers: adapt it from a checkpoint with the placement 'head', or with another learner than the "
             "checkpoint's"
         )
-    labels: list[str] = header["labels"]
-    if labels and header.get("objective") == "regression":
+    if file.record.kind != "single_label":
         raise NotExportable(
-            f"task {name} is ordinal: its head gives a place in the order of its labels, of which other programs know "
-            "nothing. Adapt a task of one label a text, or a regression, on the examples"
+            f"task {name} is of the kind {file.record.kind}, whose answers need more than a head: export it in the "
+            "handful format, or its examples as a dataset"
         )
+    labels: list[str] = header["labels"]
     if len(weights[HEAD_WEIGHT]) != (len(labels) or 1):
         raise NotExportable(
             f"the head of task {name} has {len(weights[HEAD_WEIGHT])} rows for {len(labels)} labels, as where examples "

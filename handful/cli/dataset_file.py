@@ -56,7 +56,13 @@ def _examples(content: bytes) -> tuple[list[dict[str, Any]], Mapping[str, str]]:
         descriptions: Mapping[str, str] = json.loads(archive.read("support.json"))["descriptions"]
     # Examples that are set aside would be adapted on like all others
     rows = [row for row in map(json.loads, lines) if row.get("state", "adapted") == "adapted"]
-    return [{name: value for name, value in row.items() if name not in _BOOKKEEPING} for row in rows], descriptions
+    return [_of_caller(row) for row in rows], descriptions
+
+
+def _of_caller(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a stored example that its caller gave; one with several labels or a score has no label."""
+    no_label = {"label"} if "labels" in row or "score" in row else set()
+    return {name: value for name, value in row.items() if name not in _BOOKKEEPING | no_label}
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -70,22 +76,22 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     return written.getvalue()
 
 
-def _as_read(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _check(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Reads the file again, as ``handful adapt`` would."""
-    names = ("text", "text_pair", "label", "labels", "score", "id")
+    names = ("text", "text_pair", "label", "id", "weight", "labels", "score")
     try:
-        found = [tuple(getattr(row, name) for name in names) for row in read_support(str(path)).rows]
+        found = [[_as_json(getattr(row, name)) for name in names] for row in read_support(str(path)).rows]
         reason = "other examples"
     except FileInvalid as error:
         found, reason = [], str(error)
-    if found != [tuple(_as_read(row.get(name)) for name in names) for row in rows]:
+    if found != [[row.get(name) for name in names] for row in rows]:
         advice = "" if path.suffix.lower() == ".json" else "; choose a name that ends in .json"
         raise HandfulError(
             f"{path} does not hold the examples as they are, and `handful adapt` would read {reason}{advice}",
             status=0,
             code="not_representable",
         )
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -105,7 +105,7 @@ class Engine:
             QueueFull: The queue has no room.
             ComputeStopped: The compute thread has ended.
         """
-        loaded = models.of(options.learner or KINDS[support.kind].learner)
+        loaded = models.of(KINDS[support.kind].learner if options.learner is None else options.learner)
         plan = plan_support(support, use_label_text=options.use_label_text)
         plan, texts = readable(plan, support, await self.tokenize(models, plan.inputs))
         self._check_size(loaded, texts)

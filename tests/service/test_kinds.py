@@ -13,8 +13,6 @@ from metalearn.kinds import KINDS
 from tests.conftest import SUPPORT, StartService
 from tests.service.conftest import TEXTS, adapt, predict
 from tests.service.test_examples import add, erase, id_of, listed
-from tests.service.test_moving import edited, export, import_, resealed
-from tests.service.test_moving import refused as refused_file
 
 TOPICS: list[dict[str, Any]] = [
     {"text": "Where is my new card", "labels": ["card"]},
@@ -293,32 +291,6 @@ def test_examples_are_listed_by_text_and_source_without_a_label(client: httpx.Cl
     assert [each["text"] for each in listed(client, text="one more")] == ["One more FEE"]
     assert [each["text"] for each in listed(client, source="examples")] == ["One more FEE"]
     assert len(listed(client, source="adapt")) == len(TOPICS)
-
-
-@pytest.mark.parametrize("kind", OF_KIND)
-def test_a_kind_moves_as_a_file(client: httpx.Client, kind: str) -> None:
-    made, before = adapt(client, **OF_KIND[kind]), predict(client)["predictions"]
-    file = export(client)
-    client.delete("/v1/tasks/bank")
-    moved = import_(client, file)
-    names = ("kind", "labels", "thresholds", "thresholds_from", "leave_one_out")
-    assert {name: moved.get(name) for name in names} == {name: made.get(name) for name in names}
-    assert predict(client)["predictions"] == before
-    add(client, [{**OF_KIND[kind]["support"][0], "text": "One more text"}])
-
-
-@pytest.mark.parametrize("kind", OF_KIND)
-def test_a_file_of_a_kind_that_was_changed_is_refused(client: httpx.Client, kind: str) -> None:
-    adapt(client, **OF_KIND[kind])
-    file = export(client)
-    decisions = [{"thresholds": [0.5]}, {"thresholds": [2.0] * 3}, {"spread": 0.0}, {"half_width": -1.0}]
-    changes = [
-        *(edited("record.json", decision=decision) for decision in decisions),
-        edited("record.json", kind="single_label"),
-        edited("record.json", decision=None if kind != "regression" else {"ordered": True}),
-    ]
-    for change in changes:
-        refused_file(client, resealed(file, change))
 
 
 def test_the_kinds_of_the_wire_are_those_of_the_learning_core() -> None:

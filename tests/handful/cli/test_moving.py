@@ -59,6 +59,33 @@ def test_a_dataset_is_adapted_on_again_to_the_same_answers(handful: Handful, nam
     assert ids[0] == ids[1]
 
 
+@pytest.mark.parametrize("name", ["kinds.jsonl", "kinds.json", "kinds.csv"])
+@pytest.mark.parametrize(
+    "examples",
+    [
+        [
+            {"text": "a fee", "labels": ["fee"]},
+            {"text": "a card", "labels": ["card", "fee"]},
+            {"text": "hi", "labels": []},
+        ],
+        [{"text": "good", "score": 1.5}, {"text": "bad", "score": -2.0}],
+        [{"text": "a", "label": "x", "weight": 2.5}, {"text": "b", "label": "y"}],
+    ],
+    ids=["labels", "scores", "weights"],
+)
+def test_a_dataset_has_the_answers_of_every_kind(handful: Handful, examples: list[dict[str, Any]], name: str) -> None:
+    (handful.folder / "given.jsonl").write_text(as_jsonl(examples))
+    handful("adapt", "kinds", "--support", "given.jsonl")
+    words = ("tasks", "export", "kinds", "-o", name, "--format", "dataset")
+    if name.endswith(".csv") and "labels" in examples[0]:
+        assert "choose a name that ends in .json" in handful.fails(*words)
+        return
+    handful(*words)
+    given, found = (read_support(str(handful.folder / file)).rows for file in ("given.jsonl", name))
+    answers = [[(row.text, row.label, row.labels, row.score, row.weight) for row in rows] for rows in (given, found)]
+    assert answers[0] == answers[1]
+
+
 def test_descriptions_go_along_in_json_alone(handful: Handful) -> None:
     handful("adapt", "data", "--support", "support.jsonl", "--labels", "labels.json")
     done = handful.run("tasks", "export", "data", "-o", "examples.jsonl", "--format", "dataset")
