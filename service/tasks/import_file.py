@@ -1,6 +1,7 @@
 """The use case import: a new version from a file. Nothing of the file is taken unchecked."""
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ from pydantic import ValidationError
 from handful.wire import AdaptOptionFields
 from handful.wire_examples import EXAMPLE_ID_PATTERN
 from handful.wire_moving import ImportResponse
+from metalearn.decision import Decision, TaskKind
 from metalearn.errors import InvalidSupportSet
+from metalearn.kinds import KINDS
 from metalearn.objectives import OBJECTIVES
 from metalearn.types import Adapter, Example, SupportSet
 from model_store.codec import AdapterKey, ExampleRow
@@ -27,6 +30,7 @@ from service.tasks.checks import LimitChecker, over_limit
 from service.tasks.commit import commit_next
 from service.tasks.errors import CheckpointNotLoaded
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
+from service.tasks.kind_answers import kind_fields, kind_of_adapter
 from service.tasks.labels import normalised
 from service.tasks.support_set import CheckedSupport
 
@@ -119,6 +123,7 @@ async def import_task(
             elapsed_ms=(time.perf_counter() - began) * 1000,
             truncated=0,
             readapted=False,
+            **kind_fields(version.kind, version.labels, version.decision, version.figures),
         )
 
     return await commit_next(
@@ -153,6 +158,8 @@ async def _adapter(parts: Parts, tenant: str, task: str, file: TaskFile) -> Adap
         raise TaskFileInvalid("the weights in the file are not those of its record")
     if OBJECTIVES[adapter.objective].has_classes and len(adapter.labels) < 2:
         raise TaskFileInvalid("the weights in the file have fewer than two classes")
+    if adapter.decision != record.decision or kind_of_adapter(adapter) != record.kind:
+        raise TaskFileInvalid("the weights in the file are of another kind of task than its record")
     return adapter
 
 
@@ -181,6 +188,7 @@ def _checked(file: TaskFile, settings: Settings) -> _Kept | None:
     examples = tuple(row.example for row in rows)
     for i, example in enumerate(examples):
         _check_example(i, example, check, settings)
+        _check_answer(i, example, record.kind)
     for label, description in descriptions.items():
         check.description(description, "labels", label)
     check.raise_faults()
@@ -205,6 +213,15 @@ def _check_record(record: Version) -> None:
     shares = [each for each in (record.support_accuracy, record.leave_one_out_accuracy) if each is not None]
     if not all(0 <= share <= 1 for share in shares) or min(record.steps, record.n_support) < 0:
         raise TaskFileInvalid("the record in the file has numbers out of range")
+    decision = record.decision or Decision()
+    ranges = (
+        all(0 <= threshold <= 1 for threshold in decision.thresholds),
+        len(decision.thresholds) in {0, len(record.labels)},
+        decision.spread > 0,
+        (decision.half_width or 0.0) >= 0,
+    )
+    if not all(ranges):
+        raise TaskFileInvalid("the record in the file has thresholds or widths out of range")
 
 
 def _check_example(index: int, example: Example, check: LimitChecker, settings: Settings) -> None:
@@ -215,6 +232,15 @@ def _check_example(index: int, example: Example, check: LimitChecker, settings: 
     if longest > settings.max_text_chars:
         limit = over_limit(longest, settings.max_text_chars, "characters of a text", "max_text_chars")
         raise TaskFileInvalid(f"example {index} in the file is longer than this server reads: {limit}")
+
+
+def _check_answer(index: int, example: Example, kind: TaskKind) -> None:
+    """Refuses an example without the form of its task's kind."""
+    answer = "label" if example.labels is None and example.score is None else "labels"
+    answer = answer if example.score is None else "score"
+    plain = kind == "single_label" or (example.weight == 1 and example.label is not None)
+    if answer != KINDS[kind].answer or not plain or not math.isfinite(example.score or 0.0):
+        raise TaskFileInvalid(f"example {index} in the file is none of a {kind} task")
 
 
 def _not_loaded(parts: Parts, file: TaskFile, kept: _Kept | None) -> CheckpointNotLoaded:

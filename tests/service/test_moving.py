@@ -227,14 +227,30 @@ def test_every_learner_moves(shared_service: httpx.Client, learner: str) -> None
 
 @pytest.mark.parametrize("kind", OF_KIND)
 def test_every_kind_moves(shared_service: httpx.Client, kind: str) -> None:
-    adapt(shared_service, "kinds", **OF_KIND[kind])
-    import_(shared_service, export(shared_service, "kinds"), "moved")
+    made = adapt(shared_service, "kinds", **OF_KIND[kind])
+    moved = import_(shared_service, export(shared_service, "kinds"), "moved")
+    names = ("kind", "labels", "thresholds", "thresholds_from", "leave_one_out")
+    assert {name: moved.get(name) for name in names} == {name: made.get(name) for name in names}
     asked = {"queries": TEXTS}
     expected, found = (
         shared_service.post(f"/v1/tasks/{task}/predict", json=asked).json() for task in ("kinds", "moved")
     )
     assert found["predictions"] == expected["predictions"]
     assert shared_service.get("/v1/tasks/moved").json()["kind"] == kind
+
+
+@pytest.mark.parametrize("kind", OF_KIND)
+def test_a_file_of_a_kind_that_was_changed_is_refused(shared_service: httpx.Client, kind: str) -> None:
+    adapt(shared_service, "kinds", **OF_KIND[kind])
+    file = export(shared_service, "kinds")
+    decisions = [{"thresholds": [0.5]}, {"thresholds": [2.0] * 3}, {"spread": 0.0}, {"half_width": -1.0}]
+    changes = [
+        *(edited("record.json", decision=decision) for decision in decisions),
+        edited("record.json", kind="single_label"),
+        edited("record.json", decision=None if kind != "regression" else {"ordered": True}),
+    ]
+    for change in changes:
+        refused(shared_service, resealed(file, change))
 
 
 def test_pairs_move(shared_service: httpx.Client) -> None:
