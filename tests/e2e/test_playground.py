@@ -231,7 +231,7 @@ def test_suspects_are_relabelled_and_contradictions_erased(open_page: Open, serv
     adapt(page, rows + '\n{"text": "why this fee 3", "label": "card"}')
     page.click("#report-body button:has-text('Make it') >> nth=0")
     wait(page, "document.getElementById('adapted-lead').textContent.includes('version 2')")
-    page.wait_for_selector("#report-body button:has-text('Erase')")
+    page.wait_for_selector("#report-change")  # the report on version 2
     count = page.locator("#map .mark").count()
     erase = page.locator("#report-body button:has-text('Erase')").first
     erase.click()
@@ -292,7 +292,7 @@ def test_a_key_is_asked_for_and_kept_in_the_page_alone(open_page: Open, tiny_che
 
 
 def test_texts_and_labels_never_become_html(open_page: Open, server: SocketServer) -> None:
-    page = open_page(server.url)
+    page = open_page(server.url, expected="TrustedHTML")  # the test's own attempt at the end
     rows = "\n".join(
         f'{{"text": "{HOSTILE} {i}", "label": "{label}{HOSTILE}"}}' for label in ("a", "b") for i in range(4)
     )
