@@ -24,6 +24,7 @@ from handful.wire import (
 )
 from handful.wire_examples import AddExamplesRequest
 from handful.wire_feedback import FeedbackRequest
+from handful.wire_playground import MapRequest
 from handful.wire_readapt import ReadaptRequest
 from metalearn.devices import select_device
 from metalearn.types import TextInput
@@ -48,6 +49,7 @@ from service.routes import (
     health,
     moving,
     pages,
+    playground,
     predict,
     readapt,
     report,
@@ -77,6 +79,7 @@ _REQUEST_MODELS = (
     ReportRequest,
     AddExamplesRequest,
     FeedbackRequest,
+    MapRequest,
     Problem,
 )
 
@@ -120,7 +123,7 @@ def create_app(settings: Settings, *, checkpoints: LoadedCheckpoints | None = No
     )
     app.state.draining = False
     predict.add_to(app)
-    for module in (adapt, examples, feedback, versions, readapt, moving, report, health, pages):
+    for module in (adapt, examples, feedback, versions, readapt, moving, report, playground, health, pages):
         app.include_router(module.router)
     if settings.doors == "none":
         app.include_router(classify.router)

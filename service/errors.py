@@ -32,6 +32,7 @@ from service.tasks.errors import (
     CheckpointNotLoaded,
     ExampleNeeded,
     ExampleNotFound,
+    FileUnreadable,
     IdempotencyKeyReused,
     InvalidContent,
     KindNotCorrected,
@@ -200,6 +201,7 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     SupportNotKept: lambda e: ApiError(409, "support_not_kept", str(e)),
     ReadaptRefused: lambda e: ApiError(409, "readapt_refused", str(e)),
     IdempotencyKeyReused: lambda e: _at_fault(422, "idempotency_key_reused", str(e), f"header/{IDEMPOTENCY_KEY}"),
+    FileUnreadable: lambda e: invalid_content([FieldError("#", str(e))], "file_unreadable"),
     InvalidContent: lambda e: invalid_content(
         [FieldError(body_pointer(*fault.path), fault.message) for fault in e.faults], e.code
     ),

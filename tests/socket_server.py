@@ -45,10 +45,10 @@ class SocketServer:
 
 
 @contextmanager
-def socket_server(checkpoint: Path, store: str, **overrides: object) -> Iterator[SocketServer]:
-    """Serves on a free port until the context ends; takes settings by name."""
+def socket_server(checkpoint: Path, store: str, *others: Path, **overrides: object) -> Iterator[SocketServer]:
+    """Serves on a free port until the context ends; takes further checkpoints, and settings by name."""
     fields: dict[str, object] = {
-        "checkpoint": str(checkpoint),
+        "checkpoint": [str(checkpoint), *map(str, others)],
         "store": SecretStr(store),
         "port": 0,
         "device": "cpu",

@@ -89,7 +89,21 @@ def read_content(source: str, encoding: str | None = None) -> Content:
     Raises:
         FileInvalid: There is no such file, it is no text file, or its encoding cannot be detected.
     """
-    name, suffix, data = _read_bytes(source)
+    return decode_content(*_read_bytes(source), encoding)
+
+
+def decode_content(name: str, suffix: str, data: bytes, encoding: str | None = None) -> Content:
+    """Decodes a file that was read already.
+
+    Args:
+        name: The file as errors name it.
+        suffix: The file name's ending in lower case; empty for none.
+        data: The bytes of the file.
+        encoding: The codec's name; detected from the bytes where it is missing.
+
+    Raises:
+        FileInvalid: It is no text file, or its encoding cannot be detected.
+    """
     _refuse_binary(name, data)
     codec, note = _given(name, encoding) if encoding else _detect(name, data)
     try:

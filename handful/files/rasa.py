@@ -11,7 +11,7 @@ from handful.files.rows import FileInvalid
 # [Berlin](city), [Berlin](city:value), [Berlin]{"entity": "city"} and [Berlin][{"entity": "city"}, …]
 _ENTITY = re.compile(r"\[([^\[\]]+)\](?:\([^()]*\)|\{[^{}]*\}|\[\s*\{.*?\}\s*\])")
 _MARKDOWN_START = re.compile(r"(?:\s*<!--.*?-->)?\s*##\s*(?:intent|synonym|regex|lookup)\s*:", re.IGNORECASE)
-_MARKDOWN_SECTION = re.compile(r"##\s*(intent|synonym|regex|lookup)\s*:\s*(.*?)\s*$", re.IGNORECASE)
+_MARKDOWN_SECTION = re.compile(r"##\s*(intent|synonym|regex|lookup)\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
 
 
 def is_rasa_yaml(document: Any) -> bool:

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 from handful.files.columns import Columns, ColumnsUnclear, choose_columns, guess_columns, known_roles
-from handful.files.content import Content, read_content
+from handful.files.content import Content, decode_content, read_content
 from handful.files.document_shapes import Records, descriptions_of, unfold
 from handful.files.documents import read_json, read_json_texts
 from handful.files.rasa import is_rasa_markdown, is_rasa_yaml, rasa_markdown, rasa_yaml
@@ -19,6 +20,8 @@ _TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".psv"}
 _YAML_SUFFIXES = {".yml", ".yaml"}
 # A list of labels in a cell, as Python or JSON writes it
 _LIST = re.compile(r"\[['\"].*['\"]\]")
+# Rasa's training data, in a file of any name. Each part ends with its line, so that no text takes long to refuse
+_RASA_YAML = re.compile(r"\s*(#[^\n]*\n\s*)*(version\s*:[^\n]*\n\s*)?nlu\s*:")
 # The service's rule for the id of an example
 _EXAMPLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
@@ -36,7 +39,22 @@ def read_support(source: str, options: ReadOptions = _NO_OPTIONS) -> ReadFile:
     Raises:
         FileInvalid: The file cannot be read, or a row is no example.
     """
-    return _read(source, options, labelled=True)
+    return _read(read_content(source, options.encoding), options, labelled=True)
+
+
+def read_support_bytes(name: str, data: bytes, options: ReadOptions = _NO_OPTIONS) -> ReadFile:
+    """Reads labelled examples from the bytes of a file, as ``read_support`` does from its path.
+
+    Args:
+        name: The file's name, which errors repeat and whose ending tells the format; empty for pasted text.
+        data: The bytes of the file.
+        options: The caller's statements about the file.
+
+    Raises:
+        FileInvalid: The file cannot be read, or a row is no example.
+    """
+    content = decode_content(name or "pasted text", PurePath(name).suffix.lower(), data, options.encoding)
+    return _read(content, options, labelled=True)
 
 
 def read_queries(source: str, options: ReadOptions = _NO_OPTIONS) -> ReadFile:
@@ -52,7 +70,7 @@ def read_queries(source: str, options: ReadOptions = _NO_OPTIONS) -> ReadFile:
     Raises:
         FileInvalid: The file cannot be read, or a row is no query.
     """
-    return _read(source, options, labelled=False)
+    return _read(read_content(source, options.encoding), options, labelled=False)
 
 
 def read_descriptions(source: str) -> dict[str, str]:
@@ -78,8 +96,7 @@ def read_descriptions(source: str) -> dict[str, str]:
     return descriptions_of(content.source, 0, document)
 
 
-def _read(source: str, options: ReadOptions, *, labelled: bool) -> ReadFile:
-    content = read_content(source, options.encoding)
+def _read(content: Content, options: ReadOptions, *, labelled: bool) -> ReadFile:
     read = _of_content(content, options, labelled=labelled)
     if not read.rows and not (labelled and read.descriptions):
         needed = "a support set needs labelled examples" if labelled else "give texts to classify"
@@ -92,7 +109,7 @@ def _of_content(content: Content, options: ReadOptions, *, labelled: bool) -> Re
     values = read_json(content)
     if values is not None:
         return _of_records(content, unfold(content.source, values, labelled=labelled), options, labelled=labelled)
-    if content.suffix in _YAML_SUFFIXES or re.match(r"\s*(#.*\s+)*(version\s*:.*\s+)?nlu\s*:", content.text):
+    if content.suffix in _YAML_SUFFIXES or _RASA_YAML.match(content.text):
         document = _yaml(content)
         if is_rasa_yaml(document):
             records = rasa_yaml(content.source, document)

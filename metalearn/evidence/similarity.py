@@ -24,9 +24,20 @@ def similarities(
         texts: Features of the texts; they may be the examples themselves.
         others: Features of texts to be compared with in place of the examples.
     """
+    return directions(examples, texts) @ directions(examples, examples if others is None else others).T
+
+
+def directions(
+    examples: Float[Tensor, "examples dim"], texts: Float[Tensor, "texts dim"]
+) -> Float[Tensor, "texts dim"]:
+    """The direction of each text from what all examples have in common, with unit length.
+
+    Args:
+        examples: Features of the support set's examples.
+        texts: Features of the texts; they may be the examples themselves.
+    """
     centre = examples.sum(dim=0) / (examples.shape[0] + _BESIDE_CENTRE)
-    compared = examples if others is None else others
-    return normalize(texts - centre, dim=1) @ normalize(compared - centre, dim=1).T
+    return normalize(texts - centre, dim=1)
 
 
 def near_duplicates(found: Float[Tensor, "examples examples"]) -> list[tuple[int, int, float]]:

@@ -19,7 +19,7 @@ from service.routes.request import (
     idempotent_request,
     parts_of,
 )
-from service.routes.request_body import bounded_body
+from service.routes.request_body import bounded_bytes
 from service.tasks.export import export_task
 from service.tasks.import_file import import_task
 
@@ -59,7 +59,7 @@ async def _file(request: Request) -> bytes:
         detail = f"send the exported file itself, with the header Content-Type: {TASK_FILE_TYPE}"
         raise ApiError(415, "unsupported_media_type", detail, errors=[FieldError("header/Content-Type", detail)])
     too_large = "HANDFUL_MAX_BODY_BYTES on the server raises this limit; or export a task of fewer examples"
-    return await bounded_body(request, parts_of(request).settings.max_body_bytes, too_large=too_large, is_text=False)
+    return await bounded_bytes(request, parts_of(request).settings.max_body_bytes, too_large=too_large)
 
 
 @router.post("/import", response_model=ImportResponse, openapi_extra=_BODY, name="import")

@@ -42,17 +42,39 @@ def _fault_of(content_type: str) -> str:
     return ""
 
 
-async def bounded_body(request: Request, max_bytes: int, *, too_large: str = "", is_text: bool = True) -> bytes:
-    """Reads and decodes a body up to a bound, without its content coding and byte order mark.
+async def bounded_body(request: Request, max_bytes: int, *, too_large: str = "") -> bytes:
+    """Reads and decodes a body of text up to a bound, without its content coding and byte order mark.
 
     Args:
         request: The request.
         max_bytes: The most bytes, both as sent and as decoded.
         too_large: The advice on a body that is too large.
-        is_text: Whether it is JSON, so that a mark of another encoding is a fault.
 
     Raises:
         ApiError: 413, the body is larger; 415, its coding or character set is not supported; 422, it is damaged.
+        ClientGone: The client went away inside it.
+    """
+    data = await bounded_bytes(request, max_bytes, too_large=too_large)
+    if data.startswith(_UTF8_BOM):
+        return data[len(_UTF8_BOM) :]  # RFC 8259, section 8.1: a parser may ignore it
+    if data.startswith(_GZIP_MAGIC):
+        detail = "Invalid JSON: the body looks like gzip: send it with the header Content-Encoding: gzip"
+        raise invalid_content([FieldError("#", detail)])
+    if data.startswith(_UTF16_BOMS) or b"\0" in data[:4]:
+        raise _not_utf8("it looks like UTF-16 or UTF-32")
+    return data
+
+
+async def bounded_bytes(request: Request, max_bytes: int, *, too_large: str = "") -> bytes:
+    """Reads a body of any content up to a bound, without its content coding.
+
+    Args:
+        request: The request.
+        max_bytes: The most bytes, both as sent and as decoded.
+        too_large: The advice on a body that is too large.
+
+    Raises:
+        ApiError: 413, the body is larger; 415, its coding is not supported; 422, it does not match its coding.
         ClientGone: The client went away inside it.
     """
     coding = request.headers.get("content-encoding", "").strip().lower()
@@ -82,15 +104,6 @@ async def bounded_body(request: Request, max_bytes: int, *, too_large: str = "",
         raise ClientGone from None
     if decoder and not decoder.eof:
         raise _damaged(coding, "its end is missing")
-    if not is_text:
-        return bytes(chunks)
-    if chunks.startswith(_UTF8_BOM):
-        del chunks[: len(_UTF8_BOM)]  # RFC 8259, section 8.1: a parser may ignore it
-    elif chunks.startswith(_GZIP_MAGIC):
-        detail = "Invalid JSON: the body looks like gzip: send it with the header Content-Encoding: gzip"
-        raise invalid_content([FieldError("#", detail)])
-    elif chunks.startswith(_UTF16_BOMS) or b"\0" in chunks[:4]:
-        raise _not_utf8("it looks like UTF-16 or UTF-32")
     return bytes(chunks)
 
 

@@ -105,6 +105,10 @@ class IdempotencyKeyReused(UseCaseError):
         super().__init__("the key was used for another request: take a new key for a new request")
 
 
+class FileUnreadable(UseCaseError):
+    """A file of which no examples could be read; the message names the line, the fault and the remedy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A part of a request that is wrong.

@@ -36,6 +36,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("GET", "/v1/tasks/{task}/drift"): None,
     ("GET", "/v1/tasks/{task}/readapt"): None,
     ("GET", "/v1/tasks/{task}/export"): None,
+    ("POST", "/v1/tasks/{task}/map"): {"queries": ["where is my card"]},
     ("GET", "/v1/tasks/{task}/versions/{version}"): None,
     ("GET", "/v1/models/{task}"): None,
     ("DELETE", "/v1/tasks/{task}"): None,
