@@ -53,9 +53,9 @@ def validation_message(kind: str, path: Sequence[str | int], message: str) -> st
 def _unknown_field(field: str, *, in_list: bool) -> str:
     """The message for an unknown field; it names our field where the name is usual in another tool."""
     if in_list:
+        if field in {"label", "labels", "score"}:
+            return 'an example has one of "label", "labels" and "score": remove the others'
         for names, ours in ((_TEXT_NAMES, "text"), (_LABEL_NAMES, "label")):
             if field.lower() in names:
                 return f'unknown field: it is called "{ours}" here'
-        if field == "labels":
-            return 'unknown field: an example has one "label"'
     return _UNKNOWN
