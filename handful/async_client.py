@@ -152,7 +152,7 @@ class AsyncClient:
         return await self._answer(calls.feedback(task, label, text, id, force=force))
 
     async def drift(self, task: str) -> DriftResponse:
-        """How recent queries of a task differ from its examples; see ``Client.drift``."""
+        """The differences of a task's recent queries from its examples; see ``Client.drift``."""
         return await self._answer(calls.drift(task))
 
     async def delete_version(self, task: str, version: int) -> None:

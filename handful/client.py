@@ -221,7 +221,7 @@ class Client(Connection):
         return self._answer(calls.feedback(task, label, text, id, force=force))
 
     def drift(self, task: str) -> DriftResponse:
-        """How recent queries of a task differ from its examples, and from earlier queries.
+        """The differences of a task's recent queries from its examples, and from earlier queries.
 
         Raises:
             HandfulError: There is no such task, or the server is away.

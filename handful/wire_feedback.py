@@ -9,7 +9,7 @@ ANSWER_ID_CHARS = 100_000
 """The most characters of an answer's id; it holds the text."""
 
 FeedbackOutcome = Literal["joined", "pending", "confirmed", "known"]
-"""What became of a correction."""
+"""The outcome of a correction."""
 
 
 class FeedbackRequest(BaseModel):
@@ -50,7 +50,7 @@ class HeldBackCheck(BaseModel):
 
 
 class FeedbackResponse(BaseModel):
-    """What became of a correction."""
+    """The outcome of a correction."""
 
     task: str
     version: int = Field(description="The newest version, also where the correction made none.")
@@ -81,7 +81,7 @@ class QueryWindow(BaseModel):
 
 
 class Distances(BaseModel):
-    """How far texts lie from the nearest example: 1 less the cosine, beside what all examples have in common."""
+    """Distances of texts from the nearest example: 1 less the cosine, beside what all examples have in common."""
 
     texts: int
     median: float | None
@@ -89,7 +89,7 @@ class Distances(BaseModel):
 
 
 class DriftResponse(BaseModel):
-    """How recent queries differ from the examples, and from earlier queries, as the answering process saw them."""
+    """Differences of recent queries from the examples, and from earlier queries, as the answering process saw them."""
 
     task: str
     version: int

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 
 class RetentionFields(BaseModel):
-    """How long the versions of a task are kept."""
+    """The time for which the versions of a task are kept."""
 
     keep_versions: int | None = Field(
         None,
@@ -29,7 +29,7 @@ class RetentionFields(BaseModel):
 
 
 class AuditFields(BaseModel):
-    """Who asked for a version, and for what beyond its options."""
+    """The caller that asked for a version, and the wishes beyond its options."""
 
     asked_by: str | None = Field(
         None,

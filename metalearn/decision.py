@@ -9,7 +9,7 @@ TaskKind = Literal["single_label", "multi_label", "regression", "ordinal"]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How a task's answers are made of its head's outputs.
+    """The rule that makes a task's answers of its head's outputs.
 
     Attributes:
         thresholds: The probability from which on each class is answered, in multi-label tasks.

@@ -31,7 +31,7 @@ def is_name(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskTerms:
-    """What was asked for a task beyond one version; each version hands it on to the next, until an adapt sets it anew.
+    """The wishes for a task beyond one version; each version hands it on to the next, until an adapt sets it anew.
 
     Attributes:
         checkpoint: The checkpoint that was asked for: a name, a fingerprint or ``auto``; None for the default one.

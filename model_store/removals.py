@@ -10,7 +10,7 @@ MOST_ENTRIES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Who removed a version, when and why.
+    """The removal of a version: its caller, its time and its reason.
 
     Attributes:
         by: The hint of an API key, a tenant, or the server itself.

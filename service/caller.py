@@ -13,7 +13,7 @@ SERVER = "server"
 
 @dataclass(slots=True)
 class Caller:
-    """Who asks, and under which id.
+    """The caller, and the id of its request.
 
     Attributes:
         name: The first characters of the API key, or the tenant where no key came, or ``server``.

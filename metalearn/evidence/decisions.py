@@ -1,4 +1,4 @@
-"""How answers are made of a head's outputs, learned from the outputs for each example by a head without it."""
+"""Rules for answers from a head's outputs, learned from the outputs for each example by a head without it."""
 
 import math
 from typing import NamedTuple

@@ -37,5 +37,5 @@ async def feedback(
 
 @router.get("/drift", response_model=DriftResponse, name="drift")
 async def drift_of_task(task: TaskName, tenant: Tenant, parts: AppParts) -> Response:
-    """How far recent queries lie from the examples, and how abstention moved; changes nothing."""
+    """The distance of recent queries from the examples, and the change of abstention; changes nothing."""
     return json_response(await drift(parts, tenant, task))

@@ -32,7 +32,7 @@ EPISODES = Path(__file__).with_name("episodes.jsonl")
 ANSWERS = Path(__file__).with_name("answers.jsonl")
 
 _INSTRUCTIONS = ("avx2", "avx512_f", "avx512_vnni", "avx_vnni", "amx_int8")
-"""What decides in which order floats are added, and whether sums of int8 products are exact."""
+"""Instructions that decide the order in which floats are added, and whether sums of int8 products are exact."""
 
 _OF_PREDICTING = {"queries", "top_k", "abstain"}
 _OF_ADAPTING = ("labels", "losses", "support_accuracy", "leave_one_out_accuracy")

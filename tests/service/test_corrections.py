@@ -1,4 +1,4 @@
-"""How a correction changes the rows of a support set: nothing is lost, and no class is left without an example."""
+"""Corrections and the rows of a support set: nothing is lost, and no class is left without an example."""
 
 from collections import Counter
 
