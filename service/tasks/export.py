@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from model_store.errors import AdapterCorrupt, VersionConflict
 from model_store.task_file import pack_task
 from service.tasks.app_parts import Parts
-from service.tasks.errors import TaskNotFound, VersionNotFound
+from service.tasks.kept_support import find_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,8 @@ async def export_task(parts: Parts, tenant: str, task: str, version: int | None)
         AdapterCorrupt: The stored version is damaged.
         StoreUnavailable: The store does not answer.
     """
+    _, source = await find_version(parts, tenant, task, version)
     store, call = parts.access.store, parts.access.call
-    record = await call(store.task, tenant, task)
-    if record is None:
-        raise TaskNotFound
-    newest = record.current
-    source = newest if version is None else await call(store.version, tenant, task, version)
-    if source is None:
-        raise VersionNotFound(task, version or 0, newest.version)
     data = await call(store.load_adapter, tenant, task, source.version)
     support = await call(store.load_support, tenant, task, source.version)
     if data is None or (support is None and source.support_kept):

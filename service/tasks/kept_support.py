@@ -44,6 +44,25 @@ class KeptSupport:
         return CheckedSupport(support, frozenset(), {label: label for label in self.descriptions})
 
 
+async def find_version(parts: Parts, tenant: str, task: str, version: int | None) -> tuple[TaskRecord, Version]:
+    """A task, and its version of a number or its newest one.
+
+    Raises:
+        TaskNotFound: The task is absent.
+        VersionNotFound: The task does not have the version.
+        StoreUnavailable: The store does not answer.
+    """
+    store, call = parts.access.store, parts.access.call
+    record = await call(store.task, tenant, task)
+    if record is None:
+        raise TaskNotFound
+    newest = record.current
+    found = newest if version is None else await call(store.version, tenant, task, version)
+    if found is None:
+        raise VersionNotFound(task, version or 0, newest.version)
+    return record, found
+
+
 async def load_kept_support(parts: Parts, tenant: str, task: str, version: int | None = None) -> KeptSupport:
     """Reads the support set of a version, or of the newest version.
 
@@ -55,14 +74,8 @@ async def load_kept_support(parts: Parts, tenant: str, task: str, version: int |
         AdapterCorrupt: The stored support set is damaged.
         StoreUnavailable: The store does not answer.
     """
+    record, source = await find_version(parts, tenant, task, version)
     store, call = parts.access.store, parts.access.call
-    record = await call(store.task, tenant, task)
-    if record is None:
-        raise TaskNotFound
-    newest = record.current
-    source = newest if version is None else await call(store.version, tenant, task, version)
-    if source is None:
-        raise VersionNotFound(task, version or 0, newest.version)
     kept = await call(store.load_support, tenant, task, source.version)
     if kept is None and not source.support_kept:
         raise SupportNotKept(task, source.version)
