@@ -103,18 +103,18 @@ def test_the_options_of_a_call_are_the_fields_of_its_request(
         ({"x": "a text", "y": "another"}, [("a text", "x"), ("another", "y")]),
         ({"text": ["a"], "y": ["b"]}, [("a", "text"), ("b", "y")]),
         ({None: ["a"], "y": ["b"]}, [("a", None), ("b", "y")]),
-        ({"x": iter(["a"]), "y": []}, [("a", "x")]),
+        (lambda: {"x": iter(["a"]), "y": []}, [("a", "x")]),
         ([("a", "x"), {"text": "b", "label": "y"}], [("a", "x"), ("b", "y")]),
         ({"text": "a", "label": "x"}, [("a", "x")]),
         (("a", "x"), [("a", "x")]),
-        (zip(["a", "b"], ["x", "y"], strict=True), [("a", "x"), ("b", "y")]),
+        (lambda: zip(["a", "b"], ["x", "y"], strict=True), [("a", "x"), ("b", "y")]),
     ],
     ids=["lists", "lone-texts", "a-class-called-text", "out-of-scope", "iterators", "mixed", "one", "one-pair", "zip"],
 )
 def test_the_forms_of_examples(pauses: list[float], support: Any, sent: list[Any], open_client: Open) -> None:
     script = Script(httpx.Response(500, json={**BUSY, "status": 500, "code": "internal_error"}))
     with open_client("http://handful", transport=script) as client, pytest.raises(HandfulError):
-        client.add_examples("t", support)
+        client.add_examples("t", support() if callable(support) else support)
     body = httpx.Response(200, content=script.requests[0].content).json()
     assert body["examples"] == [{"text": text, "label": label} for text, label in sent]
 
