@@ -17,8 +17,10 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+import handful
 from handful import Client, HandfulClassifier, HandfulError, NotFound
 from handful.estimator import SupportSetWarning
+from handful.in_process import in_process_client
 from handful.text_columns import as_queries
 from handful.wire import AdaptOptionFields
 from tests.conftest import SUPPORT
@@ -184,7 +186,8 @@ def test_a_weight_of_two_is_an_example_twice(place: dict[str, Any]) -> None:
 def test_a_copy_goes_its_own_way(place: dict[str, Any]) -> None:
     classifier = HandfulClassifier(**place).fit(TEXTS, LABELS)
     before = classifier.predict_proba(QUERIES)
-    for again in (pickle.loads(pickle.dumps(classifier)), deepcopy(classifier)):  # noqa: S301 - our own
+    for copied in (lambda each: pickle.loads(pickle.dumps(each)), deepcopy):  # noqa: S301 - our own
+        again = copied(classifier)
         np.testing.assert_array_equal(again.predict_proba(QUERIES), before)
         again.partial_fit(["a new class entirely"], ["new"])
         assert "new" in again.classes_
@@ -270,10 +273,10 @@ def test_possible_mistakes_are_warnings(place: dict[str, Any]) -> None:
 
 def test_the_tools_of_scikit_learn_work(place: dict[str, Any]) -> None:
     texts, labels = TEXTS * 2, LABELS * 2
-    search = GridSearchCV(HandfulClassifier(**place), {"steps": [0, 3], "use_label_text": [True, False]}, cv=2)
+    search = GridSearchCV(HandfulClassifier(**place), {"steps": [0, 3]}, cv=2)
     search.fit(texts, labels)
-    assert set(search.best_params_) == {"steps", "use_label_text"}
-    assert len(search.cv_results_["mean_test_score"]) == 4
+    assert set(search.best_params_) == {"steps"}
+    assert len(search.cv_results_["mean_test_score"]) == 2
     assert not np.isnan(search.cv_results_["mean_test_score"]).any()
     assert search.predict(QUERIES).shape == (len(QUERIES),)
     assert cross_val_score(HandfulClassifier(**place), texts, labels, cv=2).shape == (2,)
@@ -299,23 +302,17 @@ def test_a_key_of_the_environment_is_sent_and_not_kept(server: SocketServer, mon
     assert "secret-of-mine" not in repr(classifier)
 
 
-def test_without_scikit_learn_the_error_names_the_package() -> None:
-    script = """
-import sys
-class Hidden:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "sklearn":
-            raise ModuleNotFoundError(name, name=name)
-sys.meta_path.insert(0, Hidden())
-import handful
-assert handful.Client
-try:
-    handful.HandfulClassifier
-except ImportError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "pip install 'handful[sklearn]'" in done.stdout
+def test_without_scikit_learn_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "handful.estimator")
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    with pytest.raises(ImportError, match=r"pip install 'handful\[sklearn\]'"):
+        handful.HandfulClassifier  # noqa: B018
+
+
+def test_without_the_server_part_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "service.settings", None)
+    with pytest.raises(ImportError, match=r"pip install 'handful\[server\]', or name a running server by url="):
+        in_process_client("a checkpoint that was not loaded before")
 
 
 @pytest.mark.slow

@@ -60,6 +60,7 @@ def tiny_by_default(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(estimator, "in_process_client", lambda _: in_process_client(str(tiny_checkpoint)))
 
 
+@pytest.mark.slow
 @parametrize_with_checks([RowsAsTexts()], expected_failed_checks=lambda _: EXPECTED_FAILURES)
 def test_the_checks_hold_on_rows_as_texts(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
