@@ -34,8 +34,9 @@ def examples_of(support: Examples) -> list[dict[str, Any]]:
     if isinstance(support, str | bytes) or not isinstance(support, Iterable):
         raise TypeError(f"{_SUPPORT_FORM}, not a {type(support).__name__}")
     if isinstance(support, Mapping):
+        given: Mapping[Any, Any] = support
         # A class may be called "text"; then its texts are a list
-        return [dict(support)] if isinstance(support.get("text"), str) else _of_texts_by_label(support)
+        return [dict(given)] if isinstance(given.get("text"), str) else _of_texts_by_label(given)
     if _is_pair(support):
         return [_of_pair(support)]
     return [_of_example(example, i) for i, example in enumerate(support)]
