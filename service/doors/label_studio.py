@@ -9,6 +9,7 @@ Source: the requests of Label Studio's connector and webhooks, and the answers o
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -235,7 +236,7 @@ async def _put(parts: Parts, caller: Caller, task: str, asked: WebhookRequest) -
     result: Content = {"examples": len(examples)}
     if examples:
         await _started(parts, caller, task, control, examples)
-        committed = await despite_races(lambda: put_examples(parts, caller.tenant, task, examples))
+        committed = await despite_races(partial(put_examples, parts, caller.tenant, task, examples))
         result |= {} if committed is None else _numbers(committed.json)
     if empty:
         result |= await _erase(parts, caller, task, {str(each) for each in empty}, place=2)
@@ -264,7 +265,7 @@ async def _erase(parts: Parts, caller: Caller, task: str, names: set[str], *, pl
         if len(found) != 3 or found[0] != _PREFIX or found[place] not in names:
             continue
         try:
-            committed = await despite_races(lambda name=row.id: erase_example(parts, caller.tenant, task, name))
+            committed = await despite_races(partial(erase_example, parts, caller.tenant, task, row.id))
         except ExampleNotFound:  # another copy of the webhook came first
             continue
         result = {**_numbers(committed.json), "erased": result["erased"] + 1}

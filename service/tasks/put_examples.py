@@ -53,7 +53,7 @@ async def put_examples(parts: Parts, tenant: str, task: str, examples: Sequence[
     """
     began = time.perf_counter()
     kept = await load_kept_support(parts, tenant, task)
-    ids = [example.id for example in examples]
+    ids = [example.id or "" for example in examples]
     nameless = [example.model_copy(update={"id": None}) for example in examples]
     set_aside = [row.id for row in kept.rows if row.state != "adapted"]
     grown = to_grown_support(nameless, kept.checked().support, parts.settings, set_aside)
