@@ -143,20 +143,20 @@ _INFERRED: dict[str, Any] = {
 }
 
 
-@router.get("", response_model=ServerMetadata)
+@router.get("", response_model=ServerMetadata, include_in_schema=False)
 async def show_server(request: Request) -> Response:
     """The server's name, version and extensions."""
     extensions = ["binary_tensor_data", "classification"]
     return answer(ServerMetadata(name="handful", version=request.app.version, extensions=extensions))
 
 
-@router.get("/health/live", response_model=ServerHealth)
+@router.get("/health/live", response_model=ServerHealth, include_in_schema=False)
 async def server_live(parts: AppParts) -> Response:
     """Whether this process can still compute."""
     return _health(ServerHealth(live=parts.engine.alive))
 
 
-@router.get("/health/ready", response_model=ServerHealth)
+@router.get("/health/ready", response_model=ServerHealth, include_in_schema=False)
 async def server_ready(request: Request, parts: AppParts) -> Response:
     """Whether requests should be sent here now."""
     checks = await readiness(parts, draining=request.app.state.draining, without_store=False)
