@@ -133,7 +133,7 @@ def start_runtime(
             if apart <= _FURTHEST[products]:
                 return runtime
             trouble = f"features by {runtime.name} are {apart:.1e} away from torch's"
-        log.warning("%s", trouble)
+        log.warning("given up: %s", trouble)
     asked_for = precision in {"int8", "bfloat16"}
     if asked_for or wanted == "onnxruntime":
         raise SettingsInvalid(f"{trouble}: take --{'precision float32' if asked_for else 'runtime torch'}")
