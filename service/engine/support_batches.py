@@ -17,7 +17,7 @@ from service.engine.feature_cache import FeatureCache
 _SHARED_TOKENS_OF_CPU = 128
 """Most tokens of a mixed batch on a CPU. It takes 13 ms, for which a new prediction may have to wait; see docs/adr."""
 
-_BACKGROUND_TOKENS_OF_CPU = 64
+_BACKGROUND_TOKENS_OF_CPU = 32
 """Most tokens of a batch in the background on a CPU, since any prediction may have to wait for one."""
 
 

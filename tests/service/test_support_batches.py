@@ -161,10 +161,10 @@ def test_a_set_in_the_background_has_small_batches_of_its_own() -> None:
     batches.encode_next(behind)
     assert not asked.encoded, "a small batch is not filled up"
     batches.encode_next(asked)
-    assert [len(batch) for batch in encoder.batches] == [8, 4], "nor does a request wait for texts of the background"
+    assert [len(batch) for batch in encoder.batches] == [4, 4], "nor does a request wait for texts of the background"
     while not behind.encoded:
         batches.encode_next(behind)
-    assert [len(batch) for batch in encoder.batches] == [8, 4, 8, 4]
+    assert [len(batch) for batch in encoder.batches] == [4, 4, 4, 4, 4, 4]
     for support in (behind, asked):
         check_features(support)
 
