@@ -10,9 +10,9 @@ on copies of its store, timed from when each was due:
 Each answer is compared with the answer of its version, asked for by number when all is quiet: answers are bit-equal, or
 they are counted as mixed.
 
-Progress goes to standard error. The whole takes no longer than ``--limit-seconds``, and some seconds more where the
-last answers are compared: tasks that have not moved by then stay, and the table counts them. ``--store FILE`` keeps the
-adapted tasks, so that another run begins with them; a run that ends during the adaptation goes on there.
+Progress goes to standard error. The whole takes ``--limit-seconds`` and little more, unless the machine is so busy that
+servers take minutes to start: tasks that have not moved by then stay, and the table counts them. ``--store FILE`` keeps
+the adapted tasks, so that another run begins with them; a run that ends during the adaptation goes on there.
 """
 
 import argparse
@@ -191,7 +191,7 @@ def _prepare(
     ):
         there = {task.task for task in client.tasks()}
         missing = [number for number in range(given.tasks) if _task(number) not in there]
-        clock.say(f"{len(missing)} of {given.tasks} tasks are adapted by {given.old}")
+        clock.say(f"{len(missing)} of {given.tasks} tasks are still to be adapted by {given.old}")
 
         def adapt(number: int) -> bool:
             if clock.passed_s > limit_s:

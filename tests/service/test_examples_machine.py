@@ -169,6 +169,7 @@ def test_erasing_is_exact(tiny_checkpoint: Path, store_url: str, caplog: pytest.
 
 
 @pytest.mark.very_slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("part", range(1, 11))
 def test_erasing_is_exact_in_200_walks(
     tiny_checkpoint: Path, store_url: str, caplog: pytest.LogCaptureFixture, part: int

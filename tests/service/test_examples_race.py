@@ -50,6 +50,7 @@ def test_sixteen_threads_that_append_lose_nothing(tiny_checkpoint: Path, store_u
 
 
 @pytest.mark.very_slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("part", range(10))
 def test_sixteen_threads_that_append_in_200_rounds_lose_nothing(
     tiny_checkpoint: Path, store_url: str, part: int
