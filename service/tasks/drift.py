@@ -22,6 +22,7 @@ _ENOUGH_SAMPLED = 16
 _MUCH = 0.2
 """The share of far queries from which on they are worth a sentence, where one in twenty is expected."""
 
+
 async def drift(parts: Parts, tenant: str, task: str) -> DriftResponse:
     """Reports on the recent queries of a task, as this process saw them; changes nothing.
 
