@@ -176,7 +176,7 @@ def map_task(task: str, queries: Queries, version: int | None, *, examples: bool
     return _post(MapResponse, _path(task, "/map"), body)
 
 
-def read_examples(content: bytes, name: str, options: Mapping[str, str | None]) -> Call[ReadExamplesResponse]:
+def read_examples(content: bytes, name: str, options: Mapping[str, Any]) -> Call[ReadExamplesResponse]:
     """The call that reads examples from a file."""
     path = f"/v1/examples/read{_query(name=name or None, **options)}"
     return Call(ReadExamplesResponse, "POST", path, {"Content-Type": "application/octet-stream"}, bytes(content))

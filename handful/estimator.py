@@ -77,6 +77,9 @@ class HandfulClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         answer_: The answer of the adaptation: its version, accuracy estimate and warnings.
     """
 
+    classes_: NDArray[Any]
+    answer_: AdaptResponse
+
     def __init__(
         self,
         *,
@@ -194,13 +197,13 @@ class HandfulClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         check_is_fitted(self)
         texts = as_queries(X)
         column = {name: i for i, name in enumerate(label_names(self.classes_))}
-        shares = np.zeros((len(texts), len(column)))
+        shares: NDArray[np.float64] = np.zeros((len(texts), len(column)))
         for start, part in _parts(texts):
             for i, scores in enumerate(self._scores(start, part), start):
                 for label, share in scores.items():
                     shares[i, column[label]] = share
-        # Scores are rounded
-        return shares / shares.sum(axis=1, keepdims=True)
+        shares /= shares.sum(axis=1, keepdims=True)  # scores are rounded
+        return shares
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
         """The most probable class of each text; see ``predict_proba``."""
@@ -227,9 +230,8 @@ class HandfulClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         checked = validate_data(self, y=targets)
         check_classification_targets(checked)
         check_consistent_length(queries, checked)
-        if weights is not None:
-            weights = _check_sample_weight(weights, queries, ensure_non_negative=True)
-        return queries, checked, weights
+        counts = None if weights is None else _check_sample_weight(weights, queries, ensure_non_negative=True)
+        return queries, checked, counts
 
     def _client(self) -> Client:
         if self.url is None:
