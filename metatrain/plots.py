@@ -1,7 +1,9 @@
 """Plots of results: of ``handful evaluate``'s JSON files, one or several side by side."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metalearn.evaluation.intervals import wilson_interval
 from metatrain.plot_style import COLORS, INK, LINE, MARKERS, add_legend, as_svg, new_axes, new_figure
@@ -18,28 +20,31 @@ _MOST_PANELS = 4
 def plots_of(result: Result) -> dict[str, bytes]:
     """The plots of one evaluation: file name -> SVG."""
     name = str(result["checkpoint"]["name"])
-    plots = {"tasks.svg": tasks_plot(result), "shots.svg": shots_plot({name: result})}
+    plots = {"tasks.svg": tasks_plot(result)}
+    if common_tasks([result]):
+        plots["shots.svg"] = shots_plot({name: result})
     if result.get("calibration"):
         plots["reliability.svg"] = reliability_plot(result)
     return plots
 
 
 def shots_plot(results: Mapping[str, Result]) -> bytes:
-    """Examples per class against the mean accuracy with its 95 % interval, a line for each result."""
-    figure = new_figure(7, 4.2, "Accuracy by the number of examples", source_of(next(iter(results.values()))))
+    """Examples per class against the mean accuracy with its 95 % interval, a line for each result.
+
+    Raises:
+        ValueError: The results have no task in common.
+    """
+    first, tasks = next(iter(results.values())), _shared(results)
+    figure = new_figure(7, 4.2, "Accuracy by the number of examples", source_of(first, len(tasks)))
     (axes,) = new_axes(figure)
     for (name, result), color, marker in zip(results.items(), COLORS, MARKERS, strict=False):
-        _with_intervals(axes, result["mean"], name, color, marker)
-    if len(results) == 1:
-        (result,) = results.values()
-        known = [(int(k), mean["majority"]) for k, mean in result["mean"].items() if mean["majority"] is not None]
-        axes.plot(
-            [k for k, _ in known],
-            [100 * share for _, share in known],
-            color=COLORS[5],
-            linestyle="--",
-            label="always the most frequent class",
-        )
+        at = sorted(map(int, result["mean"]))
+        means = [_mean_over(result, tasks, str(k)) for k in at]
+        axes.fill_between(at, [m.low for m in means], [m.high for m in means], color=color, alpha=0.15, linewidth=0)
+        axes.plot(at, [mean.accuracy for mean in means], color=color, marker=marker, label=name)
+        if len(results) == 1:
+            majority = [mean.majority for mean in means]
+            axes.plot(at, majority, color=COLORS[5], linestyle="--", label="always the most frequent class")
     shots = sorted({int(k) for result in results.values() for k in result["mean"]})
     axes.set_xscale("log", base=2)
     axes.set_xticks(shots, [str(k) for k in shots])
@@ -49,27 +54,40 @@ def shots_plot(results: Mapping[str, Result]) -> bytes:
     return as_svg(figure)
 
 
+def _shared(results: Mapping[str, Result]) -> list[str]:
+    tasks = common_tasks(list(results.values()))
+    if not tasks:
+        raise ValueError("no task has an accuracy at every number of examples of every result")
+    return tasks
+
+
 def learners_plot(results: Mapping[str, Result]) -> bytes:
-    """A row for each result, best first, and in it the mean accuracy at each number of examples."""
-    shots = sorted({int(k) for result in results.values() for k in result["mean"]})
-    last = str(shots[-1])
-    ordered = sorted(results.items(), key=lambda each: each[1]["mean"][last]["accuracy"] or 0.0)
-    figure = new_figure(7, 1.6 + 0.36 * len(ordered), "Learners compared", source_of(ordered[0][1]))
+    """A row for each result, the best on top, and in it the mean accuracy at each number of examples.
+
+    Raises:
+        ValueError: The results have no task in common.
+    """
+    shots, tasks = sorted({int(k) for result in results.values() for k in result["mean"]}), _shared(results)
+    means = {name: {int(k): _mean_over(result, tasks, k) for k in result["mean"]} for name, result in results.items()}
+    ordered = sorted(means.items(), key=lambda each: each[1][max(each[1])].accuracy)
+    source = source_of(next(iter(results.values())), len(tasks))
+    figure = new_figure(7, 1.6 + 0.36 * len(ordered), "Learners compared", source)
     (axes,) = new_axes(figure)
     for place, k in enumerate(shots):
         shift = 0.16 * (place - (len(shots) - 1) / 2)
-        for row, (_, result) in enumerate(ordered):
-            mean = result["mean"].get(str(k))
-            if mean is not None and mean["accuracy"] is not None:
-                low, high = mean["interval"] or (mean["accuracy"], mean["accuracy"])
-                axes.plot([100 * low, 100 * high], [row + shift] * 2, color=COLORS[place], linewidth=1.5)
-                label = f"{k} example{'s' if k > 1 else ''} per class" if row == 0 else None
-                at = 100 * mean["accuracy"]
-                axes.plot(at, row + shift, color=COLORS[place], marker=MARKERS[place], linestyle="", label=label)
+        shown = [(row + shift, by_shots[k]) for row, (_, by_shots) in enumerate(ordered) if k in by_shots]
+        for row, mean in shown:
+            axes.plot([mean.low, mean.high], [row] * 2, color=COLORS[place], linewidth=1.5)
+        look: dict[str, Any] = {"color": COLORS[place], "marker": MARKERS[place], "linestyle": ""}
+        axes.plot([mean.accuracy for _, mean in shown], [row for row, _ in shown], label=_examples(k), **look)
     axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
     axes.set(xlabel="accuracy, %, mean over the tasks, with 95 % interval")
     add_legend(axes)
     return as_svg(figure)
+
+
+def _examples(shots: int) -> str:
+    return f"{shots} example{'s' if shots > 1 else ''} per class"
 
 
 def reliability_plot(result: Result) -> bytes:
@@ -89,9 +107,10 @@ def reliability_plot(result: Result) -> bytes:
         at = [(place + 0.5) * width for place in range(len(result["calibration"][k]))]
         share = [each["decisions"] for each in result["calibration"][k]]
         below.bar(at, [100 * n / sum(share) for n in share], width=0.9 * width, color=COLORS[0])
-        error = result["mean"][k]["ece"]
-        told = "" if error is None else f"\nexpected calibration error {100 * error:.1f} %"
-        above.set_title(f"{k} example{'s' if int(k) > 1 else ''} per class{told}", size=9, color=INK)
+        # Of all answers together: the mean of small episodes' errors is larger, since few answers fill few bins evenly
+        gap = sum(each["decisions"] * abs(each["accuracy"] - each["confidence"]) for each in bins) / sum(share)
+        told = f"\ncalibration error of all answers {100 * gap:.1f} %"
+        above.set_title(f"{_examples(int(k))}{told}", size=9, color=INK)
         above.set(xlim=(0, 1), ylim=(0, 1))
         below.set(xlabel="confidence")
     every[0].set(ylabel="accuracy of these answers")
@@ -112,22 +131,59 @@ def tasks_plot(result: Result) -> bytes:
         for row, found in known:
             low, high = found["interval"] or (found["accuracy"], found["accuracy"])
             axes.plot([100 * low, 100 * high], [row, row], color=color, linewidth=1)
-        label = f"{k} example{'s' if k > 1 else ''} per class"
         at = [100 * found["accuracy"] for _, found in known]
-        axes.plot(at, [row for row, _ in known], color=color, marker=marker, linestyle="", markersize=5, label=label)
+        axes.plot(
+            at, [row for row, _ in known], color=color, marker=marker, linestyle="", markersize=5, label=_examples(k)
+        )
     axes.set_yticks(range(len(tasks)), [name for name, _ in tasks])
     axes.set(xlabel="accuracy, %, with 95 % interval")
     add_legend(axes)
     return as_svg(figure)
 
 
-def source_of(result: Result) -> str:
-    """What was measured, and how."""
-    means = list(result["mean"].values())
+class _Mean(NamedTuple):
+    """Means over tasks, as percentages, with the ends of the 95 % interval of the accuracy."""
+
+    accuracy: float
+    low: float
+    high: float
+    majority: float
+
+
+def common_tasks(results: Sequence[Result]) -> list[str]:
+    """The tasks with an accuracy at every number of examples of every result: means over others do not compare."""
+    return [
+        task
+        for task in results[0]["tasks"]
+        if all(
+            result["tasks"].get(task, {}).get(k, {}).get("accuracy") is not None
+            for result in results
+            for k in result["mean"]
+        )
+    ]
+
+
+def _mean_over(result: Result, tasks: Sequence[str], shots: str) -> _Mean:
+    found = [result["tasks"][task][shots] for task in tasks]
+    n = len(found)
+    accuracy = fmean(each["accuracy"] for each in found)
+    halves = [(each["interval"][1] - each["interval"][0]) / 2 if each["interval"] else 0.0 for each in found]
+    reach = math.hypot(*halves) / n  # the tasks' episodes are drawn independently
+    majority = fmean(each["majority"] or 0.0 for each in found)
+    return _Mean(100 * accuracy, 100 * max(0.0, accuracy - reach), 100 * min(1.0, accuracy + reach), 100 * majority)
+
+
+def source_of(result: Result, tasks: int | None = None) -> str:
+    """What was measured, and how.
+
+    Args:
+        result: The evaluation.
+        tasks: Number of its tasks that are shown; None for all.
+    """
     settings = result["settings"]
     episodes = settings.get("episodes")
     drawn = f", {settings['ways']} ways, {episodes} episodes a task" if episodes else ", fixed episodes"
-    tasks = max((mean.get("n_tasks") or 0 for mean in means), default=0)
+    tasks = len(result["tasks"]) if tasks is None else tasks
     name, fingerprint = result["checkpoint"]["name"], result["checkpoint"]["fingerprint"][:12]
     served = f"{name} ({fingerprint}), {settings['runtime']}"
     return f"handful evaluate: {served}; {tasks} tasks{drawn}, seed {settings['seed']}"
@@ -135,15 +191,6 @@ def source_of(result: Result) -> str:
 
 def _highest(by_shots: Mapping[str, Any]) -> float:
     return max((found["accuracy"] or 0.0 for found in by_shots.values()), default=0.0)
-
-
-def _with_intervals(axes: "Axes", mean: Mapping[str, Any], name: str, color: str, marker: str) -> None:
-    known = sorted((int(k), found) for k, found in mean.items() if found["accuracy"] is not None)
-    at = [k for k, _ in known]
-    bounds = [found["interval"] or (found["accuracy"], found["accuracy"]) for _, found in known]
-    low, high = [100 * low for low, _ in bounds], [100 * high for _, high in bounds]
-    axes.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
-    axes.plot(at, [100 * found["accuracy"] for _, found in known], color=color, marker=marker, label=name)
 
 
 def _bins(axes: "Axes", bins: Sequence[Mapping[str, Any]]) -> None:

@@ -29,7 +29,8 @@ class EpisodeScores:
         adapt_ms: Milliseconds from the support set's texts to fast weights.
         unseen: Queries whose class has no example in the support set; they are scored, and wrong.
         failure: Why there are no figures; empty where there are.
-        bins: The answers by confidence; in multi-label tasks, the decisions about each class.
+        bins: The answers by confidence, in tasks of one class each. The decisions of multi-label tasks are left out:
+            most of them are a confident no.
     """
 
     task: str

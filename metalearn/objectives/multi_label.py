@@ -56,7 +56,6 @@ def _figures(outputs: Tensor, targets: Tensor) -> Figures:
         macro_f1=figures.macro_f1(predicted, actual),
         ece=figures.expected_calibration_error(confidence.flatten(), correct.flatten()),
         majority=figures.majority_share(actual),
-        bins=figures.calibration_bins(confidence.flatten(), correct.flatten()),
     )
 
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from metatrain.plot_style import COLORS, INK, PAPER
-from metatrain.plots import learners_plot, plots_of, reliability_plot, shots_plot
+from metatrain.plots import common_tasks, learners_plot, plots_of, reliability_plot, shots_plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -25,7 +25,7 @@ def result(name: str = "e5-small", learner: str = "ridge", gain: float = 0.0, **
         "settings": {"episodes": 3, "ways": 5, "seed": 0, "runtime": "onnxruntime int8", "learner": learner},
         "mean": {k: {**figures(0.5 + int(k) / 50 + gain), "n_tasks": 2} for k in ("1", "5", "10")},
         "tasks": {
-            "bank & <b>": {"1": figures(0.5), "5": figures(0.6), "10": figures(0.7)},
+            "bank & <b>": {k: figures(share + gain) for k, share in (("1", 0.5), ("5", 0.6), ("10", 0.7))},
             "one": {"1": {**figures(1), "interval": None}},
         },
         "calibration": dict.fromkeys(("1", "5"), bins),
@@ -43,15 +43,24 @@ def test_one_evaluation_has_a_plot_of_shots_of_tasks_and_of_reliability() -> Non
     plots = plots_of(result())
     assert set(plots) == {"shots.svg", "tasks.svg", "reliability.svg"}
     for plot in plots.values():
-        assert "handful evaluate: e5-small (0123456789ab), onnxruntime int8; 2 tasks, 5 ways, 3 episodes" in texts_of(
-            plot
-        )
+        shown = texts_of(plot)
+        assert "handful evaluate: e5-small (0123456789ab), onnxruntime int8; " in shown
+        assert " tasks, 5 ways, 3 episodes a task, seed 0" in shown
     assert "examples per class" in texts_of(plots["shots.svg"])
     assert "always the most frequent class" in texts_of(plots["shots.svg"])
     assert "bank & <b>" in texts_of(plots["tasks.svg"])
     reliability = texts_of(plots["reliability.svg"])
-    assert "expected calibration error 4.0 %" in reliability
+    # Each bin is half a fifteenth off: (n - 0.5) / 15 against n / 15
+    assert "calibration error of all answers 3.3 %" in reliability
     assert "confidence = accuracy" in reliability
+
+
+def test_means_are_over_the_tasks_that_all_have_alone() -> None:
+    assert common_tasks([result()]) == ["bank & <b>"]
+    assert "1 tasks" in texts_of(shots_plot({"a": result()}))
+    other = result(tasks={"one": {"1": {"accuracy": 0.5, "interval": None, "majority": 0.1}}})
+    with pytest.raises(ValueError, match="no task"):
+        learners_plot({"a": result(), "b": other})
 
 
 def test_no_reliability_without_probabilities() -> None:
