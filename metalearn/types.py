@@ -36,10 +36,12 @@ class TextInput:
     Attributes:
         text: The text.
         text_pair: The second text of a pair, such as a hypothesis beside its premise.
+        words: The characters of each word, from the first up to the one after the last, where words are tagged.
     """
 
     text: str
     text_pair: str | None = None
+    words: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from metalearn.placement import Modulations
 from metalearn.types import Adapter
 from model_store.learner_models import Models
 from service.engine.threads import shared_if_worth_it
+from service.engine.token_forward import tag_probabilities
 
 Shares = Sequence[tuple[Adapter, list[int]]]
 """Adapters, each with its rows of the batch."""
@@ -25,7 +26,7 @@ Shares = Sequence[tuple[Adapter, list[int]]]
 def class_probabilities(
     models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
 ) -> list[list[float]]:
-    """The probabilities of the classes of ``adapters[i]`` for ``texts[i]``.
+    """The probabilities of the classes of ``adapters[i]`` for ``texts[i]``; of each of its words, where they are tagged.
 
     Args:
         models: The models of the checkpoint.
@@ -33,9 +34,17 @@ def class_probabilities(
         adapters: The adapter of each query.
         max_batch_tokens: The bound on rows times width of a padded batch.
     """
+    answers: list[list[float]] = [[] for _ in texts]
+    tagged = [row for row, text in enumerate(texts) if text.words is not None]
+    if tagged:
+        rest = [row for row, text in enumerate(texts) if text.words is None]
+        for compute, rows in ((tag_probabilities, tagged), (class_probabilities, rest)):
+            own = [texts[row] for row in rows], [adapters[row] for row in rows]
+            for row, answer in zip(rows, compute(models, *own, max_batch_tokens), strict=True):
+                answers[row] = answer
+        return answers
     shares = _shares(adapters)
     features = _features(models, texts, adapters, max_batch_tokens)
-    answers: list[list[float]] = [[] for _ in texts]
     linear = [share for share in shares if models.of(share[0].learner).model.learner.linear_head]
     if linear:
         _answer_with_heads(linear, features, answers)

@@ -44,21 +44,22 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
 
     Inputs are ``embedded``, float32 of shape (texts, tokens, width), and two of shape (texts, tokens): ``attended``,
     int32, which is 1 at tokens and 0 at padding, and ``asked``, float32, which is 1 at the tokens that are pooled and 0
-    at all others. Outputs are float32: ``features`` of shape (texts, width), and ``states`` after the last layer, of
-    shape (texts, tokens, width). With ``norms`` there is an input of that name, float32 of shape (texts, 2 x norms,
+    at all others. Outputs are float32: ``features`` of shape (texts, width), and ``states`` of shape (texts, tokens,
+    width), as ``Encoder.token_states`` has them. With ``norms`` there is an input of that name, float32 of shape (texts, 2 x norms,
     width): of each norm its weight and its bias.
     """
     bert, pooling = encoder.transformer, encoder.stages.pooling
     if not isinstance(bert, BertTransformer):
         raise TypeError("only the graph of a BERT encoder is written out")
     build = _Builder(bert.config, int8=int8, norms=norms)
-    weights, states = bert.layer_weights(0), "embedded"
+    weights, after = bert.layer_weights(0), ["embedded"]
     for i in range(encoder.n_layers):
-        states = build.layer(states, weights, i)
-    features = build.pooled(states, pooling.mode)
+        after.append(build.layer(after[-1], weights, i))
+    features = build.pooled(after[-1], pooling.mode)
     if pooling.normalize:
         features = build("LpNormalization", features, axis=-1, p=2)
-    return build.model(features, states)
+    units = (build("LpNormalization", after[i], axis=-1, p=2) for i in (encoder.middle_layer, encoder.n_layers))
+    return build.model(features, build("Add", *units))
 
 
 class _Builder:
