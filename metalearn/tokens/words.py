@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 Words = tuple[tuple[int, int], ...]
 """The characters of each word: its first, and the one after its last. In order, and none overlaps another."""
 
-_ASCII_WORD = re.compile(r"\w+|[^\w\s]", re.ASCII)
+_ASCII_WORD = re.compile(r"\w+|[!-/:-@\[-^`{-~]", re.ASCII)
 _WITHOUT_SPACES = re.compile(
     "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\uff66-\uff9d\U00020000-\U0003134f]"
