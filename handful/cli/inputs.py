@@ -80,10 +80,14 @@ def read_query_rows(source: str, options: ReadOptions) -> Rows:
 
 def query_of(row: Row) -> Query:
     """A row as the server reads a query."""
+    if row.tagged is not None and "tokens" in row.tagged:
+        return {"tokens": row.tagged["tokens"]}
     return row.text if row.text_pair is None else {"text": row.text, "text_pair": row.text_pair}
 
 
 def example_of(row: Row) -> dict[str, Any]:
     """A row as the server reads an example."""
+    if row.tagged is not None:
+        return {**row.tagged, **({} if row.id is None else {"id": row.id})}
     fields = {name: getattr(row, name) for name in ("text", "label", "text_pair", "id", "weight")}
     return {name: value for name, value in fields.items() if value is not None}

@@ -53,7 +53,7 @@ def unfold(source: str, values: Values, *, labelled: bool, form: str = "JSON") -
     line, value = values[0]
     if isinstance(value, list):
         return _of_tools(source, Records(_located(value, line), f"{form} array"), labelled=labelled)
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or (isinstance(value.get("tokens"), list) and "tags" in value):
         return Records(list(values), form)
     return _of_tools(source, _of_object(source, value, line, labelled=labelled, form=form), labelled=labelled)
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from handful.files.columns import Columns, ColumnsUnclear, choose_columns, guess_columns, known_roles
@@ -12,6 +13,7 @@ from handful.files.rasa import is_rasa_markdown, is_rasa_yaml, rasa_markdown, ra
 from handful.files.record_rows import describe_columns, rows_of_records, weight_of
 from handful.files.rows import FileInvalid, ReadFile, ReadOptions, Row
 from handful.files.tables import Table, holds_table, read_table
+from handful.files.tagged_records import CONLL_SUFFIXES, conll_rows, holds_tags, tagged_rows
 
 _NO_OPTIONS = ReadOptions()
 _TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".psv"}
@@ -79,7 +81,10 @@ def read_descriptions(source: str) -> dict[str, str]:
 
 def _read(source: str, options: ReadOptions, *, labelled: bool) -> ReadFile:
     content = read_content(source, options.encoding)
-    read = _of_content(content, options, labelled=labelled)
+    if content.suffix in CONLL_SUFFIXES:
+        read = _read_file(content, *conll_rows(content, labelled=labelled), "CoNLL columns")
+    else:
+        read = _of_content(content, options, labelled=labelled)
     if not read.rows and not (labelled and read.descriptions):
         needed = "a support set needs labelled examples" if labelled else "give texts to classify"
         reason = "the file is empty" if not content.text.strip() else read.found
@@ -126,6 +131,8 @@ def _of_records(content: Content, records: Records, options: ReadOptions, *, lab
         return _read_file(
             content, [], f"no record in the {records.shape}", *records.notes, descriptions=records.descriptions
         )
+    if holds_tags(records):
+        return _read_file(content, *tagged_rows(content.source, records, labelled=labelled), records.shape)
     rows, columns, notes = rows_of_records(content.source, records, options, labelled=labelled)
     return _read_file(content, rows, columns, records.shape, *records.notes, *notes, descriptions=records.descriptions)
 
@@ -239,7 +246,7 @@ def _without_bad_ids(read: ReadFile) -> ReadFile:
     ids = [row.id for row in read.rows if row.id is not None]
     if all(map(_EXAMPLE_ID.fullmatch, ids)) and len(set(ids)) == len(ids):
         return read
-    rows = tuple(Row(row.line, row.text, row.text_pair, row.label, None, row.weight) for row in read.rows)
+    rows = tuple(replace(row, id=None) for row in read.rows)
     return ReadFile(
         rows, f"{read.found}; ids left out: they are not unique, or no names", read.descriptions, read.source
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,8 @@ class Row:
         label: The class, without surrounding white space.
         id: The example's name.
         weight: The weight of the example.
+        tagged: The example of a token classification as a request has it: tokens and tags, or a text and spans; of a
+            query, tokens.
     """
 
     line: int
@@ -23,6 +26,7 @@ class Row:
     label: str | None = None
     id: str | None = None
     weight: float | None = None
+    tagged: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
