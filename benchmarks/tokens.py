@@ -67,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 _run(task, options, client, encode)
 
 
-def _run(task: str, options: Any, client: Client, encode: Callable[[Sequence[Sentence]], list[np.ndarray[Any, Any]]]) -> None:
+def _run(
+    task: str, options: Any, client: Client, encode: Callable[[Sequence[Sentence]], list[np.ndarray[Any, Any]]]
+) -> None:
     pool = read(options.data / f"{task}.train.jsonl")
     asked = read(options.data / f"{task}.test.jsonl")
     queries = random.Random(0).sample(asked, min(options.max_queries, len(asked)))
@@ -108,7 +110,7 @@ def _asked(client: Client, task: str, queries: Sequence[Sentence]) -> Answers:
     for begin in range(0, len(queries), _QUERIES_PER_REQUEST):
         part = [{"tokens": sentence.tokens} for sentence in queries[begin : begin + _QUERIES_PER_REQUEST]]
         for prediction in client.predict(task, part).predictions:
-            assert prediction.tags is not None  # noqa: S101 - the task tags tokens
+            assert prediction.tags is not None
             answers.append(entity_spans(prediction.tags, positions=True))
     return answers
 
@@ -123,7 +125,9 @@ def read(path: Path) -> list[Sentence]:
 def draw(pool: Sequence[Sentence], shots: int, chance: random.Random) -> list[Sentence]:
     """Sentences of which each label has ``shots``, or all that there are; a sentence may count for several labels."""
     order = chance.sample(list(pool), len(pool))
-    having = {label: [s for s in order if any(x.type == label for x in s.spans)] for s in pool for _, _, label in s.spans}
+    having = {
+        label: [s for s in order if any(x.type == label for x in s.spans)] for s in pool for _, _, label in s.spans
+    }
     chosen: list[Sentence] = []
     for _, sentences in sorted(having.items(), key=lambda item: (len(item[1]), item[0])):
         missing = shots - sum(any(sentence is other for other in sentences) for sentence in chosen)
@@ -167,7 +171,9 @@ def _encoder(reference: str) -> Callable[[Sequence[Sentence]], list[np.ndarray[A
     runtime = start_runtime(encoder, "auto", "auto")
 
     def encode(sentences: Sequence[Sentence]) -> list[np.ndarray[Any, Any]]:
-        texts = encoder.tokenize([TextInput(text, None, words) for text, words in (joined(s.tokens) for s in sentences)])
+        texts = encoder.tokenize(
+            [TextInput(text, None, words) for text, words in (joined(s.tokens) for s in sentences)]
+        )
         features: list[np.ndarray[Any, Any]] = [np.empty(0)] * len(texts)
         for rows in plan_batches([len(text.ids) for text in texts], 512):
             states = runtime.token_states([texts[i] for i in rows])

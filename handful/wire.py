@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
+from handful import wire_kinds as kinds
 from handful.checkpoint_answers import CheckpointChoice
 from handful.report_answers import NearExample
+from handful.wire_tokens import TokenList
 
 TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 TASK_NAME_RULE = (
@@ -35,11 +37,10 @@ class LabelledText(_Request):
         examples=["card_arrival"],
     )
     text_pair: str | None = Field(None, description="Second text, where pairs are classified.")
-    id: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$",
-        description="Your name for the example, unique in the support set; made from its content where it is missing.",
-    )
+    id: kinds.ExampleName = None
+
+
+AnyExample = Annotated[Annotated[LabelledText, Tag("<label>")] | kinds.OtherExample, kinds.BY_SHAPE]
 
 
 class TextPair(_Request):
@@ -52,11 +53,13 @@ class TextPair(_Request):
 def _query_branch(value: Any) -> str | None:
     if isinstance(value, str):
         return "<text>"
+    if isinstance(value, TokenList) or (isinstance(value, dict) and "tokens" in value):
+        return "<tokens>"
     return "<pair>" if isinstance(value, dict | TextPair) else None
 
 
 Query = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[TextPair, Tag("<pair>")],
+    Annotated[str, Tag("<text>")] | Annotated[TextPair, Tag("<pair>")] | Annotated[TokenList, Tag("<tokens>")],
     Discriminator(
         _query_branch,
         custom_error_type="query_type",
@@ -118,14 +121,14 @@ class AdaptOptionFields(BaseModel):
     )
 
 
-class AdaptationFields(AdaptOptionFields, _Request):
+class AdaptationFields(AdaptOptionFields, kinds.KindFields, _Request):
     """The fields of both ``adapt`` and ``classify``."""
 
-    support: Annotated[list[LabelledText], FailFast()] = Field(
+    support: Annotated[list[AnyExample], FailFast()] = Field(
         default_factory=list,
         description='The labelled examples, `{"text", "label"}` with `"text_pair"` for pairs and `"id"` for a name '
-        "of your own: at least one per class, two classes. A class that `labels` describes needs none; where it "
-        "describes two or more, the list may be empty or missing.",
+        'of your own; a multi-label task has `"labels"`, a list, and a regression `"score"`. At least one per class, '
+        "two classes. A class that `labels` describes needs none; two described ones may do without any.",
     )
     labels: dict[str, str] | None = Field(
         None,
@@ -196,7 +199,7 @@ class ReadaptRequest(_Request):
     )
 
 
-class Prediction(BaseModel):
+class Prediction(kinds.KindAnswerFields):
     """The answer for one query."""
 
     label: str | None = Field(description="The most probable class; null where the prediction abstains.")
@@ -239,7 +242,7 @@ _LEAVE_ONE_OUT = (
 _CHOICE = "How the checkpoint was chosen; null unless the request says `auto`."
 
 
-class AdaptResponse(BaseModel):
+class AdaptResponse(kinds.KindVersionFields):
     """The version that an adaptation made."""
 
     task: str
@@ -269,7 +272,7 @@ class PredictResponse(BaseModel):
     truncated: int = Field(description="Number of queries that were longer than the encoder reads and were cut.")
 
 
-class ClassifyResponse(BaseModel):
+class ClassifyResponse(kinds.KindVersionFields):
     """Predictions of an adapter that is not stored."""
 
     labels: list[str]
@@ -287,7 +290,7 @@ class ClassifyResponse(BaseModel):
     )
 
 
-class VersionResponse(BaseModel):
+class VersionResponse(kinds.KindVersionFields):
     """One version."""
 
     task: str

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from handful.wire import AdaptResponse, LabelledText
+from handful.wire import AdaptResponse, AnyExample
+from handful.wire_tokens import StoredSpan
 
 EXAMPLE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,79}$"
 """Ids that a caller gives, and those that are made from an example's content."""
@@ -18,7 +19,7 @@ class AddExamplesRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    examples: Annotated[list[LabelledText], FailFast()] = Field(
+    examples: Annotated[list[AnyExample], FailFast()] = Field(
         description="The labelled examples, as in `support` of `adapt`. Their labels may be new ones."
     )
 
@@ -42,7 +43,11 @@ class StoredExample(BaseModel):
     """One example of a version."""
 
     id: str = Field(description="Names the example within the task.")
-    label: str
+    label: str = Field("", exclude_if=lambda label: not label)
+    labels: list[str] | None = Field(None, exclude_if=lambda labels: labels is None)
+    score: float | None = Field(None, exclude_if=lambda score: score is None)
+    spans: list[StoredSpan] | None = Field(None, exclude_if=lambda spans: spans is None)
+    tokens: list[str] | None = Field(None, exclude_if=lambda tokens: tokens is None)
     text: str
     text_pair: str | None = None
     source: ExampleSource = Field(description="The call that brought it.")

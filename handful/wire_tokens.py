@@ -9,6 +9,13 @@ class _Tagged(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class _Example(_Tagged):
+    @property
+    def text_pair(self) -> None:
+        """No second text."""
+        return
+
+
 class Span(_Tagged):
     """A labelled part of a text."""
 
@@ -17,7 +24,7 @@ class Span(_Tagged):
     label: str = Field(description="Its label.", examples=["city"])
 
 
-class SpannedText(_Tagged):
+class SpannedText(_Example):
     """One example of a token classification: a text with its spans."""
 
     text: str = Field(description="The text.", examples=["Book a flight to Paris"])
@@ -32,7 +39,7 @@ class SpannedText(_Tagged):
     )
 
 
-class TaggedTokens(_Tagged):
+class TaggedTokens(_Example):
     """One example of a token classification: a sentence as a list of tokens, each with its tag."""
 
     tokens: list[str] = Field(description="The tokens.", examples=[["Book", "a", "flight", "to", "Paris"]])
@@ -46,6 +53,11 @@ class TaggedTokens(_Tagged):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$",
         description="Your name for the example, unique in the support set; made from its content where it is missing.",
     )
+
+    @property
+    def text(self) -> str:
+        """The tokens with spaces between them."""
+        return " ".join(self.tokens)
 
 
 class TokenList(_Tagged):

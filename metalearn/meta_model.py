@@ -15,7 +15,7 @@ from metalearn import calibration
 from metalearn.body import Body, MlpBody
 from metalearn.errors import UnsupportedObjective
 from metalearn.inner_loop import InnerState, inner_steps
-from metalearn.learners.interface import Learner
+from metalearn.learners.interface import Learner, LeavesOut
 from metalearn.objectives import OBJECTIVES
 from metalearn.options import Order
 from metalearn.placement import Placement
@@ -178,6 +178,12 @@ class MetaModel:
         if centre is None:
             return states
         return (state._replace(fast_weights=plain_head(state.fast_weights, centre)) for state in states)
+
+    def left_out_outputs(self, slow: SlowWeights, start: Start) -> Float[Tensor, "examples outputs"] | None:
+        """Outputs for each example by the head of all others; None where the learner cannot leave examples out."""
+        if not isinstance(self.learner, LeavesOut) or start.support.targets.shape[0] < 3:
+            return None
+        return self.learner.with_left_out(_part(slow, _LEARNER), start.support)[1]
 
     def answering(self, slow: SlowWeights, adapted: FastWeights, support: PreparedSet) -> FastWeights:
         """Fast weights after the last inner step as they answer: under the temperature that was fitted."""

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from metalearn.body import HiddenTexts, TextBody
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
+from metalearn.kinds import KINDS
 from metalearn.label_text import label_texts, words_of_labels
 from metalearn.objectives import OBJECTIVES
 from metalearn.prepared import LabelTexts, PreparedEpisode, PreparedSet
-from metalearn.types import Episode, LabelledTexts, Objective, SupportSet, Target, TextInput
+from metalearn.types import Episode, LabelledTexts, Objective, SupportSet, Target, TextInput, n_outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,10 @@ def plan_support(support: SupportSet, *, use_label_text: bool) -> SupportPlan:
     Raises:
         InvalidSupportSet: A class has no example, and no words either to start from.
     """
-    texts = label_texts(support) if use_label_text else {}
-    for index in sorted(set(range(len(support.labels))) - set(support.targets) - set(texts)):
+    rules = KINDS[support.kind]
+    texts = label_texts(support) if use_label_text and rules.described else {}
+    needed = range(len(support.labels)) if OBJECTIVES[rules.objective].one_class_each else ()
+    for index in sorted(set(needed) - set(support.targets) - set(texts)):
         raise InvalidSupportSet(
             "class_without_examples",
             f"the class {support.labels[index]!r} has no example, and its description is not used: add an example",
@@ -60,7 +63,8 @@ def plan_support(support: SupportSet, *, use_label_text: bool) -> SupportPlan:
         inputs=tuple(example.input for example in support.examples) + tuple(texts.values()),
         targets=support.targets,
         label_classes=tuple(texts),
-        n_classes=len(support.labels),
+        n_classes=n_outputs(rules.objective, support.labels),
+        objective=rules.objective,
     )
 
 

@@ -5,19 +5,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
+from metalearn.tokens.words import Words, split_words
 
 Objective = Literal["classification", "multi_label", "regression"]
 """The kind of a task's answers: one class, any number of classes, or a number."""
 
+TaskKind = Literal["single_label", "multi_label", "regression", "ordinal", "tokens"]
+"""The form of a task's answers as its owner sees it; ``metalearn.kinds`` has the rules of each."""
+
 Target = int | tuple[int, ...] | float
 """The right answer to one text: a class index, the indices of its classes, or a score."""
+
+OUTSIDE = "O"
+"""Tag of a word that has no label."""
 
 OUT_OF_SCOPE = -1
 """Class index of a query that belongs to none of its episode's classes."""
@@ -44,39 +51,81 @@ class TextInput:
     words: tuple[tuple[int, int], ...] | None = None
 
 
+class LabelledSpan(NamedTuple):
+    """A labelled part of a text: its characters from ``start`` up to, not including, ``end``."""
+
+    start: int
+    end: int
+    label: str
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """A labelled text (or pair).
 
     Attributes:
         input: The text or pair that is classified.
-        label: Its class.
+        label: Its class; empty where the kind of the task gives it several or none.
         id: Names the example within its support set, so that it can be erased later.
+        labels: Its classes in a multi-label task; None in other tasks.
+        score: Its score in a regression; None in other tasks.
+        spans: The labelled parts of its text in a token classification; None in other tasks.
     """
 
     input: TextInput
-    label: str
+    label: str = ""
     id: str = ""
+    labels: tuple[str, ...] | None = None
+    score: float | None = None
+    spans: tuple[LabelledSpan, ...] | None = None
+
+    @classmethod
+    def tagged(cls, text: str, spans: tuple[LabelledSpan, ...], words: Words | None, id_: str = "") -> "Example":
+        """An example with labelled spans; without words it has those of ``split_words``, cut where a span ends."""
+        if words is None:
+            words = split_words(text, (edge for span in spans for edge in span[:2]))
+        return cls(TextInput(text, None, words), id=id_, spans=spans)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Its classes, however many the kind of the task gives it."""
+        if self.spans is not None:
+            return tuple(sorted({span.label for span in self.spans}))
+        if self.labels is not None:
+            return self.labels
+        return (self.label,) if self.score is None else ()
+
+    @property
+    def answer(self) -> tuple[str, ...] | float | tuple[LabelledSpan, ...]:
+        """Its classes, its score, or its spans: what is compared where two examples have one text."""
+        if self.spans is not None:
+            return self.spans
+        return self.classes if self.score is None else self.score
 
 
 @dataclass(frozen=True)
 class SupportSet:
     """The labelled examples that a task is adapted on.
 
-    Classes are ordered by name, so that the order of the examples does not decide the order of the classes.
+    Classes are ordered by name, so that the order of the examples does not decide the order of the classes; those of an
+    ordinal task have the order that was asked for.
 
     Attributes:
         examples: May be empty where descriptions stand in for all of them.
         descriptions: The meaning of labels, in words, for the labels that the tenant describes. A label that stands
             only here is a class without examples.
+        kind: What the task answers. The examples have the form of this kind.
+        order: The classes of an ordinal task, from the lowest to the highest.
 
     Raises:
-        InvalidSupportSet: There is nothing to learn from, there are fewer than two classes, or two examples share an
-            id.
+        InvalidSupportSet: There is nothing to learn from, there are fewer than two classes or scores, or two examples
+            share an id.
     """
 
     examples: tuple[Example, ...]
     descriptions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    kind: TaskKind = "single_label"
+    order: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.examples and len(self.descriptions) < 2:
@@ -84,11 +133,7 @@ class SupportSet:
                 "empty_support",
                 "the support set is empty: give at least one example per class, or describe at least two classes",
             )
-        if len(self.labels) < 2:
-            raise InvalidSupportSet(
-                "too_few_classes",
-                f"every example has the label {self.labels[0]!r}: a classifier needs at least two classes",
-            )
+        self._check_answers()
         ids = Counter(example.id for example in self.examples if example.id)
         if ids and max(ids.values()) > 1:
             repeated = next(i for i, example in enumerate(self.examples) if ids[example.id] > 1)
@@ -99,16 +144,53 @@ class SupportSet:
                 ("support", last, "id"),
             )
 
-    @cached_property
-    def labels(self) -> tuple[str, ...]:
-        """The classes, ordered by name; a class's index is its row in the head."""
-        return tuple(sorted({example.label for example in self.examples} | set(self.descriptions)))
+    def _check_answers(self) -> None:
+        """Refuses examples that all have one answer."""
+        if self.kind == "regression":
+            if len({example.score for example in self.examples}) < 2:
+                raise InvalidSupportSet(
+                    "too_few_scores",
+                    f"every example has the score {self.examples[0].score}: a regression needs at least two scores",
+                )
+        elif self.kind == "multi_label":
+            if not self.labels:
+                raise InvalidSupportSet(
+                    "too_few_classes", "no example has a label: give at least one example with a label in labels"
+                )
+        elif self.kind == "tokens" and len(self.labels) < 2:
+            raise InvalidSupportSet(
+                "too_few_classes", "no example has a labelled span: give at least one, in spans or in tags"
+            )
+        elif len(self.labels) < 2:
+            raise InvalidSupportSet(
+                "too_few_classes",
+                f"every example has the label {self.labels[0]!r}: a classifier needs at least two classes",
+            )
 
     @cached_property
-    def targets(self) -> tuple[int, ...]:
-        """The class index of each example."""
+    def labels(self) -> tuple[str, ...]:
+        """The classes; a class's index is its row in the head. None in a regression."""
+        if self.kind == "ordinal":
+            return self.order
+        found = {label for example in self.examples for label in example.classes}
+        if self.kind == "tokens":
+            found.add(OUTSIDE)
+        return tuple(sorted(found | set(self.descriptions)))
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """The target of each example: a class index, the indices of its classes, or its score."""
         index = {label: i for i, label in enumerate(self.labels)}
+        if self.kind == "regression":
+            return tuple(example.score or 0.0 for example in self.examples)
+        if self.kind in {"multi_label", "tokens"}:
+            return tuple(tuple(sorted({index[label] for label in e.classes})) for e in self.examples)
         return tuple(index[example.label] for example in self.examples)
+
+    @cached_property
+    def class_indices(self) -> tuple[int, ...]:
+        """The class index of each example of a task with one class an example."""
+        return tuple(target for target in self.targets if isinstance(target, int))
 
     @cached_property
     def pairs(self) -> bool | None:
@@ -224,6 +306,32 @@ class EncodedSet:
         return replace(self, features=self.features[at], targets=self.targets[at], weights=self.weights[at])
 
 
+def n_outputs(objective: Objective, labels: tuple[str, ...]) -> int:
+    """The number of outputs of a head; one in regression, also where its scores are places of ordered classes."""
+    return 1 if objective == "regression" else len(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How a task's answers are made of its head's outputs.
+
+    Attributes:
+        thresholds: The probability from which on each class is answered, in multi-label tasks.
+        learned: Whether the thresholds were learned by leave-one-out.
+        half_width: Half the width of the interval around a predicted score; None where it is not known.
+        ordered: Whether the output is a place in the order of the classes, as ordinal tasks have it.
+        spread: Root mean square of the error of that place on left-out examples.
+        transitions: How tags follow one another, in token classifications; see ``metalearn.tokens.decode``.
+    """
+
+    thresholds: tuple[float, ...] = ()
+    learned: bool = False
+    half_width: float | None = None
+    ordered: bool = False
+    spread: float = 1.0
+    transitions: tuple[float, ...] = ()
+
+
 @dataclass(frozen=True)
 class Adapter:
     """The fast weights and labels that a task owns after adaptation.
@@ -235,6 +343,7 @@ class Adapter:
         learner: Name of the learner that made it and that alone can read it.
         pairs: Whether the task's texts are pairs; None where that is not known.
         objective: The meaning of its head's outputs.
+        decision: How answers are made of the outputs, where the objective alone does not say it.
     """
 
     fast_weights: FastWeights
@@ -243,11 +352,12 @@ class Adapter:
     learner: str = "protomaml"
     pairs: bool | None = None
     objective: Objective = "classification"
+    decision: "Decision | None" = None
 
     @property
     def n_outputs(self) -> int:
         """Number of classes, or of outputs in regression."""
-        return len(self.labels) or 1
+        return n_outputs(self.objective, self.labels)
 
     @cached_property
     def size_bytes(self) -> int:

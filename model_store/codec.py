@@ -21,7 +21,18 @@ from torch import Tensor
 
 from metalearn.errors import InvalidSupportSet, UnknownLearner
 from metalearn.fast_weights import is_finite
-from metalearn.types import Adapter, Example, FastWeights, Objective, SupportSet, TextInput
+from metalearn.tokens.words import Words
+from metalearn.types import (
+    Adapter,
+    Decision,
+    Example,
+    FastWeights,
+    LabelledSpan,
+    Objective,
+    SupportSet,
+    TextInput,
+    n_outputs,
+)
 from model_store.errors import AdapterCorrupt, StaleAdapter
 from model_store.records import StoredSupport
 from model_store.weight_shapes import ShapesOfLearner
@@ -64,6 +75,7 @@ class _Header(BaseModel):
     pairs: bool | None = None
     # Left out where it is the default, so that stored adapters stay the same bytes
     objective: Objective = Field("classification", exclude_if=lambda objective: objective == "classification")
+    decision: Decision | None = Field(None, exclude_if=lambda decision: decision is None)
 
 
 class ExampleRow(BaseModel):
@@ -71,7 +83,11 @@ class ExampleRow(BaseModel):
 
     Attributes:
         id: Names the example within its support set.
-        label: Its class.
+        label: Its class; empty in tasks of several labels or of scores.
+        labels: Its classes in a multi-label task.
+        score: Its score in a regression.
+        spans: The labelled parts of its text in a token classification.
+        words: The characters of each word, where they are not those of ``split_words``.
         text: The text.
         text_pair: The second text of a pair.
         source: The call that brought it.
@@ -80,7 +96,11 @@ class ExampleRow(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     id: str
-    label: str
+    label: str = Field("", exclude_if=lambda label: not label)
+    labels: tuple[str, ...] | None = Field(None, exclude_if=lambda labels: labels is None)
+    score: float | None = Field(None, exclude_if=lambda score: score is None)
+    spans: tuple[LabelledSpan, ...] | None = Field(None, exclude_if=lambda spans: spans is None)
+    words: Words | None = Field(None, exclude_if=lambda words: words is None)
     text: str
     text_pair: str | None = Field(None, exclude_if=lambda text: text is None)
     source: ExampleSource = "adapt"
@@ -88,7 +108,9 @@ class ExampleRow(BaseModel):
     @property
     def example(self) -> Example:
         """The example that the learning core adapts on."""
-        return Example(TextInput(self.text, self.text_pair), self.label, self.id)
+        if self.spans is not None:
+            return Example.tagged(self.text, self.spans, self.words, self.id)
+        return Example(TextInput(self.text, self.text_pair), self.label, self.id, self.labels, self.score)
 
 
 class _Rest(BaseModel):
@@ -120,6 +142,7 @@ def encode_adapter(adapter: Adapter, key: AdapterKey) -> bytes:
         labels=list(adapter.labels),
         pairs=adapter.pairs,
         objective=adapter.objective,
+        decision=adapter.decision,
     )
     header = fields.model_dump_json().encode()
     tensors = safetensors.torch.save({name: _packed(weight) for name, weight in adapter.fast_weights.items()})
@@ -164,10 +187,10 @@ def decode_adapter(
         raise StaleAdapter(header.checkpoint, shapes.keys(), task=key.task, version=key.version)
     labels = tuple(header.labels)
     weights = {name: _widened(weight) if weight.dtype == torch.float16 else weight for name, weight in weights.items()}
-    _check_weights(weights, len(labels) or 1, header.learner, shapes[header.checkpoint])
+    _check_weights(weights, n_outputs(header.objective, labels), header.learner, shapes[header.checkpoint])
     if device is not None:
         weights = {name: weight.to(device) for name, weight in weights.items()}
-    return Adapter(weights, labels, header.checkpoint, header.learner, header.pairs, header.objective)
+    return Adapter(weights, labels, header.checkpoint, header.learner, header.pairs, header.objective, header.decision)
 
 
 def _widened(weight: Tensor) -> Tensor:
@@ -198,10 +221,27 @@ def _check_weights(weights: FastWeights, n_labels: int, learner: str, shapes: Sh
         raise AdapterCorrupt("the weights are not finite float32 numbers")
 
 
+def _words_given(example: Example) -> Words | None:
+    """The words of an example where its text and its spans do not say them."""
+    if example.spans is None or example == Example.tagged(example.input.text, example.spans, None, example.id):
+        return None
+    return example.input.words
+
+
 def rows_of(examples: Iterable[Example], source: ExampleSource = "adapt") -> list[ExampleRow]:
     """The rows of examples that a call brought."""
     return [
-        ExampleRow(id=e.id, label=e.label, text=e.input.text, text_pair=e.input.text_pair, source=source)
+        ExampleRow(
+            id=e.id,
+            label=e.label,
+            labels=e.labels,
+            score=e.score,
+            spans=e.spans,
+            words=_words_given(e),
+            text=e.input.text,
+            text_pair=e.input.text_pair,
+            source=source,
+        )
         for e in examples
     ]
 
@@ -223,7 +263,7 @@ def support_digests(support: SupportSet) -> tuple[str, ...]:
 
     Half of each digest is kept, 32 hexadecimal digits: a record holds one for every example.
     """
-    examples = (example_digest(e.input, e.label) for e in support.examples)
+    examples = (_digest_of(e) for e in support.examples)
     return (*examples, *map(_short_digest, sorted(support.descriptions.items())))
 
 
@@ -234,6 +274,18 @@ def _short_digest(content: tuple[str | None, ...]) -> str:
 def example_digest(text: TextInput, label: str) -> str:
     """The digest of one example in ``support_digests``."""
     return _short_digest((text.text, text.text_pair, label))
+
+
+def _digest_of(example: Example) -> str:
+    """Where the answer is no label, half of it is the text's, so that versions with a text are found by the text."""
+    if example.labels is None and example.score is None and example.spans is None:
+        return example_digest(example.input, example.label)
+    return text_digest(example.input) + hashlib.sha256(json.dumps(example.answer).encode()).hexdigest()[:16]
+
+
+def text_digest(text: TextInput) -> str:
+    """The first half of a digest in ``support_digests`` of an example with several labels or a score."""
+    return _short_digest((text.text, text.text_pair))[:16]
 
 
 def decode_rows(stored: StoredSupport) -> tuple[list[ExampleRow], Mapping[str, str]]:
@@ -256,7 +308,7 @@ def decode_rows(stored: StoredSupport) -> tuple[list[ExampleRow], Mapping[str, s
 
 
 def decode_support(stored: StoredSupport) -> SupportSet:
-    """The support set in stored bytes.
+    """The support set in stored bytes, of a task with one label a text.
 
     Raises:
         AdapterCorrupt: The bytes are damaged.

@@ -5,13 +5,14 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
 
 from metalearn.options import AdaptOptions
+from metalearn.types import Decision, TaskKind
 from model_store.errors import StoreUnavailable
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
@@ -48,6 +49,9 @@ class VersionDraft:
             is the only one of its class, and in records that are older than the field.
         source: The call that made it.
         copied_from: The version whose weights a rollback brought back.
+        kind: What the task answers; records that are older than the field are of one label a text.
+        decision: How answers are made of the head's outputs; None where the objective alone says it.
+        figures: Figures of the answers to examples without themselves, by name; None for classifications.
     """
 
     labels: tuple[str, ...]
@@ -60,6 +64,9 @@ class VersionDraft:
     leave_one_out_accuracy: float | None = None
     source: VersionSource
     copied_from: int | None
+    kind: TaskKind = "single_label"
+    decision: Decision | None = None
+    figures: Mapping[str, float] | None = None
 
     def committed(self, **facts: Any) -> "Version":
         """The version that the draft becomes.

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from handful.wire import body_pointer
+from handful.wire_kinds import EXAMPLE_TAGS
 from metalearn.errors import AdaptationDiverged, InvalidSupportSet, UnknownLearner, UnsupportedObjective
 from model_store.errors import (
     AdapterCorrupt,
@@ -31,6 +32,7 @@ from service.tasks.errors import (
     ExampleNotFound,
     IdempotencyKeyReused,
     InvalidContent,
+    KindNotReported,
     NewestVersion,
     SupportNotKept,
     TaskNotFound,
@@ -127,6 +129,8 @@ def field_errors(error: ValidationError) -> list[FieldError]:
         if path and path[0] in _UNIONS:
             # Parts in angle brackets name the branch of a union, not a place in the body
             path = [part for part in path if not str(part).startswith("<")]
+        if path[0:1] in (["support"], ["examples"]):
+            path = [part for i, part in enumerate(path) if i != 2 or part not in EXAMPLE_TAGS]
         found.setdefault(body_pointer(*path), validation_message(detail["type"], path, detail["msg"]))
     return [FieldError(pointer, message) for pointer, message in found.items()]
 
@@ -186,6 +190,7 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     VersionNotFound: lambda e: ApiError(404, "version_not_found", str(e)),
     ExampleNotFound: lambda e: ApiError(404, "example_not_found", str(e)),
     ExampleNeeded: lambda e: ApiError(409, "example_needed", str(e)),
+    KindNotReported: lambda e: ApiError(409, "kind_not_reported", str(e)),
     NewestVersion: lambda e: ApiError(409, "newest_version", str(e)),
     SupportNotKept: lambda e: ApiError(409, "support_not_kept", str(e)),
     IdempotencyKeyReused: lambda e: _at_fault(422, "idempotency_key_reused", str(e), f"header/{IDEMPOTENCY_KEY}"),

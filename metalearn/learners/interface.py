@@ -104,6 +104,16 @@ class Learner(Protocol):
         """
 
 
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A learner that knows its outputs for each text of a support set without that text."""
+
+    def with_left_out(
+        self, slow: SlowWeights, support: EncodedSet
+    ) -> tuple[FastWeights, Float[Tensor, "texts outputs"]]:
+        """The start, and the outputs for each text by the start of all others."""
+
+
 class Losses:
     """The usual losses: what the objective asks for, on the support set within a task and on the query set across."""
 

@@ -4,10 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from metalearn.types import TextInput
-
-OUTSIDE = "O"
-"""Tag of a token that belongs to no entity."""
+from metalearn.types import OUTSIDE, TextInput
 
 _POSITIONED = re.compile(r"([BIESLU])-(.+)", re.DOTALL)
 _BEGINS = "BSU"

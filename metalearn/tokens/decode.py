@@ -4,21 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from metalearn.tasks.entities import OUTSIDE
 from metalearn.tokens.words import Words
+from metalearn.types import OUTSIDE, LabelledSpan
 
 _STRENGTH = 0.4
 """Weight of transitions beside probabilities, which know a part of the context already. See docs/log.md."""
 _SMOOTHING = 0.5
 _NEVER = -1e9
-
-
-class LabelledSpan(NamedTuple):
-    """A labelled part of a text: its characters from ``start`` up to, not including, ``end``."""
-
-    start: int
-    end: int
-    label: str
 
 
 class FoundSpan(NamedTuple):

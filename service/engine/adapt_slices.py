@@ -1,7 +1,7 @@
 """The adaptation on the compute thread: from a support set to an adapter, slice by slice."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,8 +16,10 @@ from metalearn.encoder.batches import plan_batches
 from metalearn.encoder.pooling import HiddenBatch
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import InvalidSupportSet
+from metalearn.evidence.decisions import judged
+from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
-from metalearn.support_plan import SupportPlan, prepared_support, support_accuracy
+from metalearn.support_plan import SupportPlan, prepared_support
 from metalearn.types import Adapter, SupportSet
 from model_store.checkpoint import Checkpoint
 from model_store.learner_models import LoadedModel
@@ -44,6 +46,7 @@ class Adaptation:
         plan: The class of each of ``texts``.
         texts: The examples and the label texts as the encoder reads them.
         label_text_ignored: Whether the label-text gate has closed, so that the label texts have no weight.
+        figures: Figures of the answers to examples without themselves, by name; None for classifications.
     """
 
     adapter: Adapter
@@ -58,6 +61,7 @@ class Adaptation:
     plan: SupportPlan
     texts: Sequence[TokenizedText]
     label_text_ignored: bool
+    figures: Mapping[str, float] | None = None
 
 
 def refuse_empty(texts: Sequence[TokenizedText], field: Literal["support", "queries", "unlabelled"]) -> None:
@@ -87,7 +91,7 @@ def readable(
     refuse_empty(texts[: plan.n_examples], "support")
     kept = [i for i, text in enumerate(texts) if not text.empty]
     label_classes = tuple(plan.label_classes[i - plan.n_examples] for i in kept[plan.n_examples :])
-    for index in sorted(set(plan.label_classes) - {*support.targets, *label_classes}):
+    for index in sorted(set(plan.label_classes) - {*support.class_indices, *label_classes}):
         label = support.labels[index]
         raise InvalidSupportSet(
             "class_without_examples",
@@ -154,11 +158,23 @@ def adapt_slices(
         began = time.perf_counter()
     own = adapted.fast_weights
     with shared_if_worth_it(products), torch.no_grad():
-        logits = model.outputs(slow, own, examples) if support.examples else torch.empty(0, plan.n_classes)
+        accuracy = None
+        if support.examples:
+            outputs = model.outputs(slow, own, examples)
+            accuracy = OBJECTIVES[plan.objective].accuracy(outputs, prepared.targets)
         without_itself = left_out_accuracy(model, slow, prepared, adapted)
-    accuracy = support_accuracy(logits, support.targets)
+        left_out = model.left_out_outputs(slow, adapted.start)
+        found = judged(support.kind, len(support.labels), prepared.targets, left_out)
     return Adaptation(
-        adapter=Adapter(own, support.labels, checkpoint.fingerprint, model.learner.name, support.pairs),
+        adapter=Adapter(
+            own,
+            support.labels,
+            checkpoint.fingerprint,
+            model.learner.name,
+            support.pairs,
+            plan.objective,
+            found.decision,
+        ),
         steps=len(adapted.losses) - 1,
         losses=adapted.losses.tolist(),
         support_accuracy=accuracy,
@@ -170,6 +186,7 @@ def adapt_slices(
         plan=plan,
         texts=texts,
         label_text_ignored=adapted.ignores_label_texts,
+        figures=found.figures,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metalearn.encoder.batches import batch_tokens
 from metalearn.encoder.tokenizing import TokenizedText
+from metalearn.kinds import KINDS
 from metalearn.options import AdaptOptions
 from metalearn.support_plan import plan_support
 from metalearn.types import Adapter, SupportSet, TextInput
@@ -23,6 +24,7 @@ from service.engine.errors import SupportTooLarge
 from service.engine.evidence_slices import Evidence, evidence_slices, feature_slices
 from service.engine.feature_cache import FeatureCache
 from service.engine.support_batches import SupportBatches
+from service.engine.token_slices import plan_words, token_adapt_slices
 from service.engine.work import PredictWork, SlicedWork
 from service.metrics import Metrics
 from service.settings import Settings
@@ -101,7 +103,9 @@ class Engine:
             QueueFull: The queue has no room.
             ComputeStopped: The compute thread has ended.
         """
-        loaded = models.of(options.learner)
+        loaded = models.of(options.learner or KINDS[support.kind].learner)
+        if support.kind == "tokens":
+            return await self._adapt_words(models, loaded, support, options)
         plan = plan_support(support, use_label_text=options.use_label_text)
         plan, texts = readable(plan, support, await self.tokenize(models, plan.inputs))
         self._check_size(loaded, texts)
@@ -118,6 +122,25 @@ class Engine:
                 batches=self._support_batches[models],
             ),
         )
+        return await self._adapted(work, models, support)
+
+    async def _adapt_words(
+        self, models: Models, loaded: LoadedModel, support: SupportSet, options: AdaptOptions
+    ) -> Adaptation:
+        plan = plan_words(support)
+        texts = await self.tokenize(models, plan.inputs)
+        slices = token_adapt_slices(
+            loaded,
+            models,
+            plan,
+            support,
+            texts,
+            options,
+            max_batch_tokens=self._support_batches[models].max_batch_tokens,
+        )
+        return await self._adapted(SlicedWork(sum(len(text.ids) for text in texts), slices), models, support)
+
+    async def _adapted(self, work: SlicedWork[Adaptation], models: Models, support: SupportSet) -> Adaptation:
         self._compute.submit(work)
         adaptation = await work.result()
         self._metrics.adapt_support_examples.observe(len(support.examples))

@@ -18,10 +18,9 @@ from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
 from metalearn.prepared import PreparedSet
 from metalearn.support_plan import SupportPlan
-from metalearn.tasks.entities import OUTSIDE
 from metalearn.tokens.decode import learned_transitions, tags_of_words
 from metalearn.tokens.features import balanced_weights, word_features, words_of
-from metalearn.types import Adapter, Decision, SupportSet
+from metalearn.types import OUTSIDE, Adapter, Decision, SupportSet
 from model_store.learner_models import LoadedModel, Models
 from service.engine.adapt_slices import Adaptation, refuse_empty
 from service.engine.threads import shared_if_worth_it
@@ -88,7 +87,9 @@ def token_adapt_slices(
     began, inner_s = time.perf_counter(), 0.0
     tags = [tags_of_words(example.input.words or (), example.spans or ()) for example in support.examples]
     read = [[first < last for first, last in words_of(text)] for text in texts]
-    known = [tag for own, seen in zip(tags, read, strict=True) for tag, is_read in zip(own, seen, strict=True) if is_read]
+    known = [
+        tag for own, seen in zip(tags, read, strict=True) for tag, is_read in zip(own, seen, strict=True) if is_read
+    ]
     _check_classes(support, known)
     index = {label: i for i, label in enumerate(support.labels)}
     targets = [index[tag] for tag in known]

@@ -14,6 +14,7 @@ from service.tasks.app_parts import Parts
 from service.tasks.checkpoint_choice import adapted
 from service.tasks.commit import commit_next
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
+from service.tasks.kind_answers import kind_fields
 from service.tasks.support_set import CheckedSupport, to_support_set
 from service.tasks.support_warnings import count_truncated, support_warnings
 
@@ -104,6 +105,9 @@ async def adapt_and_commit(
         leave_one_out_accuracy=adaptation.leave_one_out_accuracy,
         source=source,
         copied_from=None,
+        kind=support.kind,
+        decision=adaptation.adapter.decision,
+        figures=adaptation.figures,
     )
 
     def answer(version: Version) -> AdaptResponse:
@@ -122,6 +126,7 @@ async def adapt_and_commit(
             elapsed_ms=(time.perf_counter() - began) * 1000,
             truncated=count_truncated(checked, adaptation),
             warnings=warnings,
+            **kind_fields(version.kind, version.labels, version.decision, version.figures),
         )
 
     return await commit_next(

@@ -6,8 +6,9 @@ from service.tasks.app_parts import Parts
 from service.tasks.checkpoint_choice import adapted
 from service.tasks.examples_in_memory import KnownExamples
 from service.tasks.explain import explain, nearest_examples
+from service.tasks.kind_answers import kind_fields, refuse_unusable
 from service.tasks.predict import answered
-from service.tasks.queries import to_queries
+from service.tasks.queries import queries_of_kind, to_queries
 from service.tasks.support_set import to_support_set
 from service.tasks.support_warnings import count_truncated
 
@@ -29,6 +30,8 @@ async def classify(parts: Parts, tenant: str, asked: ClassifyRequest) -> Classif
     queries.check_pairs(support.pairs)
     adaptation, choice = await adapted(parts, tenant, checked, options_of(asked), asked.checkpoint)
     adapter = adaptation.adapter
+    refuse_unusable(adapter, asked)
+    queries = queries_of_kind(queries, asked, support.kind, parts.settings)
     tokenized = parts.engine.tokenize(parts.engine.checkpoints.of(adapter), queries.inputs)
     result = await parts.engine.predict(tenant, adapter, tokenized)
     predictions = answered(parts, adapter, result, queries, tokenized.result(), asked)
@@ -47,4 +50,5 @@ async def classify(parts: Parts, tenant: str, asked: ClassifyRequest) -> Classif
         checkpoint_choice=choice,
         truncated=count_truncated(checked, adaptation) + sum(prediction.truncated for prediction in predictions),
         warnings=await warnings_of(parts, checked, adaptation),
+        **kind_fields(support.kind, support.labels, adapter.decision, adaptation.figures),
     )

@@ -49,6 +49,16 @@ class ExampleNeeded(UseCaseError):
         )
 
 
+class KindNotReported(UseCaseError):
+    """A task of a kind that has no report."""
+
+    def __init__(self, task: str, kind: str) -> None:
+        super().__init__(
+            f"task {task!r} is of the kind {kind}, for which there is no report yet: GET /v1/tasks/{task} has the "
+            "figures of its leave-one-out"
+        )
+
+
 class NewestVersion(UseCaseError):
     """The newest version, which answers and cannot be removed alone."""
 

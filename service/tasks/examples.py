@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-from handful.wire_examples import AddExamplesRequest, AddExamplesResponse, EraseResponse, ExampleList, StoredExample
+from handful.wire_examples import AddExamplesRequest, AddExamplesResponse, EraseResponse, ExampleList
 from metalearn.errors import InvalidSupportSet
+from metalearn.kinds import KINDS
 from metalearn.types import TextInput
-from model_store.codec import ExampleRow, decode_rows, example_digest, rows_of
+from model_store.codec import ExampleRow, decode_rows, example_digest, rows_of, text_digest
 from model_store.errors import AdapterCorrupt
 from model_store.records import Version
 from service.engine.errors import SupportTooLarge, TextEmpty
@@ -20,6 +21,7 @@ from service.tasks.errors import ExampleNeeded, ExampleNotFound, Fault, InvalidC
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
 from service.tasks.kept_support import load_kept_support
 from service.tasks.support_set import to_grown_support
+from service.tasks.token_examples import stored_example
 
 _PAGE = 100
 
@@ -113,16 +115,19 @@ async def list_examples(
         found = (
             row
             for row in kept.rows
-            if label in {None, row.label}
-            and source in {None, row.source}
-            and (wanted is None or any(wanted in each.casefold() for each in (row.text, row.text_pair or "")))
+            if label is None
+            or (
+                label in row.example.classes
+                and source in {None, row.source}
+                and (wanted is None or any(wanted in each.casefold() for each in (row.text, row.text_pair or "")))
+            )
         )
         return sorted(found, key=lambda row: row.id)
 
     # In a thread, since searching megabytes would delay other requests
     found = await asyncio.to_thread(matching)
     rest = [row for row in found if after is None or row.id > after]
-    page = [StoredExample(**row.model_dump()) for row in rest[:limit]]
+    page = [stored_example(row) for row in rest[:limit]]
     return ExampleList(
         task=task,
         version=kept.source.version,
@@ -198,8 +203,10 @@ async def _derived_from(parts: Parts, tenant: str, task: str, text: TextInput) -
             if digests is None:  # of a release that recorded none
                 texts = await _texts_of(parts, version)
                 found = texts is None or text in texts
-            else:
+            elif KINDS[version.kind].answer == "label":
                 found = not {example_digest(text, label) for label in version.labels}.isdisjoint(digests)
+            else:
+                found = any(digest.startswith(text_digest(text)) for digest in digests)
             derived += [version.version] if found else []
         if len(page) < _PAGE:
             return derived

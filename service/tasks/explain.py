@@ -68,7 +68,7 @@ async def nearest_examples(
     features = await parts.engine.features(tenant, parts.engine.checkpoints.of(adapter), queries)
     alike = similarities(examples.features, features).tolist()
     rows_of_class: list[list[int]] = [[] for _ in adapter.labels]
-    for i, target in enumerate(examples.support.targets):
+    for i, target in enumerate(examples.support.class_indices):
         rows_of_class[target].append(i)
     found = []
     for row, of_query in zip(probabilities, alike, strict=True):

@@ -35,7 +35,12 @@ class KeptSupport:
         Raises:
             InvalidSupportSet: No learner could adapt on it.
         """
-        support = SupportSet(tuple(row.example for row in self.rows), self.descriptions)
+        support = SupportSet(
+            tuple(row.example for row in self.rows),
+            self.descriptions,
+            self.source.kind,
+            self.source.labels if self.source.kind == "ordinal" else (),
+        )
         return CheckedSupport(support, frozenset(), {label: label for label in self.descriptions})
 
 

@@ -9,7 +9,8 @@ from service.engine.engine import Predictions
 from service.tasks.adapters import Degraded
 from service.tasks.app_parts import Parts
 from service.tasks.explain import examples_of, explain, nearest_examples
-from service.tasks.queries import Abstention, CheckedQueries, to_predictions, to_queries
+from service.tasks.kind_answers import kind_of_adapter, refuse_unusable
+from service.tasks.queries import Abstention, CheckedQueries, queries_of_kind, to_predictions, to_queries
 from service.timings import add_to_current
 
 
@@ -51,7 +52,12 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
         async with parts.adapters.lease(tenant, task, asked.version) as leased:
             adapter = leased.adapter
             queries.check_pairs(adapter.pairs)
-            tokenized = early or engine.tokenize(checkpoints.of(adapter), queries.inputs)
+            refuse_unusable(adapter, asked)
+            kind = kind_of_adapter(adapter)
+            queries = queries_of_kind(queries, asked, kind, parts.settings)
+            tokenized = (None if kind == "tokens" else early) or engine.tokenize(
+                checkpoints.of(adapter), queries.inputs
+            )
             result = await engine.predict(tenant, adapter, tokenized)
             if asked.explain:
                 known = await examples_of(parts, leased.key, adapter)
@@ -87,12 +93,13 @@ def answered(
     add_to_current("encode", result.encode_s)
     default = parts.engine.checkpoints.of(adapter).checkpoint.manifest.hyperparameters.abstain_threshold
     predictions = to_predictions(
-        adapter.labels,
+        adapter,
         result.probabilities,
         queries,
         texts,
         top_k=asked.top_k,
         abstention=Abstention.asked(asked.abstain, default),
+        asked=asked.queries,
     )
     parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in predictions))
     return predictions

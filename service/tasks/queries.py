@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from handful.wire import Prediction, PredictionFields, Query
+from handful.wire import Prediction, PredictionFields, Query, TextPair
+from handful.wire_tokens import TokenList
 from metalearn.encoder.tokenizing import TokenizedText
-from metalearn.types import TextInput
+from metalearn.types import Adapter, TaskKind, TextInput
 from service.settings import Settings
 from service.tasks.checks import LimitChecker, shortened_inputs
 from service.tasks.errors import Fault, InvalidContent
+from service.tasks.kind_answers import prediction_of
+from service.tasks.token_answers import tagged_prediction
+from service.tasks.token_examples import check_token_list, tagged_query
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,26 @@ def to_queries(request: PredictionFields, settings: Settings) -> CheckedQueries:
     return checked_texts(request.queries, settings, "queries")
 
 
+def queries_of_kind(
+    queries: CheckedQueries, request: PredictionFields, kind: TaskKind, settings: Settings
+) -> CheckedQueries:
+    """The queries as a task of a kind reads them: with words in a token classification, without in all others.
+
+    Raises:
+        InvalidContent: A query is a list of tokens, and the task tags none; or is a pair, and the task tags tokens.
+    """
+    if kind != "tokens":
+        odd = [i for i, each in enumerate(queries.inputs) if each.words is not None]
+        if odd:
+            detail = "the task was adapted on whole texts, and tags no tokens: give the query as a text"
+            raise InvalidContent("tokens_unexpected", [Fault(("queries", i), detail) for i in odd])
+        return queries
+    texts = [query.text if isinstance(query, TextPair) else query for query in request.queries]
+    lengths = [len(text if isinstance(text, str) else " ".join(text.tokens)) for text in texts]
+    cut = frozenset(i for i, length in enumerate(lengths) if length > settings.max_text_chars)
+    return CheckedQueries([tagged_query(text, settings.max_text_chars) for text in texts], cut)
+
+
 def checked_texts(queries: Sequence[Query], settings: Settings, field: str) -> CheckedQueries:
     """The checked texts of a list of a request.
 
@@ -74,7 +98,10 @@ def checked_texts(queries: Sequence[Query], settings: Settings, field: str) -> C
     check.raise_faults()
     inputs = []
     for i, query in enumerate(queries):
-        if isinstance(query, str):
+        if isinstance(query, TokenList):
+            check_token_list(query, check, field, i)
+            inputs.append(tagged_query(query, settings.max_text_chars))
+        elif isinstance(query, str):
             check.text(query, field, i)
             inputs.append(TextInput(query))
         else:
@@ -110,26 +137,40 @@ class Abstention:
 
 
 def to_predictions(
-    labels: Sequence[str],
+    adapter: Adapter,
     probabilities: Sequence[Sequence[float]],
     queries: CheckedQueries,
     texts: Sequence[TokenizedText],
     *,
     top_k: int | None,
     abstention: Abstention,
+    asked: Sequence[Query] = (),
 ) -> list[Prediction]:
     """Wire predictions of rows of class probabilities.
 
     Args:
-        labels: The classes.
-        probabilities: One row per query.
+        adapter: The adapter that answered.
+        probabilities: One row per query: of classes, or of a score.
         queries: The queries of the request.
         texts: The queries' texts, as the encoder reads them.
         top_k: The number of scores to show.
         abstention: The rule by which predictions abstain.
+        asked: The queries as the request has them.
     """
-    predictions = []
+    labels, predictions = adapter.labels, []
     for query, (row, text) in enumerate(zip(probabilities, texts, strict=True)):
+        truncated = text.truncated or query in queries.shortened
+        if text.words is not None:
+            read, given = queries.inputs[query], asked[query]
+            predictions.append(tagged_prediction(adapter, row, given, read, text, shortened=query in queries.shortened))
+            continue
+        if adapter.objective != "classification":
+            readable = not (text.unreadable and abstention.unreadable)
+            found = prediction_of(
+                adapter, row, top_k=top_k, readable=readable, truncated=truncated, unreadable=text.unreadable
+            )
+            predictions.append(found)
+            continue
         order = sorted(range(len(labels)), key=lambda i: -row[i])
         confidence = row[order[0]]
         abstained = confidence < abstention.threshold or (text.unreadable and abstention.unreadable)
@@ -139,7 +180,7 @@ def to_predictions(
                 confidence=confidence,
                 scores={labels[i]: row[i] for i in order[:top_k]},
                 abstained=abstained,
-                truncated=text.truncated or query in queries.shortened,
+                truncated=truncated,
                 unreadable=text.unreadable,
             )
         )

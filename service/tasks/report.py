@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from handful.report_answers import ReportResponse
 from handful.report_request import ReportRequest
+from metalearn.kinds import KINDS
 from metalearn.types import SupportSet
 from model_store.errors import StaleAdapter
 from service.tasks.app_parts import Parts
+from service.tasks.errors import KindNotReported
 from service.tasks.kept_support import load_kept_support
 from service.tasks.queries import checked_texts
 from service.tasks.report_findings import ReportedTask, report_of
@@ -34,6 +36,7 @@ async def report(parts: Parts, tenant: str, task: str, asked: ReportRequest) -> 
         TaskNotFound: The task is absent.
         VersionNotFound: The task does not have the version.
         SupportNotKept: The version's support set was not kept.
+        KindNotReported: The task is of a kind without a report.
         StaleAdapter: The version was made from a checkpoint that is not loaded.
         StoreUnavailable: The store does not answer.
     """
@@ -41,6 +44,8 @@ async def report(parts: Parts, tenant: str, task: str, asked: ReportRequest) -> 
     unlabelled = checked_texts(asked.unlabelled, parts.settings, "unlabelled")
     kept = await load_kept_support(parts, tenant, task, asked.version)
     version = kept.source
+    if not KINDS[version.kind].reported:
+        raise KindNotReported(task, version.kind)
     checkpoints = parts.engine.checkpoints
     if version.checkpoint not in checkpoints:
         raise StaleAdapter(version.checkpoint, checkpoints.shapes.keys(), task=task, version=version.version)
@@ -76,6 +81,6 @@ def _sample(support: SupportSet, draw: random.Random) -> SupportSet:
         return support
     share, kept = _MOST_EXAMPLES / len(support.examples), set()
     for kind in range(len(support.labels)):
-        rows = [i for i, target in enumerate(support.targets) if target == kind]
+        rows = [i for i, target in enumerate(support.class_indices) if target == kind]
         kept.update(draw.sample(rows, min(len(rows), max(2, round(share * len(rows))))))
     return replace(support, examples=tuple(support.examples[i] for i in sorted(kept)))

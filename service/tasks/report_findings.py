@@ -64,7 +64,7 @@ class ReportedTask:
 def report_of(task: ReportedTask, evidence: Evidence) -> ReportResponse:
     """The report, without the time that it took."""
     support, left_out = task.support, evidence.left_out
-    labels, targets = support.labels, support.targets
+    labels, targets = support.labels, support.class_indices
     answers = answers_of(targets, left_out.asked.tolist(), left_out.probabilities.tolist())
     alike = similarities(evidence.features, evidence.features)
     accuracy, curve = _accuracy(answers, targets, evidence), list(left_out.curve)
@@ -166,7 +166,7 @@ def _most_like(
     shown: int, classes: tuple[int, int], task: ReportedTask, alike: Float[Tensor, "examples examples"]
 ) -> int:
     """The example of the other class that is most similar to a misread one."""
-    targets = task.support.targets
+    targets = task.support.class_indices
     (other,) = set(classes) - {targets[shown]}
     rows = [i for i, target in enumerate(targets) if target == other]
     # A class of a description alone has no example to show
@@ -191,7 +191,7 @@ def _same_texts(task: ReportedTask) -> list[Contradiction]:
     return [
         Contradiction(examples=[_shown(task.support, i) for i in group[:_MOST_SHOWN]])
         for group in groups.values()
-        if len({task.support.targets[i] for i in group}) > 1
+        if len({task.support.class_indices[i] for i in group}) > 1
     ]
 
 
@@ -201,7 +201,7 @@ def _nearly_the_same(task: ReportedTask, alike: Float[Tensor, "examples examples
     return [
         NearDuplicate(examples=(_shown(support, i), _shown(support, j)), similarity=similarity)
         for i, j, similarity in near_duplicates(alike)
-        if same[i] != same[j] or support.targets[i] == support.targets[j]
+        if same[i] != same[j] or support.class_indices[i] == support.class_indices[j]
     ]
 
 

@@ -1,15 +1,21 @@
 """The support set of a request: its check and its normal form."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from handful.wire import AdaptationFields, LabelledText
-from metalearn.types import Example, SupportSet, TextInput
+from handful.wire import AdaptationFields, AnyExample
+from handful.wire_kinds import MultiLabelText, ScoredText
+from handful.wire_tokens import SpannedText, TaggedTokens
+from metalearn.kinds import KINDS
+from metalearn.types import Example, SupportSet, TaskKind, TextInput
 from service.settings import Settings
 from service.tasks.checks import LimitChecker, shortened_inputs
-from service.tasks.labels import normalised, trimmed
+from service.tasks.kinds import check_form, check_labels, check_order, kind_of, label_of, order_of
+from service.tasks.labels import normalised
+from service.tasks.token_examples import tagged_examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +56,30 @@ def to_support_set(request: AdaptationFields, settings: Settings) -> CheckedSupp
     check = LimitChecker(settings)
     check.limit("too_many_examples", len(request.support), "max_support_examples", "examples", "support")
     check.raise_faults()
+    kind = kind_of(request, request.support, check, "support")
+    check.raise_faults()
     _check_examples(request.support, check, "support")
     descriptions, keys = _descriptions(request.labels or {}, check)
+    if descriptions and not KINDS[kind].described:
+        check.fault(
+            "descriptions_unexpected", f"a {kind} task uses no descriptions of labels: leave them out", "labels"
+        )
     check.limit("too_many_steps", request.steps or 0, "max_steps", "inner steps", "steps")
     check.raise_faults()
     _check_mixed(request.support, check)
+    order = order_of(kind, request, request.support, check)
     check.raise_faults()
-    examples, shortened = _normal_forms(request.support, settings)
-    support = SupportSet(examples, descriptions)
+    if kind == "ordinal":
+        check_order(order, request.support, check, "support")
+        check.raise_faults()
+    examples, shortened = _normal_forms(request.support, kind, settings)
+    support = SupportSet(examples, descriptions, kind, order)
     check.limit("too_many_classes", len(support.labels), "max_classes", "classes", "support")
     check.raise_faults()
     return CheckedSupport(support, shortened, keys)
 
 
-def to_grown_support(examples: Sequence[LabelledText], stored: SupportSet, settings: Settings) -> CheckedSupport:
+def to_grown_support(examples: Sequence[AnyExample], stored: SupportSet, settings: Settings) -> CheckedSupport:
     """The checked examples of a request behind those of a stored support set.
 
     Raises:
@@ -74,6 +90,8 @@ def to_grown_support(examples: Sequence[LabelledText], stored: SupportSet, setti
     if not examples:
         check.fault("no_examples", "there is no example: give at least one", field)
     check.limit("too_many_examples", count + len(examples), "max_support_examples", "examples in all", field)
+    check.raise_faults()
+    check_form(stored.kind, examples, check, field)
     check.raise_faults()
     _check_examples(examples, check, field)
     taken = {example.id for example in stored.examples}
@@ -87,29 +105,46 @@ def to_grown_support(examples: Sequence[LabelledText], stored: SupportSet, setti
         _check_mixed(examples, check, field)
     else:
         _check_kind(examples, stored.pairs, check, field)
+    if stored.kind == "ordinal":
+        check_order(stored.order, examples, check, field)
     check.raise_faults()
-    added, shortened = _normal_forms(examples, settings, taken)
-    grown = SupportSet(stored.examples + added, stored.descriptions)
+    added, shortened = _normal_forms(examples, stored.kind, settings, taken)
+    grown = SupportSet(stored.examples + added, stored.descriptions, stored.kind, stored.order)
     check.limit("too_many_classes", len(grown.labels), "max_classes", "classes in all", field)
     check.raise_faults()
     keys = {label: label for label in stored.descriptions}
     return CheckedSupport(grown, frozenset(count + i for i in shortened), keys, count, field)
 
 
-def _check_examples(examples: Sequence[LabelledText], check: LimitChecker, field: str) -> None:
+def _check_examples(examples: Sequence[AnyExample], check: LimitChecker, field: str) -> None:
     for i, example in enumerate(examples):
-        check.input(example.text, example.text_pair, field, i)
-        check.label(trimmed(example.label), field, i, "label")
+        if not isinstance(example, SpannedText | TaggedTokens):
+            check.input(example.text, example.text_pair, field, i)
+        check_labels(example, check, field, i)
 
 
 def _normal_forms(
-    examples: Sequence[LabelledText], settings: Settings, taken: Collection[str] = ()
+    examples: Sequence[AnyExample], kind: TaskKind, settings: Settings, taken: Collection[str] = ()
 ) -> tuple[tuple[Example, ...], frozenset[int]]:
     """Examples with normalised labels, bounded texts and ids, and the indices of the texts that were shortened."""
+    tagged = [example for example in examples if isinstance(example, SpannedText | TaggedTokens)]
+    if kind == "tokens":
+        made, cut = tagged_examples(tagged, settings.max_text_chars)
+        return with_ids(examples, made, taken), cut
     inputs, shortened = shortened_inputs(
         [TextInput(example.text, example.text_pair) for example in examples], settings.max_text_chars
     )
-    return with_ids(examples, [normalised(example.label) for example in examples], inputs, taken), shortened
+    answers = [_answered(example, kind, kept) for example, kept in zip(examples, inputs, strict=True)]
+    return with_ids(examples, answers, taken), shortened
+
+
+def _answered(example: AnyExample, kind: TaskKind, kept: TextInput) -> Example:
+    """An example with its answer in its normal form, without an id."""
+    if isinstance(example, MultiLabelText):
+        return Example(kept, labels=tuple(sorted(map(normalised, example.labels))))
+    if isinstance(example, ScoredText) and kind == "regression":
+        return Example(kept, score=example.score)
+    return Example(kept, label_of(example))
 
 
 def _descriptions(given: Mapping[str, str], check: LimitChecker) -> tuple[dict[str, str], dict[str, str]]:
@@ -131,7 +166,7 @@ def _descriptions(given: Mapping[str, str], check: LimitChecker) -> tuple[dict[s
     return descriptions, keys
 
 
-def _check_kind(examples: Sequence[LabelledText], pairs: bool, check: LimitChecker, field: str) -> None:
+def _check_kind(examples: Sequence[AnyExample], pairs: bool, check: LimitChecker, field: str) -> None:
     """Refuses single texts for a task of pairs, and pairs for a task of single texts."""
     for i, example in enumerate(examples):
         if pairs and example.text_pair is None:
@@ -140,7 +175,7 @@ def _check_kind(examples: Sequence[LabelledText], pairs: bool, check: LimitCheck
             check.fault("text_pair_unexpected", "a text_pair, where the task's examples have none", field, i)
 
 
-def _check_mixed(examples: Sequence[LabelledText], check: LimitChecker, field: str = "support") -> None:
+def _check_mixed(examples: Sequence[AnyExample], check: LimitChecker, field: str = "support") -> None:
     """Refuses a mix of pairs and single texts; the rarer kind is at fault, or the single texts in a tie."""
     single = [i for i, example in enumerate(examples) if example.text_pair is None]
     pairs = [i for i, example in enumerate(examples) if example.text_pair is not None]
@@ -159,26 +194,27 @@ def _check_mixed(examples: Sequence[LabelledText], check: LimitChecker, field: s
 
 
 def with_ids(
-    examples: Sequence[LabelledText], labels: Sequence[str], inputs: Sequence[TextInput], taken: Collection[str] = ()
+    given: Sequence[AnyExample], examples: Sequence[Example], taken: Collection[str] = ()
 ) -> tuple[Example, ...]:
     """Examples, each with its given id, or with an id made of its content and its number among equal ones.
 
     Args:
-        examples: The examples of the request.
-        labels: Their classes.
-        inputs: Their texts, as they are kept.
+        given: The examples of the request.
+        examples: The same examples as they are kept.
         taken: Further ids that are in use.
     """
-    taken = {*taken, *(example.id for example in examples if example.id is not None)}
+    taken = {*taken, *(example.id for example in given if example.id is not None)}
     repetitions: Counter[str] = Counter()
     result = []
-    for example, label, kept in zip(examples, labels, inputs, strict=True):
+    for example, kept in zip(given, examples, strict=True):
         name = example.id
         if name is None:
-            content = "\0".join([label, example.text, example.text_pair or ""])
+            plain = kept.labels is None and kept.score is None and kept.spans is None
+            answer = kept.label if plain else json.dumps(kept.answer)
+            content = "\0".join([answer, example.text, example.text_pair or ""])
             digest = hashlib.sha256(content.encode()).hexdigest()[:16]
             while name is None or name in taken:
                 repetitions[digest] += 1
                 name = digest if repetitions[digest] == 1 else f"{digest}-{repetitions[digest]}"
-        result.append(Example(kept, label, name))
+        result.append(replace(kept, id=name))
     return tuple(result)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from handful.wire import SupportWarning
 from metalearn.encoder.tokenizing import TokenizedText, nfkc
-from metalearn.types import SupportSet, TextInput
+from metalearn.kinds import KINDS
+from metalearn.types import OUTSIDE, Example, SupportSet, TextInput
 from service.engine.adapt_slices import Adaptation
 from service.tasks.labels import look_alikes, misspellings
 from service.tasks.support_set import CheckedSupport
@@ -57,7 +58,7 @@ def _look_alike(checked: CheckedSupport, places: Mapping[str, Place]) -> Support
     labels = checked.support.labels
     groups = look_alikes(labels)
     # A description whose key is no example's label makes a class of its own, so a slip in the key goes unseen
-    with_examples = {example.label for example in checked.support.examples}
+    with_examples = {label for example in checked.support.examples for label in example.classes}
     alone = [label for label in labels if label not in with_examples]
     undescribed = [label for label in labels if label not in checked.description_keys]
     grouped = {label for group in groups for label in group}
@@ -76,14 +77,15 @@ def _look_alike(checked: CheckedSupport, places: Mapping[str, Place]) -> Support
 
 def _contradicting(checked: CheckedSupport) -> SupportWarning | None:
     support = checked.support
-    groups = [group for group in _same_texts(support) if len({support.examples[i].label for i in group}) > 1]
+    groups = [group for group in _same_texts(support) if len({support.examples[i].answer for i in group}) > 1]
     if not groups:
         return None
-    labels = sorted({support.examples[i].label for i in groups[0]})
+    labels = sorted({_answer_shown(support.examples[i]) for i in groups[0]})
     return _warning(
         "contradicting_examples",
-        f"{_counted(len(groups), 'text stands', 'texts stand')} under more than one label, such as under "
-        f"{' and '.join(map(_shown, labels[:_MAX_NAMED]))}, in {sum(map(len, groups))} examples. "
+        f"{_counted(len(groups), 'text stands', 'texts stand')} under more than one "
+        f"{KINDS[support.kind].answer.removesuffix('s')}, such as under "
+        f"{' and '.join(labels[:_MAX_NAMED])}, in {sum(map(len, groups))} examples. "
         "Keep the right label of each.",
         [checked.place(i) for group in groups for i in group],
     )
@@ -93,9 +95,9 @@ def _duplicate(checked: CheckedSupport) -> SupportWarning | None:
     support = checked.support
     repeats = []
     for group in _same_texts(support):
-        seen: set[str] = set()
+        seen: set[object] = set()
         for i in group:
-            label = support.examples[i].label
+            label = support.examples[i].answer
             if label in seen:
                 repeats.append(i)
             seen.add(label)
@@ -111,7 +113,8 @@ def _duplicate(checked: CheckedSupport) -> SupportWarning | None:
 
 def _few_examples(support: SupportSet, places: Mapping[str, Place]) -> SupportWarning | None:
     labels = support.labels
-    counts = Counter(example.label for example in support.examples)
+    counts = Counter(label for example in support.examples for label in example.classes)
+    labels = tuple(label for label in labels if support.kind != "tokens" or label != OUTSIDE)
     few = sorted((label for label in labels if counts[label] < ENOUGH_EXAMPLES), key=lambda label: counts[label])
     if not few:
         return None
@@ -198,7 +201,15 @@ def _places_of_labels(checked: CheckedSupport) -> dict[str, Place]:
     """Label -> the place of its first example, or of its description where it has no example."""
     places: dict[str, Place] = {label: ("labels", key) for label, key in checked.description_keys.items()}
     examples = list(enumerate(checked.support.examples))
-    return places | {example.label: (*checked.place(i), "label") for i, example in reversed(examples)}
+    key = "label" if KINDS[checked.support.kind].answer == "label" else "labels"
+    return places | {label: (*checked.place(i), key) for i, example in reversed(examples) for label in example.classes}
+
+
+def _answer_shown(example: Example) -> str:
+    """The classes of an example in quotes, or its score."""
+    if example.score is not None:
+        return f"{example.score:g}"
+    return " with ".join(map(_shown, example.classes)) if example.classes else "no label"
 
 
 def _shown(label: str) -> str:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from handful.wire import Prediction
 from handful.wire_tokens import PredictedSpan, TokenList
 from metalearn.encoder.tokenizing import TokenizedText
-from metalearn.tasks.entities import OUTSIDE
 from metalearn.tokens.decode import Transitions, best_tags, bio_tags, spans_of_words
-from metalearn.types import Adapter, TextInput
+from metalearn.types import OUTSIDE, Adapter, TextInput
 
 
 def tagged_prediction(

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
-from handful.wire_tokens import SpannedText, TaggedTokens, TokenList
-from metalearn.tasks.entities import OUTSIDE, entity_spans, has_positions
-from metalearn.tokens.decode import LabelledSpan, spans_of_tags
+from handful.wire_examples import StoredExample
+from handful.wire_tokens import SpannedText, StoredSpan, TaggedTokens, TokenList
+from metalearn.tasks.entities import entity_spans, has_positions
+from metalearn.tokens.decode import spans_of_tags
 from metalearn.tokens.words import joined, split_words
-from metalearn.types import Example, TextInput
+from metalearn.types import OUTSIDE, Example, LabelledSpan, TextInput
+from model_store.codec import ExampleRow
 from service.tasks.checks import LimitChecker
 from service.tasks.labels import is_blank, normalised, trimmed
 
@@ -109,3 +111,11 @@ def tagged_query(query: str | TokenList, max_chars: int) -> TextInput:
 def check_token_list(query: TokenList, check: LimitChecker, *path: str | int) -> None:
     """Notes the faults of a query that is a list of tokens."""
     _check_tokens(query.tokens, check, *path)
+
+
+def stored_example(row: ExampleRow) -> StoredExample:
+    """A stored row as answers show it; an example that came as tokens has them."""
+    fields = row.model_dump(exclude={"spans", "words"})
+    spans = None if row.spans is None else [StoredSpan(**span._asdict()) for span in row.spans]
+    tokens = None if row.words is None else [row.text[start:end] for start, end in row.words]
+    return StoredExample(**fields, spans=spans, tokens=tokens)

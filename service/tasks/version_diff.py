@@ -1,12 +1,13 @@
 """The use case diff: what two versions of a task were adapted on."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from handful.wire_examples import StoredExample, VersionDiff
 from model_store.codec import ExampleRow
 from service.tasks.app_parts import Parts
 from service.tasks.kept_support import load_kept_support
+from service.tasks.token_examples import stored_example
 
 
 async def diff_versions(parts: Parts, tenant: str, task: str, version: int, other: int) -> VersionDiff:
@@ -43,9 +44,9 @@ def _missing(rows: Sequence[ExampleRow], others: Sequence[ExampleRow]) -> list[S
         if left[_content(row)]:
             left[_content(row)] -= 1
         else:
-            missing.append(StoredExample(**row.model_dump()))
+            missing.append(stored_example(row))
     return missing
 
 
-def _content(row: ExampleRow) -> tuple[str, str, str | None]:
-    return row.label, row.text, row.text_pair
+def _content(row: ExampleRow) -> tuple[Hashable, str, str | None]:
+    return row.example.answer, row.text, row.text_pair

@@ -20,6 +20,7 @@ from service.tasks.app_parts import Parts
 from service.tasks.commit import commit_next, remaining_ttl_s
 from service.tasks.errors import NewestVersion, TaskNotFound, VersionNotFound
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
+from service.tasks.kind_answers import kind_fields
 
 
 async def list_tasks(parts: Parts, tenant: str, *, after: str | None, limit: int) -> TaskList:
@@ -164,13 +165,14 @@ def _task_response(record: TaskRecord) -> TaskResponse:
 
 
 def _version_fields(version: Version) -> dict[str, Any]:
-    names = {field.name for field in fields(Version)} & set(VersionResponse.model_fields) - {"created_at"}
+    names = {field.name for field in fields(Version)} & set(VersionResponse.model_fields) - {"created_at", "kind"}
     asked = asdict(version.options)
     return {
         # The answer's steps and learner are the version's; ``asked`` holds the request's
         **{name: value for name, value in asked.items() if name in VersionResponse.model_fields},
         **{name: getattr(version, name) for name in names},
         "asked": asked,
+        **kind_fields(version.kind, version.labels, version.decision, version.figures),
         "labels": list(version.labels),
         "bytes": version.size_bytes,
         "created_at": _moment(version.created_at),

@@ -20,7 +20,7 @@ ADAPT = "/v1/tasks/bank/adapt"
 
 def test_equal_examples_get_names_of_their_own_whatever_names_are_given() -> None:
     def named(examples: list[LabelledText]) -> tuple[Example, ...]:
-        return with_ids(examples, [each.label for each in examples], [TextInput(each.text) for each in examples])
+        return with_ids(examples, [Example(TextInput(each.text), each.label) for each in examples])
 
     (plain,) = named([LabelledText(text="a", label="b")])
     given = LabelledText(text="c", label="d", id=f"{plain.id}-3")

@@ -82,7 +82,16 @@ def test_every_registered_learner_has_its_own_name_and_the_interface(name: str) 
 
 def test_there_are_learners_of_every_family() -> None:
     assert set(DESCENDING) == {"maml", "fomaml", "reptile", "anil", "metasgd", "protomaml"}
-    assert set(READING) == {"prototypical", "prototypical_cosine", "matching", "ridge", "memory", "attention"}
+    assert set(READING) == {
+        "prototypical",
+        "prototypical_cosine",
+        "matching",
+        "ridge",
+        "ridge_cv",
+        "softmax_regression",
+        "memory",
+        "attention",
+    }
     assert all(isinstance(make_learner(name), ReadingLearner) for name in READING)
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from metalearn.tasks.entities import entity_spans
 from metalearn.tokens.decode import (
     FoundSpan,
-    LabelledSpan,
     Transitions,
     best_tags,
     bio_tags,
@@ -21,6 +20,7 @@ from metalearn.tokens.decode import (
     tags_of_words,
 )
 from metalearn.tokens.words import joined
+from metalearn.types import LabelledSpan
 
 _TOKENS = joined(["Book", "a", "flight", "to", "New", "York", "from", "Paris"])
 
@@ -66,7 +66,10 @@ def test_transitions_of_any_texts_are_finite() -> None:
 
 def test_neighbours_with_one_label_are_one_span_with_the_mean_probability() -> None:
     text, words = _TOKENS
-    tags, rows = [1, 1, 1, 1, 0, 0, 1, 2], [[0.2, 0.7, 0.1]] * 4 + [[0.6, 0.3, 0.1], [0.8, 0.1, 0.1]] + [[0.0, 0.1, 0.9]] * 2
+    tags, rows = (
+        [1, 1, 1, 1, 0, 0, 1, 2],
+        [[0.2, 0.7, 0.1]] * 4 + [[0.6, 0.3, 0.1], [0.8, 0.1, 0.1]] + [[0.0, 0.1, 0.9]] * 2,
+    )
     spans = spans_of_words(words, tags, rows, ["city", "O", "person"])
     assert [(text[s.start : s.end], s.label) for s in spans] == [("New York", "city"), ("Paris", "person")]
     assert spans[0].confidence == pytest.approx(0.7)
@@ -77,7 +80,9 @@ def test_tags_become_spans_and_tags_again(data: st.DataObject) -> None:
     text, words = _TOKENS
     bounds = data.draw(st.lists(st.integers(0, len(words)), unique=True).map(sorted))
     bounds = bounds[: len(bounds) // 2 * 2]
-    found = [(start, end, data.draw(st.sampled_from("ab"))) for start, end in zip(bounds[::2], bounds[1::2], strict=True)]
+    found = [
+        (start, end, data.draw(st.sampled_from("ab"))) for start, end in zip(bounds[::2], bounds[1::2], strict=True)
+    ]
     spans = spans_of_tags(words, found)
     tags = bio_tags(words, spans)
     assert [tuple(span) for span in entity_spans(tags, positions=True)] == found

@@ -1,0 +1,147 @@
+"""Ridge regression whose regulariser, and the scale of whose logits, leave-one-out chooses for each task."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits
+from metalearn.learners.interface import ReadingLearner
+from metalearn.objectives import OBJECTIVES
+from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
+
+_GRID = tuple(2.0**power for power in range(-6, 7))
+"""Regularisers that are tried, as multiples of the learned one."""
+_NEWTON_STEPS = 20
+_SLOPE_SD = 10.0
+"""Standard deviation of the prior of the logits' slope, so that few examples that are apart make no answer certain."""
+
+
+class LeftOutFit(NamedTuple):
+    """A ridge regression, and its predictions for its own rows without them.
+
+    Attributes:
+        weight: A row for each output.
+        bias: The intercepts.
+        left_out: The prediction for each row by the same regression on the others.
+    """
+
+    weight: Float[Tensor, "outputs dim"]
+    bias: Float[Tensor, " outputs"]
+    left_out: Float[Tensor, "rows outputs"]
+
+
+class RidgeCV(ReadingLearner):
+    """Ridge regression with the regulariser of the least squared error in leave-one-out.
+
+    In multi-label tasks the predictions of memberships become logits by a slope and an intercept that are fitted to the
+    left-out predictions of all texts and classes together.
+
+    Sources: Hoerl and Kennard 1970, "Ridge regression"; Allen 1974, "The relationship between variable selection and
+    data augmentation" (PRESS: leave-one-out by one fit); Platt 1999 (the logits).
+    """
+
+    name = "ridge_cv"
+    objectives: frozenset[Objective] = frozenset(OBJECTIVES)
+    linear_head = True
+
+    def initial_slow_weights(
+        self, dim: int, deep: FastWeights, *, steps: int, draw: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The middle of the regularisers that are tried, and the slope of classifications, as logarithms."""
+        return {"log_regulariser": torch.zeros(()), "log_alpha": torch.tensor(10.0).log()}
+
+    def start(self, slow: SlowWeights, support: EncodedSet) -> FastWeights:
+        """The solution, as a head."""
+        return self.with_left_out(slow, support)[0]
+
+    def with_left_out(
+        self, slow: SlowWeights, support: EncodedSet
+    ) -> tuple[FastWeights, Float[Tensor, "texts outputs"]]:
+        """The head, and its outputs for each text of the support set without that text."""
+        targets = support.membership
+        fitted = chosen_by_leave_one_out(support.features, targets, support.weights, slow["log_regulariser"].exp())
+        rules = OBJECTIVES[support.objective]
+        if not rules.has_classes:
+            return {HEAD_WEIGHT: fitted.weight, HEAD_BIAS: fitted.bias}, fitted.left_out
+        if rules.one_class_each:
+            slope = slow["log_alpha"].exp()
+            intercept = -slope / 2
+        else:
+            slope, intercept = logits_of_predictions(fitted.left_out, targets, support.weights)
+        fast = {HEAD_WEIGHT: slope * fitted.weight, HEAD_BIAS: slope * fitted.bias + intercept}
+        return fast, slope * fitted.left_out + intercept
+
+    def logits(self, fast_weights: FastWeights, features: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
+        """Linear in the features."""
+        return head_logits(fast_weights, features)
+
+
+def chosen_by_leave_one_out(
+    features: Float[Tensor, "rows dim"],
+    targets: Float[Tensor, "rows outputs"],
+    weights: Float[Tensor, " rows"],
+    middle: Float[Tensor, ""],
+) -> LeftOutFit:
+    """Ridge regression with the regulariser out of the grid around ``middle`` that has the least left-out error.
+
+    With X and Y the centred rows times the roots r of their weights, X = U diag(s) V^T, and H the hat matrix
+    r r^T / sum(r^2) + U diag(s^2 / (s^2 + l)) U^T, the residual of row i without itself is its residual over 1 - H_ii.
+    The intercept is not regularised. The errors of an output count as parts of its variance.
+    """
+    weights = weights.to(features.dtype)
+    total = weights.sum()
+    share, root = weights / total, weights.sqrt().unsqueeze(1)
+    feature_mean, target_mean = share @ features, share @ targets
+    x, y = root * (features - feature_mean), root * (targets - target_mean)
+    rows, dim = x.shape
+    gram = x @ x.T if rows < dim else x.T @ x
+    squares, basis = torch.linalg.eigh(gram)
+    floor = 10 * torch.finfo(gram.dtype).eps * gram.diagonal().sum()
+    squares = squares.clamp_min(0.0) + floor
+    # The left singular vectors of x, each times its singular value
+    scores = basis * squares.sqrt() if rows < dim else x @ basis
+    along = scores.T @ y
+    leverage_of_mean = (root.square() / total).squeeze(1)
+    variance = y.square().sum(dim=0)
+    counted = variance > 0
+    best: tuple[float, Tensor, Tensor] | None = None
+    for multiple in _GRID:
+        regulariser = middle * multiple
+        coefficients = along / (squares + regulariser).unsqueeze(1)
+        leverage = leverage_of_mean + (scores.square() / (squares + regulariser)).sum(dim=1)
+        free = (1 - leverage).clamp_min(1e-6).unsqueeze(1)
+        residual = (y - scores @ coefficients) / free
+        errors = residual.square().sum(dim=0)[counted] / variance[counted]
+        error = float(errors.mean()) if errors.numel() else 0.0
+        if best is None or error < best[0]:
+            best = error, coefficients, residual
+    assert best is not None  # noqa: S101 - the grid is not empty
+    _, coefficients, residual = best
+    right_basis = x.T @ (basis / squares.sqrt()) if rows < dim else basis
+    solution = right_basis @ coefficients
+    counted_rows = torch.where(root > 0, root, 1.0)
+    return LeftOutFit(solution.T, target_mean - feature_mean @ solution, targets - residual / counted_rows)
+
+
+def logits_of_predictions(
+    predictions: Float[Tensor, "rows outputs"], targets: Float[Tensor, "rows outputs"], weights: Float[Tensor, " rows"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Slope and intercept of the logits of predicted memberships, by logistic regression on all of them together.
+
+    The slope has a wide prior around 10, and an undecided prediction of one half stays undecided under the prior.
+    """
+    inputs = torch.stack([predictions.flatten() - 0.5, torch.ones_like(predictions).flatten()], dim=1)
+    outputs = targets.flatten()
+    weight = weights.to(inputs.dtype).unsqueeze(1).expand_as(targets).flatten()
+    prior = inputs.new_tensor([_SLOPE_SD, 0.0])
+    precision = inputs.new_tensor([1 / _SLOPE_SD**2, 1.0]).diag()
+    fitted = prior
+    for _ in range(_NEWTON_STEPS):
+        probabilities = (inputs @ fitted).sigmoid()
+        gradient = inputs.T @ (weight * (probabilities - outputs)) + precision @ (fitted - prior)
+        curvature = (inputs * (weight * probabilities * (1 - probabilities)).unsqueeze(1)).T @ inputs + precision
+        step = torch.linalg.solve_ex(curvature, gradient.unsqueeze(1)).result.squeeze(1)
+        fitted = fitted - step.clamp(-_SLOPE_SD, _SLOPE_SD)
+    return fitted[0], fitted[1] - fitted[0] / 2
