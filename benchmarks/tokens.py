@@ -48,6 +48,7 @@ class Sentence(NamedTuple):
 
 
 Answers = list[list[Span]]
+Encode = Callable[[Sequence[Sentence]], list[np.ndarray[Any, Any]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,10 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT)
     options = parser.parse_args(arguments)
     encode = _encoder(options.checkpoint)
-    with tempfile.TemporaryDirectory() as folder:
-        with running_server(Path(folder), "--checkpoint", options.checkpoint) as server, Client(server.url) as client:
-            for task in options.tasks:
-                _run(task, options, client, encode)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_server(Path(folder), "--checkpoint", options.checkpoint) as server,
+        Client(server.url) as client,
+    ):
+        for task in options.tasks:
+            _run(task, options, client, encode)
 
 
 def _run(

@@ -53,7 +53,7 @@ class TextPair(_Request):
 def _query_branch(value: Any) -> str | None:
     if isinstance(value, str):
         return "<text>"
-    if isinstance(value, TokenList) or (isinstance(value, dict) and "tokens" in value):
+    if TokenList.is_shape_of(value):
         return "<tokens>"
     return "<pair>" if isinstance(value, dict | TextPair) else None
 

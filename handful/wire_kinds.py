@@ -74,8 +74,8 @@ class KindFields(BaseModel):
     # Both are left out where they are missing, so that a repeated request has the digest that it had before
     kind: TaskKind | None = Field(
         None,
-        description="What the task answers: `single_label`, `multi_label`, `regression`, `ordinal` or `tokens`. Guessed "
-        "from the examples where it is missing: `label`, `labels`, `score`, or `tokens` or `spans`; never `ordinal`.",
+        description="What the task answers: `single_label`, `multi_label`, `regression`, `ordinal` or `tokens`. "
+        "Guessed from the examples where it is missing: `label`, `labels`, `score`, or `tokens` or `spans`; never `ordinal`.",
         exclude_if=lambda kind: kind is None,
     )
     order: list[str] | None = Field(

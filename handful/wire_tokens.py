@@ -65,6 +65,11 @@ class TokenList(_Tagged):
 
     tokens: list[str] = Field(description="The tokens, which are tagged as they are.")
 
+    @classmethod
+    def is_shape_of(cls, value: object) -> bool:
+        """Whether a value has the form of such a query."""
+        return isinstance(value, cls) or (isinstance(value, dict) and "tokens" in value)
+
 
 class PredictedSpan(BaseModel):
     """A span that was found in a query."""

@@ -17,8 +17,8 @@ class SoftmaxRegression(ReadingLearner):
 
     Features are centred on their weighted mean. The intercept is not regularised.
 
-    Source: Nesterov 1983, in the form of Beck and Teboulle 2009 (FISTA), section 4, with a constant step; a bound of the
-    curvature by Böhning 1992, "Multinomial logistic regression algorithm".
+    Source: Nesterov 1983, in the form of Beck and Teboulle 2009 (FISTA), section 4, with a constant step; a bound of
+    the curvature by Böhning 1992, "Multinomial logistic regression algorithm".
     """
 
     name = "softmax_regression"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from metalearn.tokens.words import Words
@@ -49,7 +50,7 @@ def learned_transitions(texts: Sequence[Sequence[str]], n_labels: int) -> Transi
         texts: The tag of each word, ``O`` or a label.
         n_labels: The number of labels beside ``O``.
     """
-    pairs = [pair for tags in texts for pair in zip(tags, tags[1:], strict=False)]
+    pairs = [pair for tags in texts for pair in pairwise(tags)]
     outside = [after == OUTSIDE for before, after in pairs if before == OUTSIDE]
     inside = [
         "end" if after == OUTSIDE else "go_on" if after == before else "change"

@@ -71,7 +71,8 @@ def _kind(character: str) -> str:
 
 def _cut(words: Iterable[tuple[int, int]], edges: Sequence[int]) -> Iterator[tuple[int, int]]:
     next_edge = 0
-    for begin, end in words:
+    for first, end in words:
+        begin = first
         while next_edge < len(edges) and edges[next_edge] <= begin:
             next_edge += 1
         while next_edge < len(edges) and edges[next_edge] < end:

@@ -26,7 +26,7 @@ Shares = Sequence[tuple[Adapter, list[int]]]
 def class_probabilities(
     models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
 ) -> list[list[float]]:
-    """The probabilities of the classes of ``adapters[i]`` for ``texts[i]``; of each of its words, where they are tagged.
+    """The probabilities of the classes of ``adapters[i]`` for ``texts[i]``, or for each of its tagged words.
 
     Args:
         models: The models of the checkpoint.

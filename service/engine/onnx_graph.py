@@ -45,8 +45,8 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
     Inputs are ``embedded``, float32 of shape (texts, tokens, width), and two of shape (texts, tokens): ``attended``,
     int32, which is 1 at tokens and 0 at padding, and ``asked``, float32, which is 1 at the tokens that are pooled and 0
     at all others. Outputs are float32: ``features`` of shape (texts, width), and ``states`` of shape (texts, tokens,
-    width), as ``Encoder.token_states`` has them. With ``norms`` there is an input of that name, float32 of shape (texts, 2 x norms,
-    width): of each norm its weight and its bias.
+    width), as ``Encoder.token_states`` has them. With ``norms`` there is an input of that name, float32 of shape
+    (texts, 2 x norms, width): of each norm its weight and its bias.
     """
     bert, pooling = encoder.transformer, encoder.stages.pooling
     if not isinstance(bert, BertTransformer):

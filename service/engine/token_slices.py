@@ -1,4 +1,4 @@
-"""The adaptation of a task that tags words, on the compute thread: from tagged texts to a head over features of words."""
+"""The adaptation of a task that tags words, on the compute thread: from tagged texts to a head over their words."""
 
 import time
 from collections.abc import Generator, Sequence

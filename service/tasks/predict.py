@@ -55,9 +55,8 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
             refuse_unusable(adapter, asked)
             kind = kind_of_adapter(adapter)
             queries = queries_of_kind(queries, asked, kind, parts.settings)
-            tokenized = (None if kind == "tokens" else early) or engine.tokenize(
-                checkpoints.of(adapter), queries.inputs
-            )
+            usable = None if kind == "tokens" else early
+            tokenized = usable or engine.tokenize(checkpoints.of(adapter), queries.inputs)
             result = await engine.predict(tenant, adapter, tokenized)
             if asked.explain:
                 known = await examples_of(parts, leased.key, adapter)

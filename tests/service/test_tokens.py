@@ -85,7 +85,11 @@ def test_examples_are_added_listed_and_erased(service: httpx.Client) -> None:
             "#/support/0/spans/0/start",
             "overlaps",
         ),
-        ({"text": "to", "spans": [{"start": 0, "end": 2, "label": "O"}]}, "#/support/0/spans/0/label", "the tag of words"),
+        (
+            {"text": "to", "spans": [{"start": 0, "end": 2, "label": "O"}]},
+            "#/support/0/spans/0/label",
+            "the tag of words",
+        ),
     ],
 )
 def test_mistakes_have_a_place(service: httpx.Client, example: object, pointer: str, words: str) -> None:

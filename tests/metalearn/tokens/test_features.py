@@ -49,7 +49,9 @@ def test_states_depend_on_the_text_alone(encoder: Encoder, *, by_onnx: bool) -> 
     texts = encoder.tokenize(_tagged("where is my card", "who has my keys", "it is not here"))
     together = runtime(texts)
     for row, text in enumerate(texts):
-        assert torch.equal(word_features(together[row], words_of(text)), word_features(runtime([text])[0], words_of(text)))
+        assert torch.equal(
+            word_features(together[row], words_of(text)), word_features(runtime([text])[0], words_of(text))
+        )
 
 
 def test_words_keep_their_places_in_texts_that_are_normalised(encoder: Encoder) -> None:
