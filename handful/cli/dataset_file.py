@@ -10,7 +10,7 @@ from typing import Any
 
 from handful.cli.output import note
 from handful.errors import HandfulError
-from handful.files import FileInvalid, read_support
+from handful.files import FileInvalid, Row, read_support
 
 _BOOKKEEPING = {"source", "state"}
 """Fields of a stored example that are not the caller's."""
@@ -61,8 +61,26 @@ def _examples(content: bytes) -> tuple[list[dict[str, Any]], Mapping[str, str]]:
 
 def _of_caller(row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored example that its caller gave; one with several labels or a score has no label."""
-    no_label = {"label"} if "labels" in row or "score" in row else set()
-    return {name: value for name, value in row.items() if name not in _BOOKKEEPING | no_label}
+    fields = {name: value for name, value in row.items() if name not in _BOOKKEEPING}
+    if "spans" in row:
+        return _tagged(fields)
+    if "labels" in row or "score" in row:
+        fields.pop("label", None)
+    return fields
+
+
+def _tagged(fields: dict[str, Any]) -> dict[str, Any]:
+    """An example of a token classification: a text with spans, or tokens with tags where it came as tokens."""
+    spans = [{"start": start, "end": end, "label": label} for start, end, label in fields.pop("spans")]
+    words = fields.pop("words", None)
+    if words is None:
+        return {**fields, "spans": spans}
+    text, tags = fields.pop("text"), ["O"] * len(words)
+    for span in spans:
+        inside = [i for i, (start, end) in enumerate(words) if start < span["end"] and end > span["start"]]
+        for i in inside:
+            tags[i] = f"{'B' if i == inside[0] else 'I'}-{span['label']}"
+    return {**fields, "tokens": [text[start:end] for start, end in words], "tags": tags}
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -78,9 +96,9 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _check(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Reads the file again, as ``handful adapt`` would."""
-    names = ("text", "text_pair", "label", "id", "weight", "labels", "score")
+    names = ("text", "text_pair", "label", "id", "weight", "labels", "score", "spans", "tokens", "tags")
     try:
-        found = [[_as_json(getattr(row, name)) for name in names] for row in read_support(str(path)).rows]
+        found = [[_as_json(_field(row, name)) for name in names] for row in read_support(str(path)).rows]
         reason = "other examples"
     except FileInvalid as error:
         found, reason = [], str(error)
@@ -91,6 +109,12 @@ def _check(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             status=0,
             code="not_representable",
         )
+
+
+def _field(row: Row, name: str) -> Any:
+    if row.tagged is not None and name not in {"id", "weight"}:
+        return row.tagged.get(name)
+    return getattr(row, name, None)
 
 
 def _as_json(value: Any) -> Any:

@@ -184,13 +184,13 @@ async def predicted(
     """Predictions of a stored task, which never abstain: other APIs have no answer without a label.
 
     Raises:
-        ApiError: 409, the task's answers are several labels, or a number.
+        ApiError: 409, the task's answers are several labels, spans, or a number.
     """
     asked = PredictRequest(queries=list(queries), abstain=False, version=version)
     answered = await unless_disconnected(request, predict(parts_of(request), tenant, task, asked))
     if any(each.labels is not None or not each.scores for each in answered.response.predictions):
         detail = (
-            f"task {task!r} answers with several labels or a number, and this API's answers have one label: ask "
+            f"task {task!r} answers with several labels, spans or a number, and this API's answers have one label: ask "
             f"POST /v1/tasks/{task}/predict"
         )
         raise ApiError(409, "kind_not_served", detail)

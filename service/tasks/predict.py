@@ -13,7 +13,7 @@ from service.tasks.explain import examples_of, explain, nearest_examples
 from service.tasks.first_use import lease_answering
 from service.tasks.kind_answers import kind_of_adapter, refuse_unusable
 from service.tasks.only_labels import check_labels, classes_of
-from service.tasks.queries import Abstention, CheckedQueries, to_predictions, to_queries
+from service.tasks.queries import Abstention, CheckedQueries, queries_of_kind, to_predictions, to_queries
 from service.timings import add_to_current
 
 
@@ -58,8 +58,11 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
             kind = kind_of_adapter(adapter)
             refuse_unusable(kind, asked)
             check_labels(asked, adapter.labels)
-            tokenized = early or engine.tokenize(checkpoints.of(adapter), queries.inputs)
-            wanted = parts.recent.wanted if asked.version is None else 0
+            as_given, queries = queries, queries_of_kind(queries, asked, kind, parts.settings)
+            usable = early if queries is as_given else None
+            tokenized = usable or engine.tokenize(checkpoints.of(adapter), queries.inputs)
+            # Texts whose words are tagged have no features of their own to sample
+            wanted = parts.recent.wanted if asked.version is None and kind != "tokens" else 0
             result = await engine.predict(tenant, adapter, tokenized, sampled=wanted)
             if asked.explain:
                 known = await examples_of(parts, leased.key, adapter)
@@ -112,6 +115,7 @@ def answered(
         classes=classes_of(asked.only_labels, adapter.labels),
         top_k=asked.top_k,
         abstention=Abstention.asked(asked.abstain, default, adapter.labels),
+        asked=asked.queries,
     )
     parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in predictions))
     return predictions

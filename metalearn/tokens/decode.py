@@ -1,0 +1,175 @@
+"""From probabilities of each word's tags to spans: the best sequence of tags, under how tags follow one another."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from metalearn.tokens.words import OUTSIDE, LabelledSpan, Words
+
+_STRENGTH = 0.4
+"""Weight of transitions beside probabilities, which know a part of the context already. See docs/log.md."""
+_SMOOTHING = 0.5
+_NEVER = -1e9
+
+
+class FoundSpan(NamedTuple):
+    """A span that was found, with the mean probability of its label over its words."""
+
+    start: int
+    end: int
+    label: str
+    confidence: float
+
+
+class Transitions(NamedTuple):
+    """How much likelier a tag is after another one than anywhere, as logarithms; all labels are alike.
+
+    Source: the abstract transitions of Yang and Katiyar 2020 (StructShot), section 3.3.
+
+    Attributes:
+        stay_outside: No label after no label.
+        begin: A label after no label.
+        end: No label after a label.
+        go_on: The same label again.
+        change: Another label.
+    """
+
+    stay_outside: float
+    begin: float
+    end: float
+    go_on: float
+    change: float
+
+
+def learned_transitions(texts: Sequence[Sequence[str]], n_labels: int) -> Transitions:
+    """The transitions of tagged texts.
+
+    Args:
+        texts: The tag of each word, ``O`` or a label.
+        n_labels: The number of labels beside ``O``.
+    """
+    pairs = [pair for tags in texts for pair in pairwise(tags)]
+    outside = [after == OUTSIDE for before, after in pairs if before == OUTSIDE]
+    inside = [
+        "end" if after == OUTSIDE else "go_on" if after == before else "change"
+        for before, after in pairs
+        if before != OUTSIDE
+    ]
+    n_words = sum(map(len, texts))
+    labelled = (1 + sum(tag != OUTSIDE for tags in texts for tag in tags)) / (n_words + 2)
+    of_outside, of_label = 1 - labelled, labelled / n_labels
+
+    def ratio(count: int, total: int, choices: int, expected: float, shared: int = 1) -> float:
+        share = (count + _SMOOTHING) / (total + choices * _SMOOTHING)
+        return _STRENGTH * math.log(share / shared / expected)
+
+    return Transitions(
+        stay_outside=ratio(sum(outside), len(outside), 2, of_outside),
+        begin=ratio(len(outside) - sum(outside), len(outside), 2, labelled),
+        end=ratio(inside.count("end"), len(inside), 3, of_outside),
+        go_on=ratio(inside.count("go_on"), len(inside), 3, of_label),
+        change=ratio(inside.count("change"), len(inside), 3, of_label, max(1, n_labels - 1)),
+    )
+
+
+def best_tags(probabilities: Sequence[Sequence[float]], outside: int, transitions: Transitions) -> list[int]:
+    """The most likely tag of each word, of all words together (Viterbi); classes as in the rows.
+
+    Takes time in proportion to words times classes, since all labels have the same transitions.
+
+    Args:
+        probabilities: For each word, that of each class.
+        outside: The class of words without a label.
+        transitions: How tags follow one another.
+    """
+    if not probabilities:
+        return []
+    stay, begin, end, go_on, change = transitions
+    logs = [[math.log(max(p, 1e-30)) for p in row] for row in probabilities]
+    classes = [c for c in range(len(logs[0])) if c != outside]
+    scores, back = logs[0], []
+    for row in logs[1:]:
+        # Another label came before: the best one, or the second best after the best one itself
+        first = max(classes, key=lambda c: scores[c])
+        second = max((c for c in classes if c != first), key=lambda c: scores[c], default=None)
+        beginning = scores[outside] + begin
+        new, came_from = [0.0] * len(row), [outside] * len(row)
+        for c in classes:
+            best = beginning
+            if scores[c] + go_on > best:
+                best, came_from[c] = scores[c] + go_on, c
+            other = second if c == first else first
+            if other is not None and scores[other] + change > best:
+                best, came_from[c] = scores[other] + change, other
+            new[c] = best + row[c]
+        new[outside] = scores[outside] + stay
+        if scores[first] + end > new[outside]:
+            new[outside], came_from[outside] = scores[first] + end, first
+        new[outside] += row[outside]
+        scores = new
+        back.append(came_from)
+    tags = [max(range(len(scores)), key=lambda c: scores[c])]
+    for came_from in reversed(back):
+        tags.append(came_from[tags[-1]])
+    return tags[::-1]
+
+
+def spans_of_words(
+    words: Words, tags: Sequence[int], probabilities: Sequence[Sequence[float]], labels: Sequence[str]
+) -> list[FoundSpan]:
+    """The spans that tagged words make: neighbours with one label are one span.
+
+    Args:
+        words: The characters of each word.
+        tags: The class of each word.
+        probabilities: For each word, that of each class.
+        labels: The classes, among them ``O``.
+    """
+    spans: list[FoundSpan] = []
+    parts: list[float] = []
+    former = OUTSIDE
+    for (start, end), tag, row in zip(words, tags, probabilities, strict=True):
+        label = labels[tag]
+        if label == OUTSIDE:
+            former = label
+            continue
+        if label == former:
+            parts.append(row[tag])
+            spans[-1] = spans[-1]._replace(end=end, confidence=math.fsum(parts) / len(parts))
+        else:
+            parts = [row[tag]]
+            spans.append(FoundSpan(start, end, label, row[tag]))
+        former = label
+    return spans
+
+
+def tags_of_words(words: Words, spans: Sequence[LabelledSpan]) -> list[str]:
+    """The label of each word, ``O`` where no span touches it."""
+    tags = [OUTSIDE] * len(words)
+    ordered, place = sorted(spans), 0
+    for span in ordered:
+        while place < len(words) and words[place][1] <= span.start:
+            place += 1
+        at = place
+        while at < len(words) and words[at][0] < span.end:
+            tags[at] = span.label
+            at += 1
+    return tags
+
+
+def bio_tags(words: Words, spans: Sequence[LabelledSpan | FoundSpan]) -> list[str]:
+    """The tag of each word in the scheme BIO: ``B-`` on the first word of each span, ``I-`` on its others."""
+    tags = [OUTSIDE] * len(words)
+    for span in spans:
+        position = "B"
+        for place, (start, end) in enumerate(words):
+            if start < span.end and end > span.start:
+                tags[place] = f"{position}-{span.label}"
+                position = "I"
+    return tags
+
+
+def spans_of_tags(words: Words, found: Sequence[tuple[int, int, str]]) -> tuple[LabelledSpan, ...]:
+    """Entities of words, as ``metalearn.tasks.entities.entity_spans`` finds them, as parts of the text."""
+    return tuple(LabelledSpan(words[start][0], words[end - 1][1], label) for start, end, label in found)
