@@ -79,16 +79,16 @@ def _variants(
     of_layers: dict[str, list[Float[Tensor, "words dim"]]],
 ) -> list[tuple[str, Answers]]:
     labels = sorted({OUTSIDE, *(label for i in support for label in pool[i].labels)})
-    targets = [labels.index(label) for i in support for label in pool[i].labels]
-    follow = learned_transitions([pool[i].labels for i in support], len(labels) - 1)
+    targets = torch.tensor([labels.index(label) for i in support for label in pool[i].labels])
+    follow = learned_transitions([pool[i].labels for i in support], [1.0] * len(support), len(labels) - 1)
     outside = labels.index(OUTSIDE)
 
     def rows(layer: str, weights: Float[Tensor, " words"]) -> list[Rows]:
         features = of_layers[layer]
-        mean = torch.cat([features[i] for i in support])
+        of_support = torch.cat([features[i] for i in support])
         learner = SoftmaxRegression()
-        slow = learner.initial_slow_weights(mean.shape[1], {}, steps=0, draw=torch.Generator())
-        encoded = EncodedSet(mean, torch.tensor(targets), weights, len(labels))
+        slow = learner.initial_slow_weights(of_support.shape[1], {}, steps=0, draw=torch.Generator())
+        encoded = EncodedSet(of_support, targets, weights, len(labels))
         head = learner.start(slow, encoded)
         return [learner.logits(head, features[i]).softmax(dim=1) for i in queries]
 
@@ -96,7 +96,8 @@ def _variants(
         return [spans_of([labels[tag] for tag in best_tags(each.tolist(), outside, transitions)]) for each in found]
 
     none, strong = Transitions(0, 0, 0, 0, 0), Transitions(*(each / 0.4 for each in follow))
-    balanced, alike = balanced_weights(targets, len(labels)), torch.ones(len(targets))
+    alike = torch.ones(len(targets))
+    balanced = balanced_weights(targets, alike, len(labels))
     inverse = balanced.square() / balanced.square().mean()
     served = rows("both", balanced)
     return [

@@ -11,6 +11,7 @@ from typing import Any
 from handful.cli.output import note
 from handful.errors import HandfulError
 from handful.files import FileInvalid, Row, read_support
+from handful.files.tagged_records import of_stored
 
 _BOOKKEEPING = {"source", "state"}
 """Fields of a stored example that are not the caller's."""
@@ -63,24 +64,10 @@ def _of_caller(row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored example that its caller gave; one with several labels or a score has no label."""
     fields = {name: value for name, value in row.items() if name not in _BOOKKEEPING}
     if "spans" in row:
-        return _tagged(fields)
+        return of_stored(fields)
     if "labels" in row or "score" in row:
         fields.pop("label", None)
     return fields
-
-
-def _tagged(fields: dict[str, Any]) -> dict[str, Any]:
-    """An example of a token classification: a text with spans, or tokens with tags where it came as tokens."""
-    spans = [{"start": start, "end": end, "label": label} for start, end, label in fields.pop("spans")]
-    words = fields.pop("words", None)
-    if words is None:
-        return {**fields, "spans": spans}
-    text, tags = fields.pop("text"), ["O"] * len(words)
-    for span in spans:
-        inside = [i for i, (start, end) in enumerate(words) if start < span["end"] and end > span["start"]]
-        for i in inside:
-            tags[i] = f"{'B' if i == inside[0] else 'I'}-{span['label']}"
-    return {**fields, "tokens": [text[start:end] for start, end in words], "tags": tags}
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -42,7 +42,35 @@ def tagged_rows(source: str, records: Records, *, labelled: bool) -> tuple[list[
     return rows, f"read from {', '.join(map(repr, keys))}"
 
 
+def of_stored(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored example in the form of a request: a text with spans, or tokens with tags where it came as tokens."""
+    fields = dict(row)
+    spans = [{"start": start, "end": end, "label": label} for start, end, label in fields.pop("spans")]
+    words = fields.pop("words", None)
+    if words is None:
+        return {**fields, "spans": spans}
+    text, tags = fields.pop("text"), ["O"] * len(words)
+    for span in spans:
+        inside = [i for i, (start, end) in enumerate(words) if start < span["end"] and end > span["start"]]
+        for i in inside:
+            tags[i] = f"{'B' if i == inside[0] else 'I'}-{span['label']}"
+    return {**fields, "tokens": [text[start:end] for start, end in words], "tags": tags}
+
+
+def _is_stored(item: Mapping[str, Any]) -> bool:
+    """Whether a record is a row of an exported task, whose spans and words are lists."""
+    spans, words = item.get("spans"), item.get("words", [])
+    if not isinstance(spans, list) or not isinstance(words, list) or not isinstance(item.get("text"), str):
+        return False
+    return bool(spans or words) and all(isinstance(each, list) for each in (*spans, *words))
+
+
 def _tagged_row(source: str, line: int, item: Mapping[str, Any], *, labelled: bool) -> Row:
+    if _is_stored(item):
+        try:
+            item = of_stored(item)
+        except (TypeError, ValueError):
+            raise FileInvalid(source, line, 'a span has the form {"start": 17, "end": 22, "label": "city"}') from None
     name = item.get("id")
     identifier = str(name) if isinstance(name, str | int) and name != "" else None
     weight = weight_of(source, line, item.get("weight")) if labelled else None

@@ -1,6 +1,7 @@
 """From probabilities of each word's tags to spans: the best sequence of tags, under how tags follow one another."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -42,35 +43,43 @@ class Transitions(NamedTuple):
     change: float
 
 
-def learned_transitions(texts: Sequence[Sequence[str]], n_labels: int) -> Transitions:
+def learned_transitions(texts: Sequence[Sequence[str]], weights: Sequence[float], n_labels: int) -> Transitions:
     """The transitions of tagged texts.
 
     Args:
         texts: The tag of each word, ``O`` or a label.
+        weights: How much each text counts.
         n_labels: The number of labels beside ``O``.
     """
-    pairs = [pair for tags in texts for pair in pairwise(tags)]
-    outside = [after == OUTSIDE for before, after in pairs if before == OUTSIDE]
-    inside = [
-        "end" if after == OUTSIDE else "go_on" if after == before else "change"
-        for before, after in pairs
-        if before != OUTSIDE
-    ]
-    n_words = sum(map(len, texts))
-    labelled = (1 + sum(tag != OUTSIDE for tags in texts for tag in tags)) / (n_words + 2)
+    counts: dict[str, float] = defaultdict(float)
+    of_words: dict[bool, float] = defaultdict(float)
+    for tags, weight in zip(texts, weights, strict=True):
+        for tag in tags:
+            of_words[tag != OUTSIDE] += weight
+        for before, after in pairwise(tags):
+            counts[_step(before, after)] += weight
+    labelled = (1 + of_words[True]) / (of_words[True] + of_words[False] + 2)
     of_outside, of_label = 1 - labelled, labelled / n_labels
 
-    def ratio(count: int, total: int, choices: int, expected: float, shared: int = 1) -> float:
-        share = (count + _SMOOTHING) / (total + choices * _SMOOTHING)
+    def ratio(step: str, steps: Sequence[str], expected: float, shared: int = 1) -> float:
+        share = (counts[step] + _SMOOTHING) / (sum(counts[each] for each in steps) + len(steps) * _SMOOTHING)
         return _STRENGTH * math.log(share / shared / expected)
 
+    outside, inside = ("stay_outside", "begin"), ("end", "go_on", "change")
     return Transitions(
-        stay_outside=ratio(sum(outside), len(outside), 2, of_outside),
-        begin=ratio(len(outside) - sum(outside), len(outside), 2, labelled),
-        end=ratio(inside.count("end"), len(inside), 3, of_outside),
-        go_on=ratio(inside.count("go_on"), len(inside), 3, of_label),
-        change=ratio(inside.count("change"), len(inside), 3, of_label, max(1, n_labels - 1)),
+        stay_outside=ratio("stay_outside", outside, of_outside),
+        begin=ratio("begin", outside, labelled),
+        end=ratio("end", inside, of_outside),
+        go_on=ratio("go_on", inside, of_label),
+        change=ratio("change", inside, of_label, max(1, n_labels - 1)),
     )
+
+
+def _step(before: str, after: str) -> str:
+    """The field of ``Transitions`` that one tag after another is."""
+    if before == OUTSIDE:
+        return "stay_outside" if after == OUTSIDE else "begin"
+    return "end" if after == OUTSIDE else "go_on" if after == before else "change"
 
 
 def best_tags(probabilities: Sequence[Sequence[float]], outside: int, transitions: Transitions) -> list[int]:

@@ -1,9 +1,7 @@
 """Features of words: the mean of the states of their tokens."""
 
-from collections.abc import Sequence
-
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from metalearn.encoder.tokenizing import TokenizedText
@@ -38,13 +36,19 @@ def is_read(text: TokenizedText) -> list[bool]:
     return [first < last for first, last in words_of(text)]
 
 
-def balanced_weights(targets: Sequence[int], n_classes: int) -> Float[Tensor, " words"]:
-    """Weights of words, with a mean of 1, by which frequent tags count for less: one over the root of their number.
+def balanced_weights(
+    targets: Int[Tensor, " words"], weights: Float[Tensor, " words"], n_classes: int
+) -> Float[Tensor, " words"]:
+    """Weights of words by which frequent tags count for less: one over the root of their number.
 
     Most words have no label. Were all of them to count alike, few words would get one; were all tags to count alike,
     too many would. See docs/log.md.
+
+    Args:
+        targets: The class of each word.
+        weights: How much its example counts. The sum of these weights stays as it is.
+        n_classes: Number of classes.
     """
-    classes = torch.tensor(targets)
-    counts = torch.bincount(classes, minlength=n_classes).clamp_min(1).float()
-    weights = counts.pow(-_POWER_OF_BALANCE)[classes]
-    return weights / weights.mean()
+    counts = torch.zeros(n_classes).index_add_(0, targets, weights)
+    balanced = weights * counts.pow(-_POWER_OF_BALANCE)[targets]
+    return balanced * (weights.sum() / balanced.sum())

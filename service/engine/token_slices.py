@@ -100,13 +100,13 @@ def token_adapt_slices(
     ]
     _check_classes(support, known)
     index = {label: i for i, label in enumerate(support.labels)}
-    targets = [index[tag] for tag in known]
+    targets = torch.tensor([index[tag] for tag in known])
     weights = torch.tensor([example.weight for example, i in zip(examples, counted, strict=True) for _ in features[i]])
     inputs = _as_hidden(torch.cat([features[i] for i in counted]))
     prepared = PreparedSet(
         inputs,
-        torch.tensor(targets, device=device),
-        (weights * balanced_weights(targets, plan.n_classes)).to(device),
+        targets.to(device),
+        balanced_weights(targets, weights, plan.n_classes).to(device),
         plan.n_classes,
     )
     products = model.body.dim * len(targets) * plan.n_classes
@@ -126,7 +126,7 @@ def token_adapt_slices(
     own = adapted.fast_weights
     with shared_if_worth_it(products), torch.no_grad():
         accuracy = OBJECTIVES[prepared.objective].accuracy(model.outputs(slow, own, inputs), prepared.targets)
-    decision = Decision(transitions=learned_transitions(tags, plan.n_classes - 1))
+    decision = Decision(transitions=learned_transitions(tags, [each.weight for each in examples], plan.n_classes - 1))
     return Adaptation(
         adapter=Adapter(
             own, support.labels, models.checkpoint.fingerprint, model.learner.name, pairs=False, decision=decision

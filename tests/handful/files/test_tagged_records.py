@@ -72,6 +72,47 @@ def test_faults_name_the_line(tmp_path: Path, name: str, content: str, line: int
     assert caught.value.line == line
 
 
+def test_one_sentence_alone_is_a_query(tmp_path: Path) -> None:
+    read = read_queries(_write(tmp_path, "a.json", '{"tokens": ["to", "Paris"]}'))
+    assert [query_of(row) for row in read.rows] == [{"tokens": ["to", "Paris"]}]
+
+
+def test_records_with_a_label_are_of_one_label_whatever_else_they_have(tmp_path: Path) -> None:
+    read = read_support(
+        _write(tmp_path, "a.jsonl", '{"text": "a b", "label": "x", "tokens": ["a", "b"], "spans": []}\n')
+    )
+    assert [example_of(row) for row in read.rows] == [{"text": "a b", "label": "x"}]
+
+
+def test_a_sign_that_is_a_token_is_no_comment(tmp_path: Path) -> None:
+    content = "# sent_id = 1\n# O\n1 B-rank\n\n# text = hi there you\nhi O\n# B-rank\n"
+    read = read_support(_write(tmp_path, "a.conll", content))
+    assert [example_of(row) for row in read.rows] == [
+        {"tokens": ["#", "1"], "tags": ["O", "B-rank"]},
+        {"tokens": ["hi", "#"], "tags": ["O", "B-rank"]},
+    ]
+
+
+def test_rows_of_an_exported_task_are_read(tmp_path: Path) -> None:
+    rows = (
+        '{"id":"a","spans":[[3,8,"city"]],"text":"to Paris","source":"adapt"}\n'
+        '{"id":"b","spans":[[7,15,"city"]],"words":[[0,6],[7,15]],"text":"fly-to New York","source":"adapt"}\n'
+    )
+    read = read_support(_write(tmp_path, "examples.jsonl", rows))
+    assert [example_of(row) for row in read.rows] == [
+        {"text": "to Paris", "spans": [{"start": 3, "end": 8, "label": "city"}], "id": "a"},
+        {"tokens": ["fly-to", "New York"], "tags": ["O", "B-city"], "id": "b"},
+    ]
+
+
+def test_spans_of_prodigy_are_read(tmp_path: Path) -> None:
+    row = '{"text": "to Paris", "spans": [{"start": 3, "end": 8, "label": "city", "token_start": 1}], '
+    read = read_support(
+        _write(tmp_path, "a.jsonl", row + '"tokens": [{"text": "to"}], "_task_hash": 1, "answer": "accept"}\n')
+    )
+    assert [example_of(each)["spans"] for each in read.rows] == [[{"start": 3, "end": 8, "label": "city"}]]
+
+
 def test_ids_that_are_no_names_are_left_out_and_tags_stay(tmp_path: Path) -> None:
     read = read_support(_write(tmp_path, "a.jsonl", _TOKENS.replace('"a"', '"a b"')))
     assert example_of(read.rows[0]) == {"tokens": ["to", "Paris"], "tags": ["O", "B-city"]}

@@ -53,14 +53,19 @@ def test_no_word_has_no_tag() -> None:
 
 
 def test_transitions_tell_that_labels_go_on() -> None:
-    found = learned_transitions([["O", "O", "O", "a", "a", "a", "O", "O", "O", "b", "b", "O", "O"]] * 3, 2)
+    found = learned_transitions([["O", "O", "O", "a", "a", "a", "O", "O", "O", "b", "b", "O", "O"]] * 3, [1] * 3, 2)
     assert found.go_on > 0 > found.change
     assert found.stay_outside > 0 > found.begin
 
 
 def test_transitions_of_any_texts_are_finite() -> None:
     for texts, n_labels in (([["a"]], 1), ([["O"], ["a", "b"]], 2), ([[]], 1)):
-        assert all(map(math.isfinite, learned_transitions(texts, n_labels)))
+        assert all(map(math.isfinite, learned_transitions(texts, [1.0] * len(texts), n_labels)))
+
+
+def test_a_text_of_weight_two_counts_as_two_texts() -> None:
+    one, other = ["O", "a", "a", "O"], ["b", "O", "O"]
+    assert learned_transitions([one, other], [2, 1], 2) == learned_transitions([one, one, other], [1, 1, 1], 2)
 
 
 def test_neighbours_with_one_label_are_one_span_with_the_mean_probability() -> None:

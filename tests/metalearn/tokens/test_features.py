@@ -89,6 +89,12 @@ def test_a_text_beyond_the_characters_that_are_read_is_cut_at_a_word(encoder: En
 
 
 def test_each_class_weighs_the_root_of_its_number() -> None:
-    weights = balanced_weights([0] * 9 + [1], 3)
+    weights = balanced_weights(torch.tensor([0] * 9 + [1]), torch.ones(10), 3)
     assert float(weights.mean()) == pytest.approx(1)
     assert float(weights[:9].sum() / weights[9]) == pytest.approx(3)
+
+
+def test_an_example_of_weight_two_counts_as_two() -> None:
+    twice = balanced_weights(torch.tensor([0, 0, 1, 1]), torch.tensor([1.0, 1, 1, 1]), 2)
+    heavy = balanced_weights(torch.tensor([0, 0, 1]), torch.tensor([1.0, 1, 2]), 2)
+    assert heavy.tolist() == pytest.approx([*twice[:2].tolist(), float(twice[2:].sum())])
