@@ -93,7 +93,7 @@ def _variants(
         return [learner.logits(head, features[i]).softmax(dim=1) for i in queries]
 
     def spans(found: Sequence[Rows], transitions: Transitions) -> Answers:
-        return [spans_of([labels[tag] for tag in best_tags(each.tolist(), outside, transitions)]) for each in found]
+        return [spans_of([labels[tag] for tag in best_tags(each.numpy(), outside, transitions)]) for each in found]
 
     none, strong = Transitions(0, 0, 0, 0, 0), Transitions(*(each / 0.4 for each in follow))
     alike = torch.ones(len(targets))

@@ -4,14 +4,17 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
 
 from metalearn.tokens.words import OUTSIDE, LabelledSpan, Words
 
 _STRENGTH = 0.4
 """Weight of transitions beside probabilities, which know a part of the context already. See docs/log.md."""
 _SMOOTHING = 0.5
-_NEVER = -1e9
+_LEAST = 1e-30
 
 
 class FoundSpan(NamedTuple):
@@ -82,7 +85,9 @@ def _step(before: str, after: str) -> str:
     return "end" if after == OUTSIDE else "go_on" if after == before else "change"
 
 
-def best_tags(probabilities: Sequence[Sequence[float]], outside: int, transitions: Transitions) -> list[int]:
+def best_tags(
+    probabilities: Float[np.ndarray[Any, Any], "words classes"], outside: int, transitions: Transitions
+) -> list[int]:
     """The most likely tag of each word, of all words together (Viterbi); classes as in the rows.
 
     Takes time in proportion to words times classes, since all labels have the same transitions.
@@ -92,40 +97,43 @@ def best_tags(probabilities: Sequence[Sequence[float]], outside: int, transition
         outside: The class of words without a label.
         transitions: How tags follow one another.
     """
-    if not probabilities:
+    if not len(probabilities):
         return []
-    stay, begin, end, go_on, change = transitions
-    logs = [[math.log(max(p, 1e-30)) for p in row] for row in probabilities]
-    classes = [c for c in range(len(logs[0])) if c != outside]
-    scores, back = logs[0], []
+    logs = np.log(np.maximum(probabilities.astype(np.float64), _LEAST))
+    classes, scores, back = np.arange(logs.shape[1]), logs[0], []
     for row in logs[1:]:
-        # Another label came before: the best one, or the second best after the best one itself
-        first = max(classes, key=lambda c: scores[c])
-        second = max((c for c in classes if c != first), key=lambda c: scores[c], default=None)
-        beginning = scores[outside] + begin
-        new, came_from = [0.0] * len(row), [outside] * len(row)
-        for c in classes:
-            best = beginning
-            if scores[c] + go_on > best:
-                best, came_from[c] = scores[c] + go_on, c
-            other = second if c == first else first
-            if other is not None and scores[other] + change > best:
-                best, came_from[c] = scores[other] + change, other
-            new[c] = best + row[c]
-        new[outside] = scores[outside] + stay
-        if scores[first] + end > new[outside]:
-            new[outside], came_from[outside] = scores[first] + end, first
-        new[outside] += row[outside]
-        scores = new
-        back.append(came_from)
-    tags = [max(range(len(scores)), key=lambda c: scores[c])]
-    for came_from in reversed(back):
-        tags.append(came_from[tags[-1]])
+        of_labels = scores.copy()
+        of_labels[outside] = -np.inf
+        # Another label came before: the best one, or the second best before the best one itself
+        first = int(of_labels.argmax())
+        best_label, of_labels[first] = of_labels[first], -np.inf
+        second = int(of_labels.argmax())
+        others, other = np.full_like(scores, best_label), np.full_like(classes, first)
+        others[first], other[first] = of_labels[second], second
+        choices = np.stack(
+            [
+                np.full_like(scores, scores[outside] + transitions.begin),
+                scores + transitions.go_on,
+                others + transitions.change,
+            ]
+        )
+        choices[:, outside] = scores[outside] + transitions.stay_outside, best_label + transitions.end, -np.inf
+        came_from = np.stack([np.full_like(classes, outside), classes, other])
+        came_from[1, outside] = first
+        best = choices.argmax(axis=0)
+        back.append(came_from[best, classes])
+        scores = choices[best, classes] + row
+    tags = [int(scores.argmax())]
+    for former in reversed(back):
+        tags.append(int(former[tags[-1]]))
     return tags[::-1]
 
 
 def spans_of_words(
-    words: Words, tags: Sequence[int], probabilities: Sequence[Sequence[float]], labels: Sequence[str]
+    words: Words,
+    tags: Sequence[int],
+    probabilities: Float[np.ndarray[Any, Any], "words classes"],
+    labels: Sequence[str],
 ) -> list[FoundSpan]:
     """The spans that tagged words make: neighbours with one label are one span.
 
@@ -144,11 +152,11 @@ def spans_of_words(
             former = label
             continue
         if label == former:
-            parts.append(row[tag])
+            parts.append(float(row[tag]))
             spans[-1] = spans[-1]._replace(end=end, confidence=math.fsum(parts) / len(parts))
         else:
-            parts = [row[tag]]
-            spans.append(FoundSpan(start, end, label, row[tag]))
+            parts = [float(row[tag])]
+            spans.append(FoundSpan(start, end, label, parts[0]))
         former = label
     return spans
 

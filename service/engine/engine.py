@@ -45,7 +45,7 @@ class Predictions:
         sampled: Features of some queries, on the CPU.
     """
 
-    probabilities: list[list[float]]
+    probabilities: list[Sequence[float]]
     queue_s: float
     encode_s: float
     sampled: Sequence[Float[Tensor, " dim"]] = ()

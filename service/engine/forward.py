@@ -24,7 +24,7 @@ Shares = Sequence[tuple[Adapter, list[int]]]
 
 def class_probabilities(
     models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
-) -> list[list[float]]:
+) -> list[Sequence[float]]:
     """The probabilities of the classes of ``adapters[i]`` for ``texts[i]``."""
     return classified(models, texts, adapters, max_batch_tokens)[0]
 
@@ -32,7 +32,7 @@ def class_probabilities(
 @torch.no_grad()
 def classified(
     models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
-) -> tuple[list[list[float]], Float[Tensor, "texts dim"]]:
+) -> tuple[list[Sequence[float]], Float[Tensor, "texts dim"]]:
     """The probabilities of the classes of ``adapters[i]`` for ``texts[i]``, and the features of the texts.
 
     A text whose words are tagged has the probabilities of its first word, of its second, and so on; its features are
@@ -44,7 +44,7 @@ def classified(
         adapters: The adapter of each query.
         max_batch_tokens: The bound on rows times width of a padded batch.
     """
-    answers: list[list[float]] = [[] for _ in texts]
+    answers: list[Sequence[float]] = [[] for _ in texts]
     if any(text.words is not None for text in texts):
         return _partly_tagged(models, texts, adapters, max_batch_tokens)
     shares = _shares(adapters)
@@ -62,10 +62,10 @@ def classified(
 
 def _partly_tagged(
     models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
-) -> tuple[list[list[float]], Float[Tensor, "texts dim"]]:
+) -> tuple[list[Sequence[float]], Float[Tensor, "texts dim"]]:
     """As ``classified``, where the words of some texts are tagged."""
     encoder = models.checkpoint.encoder
-    answers: list[list[float]] = [[] for _ in texts]
+    answers: list[Sequence[float]] = [[] for _ in texts]
     features = torch.zeros(len(texts), encoder.dim, device=encoder.device)
     tagged = [row for row, text in enumerate(texts) if text.words is not None]
     rest = [row for row, text in enumerate(texts) if text.words is None]
@@ -144,7 +144,7 @@ def _shares(adapters: Sequence[Adapter]) -> Shares:
     return list(rows_of.values())
 
 
-def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], answers: list[list[float]]) -> None:
+def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], answers: list[Sequence[float]]) -> None:
     if features.device.type == "cpu":
         for adapter, rows in shares:
             _answer_one_by_one(adapter, rows, features, answers)
@@ -165,7 +165,7 @@ def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], ans
 
 
 def _answer_one_by_one(
-    adapter: Adapter, rows: Sequence[int], features: Float[Tensor, "texts dim"], answers: list[list[float]]
+    adapter: Adapter, rows: Sequence[int], features: Float[Tensor, "texts dim"], answers: list[Sequence[float]]
 ) -> None:
     """Answers each text by a product of its own, since the last bits of a row depend on the number of rows.
 

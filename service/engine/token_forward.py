@@ -1,5 +1,6 @@
 """The forward pass of texts whose words are tagged: from states of tokens to the probabilities of each word's tag."""
 
+from array import array
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +17,7 @@ from service.engine.threads import shared_if_worth_it
 @torch.no_grad()
 def tag_probabilities(
     models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
-) -> list[list[float]]:
+) -> list[Sequence[float]]:
     """For each text the probabilities of the classes of ``adapters[i]``: those of its first word, of its second, ...
 
     Texts of one width share a batch, whatever their tenant. Each has a product of its own with its task's head, so
@@ -28,14 +29,16 @@ def tag_probabilities(
         adapters: The adapter of each text.
         max_batch_tokens: The bound on rows times width of a padded batch.
     """
-    answers: list[list[float]] = [[] for _ in texts]
+    answers: list[Sequence[float]] = [()] * len(texts)
     for rows in plan_batches([len(text.ids) for text in texts], max_batch_tokens):
         states = models.runtime.token_states([texts[row] for row in rows])
         for own, row in zip(states, rows, strict=True):
             features = word_features(own, words_of(texts[row]))
-            fast = adapters[row].fast_weights
-            weight = fast[HEAD_WEIGHT].clone(memory_format=torch.contiguous_format)
+            fast = (adapters[row].fast_weights[name] for name in (HEAD_WEIGHT, HEAD_BIAS))
+            # Copies, since the last bits depend on the memory layout, too
+            weight, bias = (each.clone(memory_format=torch.contiguous_format) for each in fast)
             with shared_if_worth_it(weight.numel() * len(features)):
-                logits = torch.addmm(fast[HEAD_BIAS], features, weight.T)
-            answers[row] = logits.softmax(dim=1).flatten().tolist()
+                found = torch.addmm(bias, features, weight.T).softmax(dim=1)
+            # Packed, since long texts of many classes have many numbers
+            answers[row] = array("f", found.cpu().numpy().tobytes())
     return answers

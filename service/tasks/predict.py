@@ -1,8 +1,10 @@
 """The use case predict: answers a tenant's queries; changes nothing but tasks of checkpoints that are not loaded."""
 
+import asyncio
 from dataclasses import dataclass
 
 from handful.wire import Prediction, PredictionFields, PredictRequest, PredictResponse
+from metalearn.decision import TaskKind
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.kinds import KINDS
 from metalearn.types import Adapter
@@ -72,7 +74,7 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
     finally:
         if early is not None:
             early.cancel()
-    predictions = answered(parts, adapter, result, queries, tokenized.result(), asked)
+    predictions = await answers_of(kind, parts, adapter, result, queries, tokenized.result(), asked)
     if asked.explain:
         explain(predictions, nearest)
     if asked.ids:
@@ -93,6 +95,21 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
     if leased.degraded is not None:
         parts.metrics.degraded_answers.inc()
     return Answered(response, leased.degraded)
+
+
+async def answers_of(
+    kind: TaskKind,
+    parts: Parts,
+    adapter: Adapter,
+    result: Predictions,
+    queries: CheckedQueries,
+    texts: list[TokenizedText],
+    asked: PredictionFields,
+) -> list[Prediction]:
+    """The predictions for a request to a task of a kind, see ``answered``."""
+    given = (parts, adapter, result, queries, texts, asked)
+    # In a thread, since finding the best tags of a thousand long texts would delay other requests
+    return await asyncio.to_thread(answered, *given) if kind == "tokens" else answered(*given)
 
 
 def answered(

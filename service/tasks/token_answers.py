@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from handful.wire import Prediction
 from handful.wire_tokens import PredictedSpan, TokenList
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.tokens.decode import Transitions, best_tags, bio_tags, spans_of_words
+from metalearn.tokens.features import is_read
 from metalearn.tokens.words import OUTSIDE
 from metalearn.types import Adapter, TextInput
 
@@ -31,9 +34,8 @@ def tagged_prediction(
     """
     labels, n_classes = adapter.labels, len(adapter.labels)
     outside = labels.index(OUTSIDE)
-    rows = [probabilities[i : i + n_classes] for i in range(0, len(probabilities), n_classes)]
-    certain = [float(i == outside) for i in range(n_classes)]
-    rows = [row if first < last else certain for row, (first, last) in zip(rows, text.words or (), strict=True)]
+    rows = np.asarray(probabilities, dtype=np.float64).reshape(-1, n_classes)
+    rows[[not read for read in is_read(text)]] = np.arange(n_classes) == outside
     assert adapter.decision is not None  # noqa: S101 - by which the task is known as one that tags words
     tags = best_tags(rows, outside, Transitions(*adapter.decision.transitions))
     words = read.words or ()
@@ -44,7 +46,7 @@ def tagged_prediction(
         bio += [OUTSIDE] * (len(query.tokens) - len(bio))
     return Prediction.model_construct(
         label=None,
-        confidence=min((row[tag] for row, tag in zip(rows, tags, strict=True)), default=1.0),
+        confidence=min((float(row[tag]) for row, tag in zip(rows, tags, strict=True)), default=1.0),
         scores={},
         abstained=False,
         truncated=text.truncated or shortened,

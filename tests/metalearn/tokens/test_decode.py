@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,11 +46,11 @@ def test_the_best_tags_are_those_of_all_sequences(seed: int) -> None:
     best = max(
         itertools.product(range(n_classes), repeat=n_words), key=lambda tags: _score(tags, rows, outside, transitions)
     )
-    assert best_tags(rows, outside, transitions) == list(best)
+    assert best_tags(np.array(rows), outside, transitions) == list(best)
 
 
 def test_no_word_has_no_tag() -> None:
-    assert best_tags([], 0, Transitions(0, 0, 0, 0, 0)) == []
+    assert best_tags(np.empty((0, 3)), 0, Transitions(0, 0, 0, 0, 0)) == []
 
 
 def test_transitions_tell_that_labels_go_on() -> None:
@@ -74,7 +75,7 @@ def test_neighbours_with_one_label_are_one_span_with_the_mean_probability() -> N
         [1, 1, 1, 1, 0, 0, 1, 2],
         [[0.2, 0.7, 0.1]] * 4 + [[0.6, 0.3, 0.1], [0.8, 0.1, 0.1]] + [[0.0, 0.1, 0.9]] * 2,
     )
-    spans = spans_of_words(words, tags, rows, ["city", "O", "person"])
+    spans = spans_of_words(words, tags, np.array(rows), ["city", "O", "person"])
     assert [(text[s.start : s.end], s.label) for s in spans] == [("New York", "city"), ("Paris", "person")]
     assert spans[0].confidence == pytest.approx(0.7)
 
