@@ -1,10 +1,16 @@
 """The kinds of tasks, and how answers are made of a head's outputs; light to import."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 TaskKind = Literal["single_label", "multi_label", "regression", "ordinal", "tokens"]
 """The form of a task's answers as its owner sees it; ``metalearn.kinds`` has the rules of each."""
+
+
+def n_outputs(objective: str, labels: Sequence[str]) -> int:
+    """The number of outputs of a head; one in regression, also where its scores are places of ordered classes."""
+    return 1 if objective == "regression" else len(labels)
 
 
 @dataclass(frozen=True, slots=True)

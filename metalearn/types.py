@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from metalearn.decision import Decision, TaskKind
+from metalearn.decision import Decision, TaskKind, n_outputs
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.tokens.words import OUTSIDE, LabelledSpan, Words
 
@@ -340,8 +340,8 @@ class Adapter:
 
     @property
     def n_outputs(self) -> int:
-        """Number of classes, that of out-of-scope texts included; one in regression, also where classes are ordered."""
-        return (1 if self.objective == "regression" else len(self.labels)) + self.out_of_scope
+        """Number of classes, that of out-of-scope texts included, or of outputs in regression."""
+        return n_outputs(self.objective, self.labels) + self.out_of_scope
 
     @cached_property
     def size_bytes(self) -> int:

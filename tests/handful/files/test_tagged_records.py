@@ -60,7 +60,7 @@ def test_queries_of_a_file_with_spans_are_its_texts(tmp_path: Path) -> None:
         ("a.jsonl", _TOKENS + '{"tokens": ["x"]}', 3, "no tags"),
         ("a.jsonl", _TOKENS + '{"tokens": "x", "tags": ["O"]}', 3, "no list of texts"),
         ("a.jsonl", _TOKENS + '{"text": "", "spans": []}', 3, "no text"),
-        ("a.jsonl", '{"text": "a", "spans": [[0, 1, "x"]]}', 1, "a span has the form"),
+        ("a.jsonl", '{"text": "a", "spans": [[0, 1]]}', 1, "a span has the form"),
         ("a.jsonl", _SPANS + '{"text": "b"}', 3, "no spans"),
         ("a.conll", "to O\nParis\n", 2, "1 columns, where earlier lines have 2"),
         ("a.conll", "to O\nParis city\n", 2, "no tag"),
