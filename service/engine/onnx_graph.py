@@ -163,8 +163,9 @@ class _Builder:
         if self._norms:
             shape: list[str | int | None] = ["texts", 2 * len(self._norms), self._config.hidden_size]
             inputs.append(helper.make_tensor_value_info("norms", TensorProto.FLOAT, shape))
-        shapes = {name: ["texts", self._config.hidden_size] if name == "features" else embedded for name in made}
-        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, of) for name, of in shapes.items()]
+        pooled: list[str | int | None] = ["texts", self._config.hidden_size]
+        shapes = [(name, pooled if name == "features" else embedded) for name in made]
+        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes]
         graph = helper.make_graph(self._nodes, "features", inputs, outputs, self._constants)
         sets = [helper.make_opsetid("", 18), helper.make_opsetid(_OPERATORS_OF_RUNTIME, 1)]
         return helper.make_model(graph, opset_imports=sets, ir_version=9)
