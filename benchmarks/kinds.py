@@ -99,7 +99,7 @@ def _tokens(name: str, options: argparse.Namespace, client: Client, models: Mode
             features = np.concatenate(tokens.features_of(models, support))
             labels = [label for each in support for label in each.labels]
             for c in (1, 10):
-                regression = LogisticRegression(C=c, max_iter=1000).fit(features, labels)
+                regression = LogisticRegression(C=c, max_iter=300).fit(features, labels)
                 answers[f"logistic regression per token, C = {c}"] = [
                     tokens.spans_of(regression.predict(each)) for each in of_queries
                 ]

@@ -41,8 +41,7 @@ def balanced_weights(
 ) -> Float[Tensor, " words"]:
     """Weights of words by which frequent tags count for less: one over the root of their number.
 
-    Most words have no label. Were all of them to count alike, few words would get one; were all tags to count alike,
-    too many would. See docs/log.md.
+    Most words have no label. Were all tags to count alike, too many words would get one. See docs/log.md.
 
     Args:
         targets: The class of each word.
