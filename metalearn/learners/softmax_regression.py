@@ -9,7 +9,7 @@ from metalearn.learners.interface import ReadingLearner
 from metalearn.types import EncodedSet, FastWeights, SlowWeights
 
 _STEPS = 30
-"""Further steps gained nothing, as a little of the regularisation is in their number. See docs/log.md."""
+"""A little of the regularisation is in their number."""
 
 
 class SoftmaxRegression(ReadingLearner):
