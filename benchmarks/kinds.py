@@ -98,7 +98,7 @@ def _tokens(name: str, options: argparse.Namespace, client: Client, models: Mode
             answers = {"Handful": [entity_spans(each.tags, positions=True) for each in predictions]}
             features = np.concatenate(tokens.features_of(models, support))
             labels = [label for each in support for label in each.labels]
-            for c in (1, 10):
+            for c in (1, 10, 30):
                 regression = LogisticRegression(C=c, max_iter=300).fit(features, labels)
                 answers[f"logistic regression per token, C = {c}"] = [
                     tokens.spans_of(regression.predict(each)) for each in of_queries

@@ -54,7 +54,7 @@ def test_no_word_has_no_tag() -> None:
 
 
 def test_transitions_tell_that_labels_go_on() -> None:
-    found = learned_transitions([["O", "O", "O", "a", "a", "a", "O", "O", "O", "b", "b", "O", "O"]] * 3, [1] * 3, 2)
+    found = learned_transitions([["O", "O", "O", "a", "a", "a", "O", "O", "O", "b", "b", "O", "O"]] * 3, [1.0] * 3, 2)
     assert found.go_on > 0 > found.change
     assert found.stay_outside > 0 > found.begin
 
@@ -66,7 +66,7 @@ def test_transitions_of_any_texts_are_finite() -> None:
 
 def test_a_text_of_weight_two_counts_as_two_texts() -> None:
     one, other = ["O", "a", "a", "O"], ["b", "O", "O"]
-    assert learned_transitions([one, other], [2, 1], 2) == learned_transitions([one, one, other], [1, 1, 1], 2)
+    assert learned_transitions([one, other], [2.0, 1.0], 2) == learned_transitions([one, one, other], [1.0] * 3, 2)
 
 
 def test_neighbours_with_one_label_are_one_span_with_the_mean_probability() -> None:
