@@ -1,7 +1,8 @@
-"""Multi-label and regression tasks through HTTP, beside regressions on the same features and the majority.
+"""Multi-label, regression and token tasks through HTTP, beside regressions on the same features and the majority.
 
-``python -m benchmarks.kinds --data DIR`` wants ``goemotions`` and ``query_wellformedness`` as ``NAME.train.jsonl`` and
-``NAME.test.jsonl`` in DIR. It prints tables in Markdown.
+``python -m benchmarks.kinds --data DIR`` wants ``goemotions`` and ``query_wellformedness``, or the ``--tasks``, as
+``NAME.train.jsonl`` and ``NAME.test.jsonl`` in DIR. It prints tables in Markdown. Of sentences with tokens and tags,
+``--examples`` counts those of each label.
 """
 
 import argparse
@@ -19,10 +20,14 @@ from scipy.stats import spearmanr  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression, Ridge  # type: ignore[import-untyped]
 from sklearn.metrics import f1_score  # type: ignore[import-untyped]
 
+from benchmarks import tokens
 from benchmarks.server import running_server
+from handful.calls import Query
 from handful.client import Client
 from metalearn.encoder.batches import plan_batches
+from metalearn.tasks.entities import entity_spans
 from metalearn.types import TextInput
+from model_store.learner_models import Models
 from service.app import load_models
 from service.settings import Settings
 
@@ -34,7 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the task files")
     parser.add_argument("--checkpoint", default="e5-small-handful", help="checkpoint of the server and of the features")
-    parser.add_argument("--examples", type=int, nargs="+", default=[50, 200], help="sizes of the support sets")
+    parser.add_argument(
+        "--examples", type=int, nargs="+", default=[50, 200], help="sizes of the support sets; of tokens, by label"
+    )
     parser.add_argument("--tasks", nargs="+", default=["goemotions", "query_wellformedness"], help="tasks to run")
     parser.add_argument("--queries", type=int, default=300, help="texts that are asked for")
     parser.add_argument("--draws", type=int, default=3, help="support sets of each size")
@@ -55,6 +62,9 @@ def main() -> None:
         torch.no_grad(),
     ):
         for name in options.tasks:
+            if "tags" in _rows(options.data / f"{name}.train.jsonl")[0]:
+                _tokens(name, options, client, models)
+                continue
             score = _multi_label if name == "goemotions" else _regression
             train, test = (_rows(options.data / f"{name}.{part}.jsonl") for part in ("train", "test"))
             queries = random.Random(0).sample(test, min(options.queries, len(test)))
@@ -73,7 +83,39 @@ def main() -> None:
                     sys.stdout.flush()
 
 
-def _asked(client: Client, texts: Sequence[str]) -> Sequence[Any]:
+def _tokens(name: str, options: argparse.Namespace, client: Client, models: Models) -> None:
+    """Entity F1 and token accuracy of each method, the mean over draws and its standard deviation."""
+    pool, test = (tokens.read(options.data / f"{name}.{part}.jsonl") for part in ("train", "test"))
+    queries = random.Random(0).sample(test, min(options.queries, len(test)))
+    of_queries = tokens.features_of(models, queries)
+    for n in options.examples:
+        found: dict[str, list[tuple[float, float]]] = {}
+        for draw in range(options.draws):
+            support = [pool[i] for i in tokens.draw(pool, n, random.Random(draw + 1))]
+            client.adapt("benchmark", [{"tokens": each.tokens, "tags": each.tags} for each in support])
+            asked = [{"tokens": each.tokens} for each in queries]
+            predictions = [p for i in range(0, len(asked), 100) for p in _asked(client, asked[i : i + 100])]
+            answers = {"Handful": [entity_spans(each.tags, positions=True) for each in predictions]}
+            features = np.concatenate(tokens.features_of(models, support))
+            labels = [label for each in support for label in each.labels]
+            for c in (1, 10, 30):
+                regression = LogisticRegression(C=c, max_iter=300).fit(features, labels)
+                answers[f"logistic regression per token, C = {c}"] = [
+                    tokens.spans_of(regression.predict(each)) for each in of_queries
+                ]
+            answers["the most frequent tag (O)"] = [[] for _ in queries]
+            for method, spans in answers.items():
+                figures = tokens.entity_f1(spans, queries), tokens.token_accuracy(spans, queries)
+                found.setdefault(method, []).append(figures)
+            sys.stderr.write(f"{name}: {len(support)} sentences, {len(set(labels)) - 1} labels\n")
+        for method, each in found.items():
+            (f1, accuracy), (f1_apart, accuracy_apart) = np.mean(each, axis=0), np.std(each, axis=0)
+            row = (name, n, method, f"{f1:.3f} ± {f1_apart:.3f}", f"{accuracy:.3f} ± {accuracy_apart:.3f}")
+            sys.stdout.write(f"| {' | '.join(map(str, row))} |\n")
+            sys.stdout.flush()
+
+
+def _asked(client: Client, texts: Sequence[Query]) -> Sequence[Any]:
     return client.predict("benchmark", texts).predictions
 
 

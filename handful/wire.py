@@ -89,7 +89,8 @@ class AdaptationFields(AdaptOptionFields, kinds.KindFields, _Request):
     support: Annotated[list[AnyExample], FailFast()] = Field(
         default_factory=list,
         description='The labelled examples, `{"text", "label"}` with `"text_pair"` for pairs and `"id"` for a name '
-        'of your own; a multi-label task has `"labels"`, a list, and a regression `"score"`. At least one per class, '
+        'of your own; a multi-label task has `"labels"`, a list, a regression `"score"`, and a task that tags words '
+        '`"spans"`, or `"tokens"` with `"tags"`. At least one per class, '
         "two classes. A class that `labels` describes needs none; two described ones may do without any.",
     )
     labels: dict[str, str] | None = Field(

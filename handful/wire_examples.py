@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from handful.wire import AdaptResponse, AnyExample, VersionResponse
+from handful.wire_tokens import StoredSpan
 
 EXAMPLE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,79}$"
 """Ids that a caller gives, and those that are made from an example's content."""
@@ -50,6 +51,9 @@ class StoredExample(BaseModel):
     )
     labels: list[str] | None = Field(None, exclude_if=lambda labels: labels is None)
     score: float | None = Field(None, exclude_if=lambda score: score is None)
+    spans: list[StoredSpan] | None = Field(None, exclude_if=lambda spans: spans is None)
+    tokens: list[str] | None = Field(None, exclude_if=lambda tokens: tokens is None)
+    tags: list[str] | None = Field(None, exclude_if=lambda tags: tags is None)
     text: str
     text_pair: str | None = None
     source: ExampleSource = Field(description="The call that brought it.")

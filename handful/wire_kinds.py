@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-TaskKind = Literal["single_label", "multi_label", "regression", "ordinal"]
+from handful.wire_tokens import Span, TokenAnswerFields
+
+TaskKind = Literal["single_label", "multi_label", "regression", "ordinal", "tokens"]
 """The form of a task's answers: one class, any number of classes, a number, or one of ordered classes."""
 
-SHAPES: Mapping[str, str] = {"labels": "<labels>", "score": "<score>"}
+SHAPES: Mapping[str, str] = {"labels": "<labels>", "score": "<score>", "tokens": "<tokens>", "spans": "<spans>"}
 """The key by which an example differs from a text with one label -> the tag of its model in unions."""
 
 ExampleName = Annotated[
@@ -48,13 +50,16 @@ def shape_of(value: Any) -> str:
     return next((tag for key, tag in SHAPES.items() if key in has), "<label>")
 
 
-class _OtherExample(BaseModel):
+class _Example(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    text: str = Field(description="The text.")
-    text_pair: str | None = Field(None, description="Second text, where pairs are classified.")
     id: ExampleName = None
     weight: ExampleWeight = 1.0
+
+
+class _OtherExample(_Example):
+    text: str = Field(description="The text.")
+    text_pair: str | None = Field(None, description="Second text, where pairs are classified.")
 
 
 class MultiLabelText(_OtherExample):
@@ -69,7 +74,45 @@ class ScoredText(_OtherExample):
     score: float = Field(description="Its score.", allow_inf_nan=False, examples=[1.5])
 
 
-OtherExample = Annotated[MultiLabelText, Tag("<labels>")] | Annotated[ScoredText, Tag("<score>")]
+class _TaggedExample(_Example):
+    @property
+    def text_pair(self) -> None:
+        """No second text."""
+        return
+
+
+class SpannedText(_TaggedExample):
+    """One example of a token classification: a text with its spans."""
+
+    text: str = Field(description="The text.", examples=["Book a flight to Paris"])
+    spans: list[Span] = Field(
+        description="Its labelled parts; none overlaps another. May be empty.",
+        examples=[[{"start": 17, "end": 22, "label": "city"}]],
+    )
+
+
+class TaggedTokens(_TaggedExample):
+    """One example of a token classification: a sentence as a list of tokens, each with its tag."""
+
+    tokens: list[str] = Field(description="The tokens.", examples=[["Book", "a", "flight", "to", "Paris"]])
+    tags: list[str] = Field(
+        description="A tag for each token: `O`, or `B-label` for the first of a span and `I-label` for its others. An "
+        "`I-` may begin a span; `E-` and `L-` end one, `S-` and `U-` are one; bare labels are read as well.",
+        examples=[["O", "O", "O", "O", "B-city"]],
+    )
+
+    @property
+    def text(self) -> str:
+        """The tokens with spaces between them."""
+        return " ".join(self.tokens)
+
+
+OtherExample = (
+    Annotated[MultiLabelText, Tag("<labels>")]
+    | Annotated[ScoredText, Tag("<score>")]
+    | Annotated[TaggedTokens, Tag("<tokens>")]
+    | Annotated[SpannedText, Tag("<spans>")]
+)
 """The examples of all kinds but those with one label; a new form has its tag here and in ``SHAPES``."""
 
 BY_SHAPE = Discriminator(shape_of)
@@ -82,8 +125,9 @@ class KindFields(BaseModel):
     # Both are left out where they are missing, so that a repeated request has the digest that it had before
     kind: TaskKind | None = Field(
         None,
-        description="What the task answers: `single_label`, `multi_label`, `regression` or `ordinal`. Guessed from the "
-        "examples where it is missing: `label`, `labels` or `score`; never `ordinal`.",
+        description="What the task answers: `single_label`, `multi_label`, `regression`, `ordinal` or `tokens`. "
+        "Guessed from the examples where it is missing: `label`, `labels`, `score`, or one of `tokens` and `spans`; "
+        "never `ordinal`.",
         exclude_if=lambda kind: kind is None,
     )
     order: list[str] | None = Field(
@@ -94,7 +138,7 @@ class KindFields(BaseModel):
     )
 
 
-class KindAnswerFields(BaseModel):
+class KindAnswerFields(TokenAnswerFields):
     """The fields of a prediction that tasks of some kinds have; missing in the others."""
 
     labels: list[str] | None = Field(

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from handful.wire_tokens import TokenList
+
 
 class TextPair(BaseModel):
     """A query that is a pair of texts."""
@@ -17,15 +19,17 @@ class TextPair(BaseModel):
 def _query_branch(value: Any) -> str | None:
     if isinstance(value, str):
         return "<text>"
+    if TokenList.is_shape_of(value):
+        return "<tokens>"
     return "<pair>" if isinstance(value, dict | TextPair) else None
 
 
 Query = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[TextPair, Tag("<pair>")],
+    Annotated[str, Tag("<text>")] | Annotated[TextPair, Tag("<pair>")] | Annotated[TokenList, Tag("<tokens>")],
     Discriminator(
         _query_branch,
         custom_error_type="query_type",
-        custom_error_message='a query is a string, or an object {"text", "text_pair"}',
+        custom_error_message='a query is a string, or an object {"text", "text_pair"} or {"tokens"}',
     ),
 ]
 

@@ -47,6 +47,7 @@ KINDS: Mapping[TaskKind, KindRules] = {
         KindRules("multi_label", "multi_label", "labels", "ridge_cv"),
         KindRules("regression", "regression", "score", "ridge_cv"),
         KindRules("ordinal", "regression", "label", "ridge_cv"),
+        KindRules("tokens", "classification", "spans", "softmax_regression"),
     )
 }
 """Rules by the kind's name."""

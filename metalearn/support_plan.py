@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.body import HiddenTexts, TextBody
+from metalearn.decision import n_outputs
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.kinds import KINDS
 from metalearn.label_text import label_texts, words_of_labels
@@ -21,7 +22,6 @@ from metalearn.types import (
     SupportSet,
     Target,
     TextInput,
-    n_outputs,
 )
 
 

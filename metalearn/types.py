@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from metalearn.decision import Decision, TaskKind
+from metalearn.decision import Decision, TaskKind, n_outputs
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
+from metalearn.tokens.words import OUTSIDE, LabelledSpan, Words
 
 Objective = Literal["classification", "multi_label", "regression"]
 """The kind of a task's answers: one class, any number of classes, or a number."""
@@ -37,10 +38,12 @@ class TextInput:
     Attributes:
         text: The text.
         text_pair: The second text of a pair, such as a hypothesis beside its premise.
+        words: The characters of each word, from the first up to the one after the last, where words are tagged.
     """
 
     text: str
     text_pair: str | None = None
+    words: Words | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Example:
         weight: How much it counts. An example of weight 0 is kept without effect.
         labels: Its classes in a multi-label task; None in other tasks.
         score: Its score in a regression; None in other tasks.
+        spans: The labelled parts of its text in a token classification; None in other tasks.
     """
 
     input: TextInput
@@ -63,17 +67,22 @@ class Example:
     weight: float = 1.0
     labels: tuple[str, ...] | None = None
     score: float | None = None
+    spans: tuple[LabelledSpan, ...] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Its classes, however many the kind of the task gives it; none where it is out of scope."""
+        if self.spans is not None:
+            return tuple(sorted({span.label for span in self.spans}))
         if self.labels is not None:
             return self.labels
         return () if self.label is None or self.score is not None else (self.label,)
 
     @property
-    def answer(self) -> tuple[str, ...] | float:
-        """Its classes, or its score: what is compared where two examples have one text."""
+    def answer(self) -> tuple[str, ...] | float | tuple[LabelledSpan, ...]:
+        """Its classes, its score, or its spans: what is compared where two examples have one text."""
+        if self.spans is not None:
+            return self.spans
         return self.classes if self.score is None else self.score
 
     @property
@@ -136,6 +145,10 @@ class SupportSet:
                 raise InvalidSupportSet(
                     "too_few_classes", "no example has a label: give at least one example with a label in labels"
                 )
+        elif self.kind == "tokens" and len(self.labels) < 2:
+            raise InvalidSupportSet(
+                "too_few_classes", "no example has a labelled span: give at least one, in spans or in tags"
+            )
         elif len(self.labels) < 2:
             same = f"every example has the label {self.labels[0]!r}" if self.labels else "no example has a label"
             if not all(example.of_class for example in self.examples):
@@ -149,6 +162,8 @@ class SupportSet:
         if self.kind == "ordinal":
             return self.order
         named = {label for example in self.examples if example.weight for label in example.classes}
+        if self.kind == "tokens":
+            named.add(OUTSIDE)
         return tuple(sorted(named | set(self.descriptions)))
 
     @cached_property
@@ -160,8 +175,8 @@ class SupportSet:
         index = {label: i for i, label in enumerate(self.labels)}
         if self.kind == "regression":
             return tuple(example.score or 0.0 for example in self.examples)
-        if self.kind == "multi_label":
-            return tuple(tuple(sorted({index[label] for label in e.classes})) for e in self.examples)
+        if self.kind in {"multi_label", "tokens"}:
+            return tuple(tuple(sorted({index[c] for c in e.classes if c in index})) for e in self.examples)
         return tuple(OUT_OF_SCOPE if e.label is None else index.get(e.label, OUT_OF_SCOPE) for e in self.examples)
 
     @cached_property
@@ -297,11 +312,6 @@ class EncodedSet:
         """Some of the texts."""
         at = rows.to(self.features.device)
         return replace(self, features=self.features[at], targets=self.targets[at], weights=self.weights[at])
-
-
-def n_outputs(objective: Objective, labels: tuple[str, ...]) -> int:
-    """The number of outputs of a head; one in regression, also where its scores are places of ordered classes."""
-    return 1 if objective == "regression" else len(labels)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import safetensors
@@ -22,7 +22,9 @@ from torch import Tensor
 from metalearn.decision import Decision
 from metalearn.errors import InvalidSupportSet, UnknownLearner
 from metalearn.fast_weights import is_finite
-from metalearn.types import Adapter, Example, FastWeights, Objective, SupportSet, TextInput, n_outputs
+from metalearn.tokens.examples import tagged_example
+from metalearn.tokens.words import LabelledSpan, Words
+from metalearn.types import Adapter, Example, Objective, SupportSet, TextInput
 from model_store.errors import AdapterCorrupt, StaleAdapter
 from model_store.records import StoredSupport
 from model_store.weight_shapes import ShapesOfLearner
@@ -80,6 +82,8 @@ class ExampleRow(BaseModel):
         label: Its class; None where it is out of scope, empty in tasks of several labels or of scores.
         labels: Its classes in a multi-label task.
         score: Its score in a regression.
+        spans: The labelled parts of its text in a token classification.
+        words: The characters of each word, where they are not those of ``split_words``.
         text: The text.
         text_pair: The second text of a pair.
         source: The call that brought it.
@@ -93,6 +97,8 @@ class ExampleRow(BaseModel):
     label: str | None = Field("", exclude_if=lambda label: label == "")
     labels: tuple[str, ...] | None = Field(None, exclude_if=lambda labels: labels is None)
     score: float | None = Field(None, exclude_if=lambda score: score is None)
+    spans: tuple[LabelledSpan, ...] | None = Field(None, exclude_if=lambda spans: spans is None)
+    words: Words | None = Field(None, exclude_if=lambda words: words is None)
     text: str
     text_pair: str | None = Field(None, exclude_if=lambda text: text is None)
     source: ExampleSource = "adapt"
@@ -103,6 +109,8 @@ class ExampleRow(BaseModel):
     @property
     def example(self) -> Example:
         """The example that the learning core adapts on."""
+        if self.spans is not None:
+            return tagged_example(self.text, self.spans, self.words, id_=self.id, weight=self.weight)
         return Example(TextInput(self.text, self.text_pair), self.label, self.id, self.weight, self.labels, self.score)
 
 
@@ -216,11 +224,7 @@ def decode_adapter(
         raise StaleAdapter(header.checkpoint, shapes.keys(), task=key.task, version=key.version)
     labels = tuple(header.labels)
     weights = {name: _widened(weight) if weight.dtype == torch.float16 else weight for name, weight in weights.items()}
-    outputs = n_outputs(header.objective, labels) + header.out_of_scope
-    _check_weights(weights, outputs, header.learner, shapes[header.checkpoint])
-    if device is not None:
-        weights = {name: weight.to(device) for name, weight in weights.items()}
-    return Adapter(
+    adapter = Adapter(
         weights,
         labels,
         header.checkpoint,
@@ -230,6 +234,10 @@ def decode_adapter(
         header.out_of_scope,
         header.decision,
     )
+    _check_weights(adapter, shapes[header.checkpoint])
+    if device is None:
+        return adapter
+    return replace(adapter, fast_weights={name: weight.to(device) for name, weight in weights.items()})
 
 
 def _widened(weight: Tensor) -> Tensor:
@@ -248,16 +256,25 @@ def _packed(weight: Tensor) -> Tensor:
     return (half if torch.equal(half.float(), weight) else weight).clone(memory_format=torch.contiguous_format)
 
 
-def _check_weights(weights: FastWeights, n_labels: int, learner: str, shapes: ShapesOfLearner) -> None:
+def _check_weights(adapter: Adapter, shapes: ShapesOfLearner) -> None:
+    weights, outputs, learner = adapter.fast_weights, adapter.n_outputs, adapter.learner
     try:
         expected = shapes(learner)
     except UnknownLearner as error:
         raise AdapterCorrupt(str(error)) from error
     found = {name: tuple(weight.shape) for name, weight in weights.items()}
-    if not expected.fit(found, n_labels):
-        raise AdapterCorrupt(f"with {n_labels} labels the learner {learner} makes no weights of the shapes {found}")
+    if not expected.fit(found, outputs):
+        raise AdapterCorrupt(f"with {outputs} labels the learner {learner} makes no weights of the shapes {found}")
     if any(weight.dtype != torch.float32 for weight in weights.values()) or not bool(is_finite(weights)):
         raise AdapterCorrupt("the weights are not finite float32 numbers")
+
+
+def _words_given(example: Example) -> Words | None:
+    """The words of an example where its text and its spans do not say them."""
+    if example.spans is None:
+        return None
+    words = example.input.words
+    return None if words == tagged_example(example.input.text, example.spans, None).input.words else words
 
 
 def rows_of(examples: Iterable[Example], source: ExampleSource = "adapt") -> list[ExampleRow]:
@@ -268,6 +285,8 @@ def rows_of(examples: Iterable[Example], source: ExampleSource = "adapt") -> lis
             label=e.label,
             labels=e.labels,
             score=e.score,
+            spans=e.spans,
+            words=_words_given(e),
             text=e.input.text,
             text_pair=e.input.text_pair,
             source=source,

@@ -30,14 +30,14 @@ def example_digest(text: TextInput, label: str | None) -> str:
 
 def _digest_of(example: Example) -> str:
     """Where the answer is no label, half of it is the text's, so that versions with a text are found by the text."""
-    if example.labels is None and example.score is None:
+    if example.labels is None and example.score is None and example.spans is None:
         answer = example.label if example.weight else None
         return example_digest(example.input, answer) + ("" if example.weight == 1 else f"*{example.weight!r}")
     return half_digest(example.input) + hashlib.sha256(json.dumps(example.answer).encode()).hexdigest()[:16]
 
 
 def half_digest(text: TextInput) -> str:
-    """The first half of a digest in ``support_digests`` of an example with several labels or a score."""
+    """The first half of a digest in ``support_digests`` of an example with several labels, a score or spans."""
     return _short_digest((text.text, text.text_pair))[:16]
 
 

@@ -82,7 +82,9 @@ class Settings(BaseSettings):
     max_description_chars: int = Field(1000, ge=1, description="Longest description of a label.")
     max_steps: int = Field(200, ge=0, description="Most inner steps that a request may ask for.")
     max_deep_tokens: int = Field(
-        16_384, ge=1, description="Most tokens of a support set where fast weights live below the head, too."
+        16_384,
+        ge=1,
+        description="Most tokens of a support set where fast weights live below the head, too, or words are tagged.",
     )
     max_kept_texts: int = Field(
         2000,

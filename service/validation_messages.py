@@ -8,11 +8,21 @@ _TEXT_NAMES = {"utterance", "sentence", "message", "query", "content", "body", "
 _LABEL_NAMES = {"category", "intent", "class", "target", "topic", "sentiment"}
 _UNKNOWN = "unknown field: remove it, or check its spelling"
 
+_FORMS = {
+    "text": '{"text": "…", "label": "…"}',
+    "label": '{"text": "…", "label": "…"}',
+    "tags": '{"tokens": ["to", "Rome"], "tags": ["O", "B-city"]}',
+}
+"""Field that an example needs -> the form of such an example."""
+
 _RIGHT_TYPES = {
     "label": 'a label is a string: write a number or a boolean in quotes, such as "1"',
     "text": "a text is a string",
     "text_pair": "the second text of a pair is a string",
     "support": 'support is a list of examples: [{"text": "…", "label": "…"}]',
+    "tokens": 'tokens are a list of strings: ["to", "Rome"]',
+    "tags": 'tags are a list of strings: ["O", "B-city"]',
+    "spans": 'spans are a list: [{"start": 3, "end": 7, "label": "city"}]',
     "queries": 'queries is a list, also for one text: ["…"]',
     "labels": 'labels is an object of descriptions: {"label": "what it means"}',
 }
@@ -39,8 +49,8 @@ def validation_message(kind: str, path: Sequence[str | int], message: str) -> st
     in_support = len(path) > 1 and path[0] == "support"
     if kind == "extra_forbidden":
         return _unknown_field(str(field), in_list=len(path) > 1 and path[0] in {"support", "queries"})
-    if kind == "missing" and in_support and field in {"text", "label"}:
-        return f'an example needs a "{field}": {{"text": "…", "label": "…"}}'
+    if kind == "missing" and in_support and field in _FORMS:
+        return f'an example needs {"" if field == "tags" else "a "}"{field}": {_FORMS[str(field)]}'
     if kind == "string_pattern_mismatch":
         return _PATTERNS.get(str(field), message)
     if kind in {"string_type", "list_type", "dict_type"}:
@@ -53,8 +63,11 @@ def validation_message(kind: str, path: Sequence[str | int], message: str) -> st
 def _unknown_field(field: str, *, in_list: bool) -> str:
     """The message for an unknown field; it names our field where the name is usual in another tool."""
     if in_list:
-        if field in {"label", "labels", "score"}:
-            return 'an example has one of "label", "labels" and "score": remove the others'
+        if field in {"label", "labels", "score", "spans", "tokens", "tags"}:
+            return (
+                'an example has one of "label", "labels", "score" and "spans", or "tokens" and "tags" alone: remove '
+                "the others"
+            )
         for names, ours in ((_TEXT_NAMES, "text"), (_LABEL_NAMES, "label")):
             if field.lower() in names:
                 return f'unknown field: it is called "{ours}" here'

@@ -135,11 +135,13 @@ class AnswerSheet:
 
 
 def answer_words(prediction: Prediction) -> str:
-    """The answer of a task of any kind: a label, labels or a score."""
+    """The answer of a task of any kind: a label, labels, a score or spans."""
     if prediction.abstained:
         return "(abstained)"
     if prediction.labels is not None:
         return ", ".join(prediction.labels) or "(none)"
+    if prediction.spans is not None:
+        return "; ".join(f"{span.text}: {span.label}" for span in prediction.spans) or "(none)"
     if prediction.label is None:
         return "(abstained)" if prediction.score is None else f"{prediction.score:.3f}"
     return prediction.label
@@ -149,6 +151,8 @@ def answer_of_example(example: StoredExample) -> str:
     """The answer that an example gives, of a task of any kind."""
     if example.labels is not None:
         return ", ".join(example.labels) or "(none)"
+    if example.spans is not None:
+        return "; ".join(f"{example.text[span.start : span.end]}: {span.label}" for span in example.spans) or "(none)"
     if example.score is not None:
         return f"{example.score:g}"
     return "(out of scope)" if example.label is None else example.label

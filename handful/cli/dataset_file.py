@@ -10,7 +10,8 @@ from typing import Any
 
 from handful.cli.output import note
 from handful.errors import HandfulError
-from handful.files import FileInvalid, read_support
+from handful.files import FileInvalid, Row, read_support
+from handful.files.tagged_records import of_stored
 
 _BOOKKEEPING = {"source", "state"}
 """Fields of a stored example that are not the caller's."""
@@ -61,8 +62,12 @@ def _examples(content: bytes) -> tuple[list[dict[str, Any]], Mapping[str, str]]:
 
 def _of_caller(row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored example that its caller gave; one with several labels or a score has no label."""
-    no_label = {"label"} if "labels" in row or "score" in row else set()
-    return {name: value for name, value in row.items() if name not in _BOOKKEEPING | no_label}
+    fields = {name: value for name, value in row.items() if name not in _BOOKKEEPING}
+    if "spans" in row:
+        return of_stored(fields)
+    if "labels" in row or "score" in row:
+        fields.pop("label", None)
+    return fields
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -78,9 +83,9 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _check(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Reads the file again, as ``handful adapt`` would."""
-    names = ("text", "text_pair", "label", "id", "weight", "labels", "score")
+    names = ("text", "text_pair", "label", "id", "weight", "labels", "score", "spans", "tokens", "tags")
     try:
-        found = [[_as_json(getattr(row, name)) for name in names] for row in read_support(str(path)).rows]
+        found = [[_as_json(_field(row, name)) for name in names] for row in read_support(str(path)).rows]
         reason = "other examples"
     except FileInvalid as error:
         found, reason = [], str(error)
@@ -91,6 +96,12 @@ def _check(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             status=0,
             code="not_representable",
         )
+
+
+def _field(row: Row, name: str) -> Any:
+    if row.tagged is not None and name not in {"id", "weight"}:
+        return row.tagged.get(name)
+    return getattr(row, name, None)
 
 
 def _as_json(value: Any) -> Any:

@@ -80,11 +80,16 @@ def read_query_rows(source: str, options: ReadOptions) -> Rows:
 
 def query_of(row: Row) -> Query:
     """A row as the server reads a query."""
+    if row.tagged is not None and "tokens" in row.tagged:
+        return {"tokens": row.tagged["tokens"]}
     return row.text if row.text_pair is None else {"text": row.text, "text_pair": row.text_pair}
 
 
 def example_of(row: Row) -> dict[str, Any]:
     """A row as the server reads an example."""
+    if row.tagged is not None:
+        given = {"id": row.id, "weight": row.weight}
+        return {**row.tagged, **{name: value for name, value in given.items() if value is not None}}
     fields = {name: getattr(row, name) for name in ("text", "labels", "score", "text_pair", "id", "weight")}
     kept = {name: list(value) if name == "labels" else value for name, value in fields.items() if value is not None}
     # The label null is an answer too: out of scope

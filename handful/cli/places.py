@@ -10,7 +10,7 @@ from handful.errors import HandfulError
 from handful.files import ReadFile, Row
 
 _OPTIONS = {"steps", "learning_rate", "ttl_seconds", "top_k", "version", "abstain", "checkpoint"}
-_POINTER = re.compile(r"#/(support|queries|labels)(?:/([^/]+))?(?:/([^/]+))?")
+_POINTER = re.compile(r"#/(support|queries|labels)(?:/([^/]+))?(?:/(.+))?")
 
 
 @dataclass(frozen=True, slots=True)

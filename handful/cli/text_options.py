@@ -16,7 +16,7 @@ Labels = Annotated[
 ]
 Kind = Annotated[
     str | None,
-    typer.Option(help="single_label, multi_label, regression or ordinal; guessed from the examples where missing."),
+    typer.Option(help="single_label, multi_label, regression, ordinal or tokens; guessed where missing."),
 ]
 Order = Annotated[
     str | None, typer.Option(help="The classes of an ordinal task from the lowest to the highest, such as bad,ok,good.")

@@ -98,6 +98,10 @@ def _labels_shown(example: Mapping[str, Any]) -> list[str]:
     """The labels of an example as the count shows them."""
     if "labels" in example:
         return list(example["labels"])
+    if "spans" in example:
+        return [span["label"] for span in example["spans"]]
+    if "tags" in example:
+        return [tag.removeprefix("B-") for tag in example["tags"] if not tag.startswith(("I-", "E-", "L-"))]
     label = example.get("label", "(scored)")
     return ["(out of scope)" if label is None else label]
 
@@ -157,7 +161,7 @@ def _words(prediction: Prediction, client: Client) -> str:
     """A prediction in one line: the label with its confidence, and the next ones."""
     scores = sorted(prediction.scores.items(), key=lambda item: -item[1])
     shown = [f"{escape(printable(label))} {score:.2f}" for label, score in scores]
-    if prediction.score is not None or prediction.labels is not None:
+    if prediction.score is not None or prediction.labels is not None or prediction.spans is not None:
         shown.insert(0, escape(printable(answer_words(prediction))))
     first, others = shown[0], shown[1:]
     words = f"  [bold]{first}[/]" if not prediction.abstained else f"  [bold](abstained)[/]   {first}"

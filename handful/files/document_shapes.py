@@ -53,9 +53,15 @@ def unfold(source: str, values: Values, *, labelled: bool, form: str = "JSON") -
     line, value = values[0]
     if isinstance(value, list):
         return _of_tools(source, Records(_located(value, line), f"{form} array"), labelled=labelled)
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or (is_token_list(value) and ("tags" in value or not labelled)):
         return Records(list(values), form)
     return _of_tools(source, _of_object(source, value, line, labelled=labelled, form=form), labelled=labelled)
+
+
+def is_token_list(record: Mapping[str, Any]) -> bool:
+    """Whether a record is a sentence as a list of tokens, and not a text of another form."""
+    tokens = record.get("tokens")
+    return isinstance(tokens, list) and all(map(_is_text, tokens)) and ("tags" in record or "text" not in record)
 
 
 def descriptions_of(source: str, line: int, labels: Any) -> dict[str, str]:
@@ -203,7 +209,9 @@ def _prodigy(records: Records) -> Records:
     for line, item in records.items:
         if item.get("answer") == "accept":
             label = item.get("label", item.get("accept"))
-            kept.append((line, Located({"text": item.get("text"), "label": label}, line)))
+            of_spans = label is None and isinstance(item.get("spans"), list)
+            answer = {"spans": item["spans"]} if of_spans else {"label": label}
+            kept.append((line, Located({"text": item.get("text"), **answer}, line)))
     left = len(records.items) - len(kept)
     notes = (f"{left} rejected or ignored record{'s' * (left != 1)} skipped",) if left else ()
     return Records(kept, "Prodigy JSON lines", (*records.notes, *notes), records.descriptions)

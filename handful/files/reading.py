@@ -14,6 +14,7 @@ from handful.files.rasa import is_rasa_markdown, is_rasa_yaml, rasa_markdown, ra
 from handful.files.record_rows import describe_columns, rows_of_records, score_of, weight_of
 from handful.files.rows import FileInvalid, ReadFile, ReadOptions, Row
 from handful.files.tables import Table, holds_table, read_table
+from handful.files.tagged_records import CONLL_SUFFIXES, conll_rows, holds_tags, tagged_rows
 
 _NO_OPTIONS = ReadOptions()
 _TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".psv"}
@@ -97,7 +98,10 @@ def read_descriptions(source: str) -> dict[str, str]:
 
 
 def _read(content: Content, options: ReadOptions, *, labelled: bool) -> ReadFile:
-    read = _of_content(content, options, labelled=labelled)
+    if content.suffix in CONLL_SUFFIXES:
+        read = _read_file(content, *conll_rows(content, labelled=labelled), "CoNLL columns")
+    else:
+        read = _of_content(content, options, labelled=labelled)
     if not read.rows and not (labelled and read.descriptions):
         needed = "a support set needs labelled examples" if labelled else "give texts to classify"
         reason = "the file is empty" if not content.text.strip() else read.found
@@ -144,6 +148,8 @@ def _of_records(content: Content, records: Records, options: ReadOptions, *, lab
         return _read_file(
             content, [], f"no record in the {records.shape}", *records.notes, descriptions=records.descriptions
         )
+    if holds_tags(records):
+        return _read_file(content, *tagged_rows(content.source, records, labelled=labelled), records.shape)
     rows, columns, notes = rows_of_records(content.source, records, options, labelled=labelled)
     return _read_file(content, rows, columns, records.shape, *records.notes, *notes, descriptions=records.descriptions)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class Row:
         weight: The weight of the example.
         labels: The classes of an example of a multi-label task.
         score: The score of an example of a regression.
+        tagged: The example of a token classification as a request has it: tokens and tags, or a text and spans; of a
+            query, tokens.
     """
 
     line: int
@@ -27,6 +30,7 @@ class Row:
     weight: float | None = None
     labels: tuple[str, ...] | None = None
     score: float | None = None
+    tagged: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,11 @@ class Encoder:
         """The number of the transformer's layers."""
         return self.transformer.n_layers
 
+    @property
+    def middle_layer(self) -> int:
+        """The number of layers below the middle."""
+        return self.n_layers // 2
+
     def upper_weights(self, layers: int) -> dict[str, Tensor]:
         """Weights of the top ``layers`` layers, as ``layers.INDEX.PART.weight`` and ``.bias``."""
         return self.transformer.layer_weights(self.n_layers - layers)
@@ -127,8 +132,14 @@ class Encoder:
 
     @torch.no_grad()
     def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]:
-        """States after the last layer, padded to the longest text."""
-        return self.begin_batch(texts, self.n_layers).hidden
+        """States of tokens, padded to the longest text: unit vectors after the middle and the last layer, added.
+
+        The last layer of an encoder of sentences is made for their mean. The middle one knows more of single words:
+        see docs/log.md.
+        """
+        middle = self.begin_batch(texts, self.middle_layer)
+        last = self.transformer.run_layers(middle.hidden, middle.attended, first=self.middle_layer)
+        return sum_of_directions(middle.hidden, last)
 
     def padded(self, texts: Sequence[TokenizedText]) -> PaddedBatch:
         """Texts on the encoder's device, padded to a width that follows from their own lengths."""
@@ -201,6 +212,14 @@ class TorchRuntime:
     def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]:
         """See ``Encoder.token_states``."""
         return self.encoder.token_states(texts)
+
+
+def sum_of_directions(
+    middle: Float[Tensor, "texts tokens dim"], last: Float[Tensor, "texts tokens dim"]
+) -> Float[Tensor, "texts tokens dim"]:
+    """States of tokens for ``token_states``: the sum of two layers' states, each of unit length."""
+    unit = torch.nn.functional.normalize
+    return unit(middle.float(), dim=-1) + unit(last.float(), dim=-1)
 
 
 def build_encoder(folder: Path, stages: Stages, device: torch.device, loaded: Encoder | None = None) -> Encoder:

@@ -46,6 +46,8 @@ class TokenizedText(NamedTuple):
         unreadable: Whether half of the text or more is unknown to the tokenizer, as are texts in a script that its
             vocabulary lacks: half of the tokens, or half of the letters. Of a pair, whether either text is.
         second_from: Index of the first token of a pair's second text; None where there is no pair.
+        words: The tokens of each word, from the first up to the one after the last, where words are tagged; the same
+            index twice where none of them is read.
     """
 
     ids: list[int]
@@ -54,6 +56,15 @@ class TokenizedText(NamedTuple):
     empty: bool = False
     unreadable: bool = False
     second_from: int | None = None
+    words: tuple[tuple[int, int], ...] | None = None
+
+
+class _PlacedWords(NamedTuple):
+    """A text in NFKC, the characters of each of its words with the prompt in front, and whether words were left out."""
+
+    text: str
+    places: list[tuple[int, int]]
+    cut: bool
 
 
 class TextTokenizer:
@@ -104,11 +115,37 @@ class TextTokenizer:
 
     def __call__(self, inputs: Sequence[TextInput]) -> list[TokenizedText]:
         """Token ids of each text or pair, not padded."""
-        bounded = [[self._bounded(text) for text in (each.text, each.text_pair) if text is not None] for each in inputs]
+        placed = [None if each.words is None else self._placed(each.text, each.words) for each in inputs]
+        bounded = [
+            [self._bounded(text) for text in (each.text, each.text_pair) if text is not None]
+            if words is None
+            else [(words.text, words.cut)]
+            for each, words in zip(inputs, placed, strict=True)
+        ]
         texts = [[self._prompt + parts[0][0], *(text for text, _ in parts[1:])] for parts in bounded]
         encodings = self._tokenizer.encode_batch([parts[0] if len(parts) == 1 else tuple(parts) for parts in texts])
         left_out = (any(cut for _, cut in parts) for parts in bounded)
-        return [self._read(*each) for each in zip(encodings, texts, left_out, strict=True)]
+        places = (None if words is None else words.places for words in placed)
+        return [self._read(*each) for each in zip(encodings, texts, left_out, places, strict=True)]
+
+    def _placed(self, text: str, words: Sequence[tuple[int, int]]) -> "_PlacedWords":
+        """The text in NFKC, a word at a time so that each word keeps its place; what is too long is cut at the end."""
+        limit = self.max_tokens * _CHARS_PER_TOKEN
+        parts: list[str] = []
+        places: list[tuple[int, int]] = []
+        length, done = 0, 0
+        for start, end in words:
+            if end > limit:
+                break
+            for part in (text[done:start], text[start:end]):
+                parts.append(nfkc(part))
+                length += len(parts[-1])
+            places.append((length - len(parts[-1]), length))
+            done = end
+        cut = len(words) - len(places)
+        parts.append("" if cut else nfkc(text[done:limit]))
+        after = len(self._prompt)
+        return _PlacedWords("".join(parts), [(after + a, after + b) for a, b in places] + [(0, 0)] * cut, cut > 0)
 
     def _bounded(self, text: str) -> tuple[str, bool]:
         """The text in NFKC, its middle left out where it has more characters than may be read, and whether it was."""
@@ -122,7 +159,13 @@ class TextTokenizer:
             text = f"{head} {tail}"  # a space, lest half a word and half another make a third
         return nfkc(text), bool(left_out) and not left_out.isspace()
 
-    def _read(self, encoding: Encoding, texts: Sequence[str], left_out: bool) -> TokenizedText:
+    def _read(
+        self,
+        encoding: Encoding,
+        texts: Sequence[str],
+        left_out: bool,
+        places: Sequence[tuple[int, int]] | None,
+    ) -> TokenizedText:
         ids, type_ids, sequences = encoding.ids, encoding.type_ids, encoding.sequence_ids
         rows: Sequence[int] = range(len(ids))
         truncated = len(ids) > self.max_tokens
@@ -140,6 +183,7 @@ class TextTokenizer:
             empty=self._is_empty(encoding),
             unreadable=self._unknown in ids and self._unreadable(encoding, rows, texts),
             second_from=second_from,
+            words=None if places is None else _tokens_of_words([encoding.offsets[row] for row in rows], places),
         )
 
     def _is_empty(self, encoding: Encoding) -> bool:
@@ -162,6 +206,29 @@ class TextTokenizer:
             if foreign and 2 * foreign >= sum(letters.values()):
                 return True
         return False
+
+
+def _tokens_of_words(
+    offsets: Sequence[tuple[int, int]], places: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, int], ...]:
+    """The tokens that have a part in each word; a token may have a part in two.
+
+    Args:
+        offsets: The characters of each token, in order; special tokens have none.
+        places: The characters of each word.
+    """
+    found, first = [], 0
+    for start, end in places:
+        if start == end:
+            found.append((0, 0))
+            continue
+        while first < len(offsets) and offsets[first][1] <= start:
+            first += 1
+        last = first
+        while last < len(offsets) and offsets[last][0] < end and offsets[last][1] > start:
+            last += 1
+        found.append((first, last))
+    return tuple(found)
 
 
 def _kept(sequences: Sequence[int | None], max_tokens: int) -> list[int]:

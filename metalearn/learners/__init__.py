@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from metalearn.errors import InvalidModel, UnknownLearner
-from metalearn.learners import attention, closed_form, memory, metric, optimization, ridge_cv
+from metalearn.learners import attention, closed_form, memory, metric, optimization, ridge_cv, softmax_regression
 from metalearn.learners.interface import Learner, LearnerOptions
 
 LEARNERS: Mapping[str, Callable[[LearnerOptions], Learner]] = {
@@ -18,6 +18,7 @@ LEARNERS: Mapping[str, Callable[[LearnerOptions], Learner]] = {
     "matching": lambda _: metric.Matching(),
     "ridge": lambda _: closed_form.Ridge(),
     "ridge_cv": lambda _: ridge_cv.RidgeCV(),
+    "softmax_regression": lambda _: softmax_regression.SoftmaxRegression(),
     "memory": lambda _: memory.Memory(),
     "attention": lambda _: attention.Attention(),
 }

@@ -4,10 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from metalearn.tokens.words import OUTSIDE
 from metalearn.types import TextInput
-
-OUTSIDE = "O"
-"""Tag of a token that belongs to no entity."""
 
 _POSITIONED = re.compile(r"([BIESLU])-(.+)", re.DOTALL)
 _BEGINS = "BSU"

@@ -155,7 +155,7 @@ def labelled_texts(lines: Sequence[Line]) -> Iterator[tuple[TextInput, Value]]:
             for mention, type_ in mentions(line.texts, _names(line.value), positions):
                 yield mention, (type_,)
         else:
-            yield TextInput(*line.texts), line.value
+            yield TextInput(line.texts[0], line.texts[1] if len(line.texts) > 1 else None), line.value
 
 
 def _targets(rules: ObjectiveRules, values: Sequence[Value]) -> tuple[tuple[str, ...], tuple[Target, ...]]:

@@ -189,7 +189,7 @@ async def predicted(
     """Predictions of a stored task, which never abstain: other APIs have no answer without a label.
 
     Raises:
-        ApiError: 409, the task's answers are several labels, or a number.
+        ApiError: 409, the task's answers are several labels, spans, or a number.
     """
     asked = PredictRequest(queries=list(queries), abstain=False, version=version, only_labels=only_labels)
     answered = await unless_disconnected(request, predict(parts_of(request), tenant, task, asked))
@@ -203,7 +203,7 @@ async def predicted(
 def kind_not_served(task: str) -> ApiError:
     """The refusal of a task whose answers are not one label."""
     detail = (
-        f"task {task!r} answers with several labels or a number, and this API's answers have one label: ask "
+        f"task {task!r} answers with several labels, spans or a number, and this API's answers have one label: ask "
         f"POST /v1/tasks/{task}/predict"
     )
     return ApiError(409, "kind_not_served", detail)

@@ -25,6 +25,7 @@ from service.engine.errors import SupportTooLarge
 from service.engine.evidence_slices import Evidence, evidence_slices, feature_slices, held_back_slices
 from service.engine.feature_cache import FeatureCache
 from service.engine.support_batches import SupportBatches
+from service.engine.token_slices import plan_words, token_adapt_slices
 from service.engine.work import PredictWork, SlicedWork
 from service.metrics import Metrics
 from service.settings import Settings
@@ -44,7 +45,7 @@ class Predictions:
         sampled: Features of some queries, on the CPU.
     """
 
-    probabilities: list[list[float]]
+    probabilities: list[Sequence[float]]
     queue_s: float
     encode_s: float
     sampled: Sequence[Float[Tensor, " dim"]] = ()
@@ -121,6 +122,8 @@ class Engine:
             ComputeStopped: The compute thread has ended.
         """
         loaded = models.of(KINDS[support.kind].learner if options.learner is None else options.learner)
+        if support.kind == "tokens":
+            return await self._adapt_words(models, loaded, support, options)
         plan = plan_support(support, use_label_text=options.use_label_text)
         plan, texts = readable(plan, support, await self.tokenize(models, plan.inputs))
         self._check_size(loaded, texts)
@@ -139,6 +142,26 @@ class Engine:
             ),
             background=background,
         )
+        return await self._adapted(work, models, support)
+
+    async def _adapt_words(
+        self, models: Models, loaded: LoadedModel, support: SupportSet, options: AdaptOptions
+    ) -> Adaptation:
+        plan = plan_words(support)
+        texts = await self.tokenize(models, plan.inputs)
+        self._check_words(texts)
+        slices = token_adapt_slices(
+            loaded,
+            models,
+            plan,
+            support,
+            texts,
+            options,
+            max_batch_tokens=self._support_batches[models].max_batch_tokens,
+        )
+        return await self._adapted(SlicedWork(sum(len(text.ids) for text in texts), slices), models, support)
+
+    async def _adapted(self, work: SlicedWork[Adaptation], models: Models, support: SupportSet) -> Adaptation:
         self._compute.submit(work)
         adaptation = await work.result()
         self._metrics.adapt_support_examples.observe(len(support.examples))
@@ -283,6 +306,20 @@ class Engine:
                 "(HANDFUL_MAX_KEPT_TEXTS on the server raises this limit)"
             )
             raise SupportTooLarge("too_many_examples", detail)
+
+    def _check_words(self, texts: Sequence[TokenizedText]) -> None:
+        """Refuses a support set of so many words that each step would take long.
+
+        Raises:
+            SupportTooLarge: There are too many tokens.
+        """
+        tokens, most_tokens = sum(len(text.ids) for text in texts), self._settings.max_deep_tokens
+        if tokens > most_tokens:
+            detail = (
+                f"{tokens} tokens; at most {most_tokens} are allowed where words are tagged: give fewer or shorter "
+                "texts (HANDFUL_MAX_DEEP_TOKENS on the server raises this limit)"
+            )
+            raise SupportTooLarge("too_many_tokens", detail)
 
     async def predict(
         self, tenant: str, adapter: Adapter, queries: Awaitable[list[TokenizedText]], *, sampled: int = 0

@@ -69,8 +69,8 @@ class ExportedFeatures:
         return pooled(self._graph.states(padded._asdict()), padded.asked, self._encoder.stages.pooling)
 
     def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]:
-        """See ``Encoder.token_states``."""
-        return self._graph.states(self._encoder.padded(texts)._asdict())
+        """See ``Encoder.token_states``: computed by torch, since the graph has no states of the middle layer."""
+        return self._encoder.token_states(texts)
 
     def _check_independence(self) -> None:
         """Compares the bits of texts alone and beside others of their width; see docs/adr/0007."""

@@ -16,6 +16,7 @@ from metalearn.placement import Modulations
 from metalearn.types import Adapter
 from model_store.learner_models import Models
 from service.engine.threads import shared_if_worth_it
+from service.engine.token_forward import tag_probabilities
 
 Shares = Sequence[tuple[Adapter, list[int]]]
 """Adapters, each with its rows of the batch."""
@@ -23,7 +24,7 @@ Shares = Sequence[tuple[Adapter, list[int]]]
 
 def class_probabilities(
     models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
-) -> list[list[float]]:
+) -> list[Sequence[float]]:
     """The probabilities of the classes of ``adapters[i]`` for ``texts[i]``."""
     return classified(models, texts, adapters, max_batch_tokens)[0]
 
@@ -31,8 +32,11 @@ def class_probabilities(
 @torch.no_grad()
 def classified(
     models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
-) -> tuple[list[list[float]], Float[Tensor, "texts dim"]]:
+) -> tuple[list[Sequence[float]], Float[Tensor, "texts dim"]]:
     """The probabilities of the classes of ``adapters[i]`` for ``texts[i]``, and the features of the texts.
+
+    A text whose words are tagged has the probabilities of its first word, of its second, and so on; its features are
+    zero.
 
     Args:
         models: The models of the checkpoint.
@@ -40,9 +44,11 @@ def classified(
         adapters: The adapter of each query.
         max_batch_tokens: The bound on rows times width of a padded batch.
     """
+    answers: list[Sequence[float]] = [[] for _ in texts]
+    if any(text.words is not None for text in texts):
+        return _partly_tagged(models, texts, adapters, max_batch_tokens)
     shares = _shares(adapters)
     features = _features(models, texts, adapters, max_batch_tokens)
-    answers: list[list[float]] = [[] for _ in texts]
     linear = [share for share in shares if models.of(share[0].learner).model.learner.linear_head]
     if linear:
         _answer_with_heads(linear, features, answers)
@@ -51,6 +57,26 @@ def classified(
         if not learner.linear_head:
             for row in rows:  # each alone, as in _answer_one_by_one
                 answers[row] = _activated(adapter, learner.logits(adapter.fast_weights, features[[row]]))[0].tolist()
+    return answers, features
+
+
+def _partly_tagged(
+    models: Models, texts: Sequence[TokenizedText], adapters: Sequence[Adapter], max_batch_tokens: int
+) -> tuple[list[Sequence[float]], Float[Tensor, "texts dim"]]:
+    """As ``classified``, where the words of some texts are tagged."""
+    encoder = models.checkpoint.encoder
+    answers: list[Sequence[float]] = [[] for _ in texts]
+    features = torch.zeros(len(texts), encoder.dim, device=encoder.device)
+    tagged = [row for row, text in enumerate(texts) if text.words is not None]
+    rest = [row for row, text in enumerate(texts) if text.words is None]
+    found = tag_probabilities(models, [texts[i] for i in tagged], [adapters[i] for i in tagged], max_batch_tokens)
+    if rest:
+        plain, features[rest] = classified(
+            models, [texts[i] for i in rest], [adapters[i] for i in rest], max_batch_tokens
+        )
+        found = [*found, *plain]
+    for row, answer in zip([*tagged, *rest], found, strict=True):
+        answers[row] = answer
     return answers, features
 
 
@@ -118,7 +144,7 @@ def _shares(adapters: Sequence[Adapter]) -> Shares:
     return list(rows_of.values())
 
 
-def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], answers: list[list[float]]) -> None:
+def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], answers: list[Sequence[float]]) -> None:
     if features.device.type == "cpu":
         for adapter, rows in shares:
             _answer_one_by_one(adapter, rows, features, answers)
@@ -139,7 +165,7 @@ def _answer_with_heads(shares: Shares, features: Float[Tensor, "texts dim"], ans
 
 
 def _answer_one_by_one(
-    adapter: Adapter, rows: Sequence[int], features: Float[Tensor, "texts dim"], answers: list[list[float]]
+    adapter: Adapter, rows: Sequence[int], features: Float[Tensor, "texts dim"], answers: list[Sequence[float]]
 ) -> None:
     """Answers each text by a product of its own, since the last bits of a row depend on the number of rows.
 

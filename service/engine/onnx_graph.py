@@ -44,21 +44,21 @@ def feature_graph(encoder: Encoder, *, int8: bool = False, norms: Sequence[str] 
 
     Inputs are ``embedded``, float32 of shape (texts, tokens, width), and two of shape (texts, tokens): ``attended``,
     int32, which is 1 at tokens and 0 at padding, and ``asked``, float32, which is 1 at the tokens that are pooled and 0
-    at all others. Outputs are float32: ``features`` of shape (texts, width), and ``states`` after the last layer, of
-    shape (texts, tokens, width). With ``norms`` there is an input of that name, float32 of shape (texts, 2 x norms,
-    width): of each norm its weight and its bias.
+    at all others. Outputs are float32: ``features`` of shape (texts, width), and of shape (texts, tokens, width)
+    ``middle``, after the middle layer, and ``states``, after the last one. With ``norms`` there is an input of that
+    name, float32 of shape (texts, 2 x norms, width): of each norm its weight and its bias.
     """
     bert, pooling = encoder.transformer, encoder.stages.pooling
     if not isinstance(bert, BertTransformer):
         raise TypeError("only the graph of a BERT encoder is written out")
     build = _Builder(bert.config, int8=int8, norms=norms)
-    weights, states = bert.layer_weights(0), "embedded"
+    weights, after = bert.layer_weights(0), ["embedded"]
     for i in range(encoder.n_layers):
-        states = build.layer(states, weights, i)
-    features = build.pooled(states, pooling.mode)
+        after.append(build.layer(after[-1], weights, i))
+    features = build.pooled(after[-1], pooling.mode)
     if pooling.normalize:
         features = build("LpNormalization", features, axis=-1, p=2)
-    return build.model(features, states)
+    return build.model({"features": features, "middle": after[encoder.middle_layer], "states": after[-1]})
 
 
 class _Builder:
@@ -152,9 +152,8 @@ class _Builder:
             shares = self("Mul", "asked", is_one)
         return self("Squeeze", self("MatMul", self("Unsqueeze", shares, self.axis(1)), hidden), self.axis(1))
 
-    def model(self, features: str, states: str) -> onnx.ModelProto:
-        names = {"features": features, "states": states}
-        self._nodes += [helper.make_node("Identity", [made], [name]) for name, made in names.items()]
+    def model(self, made: Mapping[str, str]) -> onnx.ModelProto:
+        self._nodes += [helper.make_node("Identity", [each], [name]) for name, each in made.items()]
         inputs = [
             helper.make_tensor_value_info(name, kind, ["texts", "tokens"])
             for name, kind in (("attended", TensorProto.INT32), ("asked", TensorProto.FLOAT))
@@ -164,11 +163,9 @@ class _Builder:
         if self._norms:
             shape: list[str | int | None] = ["texts", 2 * len(self._norms), self._config.hidden_size]
             inputs.append(helper.make_tensor_value_info("norms", TensorProto.FLOAT, shape))
-        shapes: dict[str, list[str | int | None]] = {
-            "features": ["texts", self._config.hidden_size],
-            "states": ["texts", "tokens", self._config.hidden_size],
-        }
-        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, of) for name, of in shapes.items()]
+        pooled: list[str | int | None] = ["texts", self._config.hidden_size]
+        shapes = [(name, pooled if name == "features" else embedded) for name in made]
+        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes]
         graph = helper.make_graph(self._nodes, "features", inputs, outputs, self._constants)
         sets = [helper.make_opsetid("", 18), helper.make_opsetid(_OPERATORS_OF_RUNTIME, 1)]
         return helper.make_model(graph, opset_imports=sets, ir_version=9)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.devices import bfloat16_is_emulated
-from metalearn.encoder.encoder import Encoder, FeatureRuntime, NormsOfRows, TorchRuntime
+from metalearn.encoder.encoder import Encoder, FeatureRuntime, NormsOfRows, TorchRuntime, sum_of_directions
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
 from service.engine.exported_graph import ExportedFeatures
@@ -68,13 +68,17 @@ class OnnxFeatures:
         self, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None = None
     ) -> Float[Tensor, "texts dim"]:
         """See ``Encoder.encode_batch``."""
-        return self._run("features", texts, norms_of_rows)
+        (features,) = self._run(["features"], texts, norms_of_rows)
+        return features
 
     def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]:
         """See ``Encoder.token_states``."""
-        return self._run("states", texts, None)
+        middle, last = self._run(["middle", "states"], texts, None)
+        return sum_of_directions(middle, last)
 
-    def _run(self, output: str, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None) -> Tensor:
+    def _run(
+        self, outputs: Sequence[str], texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None
+    ) -> list[Tensor]:
         encoder = self._encoder
         with one_thread():  # torch's threads would stay awake, and compete with ONNX Runtime's for the cores
             padded = encoder.padded(texts)
@@ -91,8 +95,7 @@ class OnnxFeatures:
                 else [norms_of_rows[name] for name in _weights_of(self.norms)]
             )
             inputs["norms"] = torch.cat(rows, dim=1).numpy()
-        (found,) = self._session.run([output], inputs)
-        return torch.from_numpy(found)
+        return [torch.from_numpy(found) for found in self._session.run(outputs, inputs)]
 
 
 def _weights_of(norms: Sequence[str]) -> list[str]:

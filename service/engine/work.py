@@ -83,7 +83,7 @@ class SlicedWork(Work[Result]):
         self.background = background
 
 
-class PredictWork(Work[list[list[float]]]):
+class PredictWork(Work[list[Sequence[float]]]):
     """Queries of one request for one adapter; results in the order of the queries.
 
     Attributes:
@@ -103,7 +103,7 @@ class PredictWork(Work[list[list[float]]]):
         # Evenly spaced, since a file's neighbours are often alike
         self._wanted = frozenset(range(0, len(texts), -(-len(texts) // sampled))) if sampled and texts else frozenset()
         self.sampled: list[Tensor] = []
-        self._probabilities: list[list[float]] = [[] for _ in texts]
+        self._probabilities: list[Sequence[float]] = [[] for _ in texts]
 
     def take(self, tokens: int, max_tokens: int) -> list[int]:
         """Indices of the next texts that still fit a batch of ``tokens`` tokens.
@@ -131,7 +131,7 @@ class PredictWork(Work[list[list[float]]]):
             # In half precision and copied, since a view would keep its whole batch in memory
             self.sampled += list(features[rows].half().cpu())
 
-    def answer(self, index: int, probabilities: list[float]) -> None:
+    def answer(self, index: int, probabilities: Sequence[float]) -> None:
         """Notes the class probabilities of a query."""
         self._probabilities[index] = probabilities
 

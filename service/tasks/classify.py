@@ -8,8 +8,8 @@ from service.tasks.examples_in_memory import KnownExamples
 from service.tasks.explain import explain, nearest_examples
 from service.tasks.kind_answers import kind_fields, refuse_unusable
 from service.tasks.only_labels import check_labels, classes_of
-from service.tasks.predict import answered
-from service.tasks.queries import to_queries
+from service.tasks.predict import answers_of
+from service.tasks.queries import queries_of_kind, to_queries
 from service.tasks.support_set import to_support_set
 from service.tasks.support_warnings import count_truncated
 
@@ -33,9 +33,10 @@ async def classify(parts: Parts, tenant: str, asked: ClassifyRequest) -> Classif
     check_labels(asked, support.labels)
     adaptation, choice = await adapted(parts, tenant, checked, options_of(asked), asked.checkpoint)
     adapter = adaptation.adapter
+    queries = queries_of_kind(queries, asked, support.kind, parts.settings)
     tokenized = parts.engine.tokenize(parts.engine.checkpoints.of(adapter), queries.inputs)
     result = await parts.engine.predict(tenant, adapter, tokenized)
-    predictions = answered(parts, adapter, result, queries, tokenized.result(), asked)
+    predictions = await answers_of(support.kind, parts, adapter, result, queries, tokenized.result(), asked)
     if asked.explain:
         models = parts.engine.checkpoints.of(adapter)
         shown = [adaptation.texts[i] for i, e in enumerate(support.examples) if e.of_class]

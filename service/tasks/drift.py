@@ -14,6 +14,7 @@ from service.tasks.app_parts import Parts
 from service.tasks.errors import SupportNotKept
 from service.tasks.examples_in_memory import KnownExamples
 from service.tasks.explain import examples_of
+from service.tasks.kind_answers import kind_of_adapter
 from service.tasks.recent_queries import ENOUGH_QUERIES, WINDOW, QueriesOfTask, abstention_shift
 
 _FAR = 0.95
@@ -40,7 +41,7 @@ async def drift(parts: Parts, tenant: str, task: str) -> DriftResponse:
     known = None
     async with parts.adapters.lease(tenant, task, None) as leased:
         models = parts.engine.checkpoints.of(leased.adapter)
-        if not models.of(leased.adapter.learner).is_deep:
+        if not models.of(leased.adapter.learner).is_deep and kind_of_adapter(leased.adapter) != "tokens":
             try:
                 known = await examples_of(parts, leased.key, leased.adapter)
             except SupportNotKept:

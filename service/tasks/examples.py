@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-from handful.wire_examples import AddExamplesRequest, AddExamplesResponse, EraseResponse, ExampleList, StoredExample
+from handful.wire_examples import AddExamplesRequest, AddExamplesResponse, EraseResponse, ExampleList
 from metalearn.errors import InvalidSupportSet
 from metalearn.kinds import KINDS
 from metalearn.types import TextInput
@@ -22,6 +22,7 @@ from service.tasks.errors import ExampleNeeded, ExampleNotFound, Fault, InvalidC
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
 from service.tasks.kept_support import load_kept_support
 from service.tasks.support_set import to_grown_support
+from service.tasks.token_examples import stored_example
 
 _PAGE = 100
 
@@ -129,7 +130,7 @@ async def list_examples(
     # In a thread, since searching megabytes would delay other requests
     found = await asyncio.to_thread(matching)
     rest = [row for row in found if after is None or row.id > after]
-    page = [StoredExample(**row.model_dump()) for row in rest[:limit]]
+    page = [stored_example(row) for row in rest[:limit]]
     return ExampleList(
         task=task,
         version=kept.source.version,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
+from itertools import pairwise
 
 from pydantic import ValidationError
 
@@ -17,6 +18,8 @@ from metalearn.decision import Decision, TaskKind
 from metalearn.errors import InvalidSupportSet
 from metalearn.kinds import KINDS
 from metalearn.objectives import OBJECTIVES
+from metalearn.tokens.decode import Transitions
+from metalearn.tokens.words import OUTSIDE
 from metalearn.types import Adapter, Example, SupportSet
 from model_store.codec import AdapterKey, ExampleRow
 from model_store.digests import set_aside_digests, support_digests
@@ -31,7 +34,7 @@ from service.tasks.commit import commit_next
 from service.tasks.errors import CheckpointNotLoaded
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
 from service.tasks.kind_answers import kind_fields, kind_of_adapter
-from service.tasks.labels import normalised
+from service.tasks.labels import is_blank, normalised
 from service.tasks.support_set import CheckedSupport
 
 _EXAMPLE_ID = re.compile(EXAMPLE_ID_PATTERN.strip("^$"))
@@ -219,9 +222,12 @@ def _check_record(record: Version) -> None:
         len(decision.thresholds) in {0, len(record.labels)},
         decision.spread > 0,
         (decision.half_width or 0.0) >= 0,
+        len(decision.transitions) == (len(Transitions._fields) if record.kind == "tokens" else 0),
+        all(map(math.isfinite, decision.transitions)),
+        record.kind != "tokens" or OUTSIDE in record.labels,
     )
     if not all(ranges):
-        raise TaskFileInvalid("the record in the file has thresholds or widths out of range")
+        raise TaskFileInvalid("the record in the file has thresholds, widths or transitions out of range")
 
 
 def _check_example(index: int, example: Example, check: LimitChecker, settings: Settings) -> None:
@@ -236,11 +242,25 @@ def _check_example(index: int, example: Example, check: LimitChecker, settings: 
 
 def _check_answer(index: int, example: Example, kind: TaskKind) -> None:
     """Refuses an example without the form of its task's kind."""
-    answer = "label" if example.labels is None and example.score is None else "labels"
-    answer = answer if example.score is None else "score"
-    plain = kind == "single_label" or (example.weight == 1 and example.label is not None)
+    given = {"labels": example.labels, "score": example.score, "spans": example.spans}
+    answer = next((name for name, value in given.items() if value is not None), "label")
+    if example.spans is not None:
+        _check_spans(index, example)
+    plain = kind in {"single_label", "tokens"} or (example.weight == 1 and example.label is not None)
     if answer != KINDS[kind].answer or not plain or not math.isfinite(example.score or 0.0):
         raise TaskFileInvalid(f"example {index} in the file is none of a {kind} task")
+
+
+def _check_spans(index: int, example: Example) -> None:
+    """Refuses words and spans that do not follow one another within the text, and labels that no example has."""
+    spans, end = example.spans or (), len(example.input.text)
+    for parts in (example.input.words or (), [span[:2] for span in spans]):
+        edges = [0, *(edge for part in parts for edge in part), end]
+        ordered = all(before <= after for before, after in pairwise(edges))
+        if not ordered or any(first == after for first, after in parts):
+            raise TaskFileInvalid(f"example {index} in the file has words or spans outside its text, or two at once")
+    if any(is_blank(each) or each == OUTSIDE or each != normalised(each) for _, _, each in spans):
+        raise TaskFileInvalid(f"example {index} in the file has a span with a label that no stored example has")
 
 
 def _not_loaded(parts: Parts, file: TaskFile, kept: _Kept | None) -> CheckpointNotLoaded:

@@ -17,6 +17,8 @@ def kind_of_adapter(adapter: Adapter) -> TaskKind:
     """The kind of the task that an adapter belongs to."""
     if adapter.decision is not None and adapter.decision.ordered:
         return "ordinal"
+    if adapter.decision is not None and adapter.decision.transitions:
+        return "tokens"
     return next(rules.name for rules in KINDS.values() if rules.objective == adapter.objective)
 
 

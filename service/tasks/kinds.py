@@ -4,26 +4,35 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from handful.wire import AnyExample, LabelledText
-from handful.wire_kinds import KindFields, MultiLabelText, ScoredText
+from handful.wire_kinds import KindFields, MultiLabelText, ScoredText, SpannedText, TaggedTokens
 from metalearn.decision import TaskKind
 from metalearn.kinds import KINDS
 from service.tasks.checks import LimitChecker
 from service.tasks.labels import normalised, trimmed
+from service.tasks.token_examples import check_tagged
 
 _FORMS: Mapping[str, str] = {
     "label": '"label", one class',
     "labels": '"labels", a list of classes',
     "score": '"score", a number',
+    "spans": '"spans", or "tokens" and "tags"',
 }
 """Key of an example that holds its answer -> words for it."""
 
-_GUESSED: Mapping[str, TaskKind] = {"label": "single_label", "labels": "multi_label", "score": "regression"}
+_GUESSED: Mapping[str, TaskKind] = {
+    "label": "single_label",
+    "labels": "multi_label",
+    "score": "regression",
+    "spans": "tokens",
+}
 
 
 def answer_key(example: AnyExample) -> str:
     """The key of an example that holds its answer."""
     if isinstance(example, MultiLabelText):
         return "labels"
+    if isinstance(example, SpannedText | TaggedTokens):
+        return "spans"
     return "score" if isinstance(example, ScoredText) else "label"
 
 
@@ -72,7 +81,7 @@ def check_form(
 
 def _check_plain(kind: TaskKind, example: AnyExample, check: LimitChecker, *path: str | int) -> None:
     """Notes a weight, and a text that is out of scope: kinds with answers other than one label have neither."""
-    if example.weight != 1:
+    if example.weight != 1 and kind != "tokens":
         check.fault("option_unsupported", f"weight is not there for {kind} tasks yet: leave it out", *path, "weight")
     if isinstance(example, LabelledText) and example.label is None:
         detail = f"out of scope (the label null) is not there for {kind} tasks yet: leave the example out"
@@ -81,7 +90,9 @@ def _check_plain(kind: TaskKind, example: AnyExample, check: LimitChecker, *path
 
 def check_labels(example: AnyExample, check: LimitChecker, *path: str | int) -> None:
     """Notes labels of an example that are empty or too long, or that stand there twice."""
-    if isinstance(example, LabelledText):
+    if isinstance(example, SpannedText | TaggedTokens):
+        check_tagged(example, check, *path)
+    elif isinstance(example, LabelledText):
         if example.label is not None:
             check.label(trimmed(example.label), *path, "label")
     elif isinstance(example, MultiLabelText):

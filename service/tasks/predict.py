@@ -1,8 +1,10 @@
 """The use case predict: answers a tenant's queries; changes nothing but tasks of checkpoints that are not loaded."""
 
+import asyncio
 from dataclasses import dataclass
 
 from handful.wire import Prediction, PredictionFields, PredictRequest, PredictResponse
+from metalearn.decision import TaskKind
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.kinds import KINDS
 from metalearn.types import Adapter
@@ -13,7 +15,7 @@ from service.tasks.explain import examples_of, explain, nearest_examples
 from service.tasks.first_use import lease_answering
 from service.tasks.kind_answers import kind_of_adapter, refuse_unusable
 from service.tasks.only_labels import check_labels, classes_of
-from service.tasks.queries import Abstention, CheckedQueries, to_predictions, to_queries
+from service.tasks.queries import Abstention, CheckedQueries, queries_of_kind, to_predictions, to_queries
 from service.timings import add_to_current
 
 
@@ -58,8 +60,11 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
             kind = kind_of_adapter(adapter)
             refuse_unusable(kind, asked)
             check_labels(asked, adapter.labels)
-            tokenized = early or engine.tokenize(checkpoints.of(adapter), queries.inputs)
-            wanted = parts.recent.wanted if asked.version is None else 0
+            as_given, queries = queries, queries_of_kind(queries, asked, kind, parts.settings)
+            usable = early if queries is as_given else None
+            tokenized = usable or engine.tokenize(checkpoints.of(adapter), queries.inputs)
+            # Texts whose words are tagged have no features of their own to sample
+            wanted = parts.recent.wanted if asked.version is None and kind != "tokens" else 0
             result = await engine.predict(tenant, adapter, tokenized, sampled=wanted)
             if asked.explain:
                 known = await examples_of(parts, leased.key, adapter)
@@ -69,7 +74,7 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
     finally:
         if early is not None:
             early.cancel()
-    predictions = answered(parts, adapter, result, queries, tokenized.result(), asked)
+    predictions = await answers_of(kind, parts, adapter, result, queries, tokenized.result(), asked)
     if asked.explain:
         explain(predictions, nearest)
     if asked.ids:
@@ -92,6 +97,21 @@ async def predict(parts: Parts, tenant: str, task: str, asked: PredictRequest) -
     return Answered(response, leased.degraded)
 
 
+async def answers_of(
+    kind: TaskKind,
+    parts: Parts,
+    adapter: Adapter,
+    result: Predictions,
+    queries: CheckedQueries,
+    texts: list[TokenizedText],
+    asked: PredictionFields,
+) -> list[Prediction]:
+    """The predictions for a request to a task of a kind, see ``answered``."""
+    given = (parts, adapter, result, queries, texts, asked)
+    # In a thread, since finding the best tags of a thousand long texts would delay other requests
+    return await asyncio.to_thread(answered, *given) if kind == "tokens" else answered(*given)
+
+
 def answered(
     parts: Parts,
     adapter: Adapter,
@@ -112,6 +132,7 @@ def answered(
         classes=classes_of(asked.only_labels, adapter.labels),
         top_k=asked.top_k,
         abstention=Abstention.asked(asked.abstain, default, adapter.labels),
+        asked=asked.queries,
     )
     parts.metrics.abstentions.inc(sum(prediction.abstained for prediction in predictions))
     return predictions

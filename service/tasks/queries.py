@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from handful.wire import Prediction, PredictionFields
-from handful.wire_query import Query
+from handful.wire_query import Query, TextPair
+from handful.wire_tokens import TokenList
+from metalearn.decision import TaskKind
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import Adapter, TextInput
 from service.settings import Settings
@@ -12,6 +14,8 @@ from service.tasks.checks import LimitChecker, shortened_inputs
 from service.tasks.errors import Fault, InvalidContent
 from service.tasks.kind_answers import prediction_of
 from service.tasks.only_labels import shares, thresholds_of
+from service.tasks.token_answers import tagged_prediction
+from service.tasks.token_examples import check_token_list, tagged_query
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,17 @@ class CheckedQueries:
             code, detail = "text_pair_unexpected", "the task was adapted on single texts: leave text_pair out"
         raise InvalidContent(code, [Fault((field, i), detail) for i in odd])
 
+    def refuse_tokens(self, field: str = "queries") -> None:
+        """Refuses lists of tokens, for a task that was adapted on whole texts.
+
+        Raises:
+            InvalidContent: A query is a list of tokens.
+        """
+        odd = [i for i, each in enumerate(self.inputs) if each.words is not None]
+        if odd:
+            detail = "the task was adapted on whole texts, and tags no tokens: give the query as a text"
+            raise InvalidContent("tokens_unexpected", [Fault((field, i), detail) for i in odd])
+
 
 def to_queries(request: PredictionFields, settings: Settings) -> CheckedQueries:
     """The checked queries of a request.
@@ -59,6 +74,30 @@ def to_queries(request: PredictionFields, settings: Settings) -> CheckedQueries:
         check.fault("no_queries", "there is no query: give at least one text", "queries")
     check.raise_faults()
     return checked_texts(request.queries, settings, "queries")
+
+
+def queries_of_kind(
+    queries: CheckedQueries, request: PredictionFields, kind: TaskKind, settings: Settings
+) -> CheckedQueries:
+    """The queries as a task of a kind reads them: with words in a token classification, without in all others.
+
+    Raises:
+        InvalidContent: A query is a list of tokens, and the task tags none; or is a pair, and the task tags tokens.
+    """
+    if kind != "tokens":
+        queries.refuse_tokens()
+        return queries
+    if all(each.words is not None for each in queries.inputs):
+        return queries
+    texts = [query.text if isinstance(query, TextPair) else query for query in request.queries]
+    return tagged_queries(texts, settings.max_text_chars)
+
+
+def tagged_queries(queries: Sequence[str | TokenList], max_chars: int) -> CheckedQueries:
+    """Queries with their words; a text of more characters than ``max_chars`` is cut at its end."""
+    lengths = (len(each if isinstance(each, str) else " ".join(each.tokens)) for each in queries)
+    cut = frozenset(i for i, length in enumerate(lengths) if length > max_chars)
+    return CheckedQueries([tagged_query(each, max_chars) for each in queries], cut)
 
 
 def checked_texts(queries: Sequence[Query], settings: Settings, field: str) -> CheckedQueries:
@@ -75,16 +114,23 @@ def checked_texts(queries: Sequence[Query], settings: Settings, field: str) -> C
     check = LimitChecker(settings)
     check.limit("too_many_queries", len(queries), "max_queries", "texts" if field == "unlabelled" else field, field)
     check.raise_faults()
-    inputs = []
+    inputs, lists = [], {i: query for i, query in enumerate(queries) if isinstance(query, TokenList)}
     for i, query in enumerate(queries):
-        if isinstance(query, str):
+        if isinstance(query, TokenList):
+            check_token_list(query, check, field, i)
+            inputs.append(TextInput(""))
+        elif isinstance(query, str):
             check.text(query, field, i)
             inputs.append(TextInput(query))
         else:
             check.input(query.text, query.text_pair, field, i)
             inputs.append(TextInput(query.text, query.text_pair))
     check.raise_faults()
-    return CheckedQueries(*shortened_inputs(inputs, settings.max_text_chars))
+    kept, shortened = shortened_inputs(inputs, settings.max_text_chars)
+    tagged = tagged_queries(list(lists.values()), settings.max_text_chars)
+    for place, read in zip(lists, tagged.inputs, strict=True):
+        kept[place] = read
+    return CheckedQueries(kept, shortened | {list(lists)[i] for i in tagged.shortened})
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +194,7 @@ def to_predictions(
     classes: Sequence[int],
     top_k: int | None,
     abstention: Abstention,
+    asked: Sequence[Query] = (),
 ) -> list[Prediction]:
     """Wire predictions of rows of class probabilities.
 
@@ -160,10 +207,15 @@ def to_predictions(
         classes: The indices of the classes that may be answered.
         top_k: The number of scores to show.
         abstention: The rule by which predictions abstain.
+        asked: The queries as the request has them.
     """
     labels, predictions = adapter.labels, []
     for query, (row, text) in enumerate(zip(probabilities, texts, strict=True)):
         truncated = text.truncated or query in queries.shortened
+        if text.words is not None:
+            read, given = queries.inputs[query], asked[query]
+            predictions.append(tagged_prediction(adapter, row, given, read, text, shortened=query in queries.shortened))
+            continue
         if adapter.objective != "classification":
             readable = not (text.unreadable and abstention.unreadable)
             found = prediction_of(

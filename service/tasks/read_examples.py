@@ -29,10 +29,10 @@ def read_examples(name: str, data: bytes, options: ReadOptions) -> ReadExamplesR
         raise FileUnreadable(_FLAG.sub(lambda flag: flag[1].replace("-", "_"), str(error))) from error
     except RecursionError as error:
         raise FileUnreadable(f"{name or 'pasted text'}: the file is nested too deeply") from error
-    if any(row.labels is not None or row.score is not None for row in read.rows):
+    if any(row.labels is not None or row.score is not None or row.tagged is not None for row in read.rows):
         raise FileUnreadable(
-            f"{read.source} has several labels or a score for each text, and is read here for one label: adapt on it "
-            "by `handful adapt` or the API"
+            f"{read.source} has several labels, spans or a score for each text, and is read here for one label: adapt "
+            "on it by `handful adapt` or the API"
         )
     for row in read.rows:
         _refuse_half_characters(f"{read.source}, line {row.line}", row.text, row.text_pair, row.label)

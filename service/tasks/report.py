@@ -54,6 +54,7 @@ async def report(parts: Parts, tenant: str, task: str, asked: ReportRequest) -> 
     # The classes' examples alone are left out in turn and asked for
     whole = given.of_classes
     unlabelled.check_pairs(whole.pairs, "unlabelled")
+    unlabelled.refuse_tokens("unlabelled")
     support = _sample(whole, random.Random(version.options.seed))  # noqa: S311 - nothing secret
     keys = [text_key(example.input) for example in support.examples]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}

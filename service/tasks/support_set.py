@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from handful.wire import AdaptationFields, AnyExample, LabelledText
-from handful.wire_kinds import MultiLabelText, ScoredText
+from handful.wire_kinds import MultiLabelText, ScoredText, SpannedText, TaggedTokens
 from metalearn.decision import TaskKind
 from metalearn.kinds import KINDS
 from metalearn.types import Example, SupportSet, TextInput
@@ -15,6 +15,7 @@ from service.settings import Settings
 from service.tasks.checks import LimitChecker, shortened_inputs
 from service.tasks.kinds import check_form, check_labels, check_order, kind_of, label_of, order_of
 from service.tasks.labels import normalised
+from service.tasks.token_examples import tagged_examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,8 @@ def to_grown_support(
 
 def _check_examples(examples: Sequence[AnyExample], check: LimitChecker, field: str) -> None:
     for i, example in enumerate(examples):
-        check.input(example.text, example.text_pair, field, i)
+        if not isinstance(example, SpannedText | TaggedTokens):
+            check.input(example.text, example.text_pair, field, i)
         check_labels(example, check, field, i)
 
 
@@ -135,6 +137,10 @@ def _normal_forms(
     examples: Sequence[AnyExample], kind: TaskKind, settings: Settings, taken: Collection[str] = ()
 ) -> tuple[tuple[Example, ...], frozenset[int]]:
     """Examples with normalised labels, bounded texts and ids, and the indices of the texts that were shortened."""
+    tagged = [example for example in examples if isinstance(example, SpannedText | TaggedTokens)]
+    if kind == "tokens":
+        made, cut = tagged_examples(tagged, settings.max_text_chars)
+        return with_ids(examples, made, taken), cut
     inputs, shortened = shortened_inputs(
         [TextInput(example.text, example.text_pair) for example in examples], settings.max_text_chars
     )
@@ -215,7 +221,7 @@ def with_ids(
     for example, kept in zip(given, examples, strict=True):
         name = example.id
         if name is None:
-            plain = kept.labels is None and kept.score is None
+            plain = kept.labels is None and kept.score is None and kept.spans is None
             answer = (kept.label or "") if plain else json.dumps(kept.answer)
             content = "\0".join([answer, example.text, example.text_pair or ""])
             digest = hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from handful.wire import SupportWarning
 from metalearn.encoder.tokenizing import TokenizedText, nfkc
 from metalearn.kinds import KINDS
+from metalearn.tokens.words import OUTSIDE
 from metalearn.types import Example, SupportSet, TextInput
 from service.engine.adapt_slices import Adaptation
 from service.tasks.labels import look_alikes, misspellings
@@ -80,6 +81,13 @@ def _contradicting(checked: CheckedSupport) -> SupportWarning | None:
     groups = [group for group in _same_texts(support) if len({support.examples[i].answer for i in group}) > 1]
     if not groups:
         return None
+    if support.kind == "tokens":
+        return _warning(
+            "contradicting_examples",
+            f"{_counted(len(groups), 'text stands', 'texts stand')} with other spans in each of "
+            f"{sum(map(len, groups))} examples. Keep the right spans of each.",
+            [checked.place(i) for group in groups for i in group],
+        )
     labels = sorted({_answer_shown(support.examples[i]) for i in groups[0]})
     return _warning(
         "contradicting_examples",
@@ -114,6 +122,7 @@ def _duplicate(checked: CheckedSupport) -> SupportWarning | None:
 def _few_examples(support: SupportSet, places: Mapping[str, Place]) -> SupportWarning | None:
     labels = support.labels
     counts = Counter(label for example in support.of_classes.examples for label in example.classes)
+    labels = tuple(label for label in labels if support.kind != "tokens" or label != OUTSIDE)
     few = sorted((label for label in labels if counts[label] < ENOUGH_EXAMPLES), key=lambda label: counts[label])
     if not few:
         return None
@@ -171,7 +180,7 @@ def _places(
     for i, text in enumerate(adaptation.texts):
         if i < plan.n_examples:
             if found(text) or i in also:
-                places.append((*checked.place(i), "text"))
+                places.append((*checked.place(i), "text") if checked.support.kind != "tokens" else checked.place(i))
         elif found(text):
             key = checked.description_keys.get(checked.support.labels[plan.label_classes[i - plan.n_examples]])
             places += [] if key is None else [("labels", key)]
@@ -201,8 +210,9 @@ def _places_of_labels(checked: CheckedSupport) -> dict[str, Place]:
     """Label -> the place of its first example, or of its description where it has no example."""
     places: dict[str, Place] = {label: ("labels", key) for label, key in checked.description_keys.items()}
     examples = list(enumerate(checked.support.examples))
-    key = "label" if KINDS[checked.support.kind].answer == "label" else "labels"
-    return places | {label: (*checked.place(i), key) for i, example in reversed(examples) for label in example.classes}
+    # Of a text with spans, and of a list of tokens, the whole example is the place
+    key = {"label": ("label",), "spans": ()}.get(KINDS[checked.support.kind].answer, ("labels",))
+    return places | {label: (*checked.place(i), *key) for i, example in reversed(examples) for label in example.classes}
 
 
 def _answer_shown(example: Example) -> str:

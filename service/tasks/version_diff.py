@@ -7,6 +7,7 @@ from handful.wire_examples import StoredExample, VersionDiff
 from model_store.codec import ExampleRow
 from service.tasks.app_parts import Parts
 from service.tasks.kept_support import load_kept_support
+from service.tasks.token_examples import stored_example
 
 
 async def diff_versions(parts: Parts, tenant: str, task: str, version: int, other: int) -> VersionDiff:
@@ -45,7 +46,7 @@ def _missing(rows: Sequence[ExampleRow], others: Sequence[ExampleRow]) -> list[S
         if left[_content(row)]:
             left[_content(row)] -= 1
         else:
-            missing.append(StoredExample(**row.model_dump()))
+            missing.append(stored_example(row))
     return missing
 
 

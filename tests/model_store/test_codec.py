@@ -14,9 +14,11 @@ import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 import model_store
 from metalearn.body import MlpBody
+from metalearn.decision import Decision
 from metalearn.errors import UnknownLearner
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, rounded_head
 from metalearn.inner_loop import collect
@@ -24,8 +26,20 @@ from metalearn.learners import make_learner
 from metalearn.meta_model import MetaModel
 from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedSet
+from metalearn.tokens.examples import tagged_example
+from metalearn.tokens.words import LabelledSpan, joined
 from metalearn.types import Adapter, Example, SupportSet, TextInput
-from model_store.codec import MAGIC, AdapterKey, decode_adapter, decode_support, encode_adapter, encode_support
+from model_store.codec import (
+    MAGIC,
+    AdapterKey,
+    decode_adapter,
+    decode_rows,
+    decode_support,
+    encode_adapter,
+    encode_rows,
+    encode_support,
+    rows_of,
+)
 from model_store.errors import AdapterCorrupt, StaleAdapter
 from model_store.records import StoredSupport
 from model_store.weight_shapes import AxisLength, FastWeightShapes
@@ -557,6 +571,32 @@ def test_a_support_set_of_an_earlier_release_comes_back_as_it_was() -> None:
             continue
         assert found == SUPPORT, "a bit that pads the last byte may be lost, but no other"
         assert len(each) == len(FORMER)
+
+
+def test_tagged_examples_come_back_as_they_were() -> None:
+    text, words = joined(["fly-to", "New York"])
+    span = LabelledSpan(7, 15, "city")
+    of_tokens = tagged_example(text, (span,), words, id_="1", weight=2.0)
+    of_text = tagged_example(text, (span,), None, id_="2")
+    assert of_tokens.input.words != of_text.input.words
+    stored = encode_rows(rows_of([of_tokens, of_text, tagged_example("none", (), None, id_="3")]), {})
+    rows, _ = decode_rows(stored)
+    assert [row.example for row in rows] == [of_tokens, of_text, tagged_example("none", (), None, id_="3")]
+    assert [row.words is None for row in rows] == [False, True, True]
+    assert encode_rows(rows, {}) == stored
+
+
+def test_a_row_without_spans_has_the_bytes_that_it_had() -> None:
+    (row, _) = encode_support(SUPPORT).examples
+    former = b'{"id":"1","label":"a","text":"my card is late","text_pair":"pair","source":"adapt"}'
+    assert row == former
+
+
+def test_a_decision_of_an_earlier_release_is_read() -> None:
+    former = TypeAdapter(Decision).validate_json(
+        b'{"thresholds":[0.25],"learned":true,"half_width":null,"ordered":false}'
+    )
+    assert former == Decision((0.25,), learned=True)
 
 
 def test_equal_examples_are_equal_rows() -> None:

@@ -22,12 +22,13 @@ from metalearn.options import PlacementName
 from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedSet
 from metalearn.support_plan import plan_support
+from metalearn.tokens.words import joined
 from metalearn.types import Adapter, Example, SupportSet, TextInput
 from model_store.checkpoint import UNTRAINED, Checkpoint, write_checkpoint
 from model_store.codec import AdapterKey, decode_adapter, encode_adapter
 from model_store.errors import AdapterCorrupt
 from model_store.learner_models import LoadedModel, Models, modulated_norms
-from service.engine.forward import class_probabilities
+from service.engine.forward import class_probabilities, classified
 from service.engine.runtime import OnnxFeatures, start_runtime
 from service.settings import RuntimeName
 from tests.conftest import SUPPORT, MakeCheckpoint, StartService
@@ -221,6 +222,27 @@ def test_rows_of_many_tasks_are_answered_as_each_alone(
     same = [texts[3]] * 4
     for found, adapter in zip(class_probabilities(models, same, rows[:4], 512), rows, strict=False):
         assert found == pytest.approx(_by_definition(models.of(adapter.learner), adapter, texts[3]), abs=1e-5)
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+def test_tagged_words_and_whole_texts_share_a_batch_and_no_bit_moves(
+    make_checkpoint: MakeCheckpoint, runtime: RuntimeName
+) -> None:
+    models = computed_by(models_of(make_checkpoint, "head"), runtime)
+    learners = ["softmax_regression", "protomaml"]
+    adapters = [random_adapter(models, learners[i % 2], 2 + i % 5, i) for i in range(6)]
+    words = ["why", "was", "my", "new", "virtual", "card", "charged", "an", "extra", "fee"]
+    rows = [adapters[i % 6] for i in range(20)]
+    inputs = []
+    for i, adapter in enumerate(rows):
+        text, places = joined(words[: 1 + i % 10])
+        inputs.append(TextInput(text, None, places if adapter.learner == "softmax_regression" else None))
+    texts = models.checkpoint.encoder.tokenize(inputs)
+    together, features = classified(models, texts, rows, 512)
+    for text, adapter, found, own in zip(texts, rows, together, features, strict=True):
+        assert found == class_probabilities(models, [text], [adapter], 512)[0]
+        assert len(found) == len(adapter.labels) * (1 if text.words is None else len(text.words))
+        assert bool(own.any()) is (text.words is None)
 
 
 def test_rows_of_many_tasks_are_answered_on_tuned_layers_as_each_alone(tuned: Tuned) -> None:

@@ -16,6 +16,8 @@ from metalearn.encoder.batches import plan_batches
 from metalearn.encoder.encoder import Encoder, FeatureRuntime, TorchRuntime, build_encoder
 from metalearn.encoder.stages import encoder_stages
 from metalearn.encoder.tokenizing import TokenizedText
+from metalearn.tokens.features import word_features
+from metalearn.tokens.words import joined
 from metalearn.types import TextInput
 from service.engine.runtime import OnnxFeatures
 from tests.conftest import SUPPORT, MakeOtherEncoder, StartService
@@ -58,6 +60,26 @@ def test_neighbours_change_no_bit(
     alone = torch.cat([runtime([text]) for text in texts])
     assert bits(encoded(runtime, texts)) == bits(alone)
     assert bits(encoded(runtime, [*others, *texts])[len(others) :]) == bits(alone)
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(sentences=st.lists(WORDS, min_size=1, max_size=8), neighbours=st.lists(TEXT, max_size=8))
+def test_neighbours_change_no_bit_of_a_word(
+    tiny_encoder: Path, kind: str, sentences: list[list[str]], neighbours: list[TextInput]
+) -> None:
+    encoder, runtime = made(tiny_encoder, kind)
+    texts = encoder.tokenize([TextInput(text, None, words) for text, words in map(joined, sentences)])
+
+    def of_words(batch: list[TokenizedText]) -> list[bytes]:
+        found = [b""] * len(batch)
+        for rows in plan_batches([len(text.ids) for text in batch], 512):
+            for row, states in zip(rows, runtime.token_states([batch[row] for row in rows]), strict=True):
+                found[row] = bits(word_features(states, batch[row].words or ()))
+        return found
+
+    alone = [of_words([text])[0] for text in texts]
+    assert of_words([*encoder.tokenize(neighbours), *texts])[len(neighbours) :] == alone
 
 
 @pytest.mark.parametrize("name", LAYERED)

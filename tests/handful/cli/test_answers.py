@@ -217,4 +217,4 @@ def test_a_query_of_another_type_is_refused_with_the_allowed_types(service: http
     answer = service.post("/v1/classify", json={"support": SUPPORT, "queries": ["fine", query]})
     (error,) = answer.json()["errors"]
     assert (answer.status_code, error["pointer"]) == (422, "#/queries/1")
-    assert error["detail"] == 'a query is a string, or an object {"text", "text_pair"}'
+    assert error["detail"] == 'a query is a string, or an object {"text", "text_pair"} or {"tokens"}'

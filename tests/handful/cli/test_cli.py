@@ -260,6 +260,28 @@ def test_local_needs_no_server_and_shares_the_store(handful: Handful) -> None:
     assert "no such task" in handful.fails("tasks", "show", "local")
 
 
+@pytest.mark.parametrize("words", [(), ("--local", "--store", "sqlite:own.db")], ids=["server", "local"])
+def test_a_file_of_tokens_adapts_and_its_queries_are_tagged(handful: Handful, words: tuple[str, ...]) -> None:
+    cities = ["Paris", "Rome", "Oslo", "Lima"]
+    support = "".join(f"fly O\nto O\n{city} B-city\nnow O\n\n" for city in cities)
+    (handful.folder / "flights.conll").write_text(support)
+    (made,) = lines(handful("adapt", "flights", "--support", "flights.conll", *words))
+    assert (made["kind"], made["labels"], made["n_support"]) == ("tokens", ["O", "city"], 4)
+    of_file = lines(handful("predict", "flights", "--queries", "flights.conll", *words))
+    assert [each["tags"] for each in of_file] == [["O", "O", "B-city", "O"]] * 4
+    (of_text,) = lines(handful("predict", "flights", *words, stdin="fly to Oslo now"))
+    assert [(each["text"], each["label"]) for each in of_text["spans"]] == [("Oslo", "city")]
+    shown = lines(handful("tasks", "examples", "flights", "--label", "city", *words))
+    assert [each["spans"][0]["label"] for each in shown] == ["city"] * 4
+
+
+def test_a_fault_of_tokens_is_named_with_its_line(handful: Handful) -> None:
+    rows = [{"tokens": ["to", "Rome"], "tags": ["O", "B-city"]}, {"tokens": ["to", ""], "tags": ["O", "B-city"]}]
+    (handful.folder / "given.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    message = handful.fails("adapt", "flights", "--support", "given.jsonl")
+    assert "given.jsonl, line 2, tokens/1" in message and "empty" in message
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -70,19 +70,27 @@ def test_a_dataset_is_adapted_on_again_to_the_same_answers(handful: Handful, nam
         ],
         [{"text": "good", "score": 1.5}, {"text": "bad", "score": -2.0}],
         [{"text": "a", "label": "x", "weight": 2.5}, {"text": "b", "label": "y"}],
+        [
+            {"text": "to Paris", "spans": [{"start": 3, "end": 8, "label": "city"}]},
+            {"text": "hi", "spans": [], "weight": 2.0},
+        ],
+        [{"tokens": ["to-do", "New York"], "tags": ["O", "B-city"]}, {"tokens": ["hi-fi"], "tags": ["O"]}],
     ],
-    ids=["labels", "scores", "weights"],
+    ids=["labels", "scores", "weights", "spans", "tokens"],
 )
 def test_a_dataset_has_the_answers_of_every_kind(handful: Handful, examples: list[dict[str, Any]], name: str) -> None:
     (handful.folder / "given.jsonl").write_text(as_jsonl(examples))
     handful("adapt", "kinds", "--support", "given.jsonl")
     words = ("tasks", "export", "kinds", "-o", name, "--format", "dataset")
-    if name.endswith(".csv") and "labels" in examples[0]:
+    if name.endswith(".csv") and examples[0].keys() & {"labels", "spans", "tokens"}:
         assert "choose a name that ends in .json" in handful.fails(*words)
         return
     handful(*words)
     given, found = (read_support(str(handful.folder / file)).rows for file in ("given.jsonl", name))
-    answers = [[(row.text, row.label, row.labels, row.score, row.weight) for row in rows] for rows in (given, found)]
+    answers = [
+        [(row.text, row.label, row.labels, row.score, row.weight, row.tagged) for row in rows]
+        for rows in (given, found)
+    ]
     assert answers[0] == answers[1]
 
 

@@ -140,7 +140,7 @@ def test_a_prompt_stands_before_every_text(make_other_encoder: MakeOtherEncoder)
 def test_one_token_may_be_pooled(make_other_encoder: MakeOtherEncoder, mode: PoolingMode) -> None:
     encoder = encoder_of(make_other_encoder("roberta"), encoder_stages(max_tokens=64, mode=mode))
     texts = encoder.tokenize(INPUTS)
-    states = encoder.token_states(texts)
+    states = encoder.begin_batch(texts, encoder.n_layers).hidden
     places = [(text.second_from or 0) if mode == "first" else len(text.ids) - 1 for text in texts]
     one = torch.stack([states[row, place] for row, place in enumerate(places)])
     torch.testing.assert_close(encoder.encode_batch(texts), torch.nn.functional.normalize(one, dim=-1))

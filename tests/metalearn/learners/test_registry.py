@@ -88,6 +88,7 @@ def test_there_are_learners_of_every_family() -> None:
         "matching",
         "ridge",
         "ridge_cv",
+        "softmax_regression",
         "memory",
         "attention",
     }
