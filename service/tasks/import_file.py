@@ -238,8 +238,8 @@ def _check_answer(index: int, example: Example, kind: TaskKind) -> None:
     """Refuses an example without the form of its task's kind."""
     answer = "label" if example.labels is None and example.score is None else "labels"
     answer = answer if example.score is None else "score"
-    plain = kind == "single_label" or (example.weight == 1 and example.label is not None)
-    if answer != KINDS[kind].answer or not plain or not math.isfinite(example.score or 0.0):
+    in_scope = kind == "single_label" or example.label is not None
+    if answer != KINDS[kind].answer or not in_scope or not math.isfinite(example.score or 0.0):
         raise TaskFileInvalid(f"example {index} in the file is none of a {kind} task")
 
 
