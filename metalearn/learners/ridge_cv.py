@@ -1,5 +1,6 @@
 """Ridge regression whose regulariser, and the scale of whose logits, leave-one-out chooses for each task."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -78,11 +79,22 @@ class RidgeCV(ReadingLearner):
         return head_logits(fast_weights, features)
 
 
+def left_out_of_ridge(
+    features: Float[Tensor, "rows dim"],
+    targets: Float[Tensor, "rows outputs"],
+    weights: Float[Tensor, " rows"],
+    regulariser: Float[Tensor, ""],
+) -> Float[Tensor, "rows outputs"]:
+    """The prediction for each row by ridge regression on the others."""
+    return chosen_by_leave_one_out(features, targets, weights, regulariser, grid=(1.0,)).left_out
+
+
 def chosen_by_leave_one_out(
     features: Float[Tensor, "rows dim"],
     targets: Float[Tensor, "rows outputs"],
     weights: Float[Tensor, " rows"],
     middle: Float[Tensor, ""],
+    grid: Sequence[float] = _GRID,
 ) -> LeftOutFit:
     """Ridge regression with the regulariser out of the grid around ``middle`` that has the least left-out error.
 
@@ -115,7 +127,7 @@ def chosen_by_leave_one_out(
         leverage = leverage_of_mean + (scores.square() / (squares + regulariser)).sum(dim=1)
         return coefficients, (y - scores @ coefficients) / (1 - leverage).clamp_min(1e-6).unsqueeze(1)
 
-    regularisers = middle * middle.new_tensor(_GRID)
+    regularisers = middle * middle.new_tensor(grid)
     with torch.no_grad():
         # No branch depends on a value, so that many subsets of a support set can be adapted on at once
         errors = torch.stack([fitted(each)[1].square().sum(dim=0) for each in regularisers.unbind()])
