@@ -44,7 +44,7 @@ KINDS: Mapping[TaskKind, KindRules] = {
             reported=True,
             corrected=True,
         ),
-        KindRules("multi_label", "multi_label", "labels", "ridge_cv", reported=True, corrected=True),
+        KindRules("multi_label", "multi_label", "labels", "ridge_cv", described=True, reported=True, corrected=True),
         KindRules("regression", "regression", "score", "ridge_cv", reported=True, corrected=True),
         KindRules("ordinal", "regression", "label", "ridge_cv", reported=True, corrected=True),
     )

@@ -133,7 +133,7 @@ class SupportSet:
                     "least two scores",
                 )
         elif self.kind == "multi_label":
-            if not self.labels:
+            if not any(example.classes and example.weight for example in self.examples):
                 raise InvalidSupportSet(
                     "too_few_classes",
                     "no example has a label and a weight above 0: give at least one example with a label in labels",
@@ -276,6 +276,8 @@ class EncodedSet:
         n_classes: Number of classes, or of outputs in regression. In a support set each class has at least one row.
         objective: The meaning of the targets.
         has_examples: Whether some of a support set's rows are examples, and not all of them label texts.
+        n_label_texts: The number of the last rows that are label texts of a task in which a text has several classes;
+            the learner weighs them.
     """
 
     features: Float[Tensor, "texts dim"]
@@ -284,6 +286,7 @@ class EncodedSet:
     n_classes: int
     objective: Objective = "classification"
     has_examples: bool = True
+    n_label_texts: int = 0
 
     @property
     def membership(self) -> Float[Tensor, "texts classes"]:

@@ -98,7 +98,8 @@ def readable(
     refuse_empty(texts[: plan.n_examples], "support")
     kept = [i for i, text in enumerate(texts) if not text.empty]
     label_classes = tuple(plan.label_classes[i - plan.n_examples] for i in kept[plan.n_examples :])
-    for index in sorted(set(plan.label_classes) - {*support.of_classes.class_indices, *label_classes}):
+    needed = set(plan.label_classes) if OBJECTIVES[plan.objective].one_class_each else set()
+    for index in sorted(needed - {*support.of_classes.class_indices, *label_classes}):
         label = support.labels[index]
         raise InvalidSupportSet(
             "class_without_examples",

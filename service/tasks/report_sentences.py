@@ -62,6 +62,11 @@ def _figures(report: ReportResponse) -> Iterator[str]:
     first = next(iter(report.figures or ()), None)
     if first is None:
         return
+    if report.accuracy is not None and report.baselines is not None:
+        yield (
+            f"{report.accuracy.right} of {report.accuracy.asked} examples get their own class without themselves; "
+            f"always answering the most frequent class is right in {_percent(report.baselines.majority)} of them."
+        )
     if first.name == "spearman" and first.interval[0] <= 0:
         yield (
             "It is not certain that anything was learned: the interval of the rank correlation holds 0. Give more "

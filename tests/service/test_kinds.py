@@ -205,7 +205,8 @@ def test_an_example_of_another_form_is_not_appended(client: httpx.Client, kind: 
         ({"support": [*TOPICS, {"text": "a", "labels": [" "]}]}, "empty_label", "#/support/12/labels/0"),
         ({"support": [{"text": "a", "labels": []}]}, "too_few_classes", "#/support"),
         ({"support": [{"text": "a", "score": 1}, {"text": "b", "score": 1}]}, "too_few_scores", "#/support"),
-        ({"support": TOPICS, "labels": {"fee": "money"}}, "descriptions_unexpected", "#/labels"),
+        ({"support": SCORES, "labels": {"fee": "money"}}, "descriptions_unexpected", "#/labels"),
+        ({"support": [], "kind": "multi_label", "labels": {"a": "one", "b": "two"}}, "too_few_classes", "#/support"),
         ({"support": TOPICS, "order": ["a", "b"]}, "order_unexpected", "#/order"),
         ({"support": STARS, "kind": "ordinal"}, "order_missing", "#/order"),
         ({"support": STARS, "kind": "ordinal", "order": ["bad", "good"]}, "label_not_in_order", "#/support/1/label"),
@@ -312,6 +313,26 @@ def test_weights_stay_through_append_erase_and_moving(client: httpx.Client) -> N
     client.post("/v1/tasks/moved/import", content=file, headers={"Content-Type": "application/zip"}).raise_for_status()
     assert predict(client, "moved")["predictions"] == before
     client.delete("/v1/tasks/moved").raise_for_status()
+
+
+def test_a_class_of_the_order_may_have_no_example(client: httpx.Client) -> None:
+    order = ["very bad", "bad", "ok", "good", "very good", "very_good"]
+    made = adapt(client, support=STARS, kind="ordinal", order=order)
+    assert made["labels"] == order
+    found = {warning["code"]: warning for warning in made["warnings"]}
+    assert found["labels_look_alike"]["pointers"] == ["#/order/4", "#/order/5"]
+    assert set(client.get("/v1/tasks/bank/report").json()["few_examples"]) >= {"very bad", "very good"}
+
+
+def test_a_label_of_a_description_alone_is_one_of_the_labels(client: httpx.Client) -> None:
+    made = adapt(client, support=TOPICS, labels={"loan": "a loan from the bank", "fee": "what it costs"})
+    assert made["labels"] == ["card", "fee", "fraud", "loan"]
+    with_texts = predict(client, queries=["a loan from the bank"])["predictions"][0]["scores"]
+    assert with_texts.keys() == set(made["labels"])
+    again = adapt(client, support=TOPICS, labels={"loan": "a loan from the bank"}, use_label_text=False)
+    without = predict(client, queries=["a loan from the bank"])["predictions"][0]["scores"]
+    assert again["labels"] == made["labels"] and with_texts != without
+    assert client.get("/v1/tasks/bank/report").json()["few_examples"][-1] == "loan"
 
 
 def test_a_score_of_minus_one_is_a_score(client: httpx.Client) -> None:
