@@ -15,6 +15,8 @@ def f1_of_labels(
 ) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
     """Micro and macro F1: of all decisions together, and the mean over labels; 0 where nothing is there to be found.
 
+    Labels that no text has or is answered with are left out of the mean: a resampled set lacks many rare ones.
+
     Args:
         predicted: Whether each text is answered with each label.
         actual: Whether it has the label.
@@ -22,7 +24,8 @@ def f1_of_labels(
     """
     hits = weights @ (predicted & actual).to(weights)
     marked = weights @ (predicted.to(weights) + actual.to(weights))
-    return _share(2 * hits.sum(dim=1), marked.sum(dim=1)), _share(2 * hits, marked).mean(dim=1)
+    micro, found = _share(2 * hits.sum(dim=1), marked.sum(dim=1)), (marked > 0).sum(dim=1).to(weights)
+    return micro, _share(_share(2 * hits, marked).sum(dim=1), found)
 
 
 def spearman_of_scores(

@@ -29,6 +29,8 @@ def test_f1_is_that_of_texts_as_often_as_they_weigh() -> None:
 def test_nothing_to_find_and_nothing_found_is_zero() -> None:
     none = torch.zeros(3, 2, dtype=torch.bool)
     assert [float(each) for each in f1_of_labels(none, none, torch.ones(1, 3))] == [0.0, 0.0]
+    one = torch.tensor([[True, False]] * 3)
+    assert [float(each) for each in f1_of_labels(one, one, torch.ones(1, 3))] == [1.0, 1.0]
 
 
 def test_the_rank_correlation_shares_ranks_as_scipy_does() -> None:
