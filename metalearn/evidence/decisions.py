@@ -143,7 +143,7 @@ def _of_scores(
     errors, as_row = (left_out - actual).abs(), weights.unsqueeze(0)
     of_mean = (actual - left_out_means(actual, weights)).abs()
     found = {"mae": float(mean_of_texts(errors, as_row)), "mae_of_mean": float(mean_of_texts(of_mean, as_row))}
-    if left_out.unique().numel() > 1 and actual.unique().numel() > 1:
+    if bool((left_out != left_out[0]).any()) and bool((actual != actual[0]).any()):
         found["spearman"] = float(spearman_of_scores(left_out, actual, as_row))
     if n_places is not None:
         spread = max(float(mean_of_texts(errors.square(), as_row).sqrt()), 1e-6)

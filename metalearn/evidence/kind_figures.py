@@ -43,7 +43,8 @@ def spearman_of_scores(
     def centred(values: Float[Tensor, " texts"]) -> Float[Tensor, "draws texts"]:
         _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
         ranks = (counts.cumsum(dim=0) - (counts - 1) / 2).to(weights)[place]
-        return ranks - (share @ ranks).unsqueeze(1)
+        found: Tensor = ranks - (share @ ranks).unsqueeze(1)
+        return found
 
     first, second = centred(predicted), centred(actual)
     spread = ((share * first.square()).sum(dim=1) * (share * second.square()).sum(dim=1)).sqrt()
