@@ -20,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.server import running_server
 from handful.client import Client
+from metalearn.evaluation.intervals import estimate_mean
 
 _MOST_CLASSES = 10
 _ARMS = ("alone", "feedback", "forced")
@@ -130,8 +131,26 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def gains(results: Sequence[Result]) -> str:
+    """What feedback gains over the task left alone on the same stream, in points: the mean and its 95 % interval."""
+    lines = ["| wording | streams | before | after the change | first wording in the end |", "|---|---|---|---|---|"]
+    of_arm = {(result.pair, result.draw, result.arm): result for result in results}
+    for pair in [*dict.fromkeys(result.pair for result in results), "mean"]:
+        streams = [
+            (r, of_arm[r.pair, r.draw, "alone"]) for r in results if r.arm == "feedback" and pair in {r.pair, "mean"}
+        ]
+        cells = []
+        for part in ("before", "after", "afterwards"):
+            apart = [100 * (getattr(fed, part) - getattr(alone, part)) for fed, alone in streams]
+            found = estimate_mean(apart)
+            between = "" if found is None else " ({:+.1f} to {:+.1f})".format(*found.interval())
+            cells.append(f"{sum(apart) / len(apart):+.1f}{between}")
+        lines.append(f"| {pair} | {len(streams)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    """Plays the streams and prints the table."""
+    """Plays the streams and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument(
@@ -161,6 +180,7 @@ def main() -> None:
     if options.out:
         options.out.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results), encoding="utf-8")
     print(table(results))
+    print(gains(results))
 
 
 if __name__ == "__main__":

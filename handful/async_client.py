@@ -156,7 +156,7 @@ class AsyncClient:
     async def feedback(
         self,
         task: str,
-        label: str,
+        label: calls.RightAnswer,
         *,
         text: Query | None = None,
         id: str | None = None,  # noqa: A002 - the field's name

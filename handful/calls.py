@@ -3,7 +3,7 @@
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -149,11 +149,20 @@ def erase_example(task: str, example_id: str) -> Call[EraseResponse]:
     return Call(EraseResponse, "DELETE", path, {}, None, builds_on_newest=True)
 
 
-def feedback(task: str, label: str, text: Query | None, answer: str | None, *, force: bool) -> Call[FeedbackResponse]:
+RightAnswer = str | Sequence[str] | float
+"""The right answer to a text: its label, its labels in a multi-label task, or its score."""
+
+
+def feedback(
+    task: str, label: RightAnswer, text: Query | None, answer: str | None, *, force: bool
+) -> Call[FeedbackResponse]:
     """The call that corrects an answer."""
     if (text is None) == (answer is None):
         raise TypeError("give the text of the answer, or its id")
-    body: dict[str, Any] = {"label": label} if answer is None else {"label": label, "id": answer}
+    key = "label" if isinstance(label, str) else "score" if isinstance(label, int | float) else "labels"
+    body: dict[str, Any] = {key: list(label) if key == "labels" else label}  # type: ignore[arg-type]
+    if answer is not None:
+        body["id"] = answer
     if text is not None:
         body |= {"text": text} if isinstance(text, str) else text
     call = _write(FeedbackResponse, _path(task, "/feedback"), body | ({"force": True} if force else {}))

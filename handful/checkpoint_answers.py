@@ -37,6 +37,11 @@ class CheckpointCandidate(BaseModel):
     leave_one_out_accuracy: float | None = Field(
         description="Its leave-one-out accuracy on the support set; null where no class has two examples."
     )
+    leave_one_out: dict[str, float] | None = Field(
+        None,
+        description="Its leave-one-out figures, where the task has several labels, scores or an order.",
+        exclude_if=lambda figures: figures is None,
+    )
     error: str | None = Field(None, description="Why this checkpoint cannot adapt on the support set, if it cannot.")
 
 

@@ -205,7 +205,7 @@ class Client(Connection):
     def feedback(
         self,
         task: str,
-        label: str,
+        label: calls.RightAnswer,
         *,
         text: Query | None = None,
         id: str | None = None,  # noqa: A002 - the field's name
@@ -217,7 +217,7 @@ class Client(Connection):
 
         Args:
             task: The task's name.
-            label: The right label, one of the task's.
+            label: The right label, one of the task's; a list of them in a multi-label task, a number in a regression.
             text: The text; a pair of texts is ``{"text", "text_pair"}``.
             id: In place of the text, the id of its prediction, which ``predict`` gives with ``ids=True``.
             force: Adapt on the example also where the check fails, or where the task has it already.

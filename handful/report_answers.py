@@ -2,6 +2,9 @@
 
 from pydantic import BaseModel, Field
 
+from handful.report_kinds import FigureOnNewTexts, LeftOutScore
+from handful.wire_kinds import TaskKind
+
 Interval = tuple[float, float]
 """Lower and upper end."""
 
@@ -10,7 +13,7 @@ class ExampleText(BaseModel):
     """An example of the support set."""
 
     id: str
-    label: str
+    label: str = Field(description="Its label; its labels or its score, in words, where the task has those.")
     text: str
     text_pair: str | None = None
 
@@ -24,9 +27,15 @@ class NearExample(ExampleText):
 class Suspect(ExampleText):
     """An example whose label may be wrong."""
 
-    reads_as: str = Field(description="The label that classifiers without this example predict.")
-    confidence: float = Field(description="The probability of that label.")
-    of_label: float = Field(description="The probability of its own label.")
+    reads_as: str = Field(
+        description="The label that classifiers without this example predict; its labels with the most doubtful one "
+        "more or less; or the predicted score."
+    )
+    confidence: float = Field(
+        description="The probability of that label; of several labels, 0.5 at the threshold; of a score, the share of "
+        "a normal distribution that lies nearer to the prediction."
+    )
+    of_label: float = Field(description="The probability of its own label; of the other kinds, 1 less `confidence`.")
 
 
 class AccuracyOnNewTexts(BaseModel):
@@ -127,6 +136,7 @@ class ReportResponse(BaseModel):
 
     task: str
     version: int
+    kind: TaskKind = "single_label"
     checkpoint: str = Field(description="Fingerprint of the checkpoint.")
     examples: int
     out_of_scope: int = Field(0, description="Out-of-scope examples. The other figures are of the labels' examples.")
@@ -134,8 +144,21 @@ class ReportResponse(BaseModel):
     sampled: int = Field(description="Examples that the report is computed on: all, or a sample of a large number.")
     labels: list[str]
     findings: list[str] = Field(description="What the report says, and what to do next, in sentences.")
-    accuracy: AccuracyOnNewTexts | None = Field(description="null where no class has two different texts.")
+    accuracy: AccuracyOnNewTexts | None = Field(
+        description="null where no class has two different texts, and where a text has several labels or a score."
+    )
     baselines: Baselines | None
+    figures: list[FigureOnNewTexts] | None = Field(
+        None,
+        description="Where the task has several labels, scores or an order: F1, or rank correlation and mean absolute "
+        "error. Empty where the learner leaves no example out.",
+        exclude_if=lambda figures: figures is None,
+    )
+    scores: list[LeftOutScore] | None = Field(
+        None,
+        description="Of scores and ordered classes: the first 500 examples beside their predictions.",
+        exclude_if=lambda scores: scores is None,
+    )
     classes: list[ClassReport]
     confusable: list[ConfusablePair]
     n_confusable: int

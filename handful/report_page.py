@@ -28,9 +28,11 @@ def report_page(report: ReportResponse) -> str:
     title = f"Report on {report.task}, version {report.version}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{report.examples} examples of {len(report.labels)} classes; checkpoint "
+        f"<p>{report.examples} examples{f' of {len(report.labels)} classes' if report.labels else ''}; checkpoint "
         f"{escape(report.checkpoint[:12])}.</p>",
         _list(report.findings),
+        _figures(report),
+        _scores(report),
         _accuracy(report),
         _curve(report),
         _classes(report),
@@ -79,6 +81,54 @@ def _accuracy(report: ReportResponse) -> str:
             f"answered{right}.</p>"
         )
     return f"<h2>Accuracy on new texts</h2>{_svg(100, bars, 'Accuracies')}{rest}"
+
+
+def _figures(report: ReportResponse) -> str:
+    rows = [
+        (
+            _FIGURES[each.name],
+            _number(f"{each.value:.3f}"),
+            _number(f"{each.interval[0]:.3f} to {each.interval[1]:.3f}"),
+            "<br>".join(f"{escape(name.replace('_', ' '))}: {value:.3f}" for name, value in each.baselines.items()),
+        )
+        for each in report.figures or ()
+    ]
+    header = ("figure", "on new texts", "95 % interval", "beside")
+    return "<h2>Answers to examples that were left out</h2>" + _table(header, rows) if rows else ""
+
+
+_FIGURES = {
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "spearman": "rank correlation (Spearman)",
+    "mae": "mean absolute error",
+}
+
+
+def _scores(report: ReportResponse) -> str:
+    """Scores and predictions without the example as points, with the line on which they agree."""
+    points = [(each.score, each.predicted) for each in report.scores or ()]
+    if not points:
+        return ""
+    low, high = min(map(min, points)), max(map(max, points))
+    width, height = _WIDTH - _LEFT - 20, _HEIGHT - _BOTTOM - 10
+
+    def place(score: float, predicted: float) -> tuple[float, float]:
+        reach = (high - low) or 1.0
+        return _LEFT + width * (score - low) / reach, 10 + height * (1 - (predicted - low) / reach)
+
+    (x1, y1), (x2, y2) = place(low, low), place(high, high)
+    marks = [f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="var(--line)"/>']
+    for x, y in (place(*point) for point in points):
+        marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="var(--soft)" stroke="var(--ink)"/>')
+    for value in (low, high):
+        x, y = place(value, value)
+        marks.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+        marks.append(f'<text x="{x:.1f}" y="{_HEIGHT - 22}" text-anchor="middle">{value:.3g}</text>')
+    marks.append(
+        f'<text x="{_LEFT + width / 2}" y="{_HEIGHT - 4}" text-anchor="middle">score; upwards: predicted</text>'
+    )
+    return f"<h2>Predictions without the example</h2>{_svg(_HEIGHT, marks, 'Scores and predictions')}"
 
 
 def _curve(report: ReportResponse) -> str:
@@ -130,7 +180,7 @@ def _classes(report: ReportResponse) -> str:
         for each in report.classes
     ]
     header = ("class", "examples", "found", "recall", "right when answered", "precision")
-    return "<h2>Classes</h2>" + _table(header, rows)
+    return "<h2>Classes</h2>" + _table(header, rows) if rows else ""
 
 
 def _suspects(report: ReportResponse) -> str:

@@ -13,11 +13,23 @@ FeedbackOutcome = Literal["joined", "pending", "confirmed", "known"]
 
 
 class FeedbackRequest(BaseModel):
-    """Say which label a text should have had."""
+    """Say which answer a text should have had: `label`, or what examples of the task's kind have in its place."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    label: str = Field(description="The right label, one of the task's.")
+    label: str | None = Field(None, description="The right label, one of the task's.")
+    # Left out where they are missing, so that a request that is repeated after an update has the digest that it had
+    labels: list[str] | None = Field(
+        None,
+        description="Of a multi-label task: the right labels in place of `label`; may be empty.",
+        exclude_if=lambda labels: labels is None,
+    )
+    score: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Of a regression, or an ordinal task of numbers: the right score in place of `label`.",
+        exclude_if=lambda score: score is None,
+    )
     text: str | None = Field(None, description="The text; or give `id`.")
     text_pair: str | None = Field(None, description="Second text, where pairs are classified.")
     id: str | None = Field(
@@ -32,7 +44,7 @@ class Outweighed(BaseModel):
     """An older example that the task is not adapted on any more. It is kept and listed."""
 
     id: str
-    label: str
+    label: str = Field(description="Its label; its labels or its score, in words, where the task has those.")
     reason: Literal["contradicts", "over_cap"] = Field(
         description="It has the same text under another label, or its label had too many examples of feedback."
     )
@@ -42,7 +54,12 @@ class Outweighed(BaseModel):
 class HeldBackCheck(BaseModel):
     """The accuracy on the task's other examples, each left out, without and with the correction."""
 
-    asked: int = Field(description="Examples that were left out.")
+    asked: int = Field(description="Examples that were left out; 0 where none can be, so that nothing is checked.")
+    measure: str = Field(
+        "accuracy",
+        description="What is compared: the accuracy; of several labels the micro F1; of scores and ordered classes the "
+        "share of the mean's absolute error that is avoided.",
+    )
     accuracy_without: float
     accuracy_with: float
     tolerance: float = Field(description="By how much it may fall.")
@@ -55,15 +72,15 @@ class FeedbackResponse(BaseModel):
     task: str
     version: int = Field(description="The newest version, also where the correction made none.")
     outcome: FeedbackOutcome = Field(
-        description="`joined`: a new version is adapted on it. `confirmed`: the same, and the task gave this label "
-        "already. `pending`: it is kept and not adapted on, since the check failed. `known`: the task is adapted on "
-        "this example already, and nothing changed."
+        description="`joined`: a new version is adapted on it. `confirmed`: the same, and the task gave this answer "
+        "already, or an interval with this score. `pending`: it is kept and not adapted on, since the check failed. "
+        "`known`: the task is adapted on this example already, and nothing changed."
     )
     detail: str = Field(description="What happened, and what to do.")
     id: str | None = Field(description="The id of the example; null where none was stored.")
-    label: str
-    answered: str = Field(description="The label that the task gave before.")
-    confidence: float = Field(description="The probability of that label.")
+    label: str = Field(description="The right label; labels or a score, in words, where the task has those.")
+    answered: str = Field(description="The answer that the task gave before, in the same form.")
+    confidence: float = Field(description="The confidence of that answer, as `predict` gives it.")
     outweighed: list[Outweighed] = Field(default_factory=list)
     check: HeldBackCheck | None = Field(None, description="Null where nothing was to be checked, and with `force`.")
     n_support: int = Field(description="Examples that the newest version was adapted on.")

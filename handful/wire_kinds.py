@@ -33,7 +33,7 @@ ExampleWeight = Annotated[
         le=10,
         allow_inf_nan=False,
         description="How much the example counts beside others: 2 does what giving it twice does, and an example of "
-        "weight 0 is kept without effect. Tasks of one label an example alone have weights.",
+        "weight 0 is kept without effect.",
         # Left out where it is 1, so that a request that is repeated after an update has the digest that it had
         exclude_if=lambda weight: weight == 1,
     ),

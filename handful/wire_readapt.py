@@ -36,10 +36,15 @@ class ReadaptComparison(BaseModel):
     former_leave_one_out_accuracy: float | None = Field(
         None, description="Leave-one-out accuracy of the version with the support set."
     )
+    former_leave_one_out: dict[str, float] | None = Field(
+        None,
+        description="Leave-one-out figures of that version, where its task has several labels, scores or an order.",
+        exclude_if=lambda figures: figures is None,
+    )
     agreement: float | None = Field(
         None,
-        description="Share of the examples that both checkpoints classify alike without the example; null where they "
-        "are the same, where the former one is not loaded, or where no class has two examples.",
+        description="Share of the examples that both checkpoints answer alike without the example; null where they "
+        "are the same, where the former one is not loaded, where no class has two examples, and for scores.",
     )
 
 
@@ -54,4 +59,9 @@ class ReadaptPreview(ReadaptComparison):
     version: int = Field(description="The version whose support set would be taken.")
     checkpoint: str = Field(description="Fingerprint of the checkpoint that it would be made from.")
     leave_one_out_accuracy: float | None
+    leave_one_out: dict[str, float] | None = Field(
+        None,
+        description="Leave-one-out figures, where the task has several labels, scores or an order.",
+        exclude_if=lambda figures: figures is None,
+    )
     worse: str | None = Field(description="Why `unless_worse` would refuse it, in a sentence; null where it would not.")

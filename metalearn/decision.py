@@ -1,7 +1,9 @@
 """The kinds of tasks, and how answers are made of a head's outputs; light to import."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 TaskKind = Literal["single_label", "multi_label", "regression", "ordinal", "tokens"]
@@ -32,3 +34,15 @@ class Decision:
     ordered: bool = False
     spread: float = 1.0
     transitions: tuple[float, ...] = ()
+
+    def of_places(self, place: float, count: int) -> list[float]:
+        """Probabilities of ordered classes: of a normal distribution around a place, cut half way between the classes.
+
+        Source: McCullagh 1980, "Regression models for ordinal data", with the probit link.
+
+        Args:
+            place: The predicted place.
+            count: The number of classes.
+        """
+        below = [0.5 * math.erfc((place - (i + 0.5)) / (self.spread * math.sqrt(2))) for i in range(count - 1)]
+        return [high - low for low, high in pairwise([0.0, *below, 1.0])]

@@ -44,9 +44,9 @@ KINDS: Mapping[TaskKind, KindRules] = {
             reported=True,
             corrected=True,
         ),
-        KindRules("multi_label", "multi_label", "labels", "ridge_cv"),
-        KindRules("regression", "regression", "score", "ridge_cv"),
-        KindRules("ordinal", "regression", "label", "ridge_cv"),
+        KindRules("multi_label", "multi_label", "labels", "ridge_cv", described=True, reported=True, corrected=True),
+        KindRules("regression", "regression", "score", "ridge_cv", reported=True, corrected=True),
+        KindRules("ordinal", "regression", "label", "ridge_cv", reported=True, corrected=True),
         KindRules("tokens", "classification", "spans", "softmax_regression"),
     )
 }

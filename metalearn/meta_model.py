@@ -117,6 +117,8 @@ class MetaModel:
         if support.objective not in self.learner.objectives:
             does = ", ".join(sorted(self.learner.objectives))
             raise UnsupportedObjective(f"the learner {self.learner.name} does {does}; not {support.objective}")
+        if not (OBJECTIVES[support.objective].one_class_each or isinstance(self.learner, LeavesOut)):
+            support = replace(support, label_texts=None)  # it could not tell what they are worth
         deep = self.placement.start(_part(slow, _BODY), _part(slow, _FAST))
         features = self.features(slow, deep, self.inputs_of_all(support))
         view = fit(support, features, self._view_steps(slow))
@@ -181,9 +183,9 @@ class MetaModel:
 
     def left_out_outputs(self, slow: SlowWeights, start: Start) -> Float[Tensor, "examples outputs"] | None:
         """Outputs for each example by the head of all others; None where the learner cannot leave examples out."""
-        if not isinstance(self.learner, LeavesOut) or start.support.targets.shape[0] < 3:
+        if not isinstance(self.learner, LeavesOut) or start.n_examples < 3:
             return None
-        return self.learner.with_left_out(_part(slow, _LEARNER), start.support)[1]
+        return self.learner.with_left_out(_part(slow, _LEARNER), start.support)[1][: start.n_examples]
 
     def answering(self, slow: SlowWeights, adapted: FastWeights, support: PreparedSet) -> FastWeights:
         """Fast weights after the last inner step as they answer: under the temperature that was fitted."""

@@ -49,7 +49,11 @@ class PreparedSet:
     @property
     def targets_of_all(self) -> Int[Tensor, " texts"] | Float[Tensor, "texts outputs"]:
         """Targets of the examples and then of the label texts."""
-        return self.targets if self.label_texts is None else torch.cat([self.targets, self.label_texts.classes])
+        if self.label_texts is None:
+            return self.targets
+        classes = self.label_texts.classes
+        rows = classes if self.targets.dim() == 1 else one_hot(classes, self.n_classes).to(self.targets)
+        return torch.cat([self.targets, rows])
 
     @property
     def weighted_membership(self) -> Float[Tensor, "texts classes"]:

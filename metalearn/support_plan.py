@@ -76,7 +76,9 @@ def plan_support(support: SupportSet, *, use_label_text: bool) -> SupportPlan:
     outside = len(support.labels)
     return SupportPlan(
         inputs=tuple(example.input for example in support.examples) + tuple(texts.values()),
-        targets=tuple(outside if target == OUT_OF_SCOPE else target for target in support.targets),
+        targets=tuple(outside if target == OUT_OF_SCOPE else target for target in support.targets)
+        if needed
+        else support.targets,  # of scores, -1 is one like any other
         label_classes=tuple(texts),
         n_classes=n_outputs(rules.objective, support.labels) + support.has_out_of_scope,
         weights=support.weights,

@@ -135,20 +135,24 @@ class SupportSet:
     def _check_answers(self) -> None:
         """Refuses examples that all have one answer."""
         if self.kind == "regression":
-            if len({example.score for example in self.examples}) < 2:
+            if len({example.score for example in self.examples if example.weight}) < 2:
                 raise InvalidSupportSet(
                     "too_few_scores",
-                    f"every example has the score {self.examples[0].score}: a regression needs at least two scores",
+                    f"every example has the score {self.examples[0].score}, or the weight 0: a regression needs at "
+                    "least two scores",
                 )
         elif self.kind == "multi_label":
-            if not self.labels:
+            if not any(example.classes and example.weight for example in self.examples):
                 raise InvalidSupportSet(
-                    "too_few_classes", "no example has a label: give at least one example with a label in labels"
+                    "too_few_classes",
+                    "no example has a label and a weight above 0: give at least one example with a label in labels",
                 )
         elif self.kind == "tokens" and len(self.labels) < 2:
             raise InvalidSupportSet(
                 "too_few_classes", "no example has a labelled span: give at least one, in spans or in tags"
             )
+        elif self.kind == "ordinal" and not any(example.weight for example in self.examples):
+            raise InvalidSupportSet("empty_support", "every example has the weight 0: give one a weight above 0")
         elif len(self.labels) < 2:
             same = f"every example has the label {self.labels[0]!r}" if self.labels else "no example has a label"
             if not all(example.of_class for example in self.examples):
@@ -176,7 +180,7 @@ class SupportSet:
         if self.kind == "regression":
             return tuple(example.score or 0.0 for example in self.examples)
         if self.kind in {"multi_label", "tokens"}:
-            return tuple(tuple(sorted({index[c] for c in e.classes if c in index})) for e in self.examples)
+            return tuple(tuple(sorted({index[name] for name in e.classes if name in index})) for e in self.examples)
         return tuple(OUT_OF_SCOPE if e.label is None else index.get(e.label, OUT_OF_SCOPE) for e in self.examples)
 
     @cached_property
@@ -287,6 +291,8 @@ class EncodedSet:
         n_classes: Number of classes, or of outputs in regression. In a support set each class has at least one row.
         objective: The meaning of the targets.
         has_examples: Whether some of a support set's rows are examples, and not all of them label texts.
+        n_label_texts: The number of the last rows that are label texts of a task in which a text has several classes;
+            the learner weighs them.
     """
 
     features: Float[Tensor, "texts dim"]
@@ -295,6 +301,7 @@ class EncodedSet:
     n_classes: int
     objective: Objective = "classification"
     has_examples: bool = True
+    n_label_texts: int = 0
 
     @property
     def membership(self) -> Float[Tensor, "texts classes"]:

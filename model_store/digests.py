@@ -30,10 +30,10 @@ def example_digest(text: TextInput, label: str | None) -> str:
 
 def _digest_of(example: Example) -> str:
     """Where the answer is no label, half of it is the text's, so that versions with a text are found by the text."""
+    weight = "" if example.weight == 1 else f"*{example.weight!r}"
     if example.labels is None and example.score is None and example.spans is None:
-        answer = example.label if example.weight else None
-        return example_digest(example.input, answer) + ("" if example.weight == 1 else f"*{example.weight!r}")
-    return half_digest(example.input) + hashlib.sha256(json.dumps(example.answer).encode()).hexdigest()[:16]
+        return example_digest(example.input, example.label if example.weight else None) + weight
+    return half_digest(example.input) + hashlib.sha256(json.dumps(example.answer).encode()).hexdigest()[:16] + weight
 
 
 def half_digest(text: TextInput) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from handful.calls import RightAnswer
 from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
 from handful.cli.inputs import note_found, query_of
 from handful.cli.output import complain, note, print_json, printable, show, stdout, waiting
@@ -22,6 +23,10 @@ _SHOWN_CHARS = 60
 def feedback(
     task: Task,
     label: Annotated[str | None, typer.Option(help="The right label of the text or the answer.")] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option(help="A right label of a multi-label task; once for each of them.")
+    ] = None,
+    score: Annotated[float | None, typer.Option(help="The right score of a regression.")] = None,
     text: Annotated[str | None, typer.Option(help="The text.")] = None,
     text_pair: Annotated[str | None, typer.Option(help="Second text, where pairs are classified.")] = None,
     answer: Annotated[str | None, typer.Option("--id", help="The id of an answer, from predict --ids.")] = None,
@@ -38,14 +43,15 @@ def feedback(
     """Correct answers: each text becomes an example, unless the task's other examples would suffer."""
     if sum(each is not None for each in (text, answer, file)) != 1:
         raise typer.BadParameter("give --text, --id or --file")
-    if (label is None) == (file is None):
-        raise typer.BadParameter("give --label with --text or --id; a file has its own labels")
+    answers: list[RightAnswer] = [each for each in (label, labels or None, score) if each is not None]
+    if len(answers) != (file is None):
+        raise typer.BadParameter("give --label, --labels or --score with --text or --id; a file has its own answers")
     with connect(url, api_key, local=local, store=store, existing=True) as client:
         if file is not None:
             _of_file(client, task, file, force=force, as_json=as_json)
             return
         query = text if text is None or text_pair is None else {"text": text, "text_pair": text_pair}
-        found = client.feedback(task, label or "", text=query, id=answer, force=force)
+        found = client.feedback(task, answers[0], text=query, id=answer, force=force)
     note(found.detail)
     show(_COLUMNS, [_row(text or "", found)], [found], as_json=as_json)
 
@@ -58,7 +64,10 @@ def _of_file(client: Client, task: str, file: str, *, force: bool, as_json: bool
     with waiting("correcting"):
         for row in rows.rows:
             try:
-                one = client.feedback(task, row.label or "", text=query_of(row), force=force)
+                right = row.labels if row.labels is not None else row.score
+                one = client.feedback(
+                    task, row.label or "" if right is None else right, text=query_of(row), force=force
+                )
             except HandfulError as error:
                 if error.status != 422:
                     raise

@@ -24,6 +24,13 @@ from model_store.records import StoredTask
 _AT_ONCE = 8
 """Number of tasks that are adapted at once, so that their texts share batches."""
 _LINE_EVERY_S = 5.0
+_FIGURES = {
+    "former_leave_one_out_accuracy",
+    "leave_one_out_accuracy",
+    "former_leave_one_out",
+    "leave_one_out",
+    "agreement",
+}
 _MOST_NAMED = 20
 _CLOSED = frozenset(
     {
@@ -61,6 +68,8 @@ class PlannedReadapt(BaseModel):
     action: Literal["readapt", "not_needed", "support_not_kept", "refused", "failed"]
     former_leave_one_out_accuracy: float | None = None
     leave_one_out_accuracy: float | None = None
+    former_leave_one_out: dict[str, float] | None = None
+    leave_one_out: dict[str, float] | None = None
     agreement: float | None = None
     reason: str | None = None
 
@@ -207,8 +216,8 @@ def _show_plan(plan: _Plan, *, even_if_worse: bool, as_json: bool) -> None:
             p.task,
             (p.checkpoint or "")[:12],
             p.action,
-            _figure(p.former_leave_one_out_accuracy),
-            _figure(p.leave_one_out_accuracy),
+            _figure(p.former_leave_one_out_accuracy, p.former_leave_one_out),
+            _figure(p.leave_one_out_accuracy, p.leave_one_out),
             _figure(p.agreement),
             p.reason or "",
         )
@@ -237,14 +246,16 @@ def _planned(plan: _Plan, stored: StoredTask, *, even_if_worse: bool) -> Planned
             raise
         action = "not_needed" if error.code == "task_not_found" else "failed"
         return planned.model_copy(update={"action": action, "reason": str(error)})
-    figures = preview.model_dump(include={"former_leave_one_out_accuracy", "leave_one_out_accuracy", "agreement"})
+    figures = preview.model_dump(include=_FIGURES)
     refused = preview.worse is not None and not even_if_worse
     return planned.model_copy(
         update={**figures, "reason": preview.worse, "action": "refused" if refused else "readapt"}
     )
 
 
-def _figure(value: float | None) -> str:
+def _figure(value: float | None, others: Mapping[str, float] | None = None) -> str:
+    if value is None and others:
+        return ", ".join(f"{name} {other:.3f}" for name, other in others.items())
     return "" if value is None else f"{value:.3f}"
 
 

@@ -1,5 +1,6 @@
 """``handful tasks report``: how good a task's classifier is, and what to do next."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -50,11 +51,18 @@ def _show(found: ReportResponse) -> None:
     """Prints the findings, and a table of each kind that has entries."""
     for sentence in found.findings:
         stdout.print(f"- {escape(printable(sentence))}", highlight=False)
+    if found.figures:
+        figures = [
+            (each.name, f"{each.value:.3f}", "{:.3f} to {:.3f}".format(*each.interval), _beside(each.baselines))
+            for each in found.figures
+        ]
+        show_lines(("figure", "on new texts", "95 % interval", "beside"), figures)
     rows = [
         (each.label, each.examples, _share(each.right, each.asked), _share(each.right, each.predicted))
         for each in found.classes
     ]
-    show_lines(("class", "examples", "found (recall)", "right (precision)"), rows)
+    if rows:
+        show_lines(("class", "examples", "found (recall)", "right (precision)"), rows)
     if found.suspects:
         suspects = [(each.text, each.label, each.reads_as, f"{each.confidence:.2f}") for each in found.suspects]
         show_lines(("may be wrong", "label", "reads as", "confidence"), suspects[:_SHOWN])
@@ -64,6 +72,10 @@ def _show(found: ReportResponse) -> None:
     if found.next_to_label:
         chosen = [(each.text, " or ".join(each.labels)) for each in found.next_to_label]
         show_lines(("label next", "undecided between"), chosen)
+
+
+def _beside(baselines: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in baselines.items())
 
 
 def _share(right: int, of: int) -> str:

@@ -136,7 +136,12 @@ def suspects(answers: Sequence[Answer]) -> list[Answer]:
     """
     found = [a for a in answers if not a.right and a.confidence >= _SUSPECT_RATIO * a.of_label]
     found.sort(key=lambda a: (a.of_label / a.confidence, a.example))
-    return found[: max(1, round(_SUSPECT_SHARE * len(answers)))]
+    return found[: most_suspects(len(answers))]
+
+
+def most_suspects(asked: int) -> int:
+    """The largest number of suspects among a number of examples."""
+    return max(1, round(_SUSPECT_SHARE * asked))
 
 
 def at_threshold(answers: Sequence[Answer], threshold: float) -> AtThreshold:

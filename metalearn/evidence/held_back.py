@@ -31,11 +31,13 @@ class HeldBack:
         asked: The number of examples that were left out.
         right_before: How many are classified correctly before the change, as a mean over the draws of the folds.
         right_after: How many are after it, in the same folds.
+        measure: The figure that is compared, times the number of examples, where it is not the accuracy.
     """
 
     asked: int
     right_before: float
     right_after: float
+    measure: str = "accuracy"
 
 
 def compare_held_back(

@@ -1,5 +1,6 @@
 """Ridge regression whose regulariser, and the scale of whose logits, leave-one-out chooses for each task."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,8 @@ from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
 
 _GRID = tuple(2.0**power for power in range(-6, 7))
 """Regularisers that are tried, as multiples of the learned one."""
+_TEXT_WEIGHTS = (0.5, 1.0, 2.0, 4.0)
+"""Weights of label texts beside an example's that are tried; and none."""
 _NEWTON_STEPS = 20
 _SLOPE_SD = 10.0
 """Standard deviation of the prior of the logits' slope, so that few examples that are apart make no answer certain."""
@@ -25,18 +28,21 @@ class LeftOutFit(NamedTuple):
         weight: A row for each output.
         bias: The intercepts.
         left_out: The prediction for each row by the same regression on the others.
+        error: The sum of the squared errors of these, as parts of the variance of each output.
     """
 
     weight: Float[Tensor, "outputs dim"]
     bias: Float[Tensor, " outputs"]
     left_out: Float[Tensor, "rows outputs"]
+    error: Float[Tensor, ""]
 
 
 class RidgeCV(ReadingLearner):
     """Ridge regression with the regulariser of the least squared error in leave-one-out.
 
     In multi-label tasks the predictions of memberships become logits by a slope and an intercept that are fitted to the
-    left-out predictions of all texts and classes together.
+    left-out predictions of all texts and classes together. A label's text is an example of that class alone, and the
+    left-out errors of the examples decide on its weight, too.
 
     Sources: Hoerl and Kennard 1970, "Ridge regression"; Allen 1974, "The relationship between variable selection and
     data augmentation" (PRESS: leave-one-out by one fit); Platt 1999 (the logits).
@@ -60,22 +66,38 @@ class RidgeCV(ReadingLearner):
         self, slow: SlowWeights, support: EncodedSet
     ) -> tuple[FastWeights, Float[Tensor, "texts outputs"]]:
         """The head, and its outputs for each text of the support set without that text."""
-        targets = support.membership
-        fitted = chosen_by_leave_one_out(support.features, targets, support.weights, slow["log_regulariser"].exp())
+        middle, n = slow["log_regulariser"].exp(), support.features.shape[0] - support.n_label_texts
+        features, targets, weights = support.features, support.membership, support.weights
+        tried = [weights[:n]]
+        if support.n_label_texts:
+            tried += [torch.cat([weights[:n], each * weights[n:]]) for each in _TEXT_WEIGHTS]
+        fits = (chosen_by_leave_one_out(features[: len(w)], targets[: len(w)], w, middle, asked=n) for w in tried)
+        fitted = min(fits, key=lambda fit: float(fit.error)) if support.n_label_texts else next(fits)
+        left_out, targets = fitted.left_out[:n], targets[:n]
         rules = OBJECTIVES[support.objective]
         if not rules.has_classes:
-            return {HEAD_WEIGHT: fitted.weight, HEAD_BIAS: fitted.bias}, fitted.left_out
+            return {HEAD_WEIGHT: fitted.weight, HEAD_BIAS: fitted.bias}, left_out
         if rules.one_class_each:
             slope = slow["log_alpha"].exp()
             intercept = -slope / 2
         else:
-            slope, intercept = logits_of_predictions(fitted.left_out, targets, support.weights)
+            slope, intercept = logits_of_predictions(left_out, targets, weights[:n])
         fast = {HEAD_WEIGHT: slope * fitted.weight, HEAD_BIAS: slope * fitted.bias + intercept}
-        return fast, slope * fitted.left_out + intercept
+        return fast, slope * left_out + intercept
 
     def logits(self, fast_weights: FastWeights, features: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
         """Linear in the features."""
         return head_logits(fast_weights, features)
+
+
+def left_out_of_ridge(
+    features: Float[Tensor, "rows dim"],
+    targets: Float[Tensor, "rows outputs"],
+    weights: Float[Tensor, " rows"],
+    regulariser: Float[Tensor, ""],
+) -> Float[Tensor, "rows outputs"]:
+    """The prediction for each row by ridge regression on the others."""
+    return chosen_by_leave_one_out(features, targets, weights, regulariser, grid=(1.0,)).left_out
 
 
 def chosen_by_leave_one_out(
@@ -83,8 +105,13 @@ def chosen_by_leave_one_out(
     targets: Float[Tensor, "rows outputs"],
     weights: Float[Tensor, " rows"],
     middle: Float[Tensor, ""],
+    *,
+    grid: Sequence[float] = _GRID,
+    asked: int | None = None,
 ) -> LeftOutFit:
     """Ridge regression with the regulariser out of the grid around ``middle`` that has the least left-out error.
+
+    The errors are those of the first ``asked`` rows, or of all.
 
     With X and Y the centred rows times the roots r of their weights, X = U diag(s) V^T, and H the hat matrix
     r r^T / sum(r^2) + U diag(s^2 / (s^2 + l)) U^T, the residual of row i without itself is its residual over 1 - H_ii.
@@ -108,7 +135,8 @@ def chosen_by_leave_one_out(
     scores = basis * squares.sqrt() if rows < dim else x @ basis
     along = scores.T @ y
     leverage_of_mean = (root.square() / total).squeeze(1)
-    variance = y.square().sum(dim=0)
+    own_mean = weights[:asked] @ targets[:asked] / weights[:asked].sum()
+    variance = (weights[:asked].unsqueeze(1) * (targets[:asked] - own_mean).square()).sum(dim=0)
     varies = variance > 0
 
     def fitted(regulariser: Float[Tensor, ""]) -> tuple[Tensor, Tensor]:
@@ -117,10 +145,10 @@ def chosen_by_leave_one_out(
         leverage = leverage_of_mean + (scores.square() / (squares + regulariser)).sum(dim=1)
         return coefficients, (y - scores @ coefficients) / (1 - leverage).clamp_min(1e-6).unsqueeze(1)
 
-    regularisers = middle * middle.new_tensor(_GRID)
+    regularisers = middle * middle.new_tensor(grid)
     with torch.no_grad():
         # No branch depends on a value, so that many subsets of a support set can be adapted on at once
-        errors = torch.stack([fitted(each)[1].square().sum(dim=0) for each in regularisers.unbind()])
+        errors = torch.stack([fitted(each)[1][:asked].square().sum(dim=0) for each in regularisers.unbind()])
         errors = torch.where(varies, errors / torch.where(varies, variance, 1.0), 0.0).sum(dim=1)
         best = errors.argmin(dim=0, keepdim=True)
     coefficients, residual = fitted(regularisers.gather(0, best).squeeze(0))
@@ -128,7 +156,7 @@ def chosen_by_leave_one_out(
     solution = right_basis @ coefficients
     counted_rows = torch.where(root > 0, root, 1.0)
     bias, left_out = target_mean - feature_mean @ solution, targets - residual / counted_rows
-    return LeftOutFit(solution.T.to(dtype), bias.to(dtype), left_out.to(dtype))
+    return LeftOutFit(solution.T.to(dtype), bias.to(dtype), left_out.to(dtype), errors.amin(dim=0))
 
 
 def logits_of_predictions(

@@ -66,6 +66,13 @@ def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps
         steps: The steps to take.
     """
     n_examples, weights = support.targets.shape[0], support.weights
+    if not OBJECTIVES[support.objective].one_class_each:
+        n_texts = support.targets_of_all.shape[0] - n_examples
+        weights = torch.cat([weights, weights.new_ones(n_texts)])
+        encoded = EncodedSet(
+            features, support.targets_of_all, weights, support.n_classes, support.objective, n_label_texts=n_texts
+        )
+        return FittedView(encoded, encoded, None)
     if support.label_texts is not None:
         of_texts, (examples, texts) = label_text_weights(support, steps), features.tensor_split([n_examples])
         of_labels, members = support.label_texts.classes, support.weighted_membership
@@ -76,8 +83,6 @@ def fit(support: PreparedSet, features: Float[Tensor, "texts dim"], steps: Steps
     encoded = EncodedSet(
         features, support.targets_of_all, weights, support.n_classes, support.objective, has_examples=n_examples > 0
     )
-    if not OBJECTIVES[support.objective].one_class_each:
-        return FittedView(encoded, encoded, None)
     centre = None
     if steps.centred:
         centre = mean_of_examples(features, weights, n_examples)

@@ -51,6 +51,7 @@ class Adaptation:
         texts: The examples and the label texts as the encoder reads them.
         label_text_ignored: Whether the label-text gate has closed, so that the label texts have no weight.
         figures: Figures of the answers to examples without themselves, by name; None for classifications.
+        left_out_answers: These answers, as ``metalearn.evidence.decisions.Judged`` has them.
     """
 
     adapter: Adapter
@@ -67,6 +68,7 @@ class Adaptation:
     texts: Sequence[TokenizedText]
     label_text_ignored: bool
     figures: Mapping[str, float] | None = None
+    left_out_answers: Sequence[tuple[int, ...]] | None = None
 
 
 def refuse_empty(texts: Sequence[TokenizedText], field: Literal["support", "queries", "unlabelled"]) -> None:
@@ -96,7 +98,8 @@ def readable(
     refuse_empty(texts[: plan.n_examples], "support")
     kept = [i for i, text in enumerate(texts) if not text.empty]
     label_classes = tuple(plan.label_classes[i - plan.n_examples] for i in kept[plan.n_examples :])
-    for index in sorted(set(plan.label_classes) - {*support.of_classes.class_indices, *label_classes}):
+    needed = set(plan.label_classes) if OBJECTIVES[plan.objective].one_class_each else set()
+    for index in sorted(needed - {*support.of_classes.class_indices, *label_classes}):
         label = support.labels[index]
         raise InvalidSupportSet(
             "class_without_examples",
@@ -167,12 +170,19 @@ def adapt_slices(
     with shared_if_worth_it(products), torch.no_grad():
         logits = model.outputs(slow, own, examples) if support.examples else torch.empty(0, plan.n_classes)
         left_out = left_out_classes(model, slow, prepared, adapted, n_labels=len(support.labels))
-        found = judged(support.kind, len(support.labels), prepared.targets, model.left_out_outputs(slow, adapted.start))
+        kept = prepared.weights > 0
+        found = judged(
+            support.kind,
+            len(support.labels),
+            prepared.targets[kept],
+            model.left_out_outputs(slow, adapted.start),
+            prepared.weights[kept],
+        )
     if support.kind == "single_label":
         of_classes = [i for i, example in enumerate(support.examples) if example.of_class]
         accuracy = support_accuracy(logits[of_classes], support.of_classes.class_indices)
     else:
-        accuracy = OBJECTIVES[plan.objective].accuracy(logits, prepared.targets)
+        accuracy = OBJECTIVES[plan.objective].accuracy(logits[kept], prepared.targets[kept])
     return Adaptation(
         adapter=Adapter(
             own,
@@ -197,6 +207,7 @@ def adapt_slices(
         texts=texts,
         label_text_ignored=adapted.ignores_label_texts,
         figures=found.figures,
+        left_out_answers=found.answers,
     )
 
 

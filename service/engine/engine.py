@@ -22,7 +22,15 @@ from model_store.loaded_checkpoints import LoadedCheckpoints
 from service.engine.adapt_slices import Adaptation, adapt_slices, readable, refuse_empty
 from service.engine.compute import ComputeThread
 from service.engine.errors import SupportTooLarge
-from service.engine.evidence_slices import Evidence, evidence_slices, feature_slices, held_back_slices
+from service.engine.evidence_slices import (
+    Evidence,
+    KindEvidence,
+    evidence_slices,
+    feature_slices,
+    held_back_slices,
+    kind_evidence_slices,
+    kind_held_back_slices,
+)
 from service.engine.feature_cache import FeatureCache
 from service.engine.support_batches import SupportBatches
 from service.engine.token_slices import plan_words, token_adapt_slices
@@ -121,7 +129,7 @@ class Engine:
             QueueFull: The queue has no room.
             ComputeStopped: The compute thread has ended.
         """
-        loaded = models.of(KINDS[support.kind].learner if options.learner is None else options.learner)
+        loaded = _loaded(models, support, options)
         if support.kind == "tokens":
             return await self._adapt_words(models, loaded, support, options)
         plan = plan_support(support, use_label_text=options.use_label_text)
@@ -226,6 +234,23 @@ class Engine:
         self._compute.submit(work)
         return dataclasses.replace(await work.result(), queue_s=work.queue_s)
 
+    async def kind_evidence(
+        self, tenant: str, models: Models, support: SupportSet, options: AdaptOptions
+    ) -> KindEvidence:
+        """Asks for the examples of a support set of another kind than one label by heads without them.
+
+        Raises:
+            QueueFull: The queue has no room.
+            ComputeStopped: The compute thread has ended.
+        """
+        plan = plan_support(support, use_label_text=options.use_label_text)
+        plan, texts = readable(plan, support, await self.tokenize(models, plan.inputs))
+        loaded, batches = _loaded(models, support, options), self._support_batches[models]
+        slices = kind_evidence_slices(loaded, plan, texts, support, tenant=tenant, batches=batches)
+        work: SlicedWork[KindEvidence] = SlicedWork(sum(len(text.ids) for text in texts), slices)
+        self._compute.submit(work)
+        return dataclasses.replace(await work.result(), queue_s=work.queue_s)
+
     async def held_back(
         self,
         tenant: str,
@@ -255,17 +280,13 @@ class Engine:
         """
         plan = plan_support(support, use_label_text=options.use_label_text)
         plan, texts = readable(plan, support, await self.tokenize(models, plan.inputs))
-        slices = held_back_slices(
-            models.of(options.learner),
-            models.checkpoint,
-            plan,
-            texts,
-            same_texts,
-            (before, after),
-            options,
-            tenant=tenant,
-            batches=self._support_batches[models],
-        )
+        loaded, batches, sides = _loaded(models, support, options), self._support_batches[models], (before, after)
+        if support.kind == "single_label":
+            slices = held_back_slices(
+                loaded, models.checkpoint, plan, texts, same_texts, sides, options, tenant=tenant, batches=batches
+            )
+        else:
+            slices = kind_held_back_slices(loaded, plan, texts, support, sides, tenant=tenant, batches=batches)
         work: SlicedWork[HeldBack] = SlicedWork(sum(len(text.ids) for text in texts), slices)
         self._compute.submit(work)
         return await work.result()
@@ -356,3 +377,8 @@ class Engine:
         done: asyncio.Future[list[TokenizedText]] = loop.create_future()
         done.set_result(encoder.tokenize(inputs))
         return done
+
+
+def _loaded(models: Models, support: SupportSet, options: AdaptOptions) -> LoadedModel:
+    """The model that adapts on a support set: of the learner that was asked for, or of the kind's."""
+    return models.of(KINDS[support.kind].learner if options.learner is None else options.learner)

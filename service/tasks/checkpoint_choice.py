@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from handful.checkpoint_answers import CheckpointCandidate, CheckpointChoice
 from metalearn.decision import TaskKind
 from metalearn.errors import MetalearnError
+from metalearn.evidence.decisions import quality
 from metalearn.options import AdaptOptions
 from model_store.learner_models import Models
 from service.engine.adapt_slices import Adaptation
@@ -27,9 +28,9 @@ async def adapted(
 ) -> tuple[Adaptation, CheckpointChoice | None]:
     """An adaptation on the compute thread, its time noted for the request, and the choice behind ``auto``.
 
-    ``auto`` adapts from each loaded checkpoint and takes the one with the best leave-one-out accuracy. Of several with
-    the same accuracy it takes the fastest, and of equally fast ones the first. Without an accuracy it takes the first,
-    the default one.
+    ``auto`` adapts from each loaded checkpoint and takes the one with the best leave-one-out accuracy, or the best
+    ``quality`` where several labels, scores or places are answered. Of several with the same it takes the fastest, and
+    of equally fast ones the first. Without a figure it takes the first, the default one.
 
     Args:
         parts: The app's parts.
@@ -55,14 +56,16 @@ async def adapted(
     if not made:
         raise refused[checkpoints.default]
     accuracies = {models: adaptation.leave_one_out_accuracy for models, adaptation in made.items()}
-    best = max((accuracy for accuracy in accuracies.values() if accuracy is not None), default=None)
-    tied = [models for models in made if accuracies[models] == best]
+    measured = {models: _measured(adaptation) for models, adaptation in made.items()}
+    best = max((found for found in measured.values() if found is not None), default=None)
+    tied = [models for models in made if measured[models] == best]
     chosen = tied[0] if best is None else min(tied, key=lambda models: models.weights_per_token)
     candidates = [
         CheckpointCandidate(
             name=models.checkpoint.manifest.name,
             fingerprint=models.checkpoint.fingerprint,
             leave_one_out_accuracy=accuracies.get(models),
+            leave_one_out=made[models].figures if models in made else None,
             error=str(refused[models]) if models in refused else None,
         )
         for models in checkpoints
@@ -72,19 +75,27 @@ async def adapted(
     return made[chosen], CheckpointChoice(reason=reason, candidates=candidates)
 
 
-def _reason(chosen: Models, tied: Sequence[Models], best: float | None, *, n_loaded: int, kind: TaskKind) -> str:
+def _measured(adaptation: Adaptation) -> tuple[str, float] | None:
+    """The figure by which checkpoints are compared, with its name: the same name for all on one support set."""
+    accuracy = adaptation.leave_one_out_accuracy
+    return quality(adaptation.figures) if accuracy is None else ("accuracy", accuracy)
+
+
+def _reason(
+    chosen: Models, tied: Sequence[Models], best: tuple[str, float] | None, *, n_loaded: int, kind: TaskKind
+) -> str:
     name = repr(chosen.checkpoint.manifest.name)
     if n_loaded == 1:
         return f"{name} is the only loaded checkpoint"
-    if kind != "single_label":
-        return (
-            f"checkpoints are compared by leave-one-out accuracy, which {kind} tasks lack: {name} is the first in order"
-        )
     if best is None:
-        return f"no class has two examples, so that none can be left out: {name} is the first in order"
+        why = (
+            "no class has two examples" if kind == "single_label" else "there are too few examples, or another learner"
+        )
+        return f"{why}, so that none can be left out: {name} is the first in order"
+    measure = f"leave-one-out {best[0]}, {best[1]:.3f}"
     if len(tied) == 1:
-        return f"{name} has the best leave-one-out accuracy, {best:.3f}"
-    same = f"{len(tied)} checkpoints have the best leave-one-out accuracy, {best:.3f}"
+        return f"{name} has the best {measure}"
+    same = f"{len(tied)} checkpoints have the best {measure}"
     if sum(models.weights_per_token == chosen.weights_per_token for models in tied) == 1:
         return f"{same}: {name} is the fastest of them"
     return f"{same}: {name} is the fastest of them, or the first of equally fast ones"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from handful.wire import LabelledText
-from metalearn.types import Example, TextInput
+from metalearn.types import Example
 from model_store.codec import ExampleRow, rows_of
 from service.tasks.support_set import with_ids
 from service.tasks.support_warnings import text_key
@@ -38,56 +38,55 @@ class Correction:
         return (*(before.get(row.id, row) for row in self.rows[:-1]), waiting)
 
 
-def adapted_example(rows: Sequence[ExampleRow], text: TextInput, label: str) -> ExampleRow | None:
-    """The example with the text and the label that is adapted on already; None where there is none."""
-    same = text_key(text)
-    return next((row for row in rows if row.state == "adapted" and row.label == label and _key(row) == same), None)
+def adapted_example(rows: Sequence[ExampleRow], right: Example) -> ExampleRow | None:
+    """The example with the text and the answer that is adapted on already; None where there is none."""
+    return next(
+        (row for row in rows if row.state == "adapted" and _answers_alike(row, right) and _same(row, right)), None
+    )
 
 
-def contradicted(rows: Sequence[ExampleRow], text: TextInput, label: str) -> bool:
-    """Whether an example with the text and another label is adapted on."""
-    same = text_key(text)
-    return any(row.state == "adapted" and row.label != label and _key(row) == same for row in rows)
+def contradicted(rows: Sequence[ExampleRow], right: Example) -> bool:
+    """Whether an example with the text and another answer is adapted on."""
+    return any(row.state == "adapted" and not _answers_alike(row, right) and _same(row, right) for row in rows)
 
 
-def corrected(
-    rows: Sequence[ExampleRow], text: TextInput, label: str, *, described: Collection[str], most: int
-) -> Correction:
+def corrected(rows: Sequence[ExampleRow], right: Example, *, described: Collection[str], most: int) -> Correction:
     """The rows with a correction behind them.
 
-    An example of the same text and label that was set aside, or that another one contradicts, is the correction itself
-    and keeps its id. Examples of the same text under
-    another label are set aside, and so are the oldest examples of feedback where the label has too many. The last
-    example of a class stays, unless the class has a description.
+    An example of the same text and answer that was set aside, or that another one contradicts, is the correction itself
+    and keeps its id. Examples of the same text with another answer are set aside, and so are the oldest examples of
+    feedback where the answer has too many; all scores count as one answer there. The last example of a class stays,
+    unless the class has a description.
 
     Args:
         rows: The rows before.
-        text: The text.
-        label: Its right label.
+        right: The text with its right answer.
         described: The labels with a description.
-        most: Most examples of feedback of a label that are adapted on.
+        most: Most examples of feedback of an answer that are adapted on.
     """
-    same = text_key(text)
-    same_label = [row for row in rows if row.label == label and _key(row) == same]
-    anew = not contradicted(rows, text, label)
-    back = next((row for row in same_label if row.state != "adapted" or not anew), None)
+    same_answer = [row for row in rows if _answers_alike(row, right) and _same(row, right)]
+    anew = not contradicted(rows, right)
+    back = next((row for row in same_answer if row.state != "adapted" or not anew), None)
     if back is None:
-        given = LabelledText(text=text.text, text_pair=text.text_pair, label=label)
-        (row,) = rows_of(with_ids([given], [Example(text, label)], {row.id for row in rows}), "feedback")
+        unnamed = LabelledText(text=right.input.text, text_pair=right.input.text_pair, label=None)
+        (row,) = rows_of(with_ids([unnamed], [right], {row.id for row in rows}), "feedback")
     else:
         row = back.model_copy(update={"state": "adapted"})
     others = [each for each in rows if each is not back]
     reasons: dict[str, Reason] = {}
     for each in others:
-        if each.state == "adapted" and each.label != label and _key(each) == same:
+        if each.state == "adapted" and not _answers_alike(each, right) and _same(each, right):
             left = [
-                other
-                for other in others
-                if other.state == "adapted" and other.label == each.label and other.id not in {*reasons, each.id}
+                row,
+                *(other for other in others if other.state == "adapted" and other.id not in {*reasons, each.id}),
             ]
-            if left or each.label in described:
+            if {*described, *(label for other in left for label in _classes(other))}.issuperset(_classes(each)):
                 reasons[each.id] = "contradicts"
-    of_label = [each for each in others if each.state == "adapted" and (each.source, each.label) == ("feedback", label)]
+    of_label = [
+        each
+        for each in others
+        if each.state == "adapted" and each.source == "feedback" and each.example.classes == right.classes
+    ]
     # The correction itself counts where it came by feedback
     too_many = len(of_label) + (row.source == "feedback") - most
     reasons |= {each.id: "over_cap" for each in of_label[: max(too_many, 0)]}
@@ -100,5 +99,14 @@ def corrected(
     )
 
 
-def _key(row: ExampleRow) -> bytes:
-    return text_key(row.example.input)
+def _classes(row: ExampleRow) -> tuple[str | None, ...]:
+    """The classes of a row; None stands for that of out of scope."""
+    return (None,) if row.label is None else row.example.classes
+
+
+def _answers_alike(row: ExampleRow, right: Example) -> bool:
+    return row.example.label == right.label and row.example.answer == right.answer
+
+
+def _same(row: ExampleRow, right: Example) -> bool:
+    return text_key(row.example.input) == text_key(right.input)

@@ -4,12 +4,12 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from handful.wire_feedback import FeedbackOutcome, FeedbackRequest, FeedbackResponse, HeldBackCheck, Outweighed
 from metalearn.kinds import KINDS
-from metalearn.types import SupportSet, TextInput
+from metalearn.types import Example, TextInput
 from model_store.codec import ExampleRow
 from model_store.errors import VersionConflict
 from service.engine.errors import TextEmpty
@@ -19,10 +19,12 @@ from service.tasks.checks import LimitChecker
 from service.tasks.commit import remaining_ttl_s
 from service.tasks.corrections import Correction, Reason, adapted_example, contradicted, corrected
 from service.tasks.errors import Fault, InvalidContent, KindNotCorrected
-from service.tasks.feedback_request import checked_label, checked_text
+from service.tasks.feedback_request import checked_answer, checked_text
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
 from service.tasks.kept_support import KeptSupport, load_kept_support
+from service.tasks.kind_answers import prediction_of
 from service.tasks.queries import CheckedQueries
+from service.tasks.report_parts import answer_in_words
 from service.tasks.support_set import CheckedSupport
 from service.tasks.support_warnings import text_key
 
@@ -38,9 +40,10 @@ small support set's folds."""
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """The task's answer to the text, before the correction."""
+    """The task's answer to the text, before the correction, and whether it agrees with that."""
 
     label: str
+    agrees: bool
     confidence: float
     truncated: bool
     unreadable: bool
@@ -93,14 +96,15 @@ async def _once(
     kept = await load_kept_support(parts, tenant, task)
     if not KINDS[kept.source.kind].corrected:
         raise KindNotCorrected(task, kept.source.kind)
-    label = checked_label(asked, kept.source.labels, parts.settings)
-    answer = await _answer(parts, kept, text, cut=shortened)
+    right = checked_answer(asked, text, kept.source.kind, kept.source.labels, parts.settings)
+    label = answer_in_words(right)
+    answer = await _answer(parts, kept, right, cut=shortened)
     result = partial(_Result, task=task, label=label, answer=answer, began=began)
-    known = adapted_example(kept.rows, text, label)
-    disputed = contradicted(kept.rows, text, label)
+    known = adapted_example(kept.rows, right)
+    disputed = contradicted(kept.rows, right)
     if known is not None and not disputed and not asked.force:
         parts.metrics.feedback.labels("known").inc()
-        detail = _KNOWN + ("." if answer.label == label else _KNOWN_IN_VAIN)
+        detail = _KNOWN + ("." if answer.agrees else _KNOWN_IN_VAIN)
         response = result(outcome="known", detail=detail, example=known.id).response(
             version=kept.source.version, n_support=kept.source.n_support
         )
@@ -111,7 +115,7 @@ async def _once(
     )
     check.raise_faults()
     described = kept.descriptions
-    correction = corrected(kept.rows, text, label, described=described, most=parts.settings.feedback_per_label)
+    correction = corrected(kept.rows, right, described=described, most=parts.settings.feedback_per_label)
     checked = None if asked.force else await _held_back(parts, kept, correction)
     joins = checked is None or checked.passed
     if not joins and correction.waited:
@@ -120,8 +124,8 @@ async def _once(
         unchanged = made.response(version=kept.source.version, n_support=kept.source.n_support)
         return Committed(unchanged.model_dump_json())
     rows = correction.rows if joins else correction.held
-    support = SupportSet(tuple(row.example for row in rows if row.state == "adapted"), kept.descriptions)
-    agrees: FeedbackOutcome = "confirmed" if answer.label == label and not disputed else "joined"
+    support = kept.support_of(row for row in rows if row.state == "adapted")
+    agrees: FeedbackOutcome = "confirmed" if answer.agrees and not disputed else "joined"
     made = result(
         outcome=agrees if joins else "pending",
         detail=_joined(correction) if joins else _PENDING,
@@ -180,7 +184,7 @@ def _outweighed(task: str, row: ExampleRow, reason: Reason) -> Outweighed:
     )
     erase = f"DELETE /v1/tasks/{task}/examples/{row.id} erases it"
     detail = f"{why}. It is kept: feedback with its label brings it back, {erase}"
-    return Outweighed(id=row.id, label=row.label, reason=reason, detail=detail)
+    return Outweighed(id=row.id, label=answer_in_words(row.example), reason=reason, detail=detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,9 +221,9 @@ class _Result:
         )
 
 
-async def _answer(parts: Parts, kept: KeptSupport, text: TextInput, *, cut: bool) -> _Answer:
+async def _answer(parts: Parts, kept: KeptSupport, right: Example, *, cut: bool) -> _Answer:
     """The answer of the version that the correction builds on."""
-    source, engine = kept.source, parts.engine
+    source, engine, text = kept.source, parts.engine, right.input
     async with parts.adapters.lease(source.tenant, source.task, source.version) as leased:
         adapter = leased.adapter
         _check_kind(text, adapter.pairs)
@@ -228,9 +232,22 @@ async def _answer(parts: Parts, kept: KeptSupport, text: TextInput, *, cut: bool
             ((*row,),) = (await engine.predict(source.tenant, adapter, tokenized)).probabilities
         except TextEmpty as error:
             raise InvalidContent("empty_text", [Fault(("text",), str(error))]) from None
-    best = max(range(len(adapter.labels)), key=row.__getitem__)  # a row may end with that of out of scope
     (read,) = tokenized.result()
-    return _Answer(adapter.labels[best], row[best], cut or read.truncated, read.unreadable)
+    cut |= read.truncated
+    if source.kind == "single_label":
+        best = max(range(len(adapter.labels)), key=row.__getitem__)  # a row may end with that of out of scope
+        return _Answer(adapter.labels[best], adapter.labels[best] == right.label, row[best], cut, read.unreadable)
+    found = prediction_of(adapter, row, top_k=None, readable=True, truncated=cut, unreadable=read.unreadable)
+    answered = replace(
+        right,
+        label=found.label or "" if right.labels is None else "",
+        labels=None if found.labels is None else tuple(sorted(found.labels)),
+        score=found.score if source.kind == "regression" else None,
+    )
+    agrees = (answered.label, answered.answer) == (right.label, right.answer)
+    if right.score is not None and found.interval is not None:
+        agrees = found.interval[0] <= right.score <= found.interval[1]
+    return _Answer(answer_in_words(answered), agrees, found.confidence, cut, read.unreadable)
 
 
 def _check_kind(text: TextInput, pairs: bool | None) -> None:
@@ -255,7 +272,7 @@ async def _held_back(parts: Parts, kept: KeptSupport, correction: Correction) ->
     found = await parts.engine.held_back(
         kept.source.tenant,
         parts.engine.checkpoints.named(kept.source.checkpoint),
-        SupportSet(tuple(row.example for row in rows), kept.descriptions),
+        kept.support_of(rows),
         kept.source.options,
         same_texts=[numbers[key] for key in keys],
         before=[row.id in before for row in rows],
@@ -264,6 +281,7 @@ async def _held_back(parts: Parts, kept: KeptSupport, correction: Correction) ->
     tolerance, asked = parts.settings.feedback_tolerance, found.asked
     return HeldBackCheck(
         asked=asked,
+        measure=found.measure,
         accuracy_without=found.right_before / max(asked, 1),
         accuracy_with=found.right_after / max(asked, 1),
         tolerance=tolerance,

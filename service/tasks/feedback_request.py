@@ -4,11 +4,15 @@ import difflib
 from collections.abc import Sequence
 
 from handful.wire_feedback import FeedbackRequest
-from metalearn.types import TextInput
+from handful.wire_kinds import MultiLabelText
+from metalearn.decision import TaskKind
+from metalearn.kinds import KINDS
+from metalearn.types import Example, TextInput
 from service.settings import Settings
 from service.tasks.app_parts import Parts
 from service.tasks.checks import LimitChecker, shortened_inputs
 from service.tasks.errors import Fault, InvalidContent
+from service.tasks.kinds import check_labels
 from service.tasks.labels import look_alike_key, normalised, trimmed
 
 _NAMED = 10
@@ -35,16 +39,51 @@ def checked_text(parts: Parts, tenant: str, task: str, asked: FeedbackRequest) -
     return text, bool(shortened)
 
 
-def checked_label(asked: FeedbackRequest, labels: Sequence[str], settings: Settings) -> str:
-    """The class of the request's label.
+def checked_answer(
+    asked: FeedbackRequest, text: TextInput, kind: TaskKind, labels: Sequence[str], settings: Settings
+) -> Example:
+    """The text of a request with its right answer.
+
+    Args:
+        asked: The request.
+        text: The text.
+        kind: The kind of the task.
+        labels: The task's classes.
+        settings: The limits.
+
+    Raises:
+        InvalidContent: The answer is missing or of another kind, a label is empty or too long, or the task does not
+            have it.
+    """
+    given = [key for key in ("label", "labels", "score") if getattr(asked, key) is not None]
+    allowed = {KINDS[kind].answer, "score"} if kind == "ordinal" else {KINDS[kind].answer}
+    if len(given) != 1 or given[0] not in allowed:
+        detail = (
+            f"feedback on a {kind} task has {' or '.join(sorted(allowed))}, and not {' and '.join(given) or 'none'}"
+        )
+        raise InvalidContent("invalid_request", [Fault((given[-1] if given else KINDS[kind].answer,), detail)])
+    if kind == "regression":
+        return Example(text, score=asked.score)
+    if asked.labels is not None:
+        check = LimitChecker(settings)
+        check_labels(MultiLabelText(text=text.text, labels=asked.labels), check)
+        check.raise_faults()
+        found = (_class_of(label, ("labels", i), labels, settings) for i, label in enumerate(asked.labels))
+        return Example(text, labels=tuple(sorted(found)))
+    label = f"{asked.score:g}" if asked.label is None else asked.label
+    return Example(text, _class_of(label, (given[0],), labels, settings))
+
+
+def _class_of(given: str, path: tuple[str | int, ...], labels: Sequence[str], settings: Settings) -> str:
+    """The class of a label that a request gives.
 
     Raises:
         InvalidContent: The label is empty or too long, or the task does not have it.
     """
     check = LimitChecker(settings)
-    check.label(trimmed(asked.label), "label")
+    check.label(trimmed(given), *path)
     check.raise_faults()
-    label = normalised(asked.label)
+    label = normalised(given)
     if label in labels:
         return label
     keys = {look_alike_key(each): each for each in labels}
@@ -53,5 +92,5 @@ def checked_label(asked: FeedbackRequest, labels: Sequence[str], settings: Setti
     hint = f"did you mean {keys[near[0]]!r}?" if near else f"it has {named}."
     raise InvalidContent(
         "unknown_label",
-        [Fault(("label",), f"the task has no such label: {hint} POST …/examples adds examples of a new label")],
+        [Fault(path, f"the task has no such label: {hint} POST …/examples adds examples of a new label")],
     )

@@ -246,8 +246,8 @@ def _check_answer(index: int, example: Example, kind: TaskKind) -> None:
     answer = next((name for name, value in given.items() if value is not None), "label")
     if example.spans is not None:
         _check_spans(index, example)
-    plain = kind in {"single_label", "tokens"} or (example.weight == 1 and example.label is not None)
-    if answer != KINDS[kind].answer or not plain or not math.isfinite(example.score or 0.0):
+    in_scope = kind in {"single_label", "tokens"} or example.label is not None
+    if answer != KINDS[kind].answer or not in_scope or not math.isfinite(example.score or 0.0):
         raise TaskFileInvalid(f"example {index} in the file is none of a {kind} task")
 
 

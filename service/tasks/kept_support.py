@@ -1,7 +1,7 @@
 """The support set that is kept with a version."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from metalearn.types import SupportSet
@@ -36,13 +36,17 @@ class KeptSupport:
         Raises:
             InvalidSupportSet: No learner could adapt on it.
         """
-        support = SupportSet(
-            tuple(row.example for row in self.rows if row.state == "adapted"),
-            self.descriptions,
-            self.source.kind,
-            self.source.labels if self.source.kind == "ordinal" else (),
-        )
-        return CheckedSupport(support, frozenset(), {label: label for label in self.descriptions})
+        adapted = [row for row in self.rows if row.state == "adapted"]
+        return CheckedSupport(self.support_of(adapted), frozenset(), {label: label for label in self.descriptions})
+
+    def support_of(self, rows: Iterable[ExampleRow]) -> SupportSet:
+        """A support set of these rows, of the version's kind.
+
+        Raises:
+            InvalidSupportSet: No learner could adapt on it.
+        """
+        order = self.source.labels if self.source.kind == "ordinal" else ()
+        return SupportSet(tuple(row.example for row in rows), self.descriptions, self.source.kind, order)
 
 
 async def find_version(parts: Parts, tenant: str, task: str, version: int | None) -> tuple[TaskRecord, Version]:

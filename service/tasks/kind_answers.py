@@ -1,8 +1,6 @@
 """The answers of tasks that are no classifications: predictions, and the fields of versions."""
 
-import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 from handful.wire import Prediction, PredictionFields
@@ -89,7 +87,7 @@ def prediction_of(
         )
     (score,) = outputs
     if decision.ordered:
-        probabilities = _of_places(score, len(adapter.labels), decision.spread)
+        probabilities = decision.of_places(score, len(adapter.labels))
         order = sorted(range(len(probabilities)), key=lambda i: -probabilities[i])
         return Prediction.model_construct(
             label=adapter.labels[order[0]] if readable else None,
@@ -107,16 +105,6 @@ def prediction_of(
         scores={},
         **{**fields, "abstained": False},
     )
-
-
-def _of_places(place: float, count: int, spread: float) -> list[float]:
-    """Probabilities of ordered classes: of a normal distribution around a place, cut half way between the classes.
-
-    Source: McCullagh 1980, "Regression models for ordinal data", with the probit link.
-    """
-    below = [0.5 * math.erfc((place - (i + 0.5)) / (spread * math.sqrt(2))) for i in range(count - 1)]
-    edges = [0.0, *below, 1.0]
-    return [high - low for low, high in pairwise(edges)]
 
 
 def _values(labels: Sequence[str]) -> list[float]:

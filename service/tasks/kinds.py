@@ -71,7 +71,7 @@ def check_form(
     for i, example in enumerate(examples):
         key = answer_key(example)
         if kind != "single_label":
-            _check_plain(kind, example, check, field, i)
+            _check_in_scope(kind, example, check, field, i)
         if key in allowed:
             continue
         others = "most examples have" if guessed else f"an example of a {kind} task has"
@@ -79,12 +79,11 @@ def check_form(
         check.fault("mixed_kinds", detail, field, i, key)
 
 
-def _check_plain(kind: TaskKind, example: AnyExample, check: LimitChecker, *path: str | int) -> None:
-    """Notes a weight, and a text that is out of scope: kinds with answers other than one label have neither."""
-    if example.weight != 1 and kind != "tokens":
-        check.fault("option_unsupported", f"weight is not there for {kind} tasks yet: leave it out", *path, "weight")
+def _check_in_scope(kind: TaskKind, example: AnyExample, check: LimitChecker, *path: str | int) -> None:
+    """Notes a text that is out of scope: of the kinds, those with one class an example alone know such texts."""
     if isinstance(example, LabelledText) and example.label is None:
-        detail = f"out of scope (the label null) is not there for {kind} tasks yet: leave the example out"
+        hint = 'give it an empty list of "labels"' if kind == "multi_label" else "leave the example out"
+        detail = f"out of scope (the label null) is not there for {kind} tasks: {hint}"
         check.fault("option_unsupported", detail, *path, "label")
 
 

@@ -80,6 +80,7 @@ async def preview(
         version=kept.source.version,
         checkpoint=made.adaptation.adapter.checkpoint,
         leave_one_out_accuracy=made.comparison.accuracy,
+        leave_one_out=made.adaptation.figures,
         worse=made.comparison.worse(parts.settings),
         **made.comparison.fields(),
     )

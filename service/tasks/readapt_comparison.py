@@ -1,9 +1,11 @@
 """The comparison of a version with the one that another checkpoint makes of its support set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from metalearn.errors import MetalearnError
+from metalearn.evidence.decisions import quality
 from metalearn.types import SupportSet
 from model_store.records import Version
 from service.engine.adapt_slices import Adaptation
@@ -22,19 +24,22 @@ class Comparison:
         former: The version.
         accuracy: Leave-one-out accuracy of the adaptation; None where no example was asked.
         n_asked: Number of examples that were asked.
-        agreement: Share of these that both checkpoints classify alike; None where that is not known.
+        agreement: Share of these that both checkpoints answer alike; None where that is not known.
+        figures: Figures of the adaptation's left-out answers where classes do not exclude each other, or are ordered.
     """
 
     former: Version
     accuracy: float | None
     n_asked: int
     agreement: float | None
+    figures: Mapping[str, float] | None = None
 
-    def fields(self) -> dict[str, str | float | None]:
+    def fields(self) -> dict[str, Any]:
         """The fields of ``ReadaptComparison``."""
         return {
             "former_checkpoint": self.former.checkpoint,
             "former_leave_one_out_accuracy": self.former.leave_one_out_accuracy,
+            "former_leave_one_out": self.former.figures,
             "agreement": self.agreement,
         }
 
@@ -43,19 +48,20 @@ class Comparison:
 
         One example alone is no reason, since of a few examples it is a large share.
         """
-        before = self.former.leave_one_out_accuracy
-        if before is not None and self.accuracy is not None:
-            drop = before - self.accuracy
+        before = _measured(self.former.leave_one_out_accuracy, self.former.figures)
+        after = _measured(self.accuracy, self.figures)
+        if before is not None and after is not None:
+            name, drop = before[0], before[1] - after[1]
             if drop > settings.readapt_max_drop and round(drop * self.n_asked) > 1:
                 return (
-                    f"the leave-one-out accuracy would fall from {before:.3f} to {self.accuracy:.3f}, by more than "
+                    f"the leave-one-out {name} would fall from {before[1]:.3f} to {after[1]:.3f}, by more than "
                     f"{settings.readapt_max_drop:g} ({PREFIX}READAPT_MAX_DROP)"
                 )
         if self.agreement is not None:
             disagreement = 1 - self.agreement
             if disagreement > settings.readapt_max_disagreement and round(disagreement * self.n_asked) > 1:
                 return (
-                    f"{disagreement:.3f} of the examples would be classified otherwise, more than "
+                    f"{disagreement:.3f} of the examples would be answered otherwise, more than "
                     f"{settings.readapt_max_disagreement:g} ({PREFIX}READAPT_MAX_DISAGREEMENT)"
                 )
         return None
@@ -99,9 +105,9 @@ async def compared(
         ComputeStopped: The compute thread has ended.
     """
     former, checkpoints = kept.source, parts.engine.checkpoints
-    own = adaptation.left_out or ()
-    n_asked = sum(found >= 0 for found in own)
-    without = Comparison(former, adaptation.leave_one_out_accuracy, n_asked, agreement=None)
+    own, figures = _answers(adaptation), adaptation.figures
+    n_asked = len(checked.support.examples) if figures is not None else sum(found != _NOT_ASKED for found in own)
+    without = Comparison(former, adaptation.leave_one_out_accuracy, n_asked, None, figures)
     if not n_asked or former.checkpoint not in checkpoints or former.checkpoint == adaptation.adapter.checkpoint:
         return without
     if only_to_decide and _is_decided(without, checked.support, parts.settings):
@@ -111,7 +117,7 @@ async def compared(
         again = await parts.engine.adapt(tenant, models, checked.support, former.options, background=background)
     except (MetalearnError, SupportTooLarge, TextEmpty):  # it has made the version, under other limits
         return without
-    return replace(without, agreement=_agreement(own, again.left_out or ()))
+    return replace(without, agreement=_agreement(own, _answers(again)))
 
 
 def _is_decided(without: Comparison, support: SupportSet, settings: Settings) -> bool:
@@ -123,6 +129,19 @@ def _is_decided(without: Comparison, support: SupportSet, settings: Settings) ->
     return all_count_alike and without.most_disagreement() <= settings.readapt_max_disagreement
 
 
-def _agreement(own: Sequence[int], others: Sequence[int]) -> float | None:
-    pairs = [pair for pair in zip(own, others, strict=False) if min(pair) >= 0]
+_NOT_ASKED = (-1,)
+
+
+def _answers(adaptation: Adaptation) -> Sequence[tuple[int, ...]]:
+    """The left-out answers to the examples, as classes."""
+    return adaptation.left_out_answers or [(found,) for found in adaptation.left_out or ()]
+
+
+def _agreement(own: Sequence[tuple[int, ...]], others: Sequence[tuple[int, ...]]) -> float | None:
+    pairs = [pair for pair in zip(own, others, strict=False) if _NOT_ASKED not in pair]
     return sum(one == other for one, other in pairs) / len(pairs) if pairs else None
+
+
+def _measured(accuracy: float | None, figures: Mapping[str, float] | None) -> tuple[str, float] | None:
+    """The figure that is compared, with its name."""
+    return quality(figures) if accuracy is None else ("accuracy", accuracy)

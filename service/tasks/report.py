@@ -10,10 +10,12 @@ from handful.report_request import ReportRequest
 from metalearn.kinds import KINDS
 from metalearn.types import SupportSet
 from model_store.errors import StaleAdapter
+from model_store.learner_models import Models
 from service.tasks.app_parts import Parts
-from service.tasks.errors import KindNotReported
-from service.tasks.kept_support import load_kept_support
-from service.tasks.queries import checked_texts
+from service.tasks.errors import Fault, InvalidContent, KindNotReported
+from service.tasks.kept_support import KeptSupport, load_kept_support
+from service.tasks.kind_report import ReportedKind, kind_report_of, without_copies
+from service.tasks.queries import CheckedQueries, checked_texts
 from service.tasks.report_findings import ReportedTask, report_of
 from service.tasks.support_warnings import text_key
 from service.timings import add_to_current
@@ -51,6 +53,9 @@ async def report(parts: Parts, tenant: str, task: str, asked: ReportRequest) -> 
         raise StaleAdapter(version.checkpoint, checkpoints.shapes.keys(), task=task, version=version.version)
     models = checkpoints.named(version.checkpoint)
     given = kept.checked().support
+    if version.kind != "single_label":
+        response = await _of_kind(parts, kept, models, unlabelled)
+        return response.model_copy(update={"elapsed_ms": (time.perf_counter() - began) * 1000})
     # The classes' examples alone are left out in turn and asked for
     whole = given.of_classes
     unlabelled.check_pairs(whole.pairs, "unlabelled")
@@ -78,6 +83,25 @@ async def report(parts: Parts, tenant: str, task: str, asked: ReportRequest) -> 
     # In a thread, since comparing thousands of texts would delay other requests
     response = await asyncio.to_thread(report_of, reported, evidence)
     return response.model_copy(update={"elapsed_ms": (time.perf_counter() - began) * 1000})
+
+
+async def _of_kind(parts: Parts, kept: KeptSupport, models: Models, unlabelled: CheckedQueries) -> ReportResponse:
+    version, given = kept.source, kept.checked().support
+    if unlabelled.inputs:
+        detail = f"no text is chosen to be labelled next for {version.kind} tasks yet: leave it out"
+        raise InvalidContent("option_unsupported", [Fault(("unlabelled",), detail)])
+    support = without_copies(given, most=_MOST_EXAMPLES, seed=version.options.seed)
+    evidence = await parts.engine.kind_evidence(version.tenant, models, support, version.options)
+    add_to_current("queue", evidence.queue_s)
+    n_examples = sum(example.weight > 0 for example in given.examples)
+    reported = ReportedKind(
+        version=version,
+        n_examples=n_examples,
+        n_without_effect=len(given.examples) - n_examples,
+        support=support,
+        max_chars=parts.settings.max_text_chars,
+    )
+    return await asyncio.to_thread(kind_report_of, reported, evidence)
 
 
 def _sample(support: SupportSet, draw: random.Random) -> SupportSet:

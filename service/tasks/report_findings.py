@@ -1,6 +1,6 @@
 """A report, made of the evidence about a task. Every count is a count of rows."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,12 +11,7 @@ from handful.report_answers import (
     Abstention,
     AccuracyOnNewTexts,
     Baselines,
-    ClassReport,
-    ConfusablePair,
-    Contradiction,
     CurvePoint,
-    ExampleText,
-    NearDuplicate,
     NextToLabel,
     ReportResponse,
     Suspect,
@@ -25,15 +20,21 @@ from handful.report_answers import (
 from metalearn.evidence.estimates import accuracy_on_new_texts, after_doubling
 from metalearn.evidence.findings import Answer, answers_of, at_threshold, confusions, counts_of_classes, suspects
 from metalearn.evidence.left_out import CurvePoint as Point
-from metalearn.evidence.similarity import near_duplicates, next_to_label, similarities
+from metalearn.evidence.similarity import next_to_label, similarities
 from metalearn.types import SupportSet, TextInput
 from model_store.records import Version
 from service.engine.evidence_slices import Evidence
+from service.tasks.report_parts import (
+    MOST_SHOWN,
+    class_reports,
+    confusable_pairs,
+    cut_and_unreadable,
+    nearly_the_same,
+    same_texts,
+    shown,
+)
 from service.tasks.report_sentences import sentences_of
 from service.tasks.support_warnings import ENOUGH_EXAMPLES
-
-_MOST_SHOWN = 50
-"""Entries of a list; its count is of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,8 @@ def report_of(task: ReportedTask, evidence: Evidence) -> ReportResponse:
             curve.append(Point(per_class, accuracy.right / accuracy.asked))
     sure = at_threshold(answers, task.threshold)
     named, confused = suspects(answers), confusions(answers)
-    same, nearly = _same_texts(task), _nearly_the_same(task, alike)
+    same, nearly = same_texts(support, task.same_texts), nearly_the_same(support, task.same_texts, alike)
+    cut, unreadable = cut_and_unreadable(support, evidence, task.max_chars)
     counts = counts_of_classes(targets, answers, len(labels))
     report = ReportResponse(
         task=task.version.task,
@@ -94,32 +96,14 @@ def report_of(task: ReportedTask, evidence: Evidence) -> ReportResponse:
         findings=[],
         accuracy=accuracy,
         baselines=_baselines(answers, evidence) if answers else None,
-        classes=[
-            ClassReport(
-                label=label,
-                examples=each.examples,
-                asked=each.asked,
-                right=each.right,
-                predicted=each.predicted,
-                recall=each.recall,
-                precision=each.precision,
-            )
-            for label, each in zip(labels, counts, strict=True)
-        ],
-        confusable=[
-            ConfusablePair(
-                labels=(labels[pair.classes[0]], labels[pair.classes[1]]),
-                counts=pair.counts,
-                shown=(_shown(support, pair.shown), _shown(support, _most_like(pair.shown, pair.classes, task, alike))),
-            )
-            for pair in confused[:_MOST_SHOWN]
-        ],
+        classes=class_reports(labels, counts),
+        confusable=confusable_pairs(support, confused, alike),
         n_confusable=len(confused),
-        suspects=[_suspect(support, answer) for answer in named[:_MOST_SHOWN]],
+        suspects=[_suspect(support, answer) for answer in named[:MOST_SHOWN]],
         n_suspects=len(named),
-        contradictions=same[:_MOST_SHOWN],
+        contradictions=same[:MOST_SHOWN],
         n_contradictions=len(same),
-        near_duplicates=nearly[:_MOST_SHOWN],
+        near_duplicates=nearly[:MOST_SHOWN],
         n_near_duplicates=len(nearly),
         few_examples=[label for label, each in zip(labels, counts, strict=True) if each.examples < ENOUGH_EXAMPLES],
         abstention=Abstention(
@@ -134,12 +118,8 @@ def report_of(task: ReportedTask, evidence: Evidence) -> ReportResponse:
         else None,
         learning_curve=[CurvePoint(examples_per_class=p.examples_per_class, accuracy=p.accuracy) for p in curve],
         twice_the_examples=None if twice is None else TwiceTheExamples(accuracy=twice.value, interval=twice.interval),
-        cut=[
-            example.id
-            for example, text in zip(support.examples, evidence.texts, strict=True)
-            if text.truncated or max(len(example.input.text), len(example.input.text_pair or "")) >= task.max_chars
-        ],
-        unreadable=[e.id for e, text in zip(support.examples, evidence.texts, strict=True) if text.unreadable],
+        cut=cut,
+        unreadable=unreadable,
         next_to_label=_next_to_label(task, evidence),
         elapsed_ms=0.0,
     )
@@ -168,52 +148,9 @@ def _baselines(answers: Sequence[Answer], evidence: Evidence) -> Baselines:
     return Baselines(majority=most / len(answers), ridge=by_ridge / len(answers))
 
 
-def _most_like(
-    shown: int, classes: tuple[int, int], task: ReportedTask, alike: Float[Tensor, "examples examples"]
-) -> int:
-    """The example of the other class that is most similar to a misread one."""
-    targets = task.support.class_indices
-    (other,) = set(classes) - {targets[shown]}
-    rows = [i for i, target in enumerate(targets) if target == other]
-    # A class of a description alone has no example to show
-    return max(rows, key=lambda i: float(alike[shown, i]), default=shown)
-
-
-def _shown(support: SupportSet, index: int) -> ExampleText:
-    example = support.examples[index]
-    return ExampleText(
-        id=example.id,
-        label=support.labels[support.class_indices[index]],
-        text=example.input.text,
-        text_pair=example.input.text_pair,
-    )
-
-
 def _suspect(support: SupportSet, answer: Answer) -> Suspect:
-    shown = _shown(support, answer.example)
-    reads_as = support.labels[answer.predicted]
-    return Suspect(**shown.model_dump(), reads_as=reads_as, confidence=answer.confidence, of_label=answer.of_label)
-
-
-def _same_texts(task: ReportedTask) -> list[Contradiction]:
-    groups: dict[int, list[int]] = defaultdict(list)
-    for i, number in enumerate(task.same_texts):
-        groups[number].append(i)
-    return [
-        Contradiction(examples=[_shown(task.support, i) for i in group[:_MOST_SHOWN]])
-        for group in groups.values()
-        if len({task.support.class_indices[i] for i in group}) > 1
-    ]
-
-
-def _nearly_the_same(task: ReportedTask, alike: Float[Tensor, "examples examples"]) -> list[NearDuplicate]:
-    """Near-duplicates, without copies of a text under several labels, which are contradictions."""
-    support, same = task.support, task.same_texts
-    return [
-        NearDuplicate(examples=(_shown(support, i), _shown(support, j)), similarity=similarity)
-        for i, j, similarity in near_duplicates(alike)
-        if same[i] != same[j] or support.class_indices[i] == support.class_indices[j]
-    ]
+    example, reads_as = shown(support.examples[answer.example]), support.labels[answer.predicted]
+    return Suspect(**example.model_dump(), reads_as=reads_as, confidence=answer.confidence, of_label=answer.of_label)
 
 
 def _next_to_label(task: ReportedTask, evidence: Evidence) -> list[NextToLabel]:

@@ -11,6 +11,8 @@ _NO_BETTER = 0.02
 
 def sentences_of(report: ReportResponse) -> list[str]:
     """The findings, the most important first."""
+    if report.figures is not None:
+        return [sentence for part in (_figures, _labels, _classes, _texts) for sentence in part(report)]
     return [sentence for part in (_accuracy, _labels, _classes, _more, _texts) for sentence in part(report)]
 
 
@@ -41,13 +43,64 @@ def _accuracy(report: ReportResponse) -> Iterator[str]:
         )
 
 
+def _figures(report: ReportResponse) -> Iterator[str]:
+    if report.sampled < report.examples:
+        yield (
+            f"The report is computed on {report.sampled} of {report.examples} examples: copies count once, and of many "
+            "examples a sample is taken."
+        )
+    if not report.figures:
+        yield (
+            "No example was left out, so no figure of new texts is known: that takes three examples, and the learner "
+            "ridge_cv, which is the default."
+        )
+    for figure in report.figures or ():
+        low, high = figure.interval
+        others = ", ".join(f"{value:.2f} by {_METHODS[name]}" for name, value in figure.baselines.items())
+        between = f"and probably between {low:.2f} and {high:.2f}"
+        yield f"{_FIGURES[figure.name]} is about {figure.value:.2f}, {between}; {others}."
+    first = next(iter(report.figures or ()), None)
+    if first is None:
+        return
+    if report.accuracy is not None and report.baselines is not None:
+        yield (
+            f"{report.accuracy.right} of {report.accuracy.asked} examples get their own class without themselves; "
+            f"always answering the most frequent class is right in {_percent(report.baselines.majority)} of them."
+        )
+    if first.name == "spearman" and first.interval[0] <= 0:
+        yield (
+            "It is not certain that anything was learned: the interval of the rank correlation holds 0. Give more "
+            "examples, or check whether the score can be told from the text alone."
+        )
+    elif first.name == "micro_f1" and first.value <= first.baselines["most_frequent_label"] + _NO_BETTER:
+        yield (
+            "Always answering the most frequent label is hardly worse. Check whether the labels can be recognised from "
+            "the texts alone."
+        )
+
+
+_FIGURES = {
+    "micro_f1": "Micro F1 on new texts",
+    "macro_f1": "Macro F1, in which each label counts alike,",
+    "spearman": "Spearman's rank correlation of predictions with scores of new texts",
+    "mae": "The mean absolute error",
+}
+_METHODS = {
+    "most_frequent_label": "always answering the most frequent label",
+    "mean": "always answering the mean",
+    "ridge": "ridge regression with a fixed regulariser",
+}
+
+
 def _labels(report: ReportResponse) -> Iterator[str]:
     if report.n_contradictions:
-        yield f"{_counted(report.n_contradictions, 'text stands', 'texts stand')} under more than one label: keep one."
+        several = "with more than one answer" if report.figures is not None else "under more than one label"
+        yield f"{_counted(report.n_contradictions, 'text stands', 'texts stand')} {several}: keep one."
     if report.n_suspects:
         first = report.suspects[0]
+        what = ("score", "scores") if report.kind == "regression" else ("label", "labels")
         yield (
-            f"{_counted(report.n_suspects, 'label', 'labels')} may be wrong, first of all {_short(first.text)}: it is "
+            f"{_counted(report.n_suspects, *what)} may be wrong, first of all {_short(first.text)}: it is "
             f"labelled {first.label!r} and reads as {first.reads_as!r} ({first.confidence:.2f}). Look at these first."
         )
 

@@ -151,9 +151,9 @@ def _normal_forms(
 def _answered(example: AnyExample, kind: TaskKind, kept: TextInput) -> Example:
     """An example with its answer in its normal form, without an id."""
     if isinstance(example, MultiLabelText):
-        return Example(kept, labels=tuple(sorted(map(normalised, example.labels))))
+        return Example(kept, labels=tuple(sorted(map(normalised, example.labels))), weight=example.weight)
     if isinstance(example, ScoredText) and kind == "regression":
-        return Example(kept, score=example.score)
+        return Example(kept, score=example.score, weight=example.weight)
     if isinstance(example, LabelledText) and example.label is None:
         return Example(kept, None, weight=example.weight)
     return Example(kept, label_of(example), weight=example.weight)

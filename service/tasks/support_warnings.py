@@ -60,7 +60,7 @@ def _look_alike(checked: CheckedSupport, places: Mapping[str, Place]) -> Support
     groups = look_alikes(labels)
     # A description whose key is no example's label makes a class of its own, so a slip in the key goes unseen
     with_examples = {label for example in checked.support.of_classes.examples for label in example.classes}
-    alone = [label for label in labels if label not in with_examples]
+    alone = [label for label in labels if label in checked.description_keys and label not in with_examples]
     undescribed = [label for label in labels if label not in checked.description_keys]
     grouped = {label for group in groups for label in group}
     groups += [pair for pair in misspellings(alone, undescribed) if pair[0] not in grouped]
@@ -126,7 +126,8 @@ def _few_examples(support: SupportSet, places: Mapping[str, Place]) -> SupportWa
     few = sorted((label for label in labels if counts[label] < ENOUGH_EXAMPLES), key=lambda label: counts[label])
     if not few:
         return None
-    shown = ", ".join(f"{_shown(label)} ({counts[label] or 'a description alone'})" for label in few[:_MAX_NAMED])
+    without = {label: "a description alone" if label in support.descriptions else "none" for label in few}
+    shown = ", ".join(f"{_shown(label)} ({counts[label] or without[label]})" for label in few[:_MAX_NAMED])
     have = "has" if len(few) == 1 else "have"
     return _warning(
         "few_examples",
@@ -208,7 +209,8 @@ def _folded(text: str) -> str:
 
 def _places_of_labels(checked: CheckedSupport) -> dict[str, Place]:
     """Label -> the place of its first example, or of its description where it has no example."""
-    places: dict[str, Place] = {label: ("labels", key) for label, key in checked.description_keys.items()}
+    places: dict[str, Place] = {label: ("order", i) for i, label in enumerate(checked.support.order)}
+    places |= {label: ("labels", key) for label, key in checked.description_keys.items()}
     examples = list(enumerate(checked.support.examples))
     # Of a text with spans, and of a list of tokens, the whole example is the place
     key = {"label": ("label",), "spans": ()}.get(KINDS[checked.support.kind].answer, ("labels",))

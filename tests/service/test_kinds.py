@@ -2,17 +2,24 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any, get_args
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast, get_args
 
 import httpx
 import pytest
+import torch
 
 from handful import wire_kinds
 from metalearn import decision
 from metalearn.kinds import KINDS
-from tests.conftest import SUPPORT, StartService
+from metalearn.model_spec import ModelSpec
+from model_store.records import Version
+from service.settings import Settings
+from service.tasks.readapt_comparison import Comparison
+from tests.conftest import SUPPORT, MakeCheckpoint, StartService
 from tests.service.conftest import TEXTS, adapt, predict
-from tests.service.test_examples import add, erase, id_of, listed
+from tests.service.test_examples import add, erase, id_of, listed, newest
 
 TOPICS: list[dict[str, Any]] = [
     {"text": "Where is my new card", "labels": ["card"]},
@@ -45,6 +52,7 @@ OF_KIND = {
     "ordinal": {"support": STARS, "kind": "ordinal", "order": ["bad", "ok", "good"]},
     "tokens": {"support": CITIES},
 }
+BY_REGRESSION = [kind for kind in OF_KIND if kind != "tokens"]
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +215,8 @@ def test_an_example_of_another_form_is_not_appended(client: httpx.Client, kind: 
         ({"support": [*TOPICS, {"text": "a", "labels": [" "]}]}, "empty_label", "#/support/12/labels/0"),
         ({"support": [{"text": "a", "labels": []}]}, "too_few_classes", "#/support"),
         ({"support": [{"text": "a", "score": 1}, {"text": "b", "score": 1}]}, "too_few_scores", "#/support"),
-        ({"support": TOPICS, "labels": {"fee": "money"}}, "descriptions_unexpected", "#/labels"),
+        ({"support": SCORES, "labels": {"fee": "money"}}, "descriptions_unexpected", "#/labels"),
+        ({"support": [], "kind": "multi_label", "labels": {"a": "one", "b": "two"}}, "too_few_classes", "#/support"),
         ({"support": TOPICS, "order": ["a", "b"]}, "order_unexpected", "#/order"),
         ({"support": STARS, "kind": "ordinal"}, "order_missing", "#/order"),
         ({"support": STARS, "kind": "ordinal", "order": ["bad", "good"]}, "label_not_in_order", "#/support/1/label"),
@@ -231,7 +240,7 @@ def test_an_ordinal_task_takes_no_label_that_its_order_lacks(client: httpx.Clien
     assert "'bad', 'ok', 'good'" in detail
 
 
-@pytest.mark.parametrize("kind", OF_KIND)
+@pytest.mark.parametrize("kind", BY_REGRESSION)
 @pytest.mark.parametrize(
     "option",
     [{"abstain": True}, {"abstain": 0.4}, {"abstain": {"ok": 0.4}}, {"only_labels": ["ok"]}, {"explain": True}],
@@ -244,31 +253,121 @@ def test_options_without_a_meaning_are_refused(client: httpx.Client, kind: str, 
     assert kind in refused(client, "/v1/classify", {**OF_KIND[kind], **body}, "option_unsupported", f"#/{name}")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in OF_KIND if kind != "tokens"])
-def test_kinds_without_weights_and_out_of_scope_say_so(client: httpx.Client, kind: str) -> None:
-    body = OF_KIND[kind]
-    weighted = {**body, "support": [*body["support"], {**body["support"][0], "weight": 2}]}
-    pointer = f"#/support/{len(body['support'])}/weight"
-    assert kind in refused(client, "/v1/tasks/bank/adapt", weighted, "option_unsupported", pointer)
-    adapt(client, **{**body, "support": [{**each, "weight": 1} for each in body["support"]]})
-    outside = {"examples": [{"text": "Out of scope", "label": None}]}
-    assert kind in refused(client, "/v1/tasks/bank/examples", outside, "option_unsupported", "#/examples/0/label")
-    assert client.get("/v1/tasks/bank").json()["version"] == 1
-
-
-@pytest.mark.parametrize("kind", OF_KIND)
 @pytest.mark.parametrize("force", [False, True])
-def test_a_kind_without_feedback_says_so(client: httpx.Client, kind: str, force: bool) -> None:
-    adapt(client, **OF_KIND[kind])
+def test_tokens_have_no_feedback_and_no_report(client: httpx.Client, force: bool) -> None:
+    adapt(client, **OF_KIND["tokens"])
     (found,) = predict(client, queries=TEXTS[:1], ids=True)["predictions"]
     for named in ({"text": TEXTS[0]}, {"id": found["id"]}):
         response = client.post("/v1/tasks/bank/feedback", json={**named, "label": "ok", "force": force})
         assert (response.status_code, response.json()["code"]) == (409, "kind_not_corrected")
-        assert kind in response.json()["detail"]
+        assert "tokens" in response.json()["detail"]
+    response = client.get("/v1/tasks/bank/report")
+    assert (response.status_code, response.json()["code"]) == (409, "kind_not_reported")
     assert client.get("/v1/tasks/bank").json()["version"] == 1
 
 
-@pytest.mark.parametrize("kind", [kind for kind in OF_KIND if kind != "tokens"])
+@pytest.mark.parametrize("kind", ["regression", "ordinal"])
+def test_kinds_without_out_of_scope_say_so(client: httpx.Client, kind: str) -> None:
+    adapt(client, **OF_KIND[kind])
+    outside = {"examples": [{"text": "Out of scope", "label": None}]}
+    detail = refused(client, "/v1/tasks/bank/examples", outside, "option_unsupported", "#/examples/0/label")
+    assert kind in detail
+    assert client.get("/v1/tasks/bank").json()["version"] == 1
+
+
+def weighed(kind: str, *weights: float) -> dict[str, Any]:
+    """The body of a kind with these weights of its first examples."""
+    body = OF_KIND[kind]
+    support = [{**e, "weight": w} for e, w in zip(body["support"], weights, strict=False)]
+    return {**body, "support": support + body["support"][len(weights) :]}
+
+
+@pytest.mark.parametrize("kind", BY_REGRESSION)
+def test_a_weight_of_2_does_what_the_example_twice_does(client: httpx.Client, kind: str) -> None:
+    body = OF_KIND[kind]
+    heavy, twice = weighed(kind, 2), {**body, "support": [body["support"][0], *body["support"]]}
+    adapt(client, **heavy, learner="ridge")
+    once = newest(client).fast_weights
+    adapt(client, **twice, learner="ridge")
+    for name, weight in newest(client).fast_weights.items():
+        # Exact but for the order of sums, and for the half precision in which weights are stored
+        assert torch.allclose(weight, once[name], rtol=2e-3, atol=2e-3), name
+    adapt(client, **body, learner="ridge")
+    assert any(not torch.equal(weight, once[name]) for name, weight in newest(client).fast_weights.items())
+
+
+@pytest.mark.parametrize("kind", BY_REGRESSION)
+def test_an_example_of_weight_0_is_kept_without_effect(client: httpx.Client, kind: str) -> None:
+    plain = adapt(client, **OF_KIND[kind])
+    before = predict(client)["predictions"]
+    body = OF_KIND[kind]
+    answer = {"multi_label": {"labels": ["unheard of"]}, "regression": {"score": 99.0}, "ordinal": {"label": "ok"}}[
+        kind
+    ]
+    found = adapt(client, **{**body, "support": [*body["support"], {"text": "A stray", **answer, "weight": 0}]})
+    for name in ("labels", "thresholds", "leave_one_out", "support_accuracy", "losses"):
+        assert found.get(name) == plain.get(name), name
+    assert predict(client)["predictions"] == before
+    assert (found["n_support"], plain["n_support"]) == (len(body["support"]) + 1, len(body["support"]))
+    (stray,) = listed(client, text="stray")
+    assert stray["weight"] == 0
+    again = client.post("/v1/tasks/bank/readapt", json={}).json()
+    assert again["leave_one_out"] == plain["leave_one_out"]
+    report = client.get("/v1/tasks/bank/report").json()
+    assert (report["examples"], report["without_effect"]) == (len(body["support"]), 1)
+
+
+@pytest.mark.parametrize("kind", BY_REGRESSION)
+def test_a_task_of_examples_without_weight_is_refused(client: httpx.Client, kind: str) -> None:
+    body = weighed(kind, *[0.0] * len(OF_KIND[kind]["support"]))
+    response = client.post("/v1/tasks/bank/adapt", json=body)
+    assert response.status_code == 422, response.text
+    assert "weight" in response.json()["detail"] + str(response.json().get("errors"))
+
+
+def test_weights_stay_through_append_erase_and_moving(client: httpx.Client) -> None:
+    adapt(client, **weighed("regression", 3, 0.5))
+    before = predict(client)["predictions"]
+    add(client, [{"text": "One more text", "score": 2.0, "weight": 4}])
+    assert {each["text"]: each.get("weight", 1) for each in listed(client)}["One more text"] == 4
+    erase(client, id_of(client, "One more text"))
+    assert predict(client)["predictions"] == before
+    file = client.get("/v1/tasks/bank/export").content
+    client.post("/v1/tasks/moved/import", content=file, headers={"Content-Type": "application/zip"}).raise_for_status()
+    assert predict(client, "moved")["predictions"] == before
+    client.delete("/v1/tasks/moved").raise_for_status()
+
+
+def test_a_class_of_the_order_may_have_no_example(client: httpx.Client) -> None:
+    order = ["very bad", "bad", "ok", "good", "very good", "very_good"]
+    made = adapt(client, support=STARS, kind="ordinal", order=order)
+    assert made["labels"] == order
+    found = {warning["code"]: warning for warning in made["warnings"]}
+    assert found["labels_look_alike"]["pointers"] == ["#/order/4", "#/order/5"]
+    assert set(client.get("/v1/tasks/bank/report").json()["few_examples"]) >= {"very bad", "very good"}
+
+
+def test_a_label_of_a_description_alone_is_one_of_the_labels(client: httpx.Client) -> None:
+    made = adapt(client, support=TOPICS, labels={"loan": "a loan from the bank", "fee": "what it costs"})
+    assert made["labels"] == ["card", "fee", "fraud", "loan"]
+    with_texts = predict(client, queries=["a loan from the bank"])["predictions"][0]["scores"]
+    assert with_texts.keys() == set(made["labels"])
+    again = adapt(client, support=TOPICS, labels={"loan": "a loan from the bank"}, use_label_text=False)
+    without = predict(client, queries=["a loan from the bank"])["predictions"][0]["scores"]
+    assert again["labels"] == made["labels"] and with_texts != without
+    assert client.get("/v1/tasks/bank/report").json()["few_examples"][-1] == "loan"
+
+
+def test_a_score_of_minus_one_is_a_score(client: httpx.Client) -> None:
+    below = [{**each, "score": each["score"] - 1} for each in SCORES]
+    adapt(client, support=SCORES)
+    first = [found["score"] for found in predict(client)["predictions"]]
+    adapt(client, support=below)
+    moved = [found["score"] for found in predict(client)["predictions"]]
+    assert moved == pytest.approx([score - 1 for score in first], abs=2e-3)
+
+
+@pytest.mark.parametrize("kind", BY_REGRESSION)
 def test_drift_of_a_kind_without_abstention_is_of_its_distances(client: httpx.Client, kind: str) -> None:
     adapt(client, **OF_KIND[kind])
     predict(client)
@@ -288,10 +387,49 @@ def test_other_apis_answer_what_has_one_label_alone(client: httpx.Client, kind: 
         assert (response.status_code, response.json()["code"]) == (409, "kind_not_served"), response.text
 
 
-@pytest.mark.parametrize("kind", OF_KIND)
-def test_auto_names_why_it_takes_the_first_checkpoint(client: httpx.Client, kind: str) -> None:
+@pytest.mark.parametrize("kind", BY_REGRESSION)
+def test_auto_takes_the_checkpoint_with_the_best_left_out_answers(
+    start_service: StartService, make_checkpoint: MakeCheckpoint, kind: str
+) -> None:
+    folders = [make_checkpoint(ModelSpec("protomaml")), make_checkpoint(ModelSpec("matching"))]
+    client = start_service(checkpoint=list(map(str, folders)))
     choice = adapt(client, **OF_KIND[kind], checkpoint="auto")["checkpoint_choice"]
-    assert choice["candidates"][0]["leave_one_out_accuracy"] is None and choice["reason"]
+    figures = [each["leave_one_out"] for each in choice["candidates"]]
+    assert all(found == figures[0] and found for found in figures), "two checkpoints of one encoder"
+    assert "2 checkpoints have the best leave-one-out" in choice["reason"]
+
+
+@pytest.mark.parametrize("kind", BY_REGRESSION)
+def test_a_readapt_compares_left_out_answers(
+    start_service: StartService, tiny_checkpoint: Path, other_checkpoint: Path, kind: str
+) -> None:
+    client = start_service(checkpoint=[str(tiny_checkpoint), str(other_checkpoint)])
+    second = client.get("/v1/checkpoints").json()["checkpoints"][1]["fingerprint"]
+    made = adapt(client, **OF_KIND[kind])
+    found = client.get("/v1/tasks/bank/readapt", params={"checkpoint": second}).json()
+    assert found["former_leave_one_out"] == made["leave_one_out"]
+    assert found["leave_one_out"].keys() == made["leave_one_out"].keys()
+    assert (found["agreement"] is None) == (kind == "regression")
+    done = client.post("/v1/tasks/bank/readapt", json={"checkpoint": second}).json()
+    assert (done["leave_one_out"], done["agreement"]) == (found["leave_one_out"], found["agreement"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        ({"micro_f1": 0.5, "macro_f1": 0.2}, {"micro_f1": 0.35, "macro_f1": 0.3}, "micro F1 would fall"),
+        ({"micro_f1": 0.5, "macro_f1": 0.2}, {"micro_f1": 0.45, "macro_f1": 0.1}, None),
+        ({"mae": 0.5, "mae_of_mean": 1.0}, {"mae": 0.7, "mae_of_mean": 1.0}, "would fall from 0.500 to 0.300"),
+        ({"mae": 0.5, "mae_of_mean": 1.0}, {"mae": 0.4, "mae_of_mean": 1.0}, None),
+        ({"mae": 0.5, "mae_of_mean": 1.0}, None, None),
+    ],
+)
+def test_a_readapt_with_worse_figures_is_refused(
+    before: dict[str, float], after: dict[str, float] | None, why: str | None
+) -> None:
+    former = cast(Version, SimpleNamespace(leave_one_out_accuracy=None, figures=before))
+    found = Comparison(former, None, 40, None, after).worse(Settings())
+    assert found is None if why is None else why in (found or "")
 
 
 def test_examples_are_listed_by_text_and_source_without_a_label(client: httpx.Client) -> None:
@@ -305,14 +443,6 @@ def test_examples_are_listed_by_text_and_source_without_a_label(client: httpx.Cl
 def test_the_kinds_of_the_wire_are_those_of_the_learning_core() -> None:
     assert get_args(wire_kinds.TaskKind) == get_args(decision.TaskKind) == tuple(KINDS)
     assert {rules.answer for rules in KINDS.values()} == {"label", *wire_kinds.SHAPES} - {"tokens"}
-
-
-@pytest.mark.parametrize("kind", OF_KIND)
-def test_a_kind_without_a_report_says_so(client: httpx.Client, kind: str) -> None:
-    adapt(client, **OF_KIND[kind])
-    response = client.get("/v1/tasks/bank/report")
-    assert (response.status_code, response.json()["code"]) == (409, "kind_not_reported")
-    assert kind in response.json()["detail"]
 
 
 def test_copies_and_contradictions_are_warned_of(client: httpx.Client) -> None:

@@ -11,7 +11,7 @@ def test_a_threshold_is_the_best_by_f1_where_all_labels_agree() -> None:
     draw = torch.Generator().manual_seed(3)
     actual = torch.rand(40, 1, generator=draw) < 0.3
     probabilities = (0.3 * actual + 0.5 * torch.rand(40, 1, generator=draw)).double()
-    (threshold,) = learned_thresholds(probabilities, actual)
+    (threshold,) = learned_thresholds(probabilities, actual, torch.ones(len(actual)).double())
     best = max(f1_score(actual, probabilities >= each) for each in probabilities.flatten().tolist())
     assert f1_score(actual, probabilities >= threshold) == pytest.approx(best)
 
@@ -21,7 +21,7 @@ def test_a_label_with_few_examples_keeps_near_the_threshold_of_all() -> None:
     actual = torch.zeros(60, 2, dtype=torch.bool)
     probabilities[:30, 0], actual[:30, 0] = 0.6, True
     probabilities[0, 1], actual[0, 1] = 0.05, True
-    often, seldom = learned_thresholds(probabilities, actual)
+    often, seldom = learned_thresholds(probabilities, actual, torch.ones(len(actual)).double())
     assert 0.2 < seldom < often < 0.6, "alone, its one example would have every text answered"
 
 

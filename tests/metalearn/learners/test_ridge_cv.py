@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from metalearn.learners.closed_form import ridge_regression
-from metalearn.learners.ridge_cv import chosen_by_leave_one_out, logits_of_predictions
+from metalearn.learners.ridge_cv import RidgeCV, chosen_by_leave_one_out, logits_of_predictions
+from metalearn.types import EncodedSet
 
 GRID = [2.0**power for power in range(-6, 7)]
 
@@ -49,3 +50,28 @@ def test_rows_that_are_all_alike_give_the_mean_of_the_targets(rows: int, dim: in
     torch.testing.assert_close(found.weight, torch.zeros(2, dim))
     torch.testing.assert_close(found.bias, targets.mean(dim=0))
     assert found.left_out.isfinite().all()
+
+
+def multi_label(texts: int, features: torch.Tensor, targets: torch.Tensor) -> EncodedSet:
+    """A multi-label support set whose last rows are label texts."""
+    return EncodedSet(
+        features, targets, torch.ones(len(features)), targets.shape[1], "multi_label", n_label_texts=texts
+    )
+
+
+def test_label_texts_count_where_the_left_out_examples_are_the_better_for_it() -> None:
+    draw, learner = torch.Generator().manual_seed(5), RidgeCV()
+    slow = learner.initial_slow_weights(12, {}, steps=0, draw=draw)
+    of_labels = torch.eye(4, 12)
+    targets = torch.eye(4).repeat(3, 1)
+    examples = targets @ of_labels + 0.4 * torch.randn(12, 12, generator=draw)
+    alone = learner.with_left_out(slow, multi_label(0, examples, targets))
+    both = torch.cat([targets, torch.eye(4)])
+    helped = learner.with_left_out(slow, multi_label(4, torch.cat([examples, of_labels]), both))
+    assert helped[1].shape == targets.shape, "label texts are never asked for"
+    assert not torch.allclose(helped[0]["head.weight"], alone[0]["head.weight"])
+    misleading = torch.cat([examples, 5 * of_labels.flip(0)])
+    ignored = learner.with_left_out(slow, multi_label(4, misleading, both))
+    for name, weight in alone[0].items():
+        torch.testing.assert_close(ignored[0][name], weight)
+    torch.testing.assert_close(ignored[1], alone[1])
