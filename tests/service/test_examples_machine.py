@@ -135,7 +135,13 @@ def opened(checkpoint: Path, store_url: str) -> Iterator[httpx.Client]:
 
 
 def walk(
-    checkpoint: Path, store_url: str, caplog: pytest.LogCaptureFixture, *, examples: int, steps: int, part: int | None = None
+    checkpoint: Path,
+    store_url: str,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    examples: int,
+    steps: int,
+    part: int | None = None,
 ) -> None:
     """Takes random walks on a store; each part has walks of its own, the same ones every time."""
     caplog.set_level(logging.DEBUG)
