@@ -8,6 +8,8 @@ import gzip
 import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,13 @@ from model_store import sqlite_path
 from tests.conftest import SUPPORT, StartService
 from tests.handful.cli.test_cli import Handful, environment, folder
 from tests.socket_server import socket_server
-from tests.waiting import until
+from tests.waiting import LIMIT_S, until
 
 __all__ = ["environment", "folder"]
 
 ADAPT, PREDICT = "/v1/tasks/bank/adapt", "/v1/tasks/bank/predict"
 EXAMPLES = {"support": SUPPORT}
+ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - as people set it
 CSV = "text,label\na card,card\nthe card,card\na fee,fee\nthe fee,fee\n"
 
 
@@ -171,7 +174,7 @@ REQUESTS: dict[str, tuple[Ask, int, str, str]] = {
         "true, false, a threshold",
     ),
     "queries as one text": (_post(PREDICT, {"queries": "a card"}), 422, "#/queries", r'\["…"\]'),
-    "no queries": (_post(PREDICT, {}), 422, "#/queries", "[Ff]ield required|needs"),
+    "no queries": (_post(PREDICT, {}), 422, "#/queries: this field is missing", r'\["…"\]'),
     "text instead of queries": (_post(PREDICT, {"text": "hello"}), 422, "#/text.*unknown", "queries"),
     "another tool's names": (_post(ADAPT, {"support": OTHER_NAMES}), 422, "category.*unknown field", 'called "label"'),
     "a number as a label": (
@@ -253,7 +256,7 @@ def test_a_store_that_is_away(start_service: StartService) -> None:
 
 
 def test_a_server_that_everybody_reaches_and_no_key(start_service: StartService) -> None:
-    service = start_service(host="0.0.0.0")  # noqa: S104 - nothing listens
+    service = start_service(host=ALL_ADDRESSES)
     says(words(service.get("/v1/tasks"), 401), "there is no API key", "handful keys create TENANT --store sqlite:")
 
 
@@ -372,14 +375,26 @@ COMMANDS: dict[str, tuple[list[str], dict[str, str], str, str]] = {
     "shots that are none": (["evaluate", "--tasks", ".", "--shots", "five"], {}, "'five'", "whole number"),
     "no episodes": (["evaluate"], {}, "--tasks", "--episodes-dir"),
     "no tasks to train on": (
-        ["metatrain", "--out", "run", "--tasks", "nowhere", "--encoder", "ENCODER"],
+        ["metatrain", "--out", "run", "--tasks", "nowhere", "--encoder", "ENCODER", "--tuned-layers", "0"],
         {},
         "nowhere",
         "folder|tasks",
     ),
     "a checkpoint that is none": (["checkpoint", "show", "nowhere"], {}, "'nowhere' is neither", "e5-small-handful"),
     "an unknown learner to train": (
-        ["metatrain", "--out", "run", "--tasks", ".", "--learner", "bert", "--encoder", "ENCODER"],
+        [
+            "metatrain",
+            "--out",
+            "run",
+            "--tasks",
+            ".",
+            "--learner",
+            "bert",
+            "--encoder",
+            "ENCODER",
+            "--tuned-layers",
+            "0",
+        ],
         {},
         "bert",
         "protomaml",
@@ -447,3 +462,36 @@ def test_labels_that_look_alike_are_named_by_line(handful: Handful) -> None:
     (handful.folder / "labels.csv").write_text(CSV + "my card,Card\n")
     done = handful.run("adapt", "alike", "--support", "labels.csv")
     says(" ".join(done.stderr.split()), "'Card'|'card'", "line")
+
+
+# ---- processes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "cause", "next_step"),
+    [
+        (["--store", "redis://127.0.0.1:9/0"], "is not ready: .*store", "it goes on trying"),
+        (["--host", ALL_ADDRESSES], "no API key exists: closed", "handful keys create TENANT"),
+        ([], "open to everybody who reaches the server", "store: sqlite:"),
+    ],
+    ids=["its store is away", "everybody reaches it and it has no key", "it is open"],
+)
+def test_a_server_says_at_its_start_what_is_missing(
+    tmp_path: Path, environment: dict[str, str], options: list[str], cause: str, next_step: str
+) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "handful", "serve", "--port", "0", "--drain-delay-s", "0", *options],
+            cwd=tmp_path,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        until(lambda: re.search("listens on|is ready on", log.read_text()) or server.poll() is not None)
+        says(" ".join(log.read_text().split()), cause, next_step)
+    finally:
+        server.terminate()
+        server.wait(LIMIT_S)
