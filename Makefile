@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-ch
 # Byte code is kept: else every process compiles every module, and pytest rewrites every test's module, each time
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help serve install install-dev test test-shapes test-busy test-slow test-very-slow test-gpu check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint docs-tables clean
+.PHONY: help serve install install-dev test test-shapes test-busy test-slow test-very-slow test-life test-gpu check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint docs-tables clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -63,8 +63,12 @@ test-slow: install-dev ## Run what takes long: whole runs of meta-training, work
 test-gpu: install-dev ## Run what needs a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
-test-very-slow: install-dev ## Run the whole comparison on sinusoids
+test-very-slow: install-dev ## Run the whole comparison on sinusoids, and test-life
 	$(BIN)/python -m pytest -m very_slow
+
+test-life: install-dev ## Take 200 random walks through a task's life and run 200 races, on both stores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PER_CORE) --dist load -m very_slow \
+	  tests/service/test_examples_machine.py tests/service/test_examples_race.py
 
 format: install-dev ## Format the code
 	$(BIN)/ruff format .

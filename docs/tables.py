@@ -1,4 +1,4 @@
-"""Writes the tables of options into the documents, from the code that declares the options.
+"""Writes tables into the documents, from the code that declares what they list.
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``. ``python -m docs.tables`` rewrites all of
 them; a test holds the documents to what this makes.
@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from docs import operation_tables
 from handful.wire import AdaptOptionFields, AdaptRequest
 from handful.wire_feedback import FeedbackRequest
 from metatrain.options import TrainingOptions
@@ -62,6 +63,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "feedback-fields": lambda: request_table(FeedbackRequest, own_first=()),
     "adapt-options": lambda: flag_table(AdaptOptionFields),
     "metatrain-options": lambda: flag_table(TrainingOptions),
+    "log-events": operation_tables.log_table,
+    "alerts": operation_tables.alerts_table,
 }
 
 

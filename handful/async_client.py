@@ -1,19 +1,29 @@
 """A typed client for programs with an event loop: ``from handful import AsyncClient``."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import anyio
 import anyio.to_thread
 import httpx
 
 from handful import calls
-from handful.calls import Answer, Call, Example, Page, Query
+from handful.call_options import (
+    AdaptOptions,
+    ClassifyOptions,
+    FileOptions,
+    PredictOptions,
+    ReadaptOptions,
+    ReportOptions,
+)
+from handful.calls import Answer, Call, Page
 from handful.checkpoint_answers import CheckpointResponse
+from handful.forms import Examples, Queries, Query
 from handful.report_answers import ReportResponse
-from handful.server import DEFAULT_URL, Server
+from handful.retries import Retries
+from handful.server import Server
 from handful.wire import (
     AdaptResponse,
     ClassifyResponse,
@@ -21,9 +31,10 @@ from handful.wire import (
     TaskResponse,
     VersionResponse,
 )
-from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample, VersionDetail
+from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample, VersionDetail, VersionDiff
 from handful.wire_feedback import DriftResponse, FeedbackResponse
 from handful.wire_moving import ImportResponse
+from handful.wire_playground import MapResponse, ReadExamplesResponse
 from handful.wire_readapt import ReadaptPreview, ReadaptResponse
 
 
@@ -36,23 +47,26 @@ class AsyncClient:
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | None = None,
         *,
         api_key: str | None = None,
         timeout_s: float = 120.0,
+        max_retries: int = 2,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Prepares a client; connects with the first call.
 
         Args:
-            url: The server's address.
-            api_key: The API key; needed once the server has any key.
+            url: The server's address; None for ``HANDFUL_URL``, or ``http://127.0.0.1:8000`` where it is not set.
+            api_key: The API key, needed once the server has any key; None for ``HANDFUL_API_KEY``.
             timeout_s: The timeout of each attempt.
+            max_retries: How often a call is sent again where the server is busy or away; 0 for never.
             transport: A transport in place of the network.
 
         Raises:
             HandfulError: The address, the key, or a proxy or certificate setting cannot be used.
         """
+        self._retries = Retries(max_retries)
         self._server = Server.at(url, api_key, by_network=transport is None)
         self._http = self._server.http(httpx.AsyncClient, timeout_s=timeout_s, transport=transport)
 
@@ -68,16 +82,16 @@ class AsyncClient:
         """Closes the connections."""
         await self._http.aclose()
 
-    async def adapt(self, task: str, support: Iterable[Example], **options: Any) -> AdaptResponse:
+    async def adapt(self, task: str, support: Examples, **options: Unpack[AdaptOptions]) -> AdaptResponse:
         """Adapts a task on exactly this support set; see ``Client.adapt``."""
         return await self._answer(calls.adapt(task, support, options))
 
-    async def predict(self, task: str, queries: Query | Iterable[Query], **options: Any) -> PredictResponse:
+    async def predict(self, task: str, queries: Queries, **options: Unpack[PredictOptions]) -> PredictResponse:
         """Classifies texts; see ``Client.predict``."""
         return await self._answer(calls.predict(task, queries, options))
 
     async def classify(
-        self, support: Iterable[Example], queries: Query | Iterable[Query], **options: Any
+        self, support: Examples, queries: Queries, **options: Unpack[ClassifyOptions]
     ) -> ClassifyResponse:
         """Adapts and classifies at once; see ``Client.classify``."""
         return await self._answer(calls.classify(support, queries, options))
@@ -106,7 +120,7 @@ class AsyncClient:
         """Brings a version back under a new number."""
         return await self._answer(calls.rollback(task, version))
 
-    async def readapt(self, task: str, **options: Any) -> ReadaptResponse:
+    async def readapt(self, task: str, **options: Unpack[ReadaptOptions]) -> ReadaptResponse:
         """Adapts a task again on its stored support set; see ``Client.readapt``."""
         return await self._answer(calls.readapt(task, options))
 
@@ -131,7 +145,7 @@ class AsyncClient:
             for example in page.examples:
                 yield example
 
-    async def add_examples(self, task: str, examples: Iterable[Example]) -> AddExamplesResponse:
+    async def add_examples(self, task: str, examples: Examples) -> AddExamplesResponse:
         """Appends examples to a task and adapts on all of them; see ``Client.add_examples``."""
         return await self._answer(calls.add_examples(task, examples))
 
@@ -155,6 +169,22 @@ class AsyncClient:
         """The differences of a task's recent queries from its examples; see ``Client.drift``."""
         return await self._answer(calls.drift(task))
 
+    async def diff_versions(self, task: str, version: int, other: int) -> VersionDiff:
+        """The differences of a version from another one; see ``Client.diff_versions``."""
+        return await self._answer(calls.diff_versions(task, version, other))
+
+    async def map_task(
+        self, task: str, queries: Queries = (), *, version: int | None = None, examples: bool = True
+    ) -> MapResponse:
+        """The places of a task's examples, and of texts, on a plane; see ``Client.map_task``."""
+        return await self._answer(calls.map_task(task, queries, version, examples=examples))
+
+    async def read_examples(
+        self, content: bytes, name: str = "", **options: Unpack[FileOptions]
+    ) -> ReadExamplesResponse:
+        """Reads labelled examples from a file; see ``Client.read_examples``."""
+        return await self._answer(calls.read_examples(content, name, options))
+
     async def delete_version(self, task: str, version: int) -> None:
         """Removes a version that is not the newest."""
         await self._answer(calls.delete_version(task, version))
@@ -170,7 +200,7 @@ class AsyncClient:
         return await self._answer(calls.import_task(task, content, readapt=readapt, ttl_seconds=ttl_seconds))
 
     async def report(
-        self, task: str, unlabelled: Query | Iterable[Query] | None = None, **options: Any
+        self, task: str, unlabelled: Queries | None = None, **options: Unpack[ReportOptions]
     ) -> ReportResponse:
         """Reports on a task; see ``Client.report``."""
         return await self._answer(calls.report(task, unlabelled, options))
@@ -203,12 +233,12 @@ class AsyncClient:
             try:
                 response = await self._http.request(call.method, call.path, content=call.content, headers=call.headers)
             except httpx.TransportError as error:
-                pause_s = call.pause_after_error_s(error, attempt)
+                pause_s = self._retries.pause_after_error_s(call, error, attempt)
                 if pause_s is None:
                     # In a thread, since finding the cause may open a connection
                     raise await anyio.to_thread.run_sync(self._server.no_response, error) from error
             else:
-                pause_s = call.pause_after_response_s(response, attempt)
+                pause_s = self._retries.pause_after_response_s(call, response, attempt)
                 if pause_s is None:
                     return self._server.answer(call, response)
             await anyio.sleep(pause_s)

@@ -1,10 +1,9 @@
-"""The API's calls as requests that both clients send, and the rules by which they retry."""
+"""The API's calls as requests that both clients send."""
 
 import json
-import random
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -13,8 +12,8 @@ import httpx
 from pydantic import BaseModel
 
 from handful.checkpoint_answers import CheckpointList, CheckpointResponse
-from handful.errors import HandfulError
-from handful.network import is_permanent
+from handful.errors import Invalid
+from handful.forms import Examples, Queries, Query, examples_of, queries_of
 from handful.report_answers import ReportResponse
 from handful.wire import (
     TASK_NAME_RULE,
@@ -34,26 +33,15 @@ from handful.wire_examples import (
     EraseResponse,
     ExampleList,
     VersionDetail,
+    VersionDiff,
 )
 from handful.wire_feedback import DriftResponse, FeedbackResponse
 from handful.wire_moving import TASK_FILE_TYPE, ImportResponse, TaskFile
+from handful.wire_playground import MapResponse, ReadExamplesResponse
 from handful.wire_readapt import ReadaptPreview, ReadaptResponse
-
-_ATTEMPTS = 3
-_RACES = 50
-"""Most attempts of a call that builds on the newest version, where others come first."""
-_RACE_PAUSE_S = 0.5
-_BACKOFF_S = 0.5
-_MAX_RETRY_AFTER_S = 60.0
 
 Answer = TypeVar("Answer", bound=BaseModel)
 Page = TypeVar("Page", TaskList, VersionList, ExampleList)
-
-Example = Mapping[str, Any] | tuple[str, str]
-"""``{"text", "label"}`` with ``text_pair`` and ``id`` where wanted, or a pair ``(text, label)``."""
-
-Query = str | Mapping[str, Any]
-"""A text, or ``{"text", "text_pair"}``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,37 +72,6 @@ class Call(Generic[Answer]):
         """
         return self.answer.model_validate_json(content)
 
-    def pause_after_error_s(self, error: httpx.TransportError, attempt: int) -> float | None:
-        """The pause before a retry when no answer came; None for no retry.
-
-        Args:
-            error: The reason why no answer came.
-            attempt: The number of attempts so far.
-        """
-        # A DELETE that was carried out but not answered would find nothing the second time
-        if attempt >= _ATTEMPTS or self.method == "DELETE" or is_permanent(error):
-            return None
-        return _BACKOFF_S * 2.0 ** (attempt - 1)
-
-    def pause_after_response_s(self, response: httpx.Response, attempt: int) -> float | None:
-        """The pause before a retry when the server is busy or another commit came first; None for an answer.
-
-        Args:
-            response: The server's response.
-            attempt: The number of attempts so far.
-        """
-        if self.builds_on_newest and response.status_code == httpx.codes.CONFLICT and attempt < _RACES:
-            if _code(response) != "version_conflict":
-                return None
-            return random.uniform(0, _RACE_PAUSE_S)  # noqa: S311 - so that those who collided part
-        if attempt >= _ATTEMPTS or response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-            return None
-        try:
-            wish_s = float(response.headers.get("Retry-After", _BACKOFF_S))
-        except ValueError:  # a date, from a proxy
-            return _BACKOFF_S
-        return min(wish_s, _MAX_RETRY_AFTER_S) if wish_s >= 0 else _BACKOFF_S
-
 
 class FileCall(Call[TaskFile]):
     """A request whose answer is an exported task."""
@@ -124,21 +81,19 @@ class FileCall(Call[TaskFile]):
         return TaskFile(content=content)
 
 
-def adapt(task: str, support: Iterable[Example], options: Mapping[str, Any]) -> Call[AdaptResponse]:
+def adapt(task: str, support: Examples, options: Mapping[str, Any]) -> Call[AdaptResponse]:
     """The call that adapts a task."""
-    return _write(AdaptResponse, _path(task, "/adapt"), {"support": _support(support), **options})
+    return _write(AdaptResponse, _path(task, "/adapt"), {"support": examples_of(support), **options})
 
 
-def predict(task: str, queries: Query | Iterable[Query], options: Mapping[str, Any]) -> Call[PredictResponse]:
+def predict(task: str, queries: Queries, options: Mapping[str, Any]) -> Call[PredictResponse]:
     """The call that classifies texts."""
-    return _post(PredictResponse, _path(task, "/predict"), {"queries": _queries(queries), **options})
+    return _post(PredictResponse, _path(task, "/predict"), {"queries": queries_of(queries), **_lists(options)})
 
 
-def classify(
-    support: Iterable[Example], queries: Query | Iterable[Query], options: Mapping[str, Any]
-) -> Call[ClassifyResponse]:
+def classify(support: Examples, queries: Queries, options: Mapping[str, Any]) -> Call[ClassifyResponse]:
     """The call that adapts and classifies at once."""
-    body = {"support": _support(support), "queries": _queries(queries), **options}
+    body = {"support": examples_of(support), "queries": queries_of(queries), **_lists(options)}
     return _post(ClassifyResponse, "/v1/classify", body)
 
 
@@ -182,9 +137,9 @@ def examples(task: str, filters: Mapping[str, str | None], after: str | None) ->
     return _get(ExampleList, _path(task, "/examples"), **filters, after=after)
 
 
-def add_examples(task: str, examples: Iterable[Example]) -> Call[AddExamplesResponse]:
+def add_examples(task: str, examples: Examples) -> Call[AddExamplesResponse]:
     """The call that appends examples."""
-    call = _write(AddExamplesResponse, _path(task, "/examples"), {"examples": _support(examples)})
+    call = _write(AddExamplesResponse, _path(task, "/examples"), {"examples": examples_of(examples)})
     return replace(call, builds_on_newest=True)
 
 
@@ -210,6 +165,23 @@ def drift(task: str) -> Call[DriftResponse]:
     return _get(DriftResponse, _path(task, "/drift"))
 
 
+def diff_versions(task: str, version: int, other: int) -> Call[VersionDiff]:
+    """The call for the differences of a version from another one."""
+    return _get(VersionDiff, _path(task, f"/versions/{version}/diff"), **{"with": other})
+
+
+def map_task(task: str, queries: Queries, version: int | None, *, examples: bool) -> Call[MapResponse]:
+    """The call that places examples and queries on a plane."""
+    body: dict[str, Any] = {"queries": queries_of(queries), "version": version, "examples": examples}
+    return _post(MapResponse, _path(task, "/map"), body)
+
+
+def read_examples(content: bytes, name: str, options: Mapping[str, Any]) -> Call[ReadExamplesResponse]:
+    """The call that reads examples from a file."""
+    path = f"/v1/examples/read{_query(name=name or None, **options)}"
+    return Call(ReadExamplesResponse, "POST", path, {"Content-Type": "application/octet-stream"}, bytes(content))
+
+
 def delete_version(task: str, version: int) -> Call[DeleteVersionResponse]:
     """The call that removes a version."""
     return Call(DeleteVersionResponse, "DELETE", _path(task, f"/versions/{version}"), {}, None)
@@ -227,11 +199,11 @@ def import_task(task: str, content: bytes, *, readapt: bool, ttl_seconds: int | 
     return Call(ImportResponse, "POST", _path(task, f"/import{query}"), headers, bytes(content))
 
 
-def report(task: str, unlabelled: Query | Iterable[Query] | None, options: Mapping[str, Any]) -> Call[ReportResponse]:
+def report(task: str, unlabelled: Queries | None, options: Mapping[str, Any]) -> Call[ReportResponse]:
     """The call for a report; a report on the examples alone is a GET."""
     if unlabelled is None and options.keys() <= {"version"}:
         return _get(ReportResponse, _path(task, "/report"), **options)
-    body = {"unlabelled": _queries([] if unlabelled is None else unlabelled), **options}
+    body = {"unlabelled": queries_of([] if unlabelled is None else unlabelled), **options}
     return _post(ReportResponse, _path(task, "/report"), body)
 
 
@@ -272,48 +244,18 @@ def _post(
     return Call(answer, "POST", path, {"Content-Type": "application/json", **(headers or {})}, content)
 
 
-def _code(response: httpx.Response) -> str | None:
-    try:
-        return str(response.json()["code"])
-    except (ValueError, KeyError, TypeError):  # a proxy's answer
-        return None
-
-
-def _support(support: Iterable[Example]) -> list[dict[str, Any]]:
-    """The examples as the server reads them."""
-    form = 'a support set is a list of {"text": …, "label": …} or of pairs (text, label)'
-    if isinstance(support, str | bytes | Mapping) or not isinstance(support, Iterable):
-        raise TypeError(f"{form}, not a {type(support).__name__}")
-    examples = []
-    for i, example in enumerate(support):
-        if isinstance(example, Mapping):
-            examples.append(dict(example))
-        elif isinstance(example, tuple) and len(example) == 2 and all(isinstance(part, str) for part in example):
-            examples.append({"text": example[0], "label": example[1]})
-        else:
-            raise TypeError(f"{form}: support[{i}] is a {type(example).__name__}")
-    return examples
-
-
-def _queries(queries: Query | Iterable[Query]) -> list[str | dict[str, Any]]:
-    """The queries as the server reads them; one text is a list of one."""
-    form = 'queries are a text, or a list of texts or of {"text": …, "text_pair": …}'
-    if isinstance(queries, str | Mapping):
-        queries = [queries]
-    if isinstance(queries, bytes) or not isinstance(queries, Iterable):
-        raise TypeError(f"{form}, not a {type(queries).__name__}")
-    texts: list[str | dict[str, Any]] = []
-    for i, query in enumerate(queries):
-        if not isinstance(query, str | Mapping):
-            raise TypeError(f"{form}: queries[{i}] is a {type(query).__name__}")
-        texts.append(query if isinstance(query, str) else dict(query))
-    return texts
+def _lists(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a prediction; the labels that may be answered may be one label, or in any collection."""
+    only = options.get("only_labels")
+    return (
+        dict(options) if only is None else {**options, "only_labels": [only] if isinstance(only, str) else list(only)}
+    )
 
 
 def _path(task: str, rest: str = "") -> str:
     """The path of a task. A name with a slash or a dot is refused, since it would be the path of another resource."""
     if not isinstance(task, str) or not re.fullmatch(TASK_PATTERN, task):
-        raise HandfulError(
+        raise Invalid(
             f"{task!r} cannot be the name of a task: {TASK_NAME_RULE}",
             status=422,
             code="invalid_request",

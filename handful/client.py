@@ -1,13 +1,21 @@
 """A typed client: ``from handful import Client``."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 from handful import calls
-from handful.calls import Example, Query
+from handful.call_options import (
+    AdaptOptions,
+    ClassifyOptions,
+    FileOptions,
+    PredictOptions,
+    ReadaptOptions,
+    ReportOptions,
+)
 from handful.checkpoint_answers import CheckpointResponse
 from handful.connection import Connection
+from handful.forms import Examples, Queries, Query
 from handful.report_answers import ReportResponse
 from handful.wire import (
     AdaptResponse,
@@ -16,27 +24,29 @@ from handful.wire import (
     TaskResponse,
     VersionResponse,
 )
-from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample, VersionDetail
+from handful.wire_examples import AddExamplesResponse, EraseResponse, StoredExample, VersionDetail, VersionDiff
 from handful.wire_feedback import DriftResponse, FeedbackResponse
 from handful.wire_moving import ImportResponse
+from handful.wire_playground import MapResponse, ReadExamplesResponse
 from handful.wire_readapt import ReadaptPreview, ReadaptResponse
 
 
 class Client(Connection):
     """Talks to a Handful server; a context manager.
 
-    A call is tried again when the server is busy or away. Writes have an idempotency key, so that a repeated write
-    counts once. Servers on this machine are reached without a proxy; for others the usual variables count
+    A call is sent again when the server is busy or away, after the time of its ``Retry-After``. Writes have an
+    idempotency key, so that a repeated write counts once. Errors are subclasses of ``HandfulError`` by meaning, such
+    as ``NotFound``. Servers on this machine are reached without a proxy; for others the usual variables count
     (``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``, ``SSL_CERT_DIR``).
     """
 
-    def adapt(self, task: str, support: Iterable[Example], **options: Any) -> AdaptResponse:
+    def adapt(self, task: str, support: Examples, **options: Unpack[AdaptOptions]) -> AdaptResponse:
         """Adapts a task on exactly this support set.
 
         Args:
             task: The task's name.
-            support: Examples: mappings with ``text``, ``label``, and where wanted ``text_pair`` and ``id``, or pairs
-                ``(text, label)``.
+            support: Examples: mappings with ``text``, ``label``, and where wanted ``text_pair``, ``id`` and
+                ``weight``; pairs ``(text, label)``; or the texts of each label, ``{"billing": ["…", "…"]}``.
             options: Further fields of the request, such as ``steps``, ``ttl_seconds``, or ``checkpoint``: the name of
                 a loaded checkpoint, or ``auto``.
 
@@ -46,7 +56,7 @@ class Client(Connection):
         """
         return self._answer(calls.adapt(task, support, options))
 
-    def predict(self, task: str, queries: Query | Iterable[Query], **options: Any) -> PredictResponse:
+    def predict(self, task: str, queries: Queries, **options: Unpack[PredictOptions]) -> PredictResponse:
         """Classifies texts.
 
         Args:
@@ -63,9 +73,7 @@ class Client(Connection):
         """
         return self._answer(calls.predict(task, queries, options))
 
-    def classify(
-        self, support: Iterable[Example], queries: Query | Iterable[Query], **options: Any
-    ) -> ClassifyResponse:
+    def classify(self, support: Examples, queries: Queries, **options: Unpack[ClassifyOptions]) -> ClassifyResponse:
         """Adapts and classifies at once; the server stores nothing.
 
         Args:
@@ -121,7 +129,7 @@ class Client(Connection):
         """
         return self._answer(calls.rollback(task, version))
 
-    def readapt(self, task: str, **options: Any) -> ReadaptResponse:
+    def readapt(self, task: str, **options: Unpack[ReadaptOptions]) -> ReadaptResponse:
         """Adapts a task again on its stored support set, from the server's default checkpoint unless another is named.
 
         Args:
@@ -173,7 +181,7 @@ class Client(Connection):
         for page in self._pages(partial(calls.examples, task, filters)):
             yield from page.examples
 
-    def add_examples(self, task: str, examples: Iterable[Example]) -> AddExamplesResponse:
+    def add_examples(self, task: str, examples: Examples) -> AddExamplesResponse:
         """Appends examples to a task and adapts on all of them. Tried again where another commit came first.
 
         Args:
@@ -228,6 +236,44 @@ class Client(Connection):
         """
         return self._answer(calls.drift(task))
 
+    def diff_versions(self, task: str, version: int, other: int) -> VersionDiff:
+        """The examples and labels that a version has and another one lacks, and the other way round.
+
+        Raises:
+            HandfulError: There is no such task or version, the examples of one were not kept, or the server is away.
+        """
+        return self._answer(calls.diff_versions(task, version, other))
+
+    def map_task(
+        self, task: str, queries: Queries = (), *, version: int | None = None, examples: bool = True
+    ) -> MapResponse:
+        """The places of a task's examples, and of texts, on a plane where similar texts are near each other.
+
+        Args:
+            task: The task's name.
+            queries: Texts to place among the examples.
+            version: The newest version where it is None.
+            examples: Whether the answer has the examples.
+
+        Raises:
+            HandfulError: There is no such task, its support set was not kept, or the server is away.
+            TypeError: The queries have another form.
+        """
+        return self._answer(calls.map_task(task, queries, version, examples=examples))
+
+    def read_examples(self, content: bytes, name: str = "", **options: Unpack[FileOptions]) -> ReadExamplesResponse:
+        """Reads labelled examples from a file as the command line does; stores nothing.
+
+        Args:
+            content: The bytes of the file.
+            name: The file's name, whose ending tells the format.
+            options: ``text_column``, ``label_column``, ``delimiter`` and ``encoding``, where the guess is wrong.
+
+        Raises:
+            HandfulError: The file cannot be read, or the server refused or is away.
+        """
+        return self._answer(calls.read_examples(content, name, options))
+
     def delete_version(self, task: str, version: int) -> None:
         """Removes a version that is not the newest.
 
@@ -264,7 +310,7 @@ class Client(Connection):
         """
         return self._answer(calls.import_task(task, content, readapt=readapt, ttl_seconds=ttl_seconds))
 
-    def report(self, task: str, unlabelled: Query | Iterable[Query] | None = None, **options: Any) -> ReportResponse:
+    def report(self, task: str, unlabelled: Queries | None = None, **options: Unpack[ReportOptions]) -> ReportResponse:
         """Reports on a task: how accurate it is on new texts, which labels may be wrong, and what to do next.
 
         Args:

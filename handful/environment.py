@@ -1,4 +1,4 @@
-"""The environment variables by which the command line finds a server. ``service.settings`` has the server's own."""
+"""The environment variables by which command line and clients find a server. ``service.settings`` has its own."""
 
 import os
 

@@ -1,22 +1,26 @@
 """A report as one HTML page that needs nothing else: no script, no font, no network."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from handful.report_answers import ExampleText, Interval, ReportResponse
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --ink: #2563eb; --soft: #2563eb44; --bad: #dc2626 }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  overflow-wrap: anywhere }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 }
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid var(--line);
-  overflow-wrap: anywhere }
+  overflow-wrap: break-word }
 .number { text-align: right; white-space: nowrap }
-.id { color: gray; font-size: .8em }
+.id { opacity: .75; font-size: .8em }
+.wide { overflow-x: auto }
 svg { max-width: 100%; height: auto }
 svg text { font: 12px system-ui, sans-serif; fill: currentColor }
+@media (max-width: 40rem) { svg text { font-size: 15px } }
+@media (prefers-color-scheme: dark) { :root { --ink: #60a5fa; --soft: #60a5fa55; --bad: #f87171 } }
 """
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 560, 240, 50, 40
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 560, 240, 60, 40
 
 
 def report_page(report: ReportResponse) -> str:
@@ -41,7 +45,7 @@ def report_page(report: ReportResponse) -> str:
         f"<title>{escape(title)}</title><style>{_STYLE}</style>"
     )
     body = "\n".join(part for part in parts if part)
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n'
 
 
 def _accuracy(report: ReportResponse) -> str:
@@ -56,11 +60,11 @@ def _accuracy(report: ReportResponse) -> str:
     bars = []
     for i, (name, value, interval) in enumerate(rows):
         y = 10 + 30 * i
-        bars.append(f'<text x="140" y="{y + 15}" text-anchor="end">{name}</text>')
-        bars.append(f'<rect x="150" y="{y}" width="{350 * value:.1f}" height="20" fill="var(--soft)"/>')
+        bars.append(f'<text x="165" y="{y + 15}" text-anchor="end">{name}</text>')
+        bars.append(f'<rect x="175" y="{y}" width="{325 * value:.1f}" height="20" fill="var(--soft)"/>')
         bars.append(f'<text x="{_WIDTH - 5}" y="{y + 15}" text-anchor="end">{_percent(value)}</text>')
         if interval is not None:
-            low, high = (150 + 350 * end for end in interval)
+            low, high = (175 + 325 * end for end in interval)
             line = f'x1="{low:.1f}" x2="{high:.1f}" y1="{y + 10}" y2="{y + 10}"'
             bars.append(f'<line {line} stroke="var(--ink)" stroke-width="3"/>')
     rest = (
@@ -189,13 +193,17 @@ def _list(sentences: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; cells are HTML, and a cell that begins with a tag of its own keeps it."""
     body = "".join(
         "<tr>" + "".join(cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in row) + "</tr>"
         for row in rows
     )
-    return f"<table><tr>{''.join(f'<th>{name}</th>' for name in header)}</tr>{body}</table>"
+    numbers = {place for row in rows for place, cell in enumerate(row) if cell.startswith("<td")}
+    kinds = [' class="number"' if place in numbers else "" for place in range(len(header))]
+    head = "".join(f'<th scope="col"{kind}>{name}</th>' for kind, name in zip(kinds, header, strict=True))
+    content = f"<table><tr>{head}</tr>{body}</table>"
+    return f'<div class="wide" role="region" tabindex="0" aria-label="table: {header[0]}">{content}</div>'
 
 
 def _number(value: object) -> str:

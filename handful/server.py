@@ -6,8 +6,9 @@ from typing import Self
 import httpx
 from pydantic import ValidationError
 
+from handful import environment
 from handful.calls import Answer, Call
-from handful.errors import HandfulError
+from handful.errors import HandfulError, Misconfigured, Unreachable, error_of
 from handful.network import (
     AddressInvalid,
     Http,
@@ -20,6 +21,7 @@ from handful.network import (
     server_address,
     speaks_https,
 )
+from handful.retries import retry_after_s
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -39,22 +41,25 @@ class Server:
     proxy: Proxy | None
 
     @classmethod
-    def at(cls, url: str, api_key: str | None, *, by_network: bool) -> Self:
+    def at(cls, url: str | None, api_key: str | None, *, by_network: bool) -> Self:
         """The server at an address.
 
         Args:
-            url: The server's address.
-            api_key: The API key; needed once the server has any key.
-            by_network: Whether to use a proxy of the environment.
+            url: The server's address; None for the environment's, or ``DEFAULT_URL``.
+            api_key: The API key; None for the environment's, where there is one.
+            by_network: Whether to use the environment, with its proxy.
 
         Raises:
             HandfulError: The address or the key cannot be used.
         """
+        if by_network:
+            url = environment.value_of(environment.URL) if url is None else url
+            api_key = environment.value_of(environment.API_KEY) if api_key is None else api_key
         key = (api_key or "").strip()
         if not (key.isascii() and key.isprintable()):
-            raise HandfulError("an API key has letters, digits, '-' and '_' only", status=0, code="invalid_api_key")
+            raise Misconfigured("an API key has letters, digits, '-' and '_' only", status=0, code="invalid_api_key")
         try:
-            address = server_address(url)
+            address = server_address(DEFAULT_URL if url is None else url)
             if key and address.userinfo:
                 raise AddressInvalid("give an API key, or a user name in the server's address, not both")
         except AddressInvalid as error:
@@ -82,7 +87,7 @@ class Server:
 
     def no_response(self, error: httpx.TransportError) -> HandfulError:
         """The error for a call without a response. Finding the cause may open a connection for a moment."""
-        return HandfulError(reason_of(error, self.url, self.proxy), status=0, code="unreachable")
+        return Unreachable(reason_of(error, self.url, self.proxy), status=0, code="unreachable")
 
     def answer(self, call: Call[Answer], response: httpx.Response) -> Answer:
         """The answer in a response.
@@ -108,12 +113,13 @@ class Server:
             path = self.url.path.rstrip("/")
             hint = f"is the path {path} of its address right?" if path else "is its version older than this client's?"
             detail, errors = f"{masked(self.url)} does not know {response.url.path}: {hint}", ()
-        return HandfulError(
+        return error_of(
             detail,
             status=response.status_code,
             code=code,
             errors=errors,
             request_id=response.headers.get("X-Request-Id", ""),
+            retry_after_s=retry_after_s(response),
         )
 
     def _unexpected(self, response: httpx.Response) -> HandfulError:
@@ -125,13 +131,14 @@ class Server:
             detail = f"HTTP {response.status_code} from {shown}, but not Handful's answer: {response.text[:200]!r}"
             if self.proxy is not None:
                 detail += f"; it came through the proxy from {self.proxy.source}"
-        return HandfulError(
+        return error_of(
             detail,
             status=response.status_code,
             code="unexpected_answer",
             request_id=response.headers.get("X-Request-Id", ""),
+            retry_after_s=retry_after_s(response),
         )
 
 
 def _invalid_address(error: AddressInvalid) -> HandfulError:
-    return HandfulError(str(error), status=0, code="invalid_address")
+    return Misconfigured(str(error), status=0, code="invalid_address")

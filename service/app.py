@@ -192,6 +192,8 @@ def _start(
     metrics.checkpoint_names.update(
         {each.checkpoint.fingerprint: each.checkpoint.manifest.name for each in checkpoints}
     )
+    metrics.queue_max_tokens.set(settings.max_queue_tokens)
+    metrics.cache_max_bytes.set(settings.cache_max_bytes)
     engine = Engine(checkpoints, settings, metrics)
     for fingerprint, size_bytes in checkpoints.weight_bytes().items():
         metrics.checkpoint_memory(fingerprint, "weights").set(size_bytes)
@@ -216,7 +218,7 @@ def _start(
         stale_if_error_s=settings.stale_if_error_s,
         how_to_make_a_key=f"handful keys create TENANT --store {store_name(settings)}",
     )
-    recent = RecentQueries(most_tasks=settings.drift_tasks)
+    recent = RecentQueries(most_tasks=settings.drift_tasks, drifting=metrics.drifting_tasks)
     for forget in (adapters.forget_all, authenticator.store_replaced, recent.clear):
         access.state.when_replaced(forget)
     examples = ExamplesInMemory()

@@ -1,8 +1,11 @@
-"""The service inside this process, for ``--local``: the same app, reached without a socket."""
+"""The service inside this process, for ``--local`` and the estimator: the same app, reached without a socket."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
+import anyio
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
@@ -89,3 +92,36 @@ def local_client(settings: Settings, tenant: str = OPEN_TENANT) -> Iterator[Clie
     """
     with local_service(settings) as service, service.client(tenant) as client:
         yield client
+
+
+def lasting_service(settings: Settings) -> LocalService:
+    """A service that lives as long as the process, on an event loop in a thread of its own.
+
+    The thread ends with the process without closing the store, so that a program need not say when it is done: the
+    store is for what may be lost.
+
+    Raises:
+        CheckpointInvalid: The checkpoint cannot be loaded.
+        DeviceUnavailable: The device does not exist here.
+        StoreUnavailable: The store cannot be opened.
+    """
+    started: Future[LocalService] = Future()
+
+    async def serve() -> None:
+        app = create_app(settings, trusted=True)
+        async with app.router.lifespan_context(app), BlockingPortal() as portal:
+            app.state.authenticator = _TenantByName()
+            started.set_result(LocalService(portal, app))
+            await portal.sleep_until_stopped()
+
+    def run() -> None:
+        try:
+            anyio.run(serve)
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    # A daemon: threads of start_blocking_portal would be waited for at the end of the process, for ever
+    threading.Thread(target=run, name="handful-service", daemon=True).start()
+    return started.result()

@@ -74,6 +74,12 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.queue_max_tokens = Gauge(
+            "handful_queue_max_tokens",
+            "Most tokens that may wait; beyond, requests get a 503.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.queue_wait = Histogram(
             "handful_queue_wait_seconds",
             "Time from admission to the first computation.",
@@ -85,6 +91,12 @@ class Metrics:
         )
         self.cache_bytes = Gauge(
             "handful_cache_bytes", "Bytes of cached adapters.", multiprocess_mode="livesum", registry=registry
+        )
+        self.cache_max_bytes = Gauge(
+            "handful_cache_max_bytes",
+            "Most bytes of cached adapters.",
+            multiprocess_mode="livesum",
+            registry=registry,
         )
         self.feature_cache_events = Counter(
             "handful_feature_cache_events", "What happened in the cache of features.", ["event"], registry=registry
@@ -117,6 +129,12 @@ class Metrics:
             registry=registry,
         )
         self.abstentions = Counter("handful_abstentions", "Predictions that abstained.", registry=registry)
+        self.drifting_tasks = Gauge(
+            "handful_drifting_tasks",
+            "Tasks whose recent queries fall below the abstention threshold more often than their earlier ones.",
+            multiprocess_mode="livemax",  # each worker counts what it was asked itself
+            registry=registry,
+        )
         self.feedback = Counter("handful_feedback", "Corrections of answers.", ["outcome"], registry=registry)
         self.stale_tasks = Gauge(
             "handful_stale_tasks",

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from model_store.errors import StoreUnavailable
 from model_store.records import StoredTask, Version
 from model_store.store import TaskName
-from service.engine.errors import ComputeStopped, QueueFull
+from service.engine.errors import ComputeStopped
 from service.stale_tasks import PAUSES_PER_PAGE
 from service.tasks.app_parts import Parts
 from service.tasks.errors import TaskNotFound
@@ -20,7 +20,9 @@ log = logging.getLogger("handful")
 
 _EVERY_S = 60.0
 _PAGE = 256
-_BUSY_PAUSE_S = 1.0
+_PAUSE_OF_WORK = 1.0
+"""Pause after a task, in parts of the time that it took. It takes longer where requests keep the server busy, so that
+the pause grows with the load."""
 _MOST_LEFT_ALONE = 100_000
 _LOOK_AGAIN_AFTER_ROUNDS = 60
 
@@ -49,7 +51,7 @@ class _Background:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._interval_s = 1 / parts.settings.readapt_tasks_per_second
-        self._next_at = 0.0
+        self._next_at = time.monotonic()
         # Tasks that stay as they are, by the checkpoint of their newest version: not read again each round
         self._left_alone: dict[TaskName, str | None] = {}
         self._rounds = 0
@@ -100,6 +102,15 @@ class _Background:
 
     async def _move(self, stored: StoredTask) -> bool:
         """Adapts one task again, when its time has come; returns whether that was done."""
+        await asyncio.sleep(max(0.0, self._next_at - time.monotonic()))
+        began = time.monotonic()
+        try:
+            return await self._moved(stored)
+        finally:
+            ended = time.monotonic()
+            self._next_at = max(self._next_at, ended + _PAUSE_OF_WORK * (ended - began))
+
+    async def _moved(self, stored: StoredTask) -> bool:
         parts = self._parts
         record = await parts.access.call(parts.access.store.task, stored.tenant, stored.task)
         if record is None:
@@ -107,19 +118,14 @@ class _Background:
         if not await self._is_wanted(record.current):
             self._leave_alone(record.current)
             return False
-        while True:
-            self._next_at = max(self._next_at + self._interval_s, time.monotonic())
-            await asyncio.sleep(self._next_at - time.monotonic())
-            try:
-                stays = await parts.readapts.readapt(parts, record.current, "background") is not None
-            except QueueFull:
-                await asyncio.sleep(_BUSY_PAUSE_S)
-            except (TaskNotFound, ComputeStopped):
-                return False
-            else:
-                if stays:
-                    self._leave_alone(record.current)
-                return not stays
+        self._next_at = time.monotonic() + self._interval_s
+        try:
+            stays = await parts.readapts.readapt(parts, record.current, "background") is not None
+        except (TaskNotFound, ComputeStopped):
+            return False
+        if stays:
+            self._leave_alone(record.current)
+        return not stays
 
     def _leave_alone(self, newest: Version) -> None:
         self._left_alone[newest.tenant, newest.task] = newest.checkpoint

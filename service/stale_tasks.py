@@ -96,7 +96,7 @@ async def watch_stale_tasks(access: StoreAccess, gauge: Gauge, fingerprints: Con
             else:
                 gauge.set(count.stale)
                 if count.stale and not known:
-                    log.warning("%s: %s", count, HOW_TO_READAPT)
+                    log.warning("stale tasks: %s: %s", count, HOW_TO_READAPT)
                 elif known and not count.stale:
                     log.info("no task is made from another checkpoint any more")
                 known = count.stale

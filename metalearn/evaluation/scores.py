@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metalearn.errors import AdaptationDiverged, InvalidEpisode
+from metalearn.evaluation.figures import CalibrationBin
 from metalearn.objectives import OBJECTIVES
 from metalearn.types import Objective
 
@@ -28,6 +29,8 @@ class EpisodeScores:
         adapt_ms: Milliseconds from the support set's texts to fast weights.
         unseen: Queries whose class has no example in the support set; they are scored, and wrong.
         failure: Why there are no figures; empty where there are.
+        bins: The answers by confidence, in tasks of one class each. The decisions of multi-label tasks are left out:
+            most of them are a confident no.
     """
 
     task: str
@@ -42,6 +45,7 @@ class EpisodeScores:
     adapt_ms: float | None = None
     unseen: int = 0
     failure: str = ""
+    bins: tuple[CalibrationBin, ...] = ()
 
 
 def judge(

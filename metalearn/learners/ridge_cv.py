@@ -100,7 +100,9 @@ def chosen_by_leave_one_out(
     rows, dim = x.shape
     gram = x @ x.T if rows < dim else x.T @ x
     squares, basis = torch.linalg.eigh(gram)
-    floor = 10 * torch.finfo(gram.dtype).eps * gram.diagonal().sum()
+    precision = torch.finfo(gram.dtype)
+    # Above 0 also where all rows are alike, as where there is one alone
+    floor = 10 * precision.eps * gram.diagonal().sum() + precision.tiny
     squares = squares.clamp_min(0.0) + floor
     # The left singular vectors of x, each times its singular value
     scores = basis * squares.sqrt() if rows < dim else x @ basis

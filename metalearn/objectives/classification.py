@@ -53,6 +53,7 @@ def _figures(outputs: Tensor, targets: Tensor) -> Figures:
         macro_f1=figures.macro_f1(one_hot(predicted, n_classes).bool(), one_hot(actual, n_classes).bool()),
         ece=figures.expected_calibration_error(confidence, predicted == actual),
         majority=figures.majority_share(actual),
+        bins=figures.calibration_bins(confidence, predicted == actual),
     )
 
 

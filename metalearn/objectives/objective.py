@@ -7,6 +7,7 @@ from typing import NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from metalearn.evaluation.figures import CalibrationBin
 from metalearn.losses import HeadGradients
 from metalearn.types import Episode, Objective, Target
 
@@ -31,6 +32,7 @@ class Figures(NamedTuple):
         majority: Accuracy of the most frequent answer.
         mse: Mean squared error.
         spearman: Rank correlation.
+        bins: Decisions by confidence.
     """
 
     n_queries: int
@@ -40,6 +42,7 @@ class Figures(NamedTuple):
     majority: float | None = None
     mse: float | None = None
     spearman: float | None = None
+    bins: tuple[CalibrationBin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -179,24 +179,34 @@ _ROUNDING = 1e-4
 
 
 async def predicted(
-    request: Request, tenant: str, task: str, queries: Sequence[Query], version: int | None = None
+    request: Request,
+    tenant: str,
+    task: str,
+    queries: Sequence[Query],
+    version: int | None = None,
+    only_labels: list[str] | None = None,
 ) -> Predicted:
     """Predictions of a stored task, which never abstain: other APIs have no answer without a label.
 
     Raises:
         ApiError: 409, the task's answers are several labels, or a number.
     """
-    asked = PredictRequest(queries=list(queries), abstain=False, version=version)
+    asked = PredictRequest(queries=list(queries), abstain=False, version=version, only_labels=only_labels)
     answered = await unless_disconnected(request, predict(parts_of(request), tenant, task, asked))
     if any(each.labels is not None or not each.scores for each in answered.response.predictions):
-        detail = (
-            f"task {task!r} answers with several labels or a number, and this API's answers have one label: ask "
-            f"POST /v1/tasks/{task}/predict"
-        )
-        raise ApiError(409, "kind_not_served", detail)
+        raise kind_not_served(task)
     headers = degraded_header(answered) | notes(answered.response.predictions)
     among = [_among_labels(each) for each in answered.response.predictions]
     return Predicted(answered.response.model_copy(update={"predictions": among}), headers)
+
+
+def kind_not_served(task: str) -> ApiError:
+    """The refusal of a task whose answers are not one label."""
+    detail = (
+        f"task {task!r} answers with several labels or a number, and this API's answers have one label: ask "
+        f"POST /v1/tasks/{task}/predict"
+    )
+    return ApiError(409, "kind_not_served", detail)
 
 
 def _among_labels(prediction: Prediction) -> Prediction:
@@ -281,12 +291,17 @@ def answer(content: BaseModel | Sequence[Any] | Content, headers: Mapping[str, s
 
 def error_answer(error: ApiError, shape: ErrorShape, fields: Fields) -> Response:
     """An error in a door's own shape, with the places of the door's own request."""
+    content = json.dumps(shape(in_fields(error, fields)))
+    return Response(content, status_code=error.status, headers=error.headers, media_type="application/json")
+
+
+def in_fields(error: ApiError, fields: Fields) -> ApiError:
+    """An error with the places of a door's own request."""
     moved = [replace(each, pointer=_moved(each.pointer, fields)) for each in error.errors]
     detail = error.detail
     if error.errors and detail.startswith(f"{error.errors[0].pointer}: "):
         detail = moved[0].pointer + detail[len(error.errors[0].pointer) :]
-    content = shape(ApiError(error.status, error.code, detail, errors=moved))
-    return Response(json.dumps(content), status_code=error.status, headers=error.headers, media_type="application/json")
+    return ApiError(error.status, error.code, detail, errors=moved)
 
 
 def _moved(pointer: str, fields: Fields) -> str:

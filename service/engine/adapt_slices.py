@@ -117,6 +117,7 @@ def adapt_slices(
     *,
     tenant: str,
     batches: SupportBatches,
+    background: bool = False,
 ) -> Generator[int, None, Adaptation]:
     """Encodes the texts without known features batch by batch, then takes the inner steps one by one.
 
@@ -129,6 +130,7 @@ def adapt_slices(
         options: The options of the adaptation.
         tenant: The tenant whose texts these are.
         batches: Encodes the texts, together with those of other adaptations.
+        background: Whether no request waits for the adaptation.
 
     Yields:
         The number of tokens encoded, after each slice.
@@ -141,7 +143,7 @@ def adapt_slices(
     examples, label_texts, encode_s = (
         yield from _own_hidden(loaded.body, texts, plan.n_examples, batches.max_batch_tokens)
         if loaded.is_deep
-        else _shared_features(batches, tenant, texts, plan.n_examples)
+        else _shared_features(batches, tenant, texts, plan.n_examples, background=background)
     )
     began, inner_s = time.perf_counter(), 0.0
     prepared = prepared_support(plan, examples, label_texts)
@@ -205,10 +207,10 @@ def _targets_and_weights(support: PreparedSet) -> tuple[list[int], list[float]]:
 
 
 def _shared_features(
-    batches: SupportBatches, tenant: str, texts: Sequence[TokenizedText], n_examples: int
+    batches: SupportBatches, tenant: str, texts: Sequence[TokenizedText], n_examples: int, *, background: bool
 ) -> Generator[int, None, tuple[HiddenTexts, HiddenTexts | None, float]]:
     """Encodes examples and label texts in shared batches; returns one feature token per text, and the seconds."""
-    waiting = yield from batches.encoded(tenant, texts)
+    waiting = yield from batches.encoded(tenant, texts, background=background)
     examples, label_texts = (_as_hidden(rows) for rows in waiting.features().tensor_split([n_examples]))
     return examples, label_texts if len(texts) > n_examples else None, waiting.encode_s
 

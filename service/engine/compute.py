@@ -22,13 +22,17 @@ _SLICE_BUDGET_S = 0.005
 _LONGEST_PAUSE_S = 0.05
 """Seconds for which a steady stream of predictions may keep adaptations waiting."""
 
+_LONGEST_BACKGROUND_PAUSE_S = 1.0
+"""Seconds for which a steady stream of other work may keep work in the background waiting."""
+
 
 class ComputeThread:
     """Runs predictions in batches that mix tenants, and adaptations slice by slice in between.
 
     A batch has the queries of one checkpoint: of the one whose request is first in the queue.
 
-    Predictions go first. Adaptations have the remaining time, and a slice now and then where none remains.
+    Predictions go first. Adaptations have the remaining time, and a slice now and then where none remains. Work in the
+    background has the time that both leave, slice by slice, and takes no room of the queue.
     Predictions are served round robin: a request that does not fit into one batch goes to the end of the queue after
     its turn, so that it delays another by one batch and not by all of its own.
     """
@@ -50,9 +54,10 @@ class ComputeThread:
         self._max_batch_tokens = max_batch_tokens
         self._predictions: deque[PredictWork] = deque()
         self._sliced: deque[SlicedWork[Any]] = deque()
+        self._background: deque[SlicedWork[Any]] = deque()
         self._queued_tokens = 0
         self._stopping = False
-        self._sliced_at = time.perf_counter()
+        self._sliced_at = self._background_at = time.perf_counter()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="handful-compute", daemon=True)
         self._thread.start()
@@ -73,14 +78,14 @@ class ComputeThread:
         with self._changed:
             if not self.alive:
                 raise ComputeStopped
-            work.charge = min(work.tokens, max(1, self._max_queue_tokens // 2))
-            if self._queued_tokens and self._queued_tokens + work.charge > self._max_queue_tokens:
+            queue = self._queue_of(work)
+            # No request may be refused because of work in the background
+            in_background = queue is self._background
+            work.charge = 0 if in_background else min(work.tokens, max(1, self._max_queue_tokens // 2))
+            if work.charge and self._queued_tokens and self._queued_tokens + work.charge > self._max_queue_tokens:
                 raise QueueFull
             self._count(work.charge)
-            if isinstance(work, PredictWork):
-                self._predictions.append(work)
-            else:
-                self._sliced.append(work)
+            queue.append(work)
             self._changed.notify()
 
     def close(self) -> None:
@@ -94,23 +99,28 @@ class ComputeThread:
         try:
             while True:
                 with self._changed:
-                    while not (self._predictions or self._sliced or self._stopping):
+                    while not (self._predictions or self._sliced or self._background or self._stopping):
                         self._changed.wait()
                     if self._stopping:
                         return
                 if self._predictions:
                     self._predict_batch()
-                if self._sliced and (not self._predictions or self._paused_long()):
-                    self._run_slices()
+                if self._sliced and (not self._predictions or _is_past(self._sliced_at + _LONGEST_PAUSE_S)):
+                    self._run_slices(self._sliced, _SLICE_BUDGET_S)
                     self._sliced_at = time.perf_counter()
+                others = self._predictions or self._sliced
+                if self._background and (not others or _is_past(self._background_at + _LONGEST_BACKGROUND_PAUSE_S)):
+                    self._run_slices(self._background, 0.0)
+                    self._background_at = time.perf_counter()
         except BaseException:
             log.exception("the compute thread died")
         finally:
             with self._changed:
                 self._stopping = True
-                abandoned = [*self._predictions, *self._sliced]
-                self._predictions.clear()
-                self._sliced.clear()
+                queues = self._predictions, self._sliced, self._background
+                abandoned: list[Work[Any]] = [work for queue in queues for work in queue]
+                for queue in queues:
+                    queue.clear()
             for work in abandoned:
                 self._done(work)
                 work.fail(ComputeStopped())
@@ -182,13 +192,11 @@ class ComputeThread:
 
     # ---- adaptations -------------------------------------------------------------------------------------------
 
-    def _paused_long(self) -> bool:
-        return time.perf_counter() - self._sliced_at > _LONGEST_PAUSE_S
-
-    def _run_slices(self) -> None:
-        until = time.perf_counter() + _SLICE_BUDGET_S
-        work = self._sliced[0]
-        while time.perf_counter() < until:
+    def _run_slices(self, queue: deque[SlicedWork[Any]], budget_s: float) -> None:
+        """Runs slices of the work that is first in a queue: one, and more until the time is up."""
+        until = time.perf_counter() + budget_s
+        work = queue[0]
+        while True:
             if work.cancelled:
                 self._remove(work)
                 work.slices.close()
@@ -204,8 +212,10 @@ class ComputeThread:
             except Exception as error:
                 self._fail(work, error)
                 return
+            if _is_past(until):
+                break
         with self._changed:
-            self._sliced.rotate(-1)
+            queue.rotate(-1)
 
     # ---- bookkeeping -------------------------------------------------------------------------------------------
 
@@ -213,12 +223,14 @@ class ComputeThread:
         self._remove(work)
         work.fail(error)
 
+    def _queue_of(self, work: PredictWork | SlicedWork[Any]) -> "deque[Any]":
+        if isinstance(work, PredictWork):
+            return self._predictions
+        return self._background if work.background else self._sliced
+
     def _remove(self, work: PredictWork | SlicedWork[Any]) -> None:
         with self._changed:
-            if isinstance(work, PredictWork):
-                self._predictions.remove(work)
-            else:
-                self._sliced.remove(work)
+            self._queue_of(work).remove(work)
             self._done(work)
 
     def _computed(self, work: Work[Any], tokens: int) -> None:
@@ -236,3 +248,7 @@ class ComputeThread:
     def _count(self, tokens: int) -> None:
         self._queued_tokens += tokens
         self._metrics.queue_tokens.set(self._queued_tokens)
+
+
+def _is_past(moment: float) -> bool:
+    return time.perf_counter() > moment

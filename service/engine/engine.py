@@ -92,8 +92,23 @@ class Engine:
         self._tokenizing.shutdown(cancel_futures=True)
         self._compute.close()
 
-    async def adapt(self, tenant: str, models: Models, support: SupportSet, options: AdaptOptions) -> Adaptation:
+    async def adapt(
+        self,
+        tenant: str,
+        models: Models,
+        support: SupportSet,
+        options: AdaptOptions,
+        *,
+        background: bool = False,
+    ) -> Adaptation:
         """Adapts a checkpoint's model on a tenant's support set.
+
+        Args:
+            tenant: The tenant of the support set.
+            models: The models of the checkpoint.
+            support: The support set.
+            options: The options of the adaptation.
+            background: Whether no request waits for it, so that it gives way to requests.
 
         Raises:
             TextEmpty: An example holds nothing to read.
@@ -120,7 +135,9 @@ class Engine:
                 options,
                 tenant=tenant,
                 batches=self._support_batches[models],
+                background=background,
             ),
+            background=background,
         )
         self._compute.submit(work)
         adaptation = await work.result()

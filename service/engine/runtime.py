@@ -17,6 +17,7 @@ from metalearn.types import TextInput
 from service.engine.exported_graph import ExportedFeatures
 from service.engine.onnx_graph import feature_graph, has_graph
 from service.engine.onnx_session import session_options
+from service.engine.threads import one_thread
 from service.engine.torch_runtime import TorchFeatures
 from service.settings import Precision, RuntimeName, SettingsInvalid
 
@@ -75,13 +76,14 @@ class OnnxFeatures:
 
     def _run(self, output: str, texts: Sequence[TokenizedText], norms_of_rows: NormsOfRows | None) -> Tensor:
         encoder = self._encoder
-        padded = encoder.padded(texts)
-        embedded = encoder.transformer.embed(padded.ids, padded.types, padded.attended)
-        inputs = {
-            "embedded": embedded.numpy(),
-            "attended": padded.attended.int().numpy(),
-            "asked": padded.asked.float().numpy(),
-        }
+        with one_thread():  # torch's threads would stay awake, and compete with ONNX Runtime's for the cores
+            padded = encoder.padded(texts)
+            embedded = encoder.transformer.embed(padded.ids, padded.types, padded.attended)
+            inputs = {
+                "embedded": embedded.numpy(),
+                "attended": padded.attended.int().numpy(),
+                "asked": padded.asked.float().numpy(),
+            }
         if self.norms:
             rows = (
                 [vector.expand(len(texts), 1, -1) for vector in self._own_norms]
@@ -131,7 +133,7 @@ def start_runtime(
             if apart <= _FURTHEST[products]:
                 return runtime
             trouble = f"features by {runtime.name} are {apart:.1e} away from torch's"
-        log.warning("%s", trouble)
+        log.warning("given up: %s", trouble)
     asked_for = precision in {"int8", "bfloat16"}
     if asked_for or wanted == "onnxruntime":
         raise SettingsInvalid(f"{trouble}: take --{'precision float32' if asked_for else 'runtime torch'}")

@@ -17,6 +17,9 @@ from service.engine.feature_cache import FeatureCache
 _SHARED_TOKENS_OF_CPU = 128
 """Most tokens of a mixed batch on a CPU. It takes 13 ms, for which a new prediction may have to wait; see docs/adr."""
 
+_BACKGROUND_TOKENS_OF_CPU = 32
+"""Most tokens of a batch in the background on a CPU, since any prediction may have to wait for one."""
+
 
 class SupportTexts:
     """The texts of one support set, and their features. Belongs to the compute thread.
@@ -24,14 +27,21 @@ class SupportTexts:
     Attributes:
         tenant: The tenant of the texts.
         texts: The texts.
+        background: Whether no request waits for them.
         encode_s: Time spent encoding; the texts' part, by tokens, of a batch with other sets' texts.
     """
 
     def __init__(
-        self, tenant: str, texts: Sequence[TokenizedText], known: Sequence[Float[Tensor, " dim"] | None]
+        self,
+        tenant: str,
+        texts: Sequence[TokenizedText],
+        known: Sequence[Float[Tensor, " dim"] | None],
+        *,
+        background: bool = False,
     ) -> None:
         self.tenant = tenant
         self.texts = texts
+        self.background = background
         self.encode_s = 0.0
         self._features = list(known)
         self._waiting: dict[int, list[int]] = {}  # padded width -> indices of the texts of that width
@@ -89,7 +99,7 @@ class SupportBatches:
 
     A batch belongs to the support set whose turn it is. Texts of other sets fill its room if they have the same padded
     width. So simultaneous adaptations need fewer batches, no set waits for more than its own batches, and features have
-    the same bits as without the other sets.
+    the same bits as without the other sets. A set in the background has small batches of its own texts alone.
 
     Attributes:
         max_batch_tokens: The bound on rows times width of a padded batch.
@@ -111,11 +121,12 @@ class SupportBatches:
         self.max_batch_tokens = max_batch_tokens
         on_cpu = device.type == "cpu"
         self._shared_tokens = min(max_batch_tokens, _SHARED_TOKENS_OF_CPU) if on_cpu else max_batch_tokens
+        self._background_tokens = min(max_batch_tokens, _BACKGROUND_TOKENS_OF_CPU) if on_cpu else max_batch_tokens
         self._waiting: list[SupportTexts] = []
 
-    def add(self, tenant: str, texts: Sequence[TokenizedText]) -> SupportTexts:
+    def add(self, tenant: str, texts: Sequence[TokenizedText], *, background: bool = False) -> SupportTexts:
         """Adds a support set. Texts whose features are cached are not encoded again."""
-        added = SupportTexts(tenant, texts, self._cache.get(tenant, texts))
+        added = SupportTexts(tenant, texts, self._cache.get(tenant, texts), background=background)
         self._waiting.append(added)
         return added
 
@@ -128,13 +139,20 @@ class SupportBatches:
         self._cache.forget(tenant, texts)
         yield 0
 
-    def encoded(self, tenant: str, texts: Sequence[TokenizedText]) -> Generator[int, None, SupportTexts]:
+    def encoded(
+        self, tenant: str, texts: Sequence[TokenizedText], *, background: bool = False
+    ) -> Generator[int, None, SupportTexts]:
         """Encodes the texts of a support set batch by batch.
+
+        Args:
+            tenant: The tenant of the texts.
+            texts: The texts.
+            background: Whether no request waits for them.
 
         Yields:
             The number of tokens encoded, after each batch.
         """
-        waiting = self.add(tenant, texts)
+        waiting = self.add(tenant, texts, background=background)
         try:
             while not waiting.encoded:
                 self.encode_next(waiting)
@@ -145,8 +163,8 @@ class SupportBatches:
 
     def encode_next(self, support: SupportTexts) -> None:
         """Encodes the next batch of a support set, filled with other sets' texts."""
-        own = support.next_batch(self.max_batch_tokens)
-        shares = [(support, own), *self._fitting(support, own)]
+        own = support.next_batch(self._background_tokens if support.background else self.max_batch_tokens)
+        shares = [(support, own), *([] if support.background else self._fitting(support, own))]
         try:
             self._encode(shares)
         except Exception:
@@ -162,7 +180,7 @@ class SupportBatches:
         for other in self._waiting:
             if room <= 0:
                 break
-            if other is not support and (along := other.of_width(width, room)):
+            if other is not support and not other.background and (along := other.of_width(width, room)):
                 shares.append((other, along))
                 room -= len(along)
         return shares

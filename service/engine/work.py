@@ -74,11 +74,13 @@ class SlicedWork(Work[Result]):
 
     Attributes:
         slices: Does one slice per ``next``, yields the slice's number of tokens, and returns the result.
+        background: Whether no request waits for it, so that it gives way to all other work.
     """
 
-    def __init__(self, tokens: int, slices: Generator[int, None, Result]) -> None:
+    def __init__(self, tokens: int, slices: Generator[int, None, Result], *, background: bool = False) -> None:
         super().__init__(tokens)
         self.slices = slices
+        self.background = background
 
 
 class PredictWork(Work[list[list[float]]]):

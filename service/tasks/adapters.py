@@ -15,6 +15,7 @@ from service.engine.adapter_cache import AdapterCache
 from service.store_access import StoreAccess
 from service.tasks.confirmations import Confirmations, Write
 from service.tasks.errors import TaskNotFound, VersionNotFound
+from service.tasks.missing_version import version_not_found
 
 _LARGE_BYTES = 2**20
 """Largest adapter that is coded on the event loop. A larger one takes tens of milliseconds, and has a thread."""
@@ -227,7 +228,7 @@ class Adapters:
         asked_at, changes = time.monotonic(), self._changes
         record = await self._store.call(self._store.store.version, tenant, task, version)
         if record is None:
-            raise VersionNotFound(task, version, current.version)
+            raise await version_not_found(self._store, tenant, task, version, current.version)
         key = AdapterKey(tenant, task, version, record.adapter_id)
         if changes == self._changes:
             self._confirmed.note_version(key, asked_at)

@@ -17,7 +17,13 @@ AUTO = "auto"
 
 
 async def adapted(
-    parts: Parts, tenant: str, checked: CheckedSupport, options: AdaptOptions, checkpoint: str | None
+    parts: Parts,
+    tenant: str,
+    checked: CheckedSupport,
+    options: AdaptOptions,
+    checkpoint: str | None,
+    *,
+    background: bool = False,
 ) -> tuple[Adaptation, CheckpointChoice | None]:
     """An adaptation on the compute thread, its time noted for the request, and the choice behind ``auto``.
 
@@ -31,18 +37,19 @@ async def adapted(
         checked: The support set.
         options: The options of the adaptation.
         checkpoint: The name or fingerprint of a loaded checkpoint, or ``auto``; None for the default one.
+        background: Whether no request waits for it.
 
     Raises:
         UnknownCheckpoint: No loaded checkpoint has the name.
     """
     checkpoints = parts.engine.checkpoints
     if checkpoint != AUTO:
-        return await _adapted(parts, tenant, checkpoints.named(checkpoint), checked, options), None
+        return await _adapted(parts, tenant, checkpoints.named(checkpoint), checked, options, background), None
     made: dict[Models, Adaptation] = {}
     refused: dict[Models, Exception] = {}
     for models in checkpoints:
         try:
-            made[models] = await _adapted(parts, tenant, models, checked, options)
+            made[models] = await _adapted(parts, tenant, models, checked, options, background)
         except (MetalearnError, SupportTooLarge, TextEmpty) as error:  # another checkpoint may accept this support set
             refused[models] = error
     if not made:
@@ -84,9 +91,9 @@ def _reason(chosen: Models, tied: Sequence[Models], best: float | None, *, n_loa
 
 
 async def _adapted(
-    parts: Parts, tenant: str, models: Models, checked: CheckedSupport, options: AdaptOptions
+    parts: Parts, tenant: str, models: Models, checked: CheckedSupport, options: AdaptOptions, background: bool
 ) -> Adaptation:
-    adaptation = await parts.engine.adapt(tenant, models, checked.support, options)
+    adaptation = await parts.engine.adapt(tenant, models, checked.support, options, background=background)
     add_to_current("queue", adaptation.queue_s)
     add_to_current("encode", adaptation.encode_s)
     add_to_current("adapt", adaptation.inner_s)

@@ -1,7 +1,6 @@
 """The use case drift: how recent queries differ from a task's examples, and from earlier queries."""
 
 import asyncio
-import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -15,15 +14,13 @@ from service.tasks.app_parts import Parts
 from service.tasks.errors import SupportNotKept
 from service.tasks.examples_in_memory import KnownExamples
 from service.tasks.explain import examples_of
-from service.tasks.recent_queries import WINDOW, QueriesOfTask
+from service.tasks.recent_queries import ENOUGH_QUERIES, WINDOW, QueriesOfTask, abstention_shift
 
 _FAR = 0.95
 """The share of the examples that are nearer to the others than a text that counts as far."""
-_ENOUGH_QUERIES, _ENOUGH_SAMPLED = 50, 16
+_ENOUGH_SAMPLED = 16
 _MUCH = 0.2
 """The share of far queries from which on they are worth a sentence, where one in twenty is expected."""
-_SURE = 3.0
-"""Standard errors by which a rate has to move to be worth a sentence."""
 
 
 async def drift(parts: Parts, tenant: str, task: str) -> DriftResponse:
@@ -105,9 +102,9 @@ def _of(distances: Float[Tensor, " texts"], limit: float) -> Distances:
 def _findings(
     recent: QueryWindow, earlier: QueryWindow, of_queries: Distances | None, of_examples: Distances | None
 ) -> list[str]:
-    if recent.queries < _ENOUGH_QUERIES:
+    if recent.queries < ENOUGH_QUERIES:
         seen = f"this process has seen {recent.queries} queries since the begin of its counts"
-        return [f"Too early to tell: {seen}; {_ENOUGH_QUERIES} are needed."]
+        return [f"Too early to tell: {seen}; {ENOUGH_QUERIES} are needed."]
     found = []
     if of_queries is not None and of_examples is not None and of_queries.texts >= _ENOUGH_SAMPLED:
         far, median = of_queries.far or 0.0, of_queries.median or 0.0
@@ -117,12 +114,9 @@ def _findings(
                 f"each other (median {median:.2f} against {of_examples.median or 0.0:.2f}): the examples do not cover "
                 "their wording. Give feedback on such texts, or let the report choose which to label next."
             )
-    if recent.abstained is not None and earlier.abstained is not None and earlier.queries >= _ENOUGH_QUERIES:
-        total = recent.queries + earlier.queries
-        rate = (recent.abstained * recent.queries + earlier.abstained * earlier.queries) / total
-        error = math.sqrt(rate * (1 - rate) * (1 / recent.queries + 1 / earlier.queries))
-        moved = recent.abstained - earlier.abstained
-        if abs(moved) > _SURE * error:
+    if recent.abstained is not None and earlier.abstained is not None:
+        moved = abstention_shift(recent.abstained, recent.queries, earlier.abstained, earlier.queries)
+        if moved:
             found.append(
                 f"{recent.abstained:.0%} of the last {recent.queries} queries were below the abstention threshold, "
                 f"{earlier.abstained:.0%} of the {earlier.queries} before: the task has become "

@@ -1,7 +1,10 @@
 """Errors of the use cases."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from model_store.removals import Removal
 
 
 class UseCaseError(Exception):
@@ -19,12 +22,28 @@ class TaskNotFound(UseCaseError):
 
 
 class VersionNotFound(UseCaseError):
-    """A version that the tenant's task does not have."""
+    """A version that the tenant's task does not have, or has no more."""
 
-    def __init__(self, task: str, version: int, newest: int) -> None:
+    def __init__(self, task: str, version: int, newest: int, removal: Removal | None = None) -> None:
+        if removal is None:
+            super().__init__(
+                f"task {task!r} has no version {version}; its newest is {newest}, and GET /v1/tasks/{task}/versions "
+                "lists all"
+            )
+            return
+        moment = datetime.fromtimestamp(removal.at, UTC).isoformat(sep=" ", timespec="seconds")
+        why = _REASONS.get(removal.reason, removal.reason)
         super().__init__(
-            f"task {task!r} has no version {version}; its newest is {newest}, and GET /v1/tasks/{task}/versions has all"
+            f"version {version} of task {task!r} was removed at {moment} by {removal.by}, since {why}; its newest is "
+            f"{newest}, and GET /v1/tasks/{task}/versions lists all"
         )
+
+
+_REASONS: Mapping[str, str] = {
+    "delete": "its removal was asked for",
+    "erase": "an example was erased that it had been adapted on",
+    "retention": "no more versions are to be kept, or none that old",
+}
 
 
 class SupportNotKept(UseCaseError):

@@ -93,7 +93,8 @@ class Readapts:
         if known is not None:
             return known
         try:
-            await readapt_newest(parts, newest, checkpoint_of_terms(parts, newest))
+            checkpoint = checkpoint_of_terms(parts, newest)
+            await readapt_newest(parts, newest, checkpoint, background=trigger == "background")
         except VersionConflict:  # another process came first, or the task was adapted anew
             return None
         except ReadaptRefused as error:

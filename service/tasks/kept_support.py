@@ -9,7 +9,8 @@ from model_store.codec import ExampleRow, decode_rows
 from model_store.errors import AdapterCorrupt, VersionConflict
 from model_store.records import TaskRecord, Version
 from service.tasks.app_parts import Parts
-from service.tasks.errors import SupportNotKept, TaskNotFound, VersionNotFound
+from service.tasks.errors import SupportNotKept, TaskNotFound
+from service.tasks.missing_version import version_not_found
 from service.tasks.support_set import CheckedSupport
 
 
@@ -59,7 +60,7 @@ async def find_version(parts: Parts, tenant: str, task: str, version: int | None
     newest = record.current
     found = newest if version is None else await call(store.version, tenant, task, version)
     if found is None:
-        raise VersionNotFound(task, version or 0, newest.version)
+        raise await version_not_found(parts.access, tenant, task, version or 0, newest.version)
     return record, found
 
 

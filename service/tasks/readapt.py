@@ -85,13 +85,14 @@ async def preview(
     )
 
 
-async def readapt_newest(parts: Parts, newest: Version, checkpoint: str | None) -> None:
+async def readapt_newest(parts: Parts, newest: Version, checkpoint: str | None, *, background: bool = False) -> None:
     """Adapts a task again without being asked, unless the new version would be worse than the settings allow.
 
     Args:
         parts: The app's parts.
         newest: The task's newest version, of another checkpoint.
         checkpoint: The checkpoint to adapt from, or ``auto``; None for the default one.
+        background: Whether no request waits for it.
 
     Raises:
         TaskNotFound: The task is absent by now.
@@ -105,7 +106,7 @@ async def readapt_newest(parts: Parts, newest: Version, checkpoint: str | None) 
     kept = await load_kept_support(parts, newest.tenant, newest.task)
     if kept.source.adapter_id != newest.adapter_id:
         raise VersionConflict(kept.source.version)
-    made = await _made(parts, newest.tenant, kept, checkpoint)
+    made = await _made(parts, newest.tenant, kept, checkpoint, only_to_decide=True, background=background)
     await _committed(parts, kept, made, terms=newest.terms, began=began, unless_worse=True, idempotent=None)
 
 
@@ -130,10 +131,21 @@ class _Made:
     comparison: Comparison
 
 
-async def _made(parts: Parts, tenant: str, kept: KeptSupport, checkpoint: str | None) -> _Made:
+async def _made(
+    parts: Parts,
+    tenant: str,
+    kept: KeptSupport,
+    checkpoint: str | None,
+    *,
+    only_to_decide: bool = False,
+    background: bool = False,
+) -> _Made:
     checked = kept.checked()
-    adaptation, choice = await adapted(parts, tenant, checked, kept.source.options, checkpoint)
-    return _Made(checked, adaptation, choice, await compared(parts, tenant, kept, checked, adaptation))
+    adaptation, choice = await adapted(parts, tenant, checked, kept.source.options, checkpoint, background=background)
+    comparison = await compared(
+        parts, tenant, kept, checked, adaptation, only_to_decide=only_to_decide, background=background
+    )
+    return _Made(checked, adaptation, choice, comparison)
 
 
 async def _committed(

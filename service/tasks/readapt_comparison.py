@@ -1,9 +1,10 @@
 """The comparison of a version with the one that another checkpoint makes of its support set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metalearn.errors import MetalearnError
+from metalearn.types import SupportSet
 from model_store.records import Version
 from service.engine.adapt_slices import Adaptation
 from service.engine.errors import SupportTooLarge, TextEmpty
@@ -59,13 +60,39 @@ class Comparison:
                 )
         return None
 
+    def most_disagreement(self) -> float:
+        """The largest share of the examples that may be classified otherwise, by what is known without asking.
+
+        An example that both checkpoints classify correctly is classified alike.
+        """
+        before = self.former.leave_one_out_accuracy
+        if before is None or self.accuracy is None:
+            return 1.0
+        return 2 - before - self.accuracy
+
 
 async def compared(
-    parts: Parts, tenant: str, kept: KeptSupport, checked: CheckedSupport, adaptation: Adaptation
+    parts: Parts,
+    tenant: str,
+    kept: KeptSupport,
+    checked: CheckedSupport,
+    adaptation: Adaptation,
+    *,
+    only_to_decide: bool = False,
+    background: bool = False,
 ) -> Comparison:
     """Compares an adaptation on a version's support set with the version.
 
     Where the version's checkpoint is loaded, it is adapted from once more, to know its answers to the examples.
+
+    Args:
+        parts: The app's parts.
+        tenant: The tenant of the support set.
+        kept: The version and its support set.
+        checked: The support set to adapt on.
+        adaptation: The adaptation.
+        only_to_decide: Whether the agreement is wanted only where it can decide which of the two is worse.
+        background: Whether no request waits for it.
 
     Raises:
         QueueFull: The queue has no room.
@@ -73,16 +100,27 @@ async def compared(
     """
     former, checkpoints = kept.source, parts.engine.checkpoints
     own = adaptation.left_out or ()
-    agreement = None
-    if former.checkpoint in checkpoints and former.checkpoint != adaptation.adapter.checkpoint:
-        models = checkpoints.named(former.checkpoint)
-        try:
-            again = await parts.engine.adapt(tenant, models, checked.support, former.options)
-        except (MetalearnError, SupportTooLarge, TextEmpty):  # it has made the version, under other limits
-            pass
-        else:
-            agreement = _agreement(own, again.left_out or ())
-    return Comparison(former, adaptation.leave_one_out_accuracy, sum(found >= 0 for found in own), agreement)
+    n_asked = sum(found >= 0 for found in own)
+    without = Comparison(former, adaptation.leave_one_out_accuracy, n_asked, agreement=None)
+    if not n_asked or former.checkpoint not in checkpoints or former.checkpoint == adaptation.adapter.checkpoint:
+        return without
+    if only_to_decide and _is_decided(without, checked.support, parts.settings):
+        return without
+    models = checkpoints.named(former.checkpoint)
+    try:
+        again = await parts.engine.adapt(tenant, models, checked.support, former.options, background=background)
+    except (MetalearnError, SupportTooLarge, TextEmpty):  # it has made the version, under other limits
+        return without
+    return replace(without, agreement=_agreement(own, again.left_out or ()))
+
+
+def _is_decided(without: Comparison, support: SupportSet, settings: Settings) -> bool:
+    """Whether the agreement could not change the decision, whatever it is."""
+    if without.worse(settings) is not None:
+        return True
+    # The accuracies count each example's weight, and the agreement does not
+    all_count_alike = len({example.weight for example in support.examples}) == 1
+    return all_count_alike and without.most_disagreement() <= settings.readapt_max_disagreement
 
 
 def _agreement(own: Sequence[int], others: Sequence[int]) -> float | None:

@@ -21,9 +21,10 @@ from model_store.removals import Removal
 from service.caller import current_caller, removal_by
 from service.tasks.app_parts import Parts
 from service.tasks.commit import commit_next, remaining_ttl_s
-from service.tasks.errors import NewestVersion, TaskNotFound, VersionNotFound
+from service.tasks.errors import NewestVersion, TaskNotFound
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
 from service.tasks.kind_answers import kind_fields
+from service.tasks.missing_version import version_not_found
 
 
 async def list_tasks(parts: Parts, tenant: str, *, after: str | None, limit: int) -> TaskList:
@@ -82,7 +83,7 @@ async def delete_version(parts: Parts, tenant: str, task: str, version: int) -> 
     parts.adapters.forget(tenant, task)
     parts.examples.forget(tenant, task)
     if not found:
-        raise VersionNotFound(task, version, current.version)
+        raise await version_not_found(parts.access, tenant, task, version, current.version)
     return DeleteVersionResponse(task=task, version=version)
 
 
@@ -114,7 +115,7 @@ async def show_version(parts: Parts, tenant: str, task: str, version: int) -> Ve
         raise TaskNotFound
     found = await parts.access.call(parts.access.store.version, tenant, task, version)
     if found is None:
-        raise VersionNotFound(task, version, current.version)
+        raise await version_not_found(parts.access, tenant, task, version, current.version)
     digests = found.support_digests
     return VersionDetail(**_version_fields(found), support_digests=None if digests is None else list(digests))
 
@@ -151,7 +152,7 @@ async def rollback(
     if record is None:
         raise TaskNotFound
     if source is None or data is None:
-        raise VersionNotFound(task, asked.version, record.current.version)
+        raise await version_not_found(parts.access, tenant, task, asked.version, record.current.version)
     if support is None and source.support_kept:  # removed between the reads
         raise VersionConflict(record.current.version)
     try:

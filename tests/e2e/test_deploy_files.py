@@ -17,16 +17,22 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy import dashboard
+from deploy.dashboard_parts import NO_PROBES
 from handful import environment
 from service.metrics import Metrics
-from service.routes import adapt, health, predict
+from service.routes import adapt, examples, health, pages, predict, versions
 from service.settings import PREFIX, Settings
 from tests.waiting import LIMIT_S
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "handful.json"
-NAMES_SETTINGS = ["Dockerfile", "docker-compose.yml", "deploy/prometheus/alerts.yml", "docs/deployment.md"]
+RUNBOOKS = ROOT / "docs" / "runbooks.md"
+NAMES_SETTINGS = [
+    *("Dockerfile", "docker-compose.yml", "deploy/prometheus/alerts.yml"),
+    *("docs/deployment.md", "docs/operations.md", "docs/runbooks.md"),
+]
 
 Tree = dict[str, Any]
 
@@ -74,9 +80,12 @@ def named_series(expressions: list[str]) -> set[str]:
     return {name for expression in expressions for name in re.findall(r"\bhandful_\w+", expression)}
 
 
+_ROUTES = (adapt, examples, health, pages, predict, versions)
+
+
 def routes() -> set[str]:
     """The paths of the service, as metrics name them."""
-    return {str(getattr(route, "path", "")) for module in (adapt, health, predict) for route in module.router.routes}
+    return {str(getattr(route, "path", "")) for module in _ROUTES for route in module.router.routes}
 
 
 @pytest.fixture
@@ -238,17 +247,37 @@ def test_alerts_name_metrics_and_routes_that_exist(alerts: list[Tree]) -> None:
     expressions = [alert["expr"] for alert in alerts]
     assert named_series(expressions) <= exposed_series()
     assert set(re.findall(r'route="([^"]+)"', " ".join(expressions))) <= routes()
+    assert {found.strip() for found in re.findall(r'route!~"[^"]+"', " ".join(expressions))} == {NO_PROBES}
     for alert in alerts:
         assert alert["labels"]["severity"] in {"critical", "warning", "info"}
-        assert alert["annotations"].keys() == {"summary", "description"}
+        assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
 
 
-def test_the_alert_on_the_queue_knows_its_size(alerts: list[Tree]) -> None:
-    (alert,) = (alert for alert in alerts if alert["alert"] == "HandfulQueueFull")
-    assert alert["expr"].endswith(f"* {Settings().max_queue_tokens}")
+def test_probes_and_pages_are_left_out_of_the_ratio_of_errors() -> None:
+    pattern = NO_PROBES.partition('"')[2].rstrip('"')
+    left_out = {path for path in {"/openapi.json"} | routes() if re.fullmatch(pattern, path)}
+    assert left_out == {"/", "/docs", "/livez", "/metrics", "/openapi.json", "/playground/{name:path}", "/readyz"}
 
 
-needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_each_alert_has_a_runbook_and_each_runbook_an_alert(alerts: list[Tree]) -> None:
+    sections = re.split(r"^## ", RUNBOOKS.read_text(), flags=re.MULTILINE)[1:]
+    by_name = {section.partition("\n")[0]: section for section in sections}
+    assert list(by_name) == [alert["alert"] for alert in alerts]
+    for name, section in by_name.items():
+        assert [part for part in ("**Means.**", "**Check.**", "**Do.**") if part not in section] == [], name
+    runbooks = [alert["annotations"]["runbook_url"] for alert in alerts]
+    assert runbooks == [f"{{{{ $externalLabels.runbooks }}}}#{name.lower()}" for name in by_name]
+    base = load_yaml("deploy/prometheus/prometheus.yml")["global"]["external_labels"]["runbooks"]
+    assert (ROOT / base) == RUNBOOKS
+
+
+def test_the_queries_of_the_runbooks_name_metrics_that_exist() -> None:
+    exposed = exposed_series()
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exposed}
+    assert named_series([RUNBOOKS.read_text()]) <= exposed | families
+
+
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool: apt-get install prometheus")
 
 
 @needs_promtool
@@ -263,7 +292,8 @@ def test_each_alert_fires_and_none_without_cause(alerts: list[Tree], tmp_path: P
     predict = 'job="handful", instance="a", route="/v1/tasks/{task}/predict"'
     adapt = 'job="handful", instance="a", route="/v1/tasks/{task}/adapt"'
     process = 'job="handful", instance="a"'
-    trouble = {
+    events = f"handful_cache_events_total{{{process}, event="
+    trouble: dict[str, list[tuple[str, str]]] = {
         "HandfulDown": [(f"up{{{process}}}", "0x70")],
         "HandfulRestarting": [(f"process_start_time_seconds{{{process}}}", "0+300x70")],
         "HandfulStaleTasks": [(f"handful_stale_tasks{{{process}}}", "3x70")],
@@ -281,7 +311,25 @@ def test_each_alert_fires_and_none_without_cause(alerts: list[Tree], tmp_path: P
             (f'handful_request_duration_seconds_bucket{{{adapt}, le="60"}}', "0+100x70"),
             (f'handful_request_duration_seconds_bucket{{{adapt}, le="+Inf"}}', "0+100x70"),
         ],
-        "HandfulQueueFull": [(f"handful_queue_tokens{{{process}}}", "131072x70")],
+        "HandfulAbsent": [],
+        "HandfulQueueFull": [
+            (f"handful_queue_tokens{{{process}}}", "7000x70"),
+            (f"handful_queue_max_tokens{{{process}}}", "8192x70"),
+        ],
+        "HandfulCacheTooSmall": [
+            (f'{events}"hit"}}', "0+40x70"),
+            (f'{events}"miss"}}', "0+60x70"),
+            (f'{events}"evict"}}', "0+60x70"),
+        ],
+        # Once, half an hour ago
+        "HandfulReadaptsNotDone": [
+            (f'handful_readapts_total{{{process}, trigger="background", outcome="refused"}}', "0x34 1x36")
+        ],
+        "HandfulDrift": [(f"handful_drifting_tasks{{{process}}}", "2x70")],
+        "HandfulFilesRunOut": [
+            (f"process_open_fds{{{process}}}", "900x70"),
+            (f"process_max_fds{{{process}}}", "1024x70"),
+        ],
         "HandfulStoreErrors": [(f'handful_store_errors_total{{{process}, store="redis", op="commit"}}', "0+1x70")],
         "HandfulStoreEmptied": [(f"handful_store_emptied{{{process}}}", "1x70")],
         "HandfulDegradedAnswers": [(f"handful_degraded_answers_total{{{process}}}", "0+1x70")],
@@ -301,7 +349,19 @@ def test_each_alert_fires_and_none_without_cause(alerts: list[Tree], tmp_path: P
         (f'handful_request_duration_seconds_bucket{{{predict}, le="+Inf"}}', "0+100x70"),
         (f'handful_request_duration_seconds_bucket{{{adapt}, le="30"}}', "0+100x70"),
         (f'handful_request_duration_seconds_bucket{{{adapt}, le="+Inf"}}', "0+100x70"),
-        (f"handful_queue_tokens{{{process}}}", "50000x70"),
+        # Probes do not hide failures, and do not make any
+        (f'handful_requests_total{{{process}, route="/readyz", status="503"}}', "0+50x70"),
+        (f"handful_queue_tokens{{{process}}}", "3000x70"),
+        (f"handful_queue_max_tokens{{{process}}}", "8192x70"),
+        # Many new tenants: misses, and none evicted
+        (f'{events}"hit"}}', "0+40x70"),
+        (f'{events}"miss"}}', "0+60x70"),
+        (f'{events}"evict"}}', "5x70"),
+        (f'handful_readapts_total{{{process}, trigger="background", outcome="done"}}', "0+1x70"),
+        (f'handful_readapts_total{{{process}, trigger="background", outcome="failed"}}', "1x70"),
+        (f"handful_drifting_tasks{{{process}}}", "0x70"),
+        (f"process_open_fds{{{process}}}", "100x70"),
+        (f"process_max_fds{{{process}}}", "1024x70"),
         (f'handful_store_errors_total{{{process}, store="redis", op="commit"}}', "3x70"),
         (f"handful_store_emptied{{{process}}}", "0x70"),
         (f"handful_degraded_answers_total{{{process}}}", "3x70"),
@@ -311,7 +371,11 @@ def test_each_alert_fires_and_none_without_cause(alerts: list[Tree], tmp_path: P
     names = [alert["alert"] for alert in alerts]
     assert set(trouble) == set(names)
 
+    up = f"up{{{process}}}"
+
     def case(data: list[tuple[str, str]], firing: str | None) -> Tree:
+        if firing != "HandfulAbsent" and up not in dict(data):
+            data = [*data, (up, "1x70")]
         return {
             "interval": "1m",
             "input_series": [{"series": name, "values": values} for name, values in data],
@@ -346,6 +410,37 @@ def test_the_dashboard_names_metrics_that_exist_and_shows_them_all(panels: list[
     assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in exposed} == families
 
 
+def test_the_dashboard_is_what_its_panels_make() -> None:
+    assert DASHBOARD.read_text() == dashboard.as_text(), "run python -m deploy.dashboard"
+
+
+def test_every_panel_explains_itself_and_has_a_unit(panels: list[Tree]) -> None:
+    for panel in panels:
+        assert panel["title"], panel
+        assert panel["description"], panel["title"]
+        assert panel["type"] == "table" or panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+    titles = [(panel["title"], panel["type"]) for panel in panels]
+    assert len(set(titles)) == len(titles)
+
+
+def test_every_alert_is_named_by_a_panel_with_its_threshold(panels: list[Tree], alerts: list[Tree]) -> None:
+    limits = {
+        alert["alert"]: float(limit[1])
+        for alert in alerts
+        if (limit := re.search(r"[<>] ([\d.]+)(?:\n +and |\s*$)", alert["expr"]))
+    }
+    named = {name: panel for panel in panels for name in re.findall(r"\bHandful[A-Z]\w+", panel["description"])}
+    assert named.keys() == {alert["alert"] for alert in alerts}
+    dashed = {
+        name: panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
+        for panel in panels
+        for name in re.findall(r"Alert (Handful[A-Z]\w+)", panel["description"])
+        if "thresholdsStyle" in panel["fieldConfig"]["defaults"].get("custom", {})
+    }
+    assert len(dashed) > 4
+    assert dashed == {name: limits.get(name, 1.0) for name in dashed}
+
+
 def test_the_dashboard_asks_the_provisioned_data_source(panels: list[Tree], compose: Tree) -> None:
     (source,) = load_yaml("deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
     wanted = {"type": source["type"], "uid": source["uid"]}
@@ -353,6 +448,7 @@ def test_the_dashboard_asks_the_provisioned_data_source(panels: list[Tree], comp
     assert all(target["datasource"] == wanted for panel in panels for target in panel["targets"])
     variables = json.loads(DASHBOARD.read_text())["templating"]["list"]
     assert all(variable["datasource"] == wanted for variable in variables)
+    assert [variable["name"] for variable in variables] == ["instance", "checkpoint", "route"]
     assert re.fullmatch(r"http://(\w+):9090", source["url"]).group(1) in compose  # type: ignore[union-attr]
     scraped_every = load_yaml("deploy/prometheus/prometheus.yml")["global"]["scrape_interval"]
     assert source["jsonData"]["timeInterval"] == scraped_every

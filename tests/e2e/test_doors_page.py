@@ -27,6 +27,9 @@ BLOCKS = {
     "text-embeddings-inference": ("sh", "/predict?task", '[[{"label": "card_arrival"'),
     "vllm": ("sh", '"model": "bank"', '"label": "card_arrival"'),
     "jina": ("sh", "/v1/train", '"prediction": "card_arrival"'),
+    "tritonclient": ("python", "import tritonclient", "[b'card_arrival' b'extra_charge']"),
+    "label-studio": ("sh", "label-studio/support", '{"model_version": "support@1"}'),
+    "mcp": ("python", "from mcp", "{'card_arrival': "),
 }
 """Client -> the language of its block, a text in it, and a text of its output."""
 

@@ -121,13 +121,13 @@ REQUESTS: dict[str, tuple[Ask, int, str, str]] = {
         _post(PREDICT, {"queries": ["a"], "version": 99}),
         404,
         "no version 99",
-        "its newest is.*versions has all",
+        "its newest is.*versions lists all",
     ),
     "rollback to 99": (
         _post("/v1/tasks/bank/rollback", {"version": 99}),
         404,
         "no version 99",
-        "its newest is.*versions has all",
+        "its newest is.*versions lists all",
     ),
     "a second delete": (lambda http: http.delete("/v1/tasks/gone"), 404, "no such task", "GET /v1/tasks "),
     "an example that is not there": (

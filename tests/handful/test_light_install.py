@@ -22,6 +22,13 @@ import contextlib, io, json
 from handful import AsyncClient, Client, HandfulError
 from handful.cli.main import main
 
+try:
+    from handful import HandfulClassifier
+except ImportError as error:
+    assert "pip install 'handful[sklearn]'" in str(error)
+else:
+    raise AssertionError("numpy is there")
+
 results = []
 for words in json.load(sys.stdin):
     out, err = io.StringIO(), io.StringIO()

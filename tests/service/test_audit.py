@@ -109,6 +109,23 @@ def test_a_removed_version_leaves_an_entry_without_content(start_service: StartS
         (1, "erase", key[:12]),
     ]
     assert {each["request_id"] for each in listed["removed"]} == {"removal"}
+    why = {
+        1: "an example was erased that it had been adapted on",
+        2: "its removal was asked for",
+        4: "no more versions are to be kept, or none that old",
+    }
+    for number, reason in why.items():
+        for answer in (
+            client.get(f"/v1/tasks/bank/versions/{number}", headers=headers),
+            client.post("/v1/tasks/bank/predict", json={"queries": ["x"], "version": number}, headers=headers),
+            client.post("/v1/tasks/bank/rollback", json={"version": number}, headers=headers),
+            client.post("/v1/tasks/bank/readapt", json={"version": number}, headers=headers),
+            client.delete(f"/v1/tasks/bank/versions/{number}", headers=headers),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (404, "version_not_found")
+            detail = answer.json()["detail"]
+            assert f"version {number} of task 'bank' was removed at 20" in detail
+            assert f"since {reason}; its newest is 5, and GET /v1/tasks/bank/versions lists all" in detail
     assert set(listed["removed"][0]) == {"version", "removed_at", "removed_by", "request_id", "reason"}
 
 

@@ -430,6 +430,80 @@ def test_a_short_adaptation_does_not_wait_for_a_long_one(
     assert log.count("long") == 20
 
 
+@pytest.mark.parametrize("longest_pause_s", [1000.0, -1.0])
+def test_work_in_the_background_gives_way_to_all_other_work_until_it_has_waited_long(
+    make_thread: Callable[..., tuple[ComputeThread, Metrics]],
+    monkeypatch: pytest.MonkeyPatch,
+    longest_pause_s: float,
+) -> None:
+    monkeypatch.setattr(compute, "_LONGEST_BACKGROUND_PAUSE_S", longest_pause_s)
+    thread, _ = make_thread()
+    log: list[str] = []
+    submitted = threading.Event()
+
+    async def main() -> None:
+        # First in the queue, and its slices are far shorter than a turn of the others
+        last: SlicedWork[str] = SlicedWork(10, sliced(10, log, "background", 0.0, submitted), background=True)
+        thread.submit(last)
+        await until_on_loop(lambda: len(log) > 0)
+        others: list[SlicedWork[str]] = [SlicedWork(3, sliced(3, log, name, 0.006)) for name in ("one", "two")]
+        for work in others:
+            thread.submit(work)
+        submitted.set()
+        await asyncio.gather(last.result(), *(work.result() for work in others))
+
+    run(main())
+    if longest_pause_s > 0:
+        assert log == ["background", *["one", "two"] * 3, *["background"] * 9]
+    else:
+        assert log[:7] == ["background", "one", "background", "two", "background", "one", "background"]
+        assert sorted(log) == [*["background"] * 10, *["one"] * 3, *["two"] * 3]
+
+
+def test_a_prediction_comes_before_the_next_slice_in_the_background(
+    loaded_checkpoint: Checkpoint, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    thread, _ = make_thread()
+    log: list[str] = []
+    submitted = threading.Event()
+
+    async def main() -> None:
+        long: SlicedWork[str] = SlicedWork(20, sliced(20, log, "background", 0.0, submitted), background=True)
+        thread.submit(long)
+        await until_on_loop(lambda: len(log) > 0)
+        work = Noted("a", head(2, 0), loaded_checkpoint.encoder.tokenize(sentences(1)))
+        work.log = log
+        thread.submit(work)
+        submitted.set()
+        await asyncio.gather(work.result(), long.result())
+
+    run(main())
+    assert log == ["background", "predict", *["background"] * 19]
+
+
+def test_work_in_the_background_keeps_no_request_out(
+    loaded_checkpoint: Checkpoint, gate: Gate, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
+) -> None:
+    thread, metrics = make_thread(max_queue_tokens=30)
+    texts = loaded_checkpoint.encoder.tokenize([TextInput("why was my card charged")])
+
+    async def main() -> None:
+        first = PredictWork("a", head(2, 0), texts)
+        thread.submit(first)
+        await asyncio.to_thread(gate.wait_for_call)
+        background: SlicedWork[str] = SlicedWork(1000, sliced(10, [], "done", 0.0), background=True)
+        thread.submit(background)
+        assert queued(metrics) == len(texts[0].ids)
+        second = PredictWork("a", head(2, 0), texts)
+        thread.submit(second)
+        gate.open()
+        await asyncio.gather(first.result(), second.result())
+        assert await background.result() == "done"
+        assert queued(metrics) == 0
+
+    run(main())
+
+
 def test_cancelled_work_is_dropped_and_its_tokens_are_given_back(
     loaded_checkpoint: Checkpoint, gate: Gate, make_thread: Callable[..., tuple[ComputeThread, Metrics]]
 ) -> None:
@@ -549,6 +623,7 @@ def test_a_closed_thread_fails_what_waits_and_refuses_the_rest(
     async def main() -> None:
         works: list[Any] = [PredictWork("a", head(2, i), tokenize(sentences(30, i))) for i in range(3)]
         works.append(SlicedWork(5, sliced(1000, [], "adapt", 0.01)))
+        works.append(SlicedWork(5, sliced(1000, [], "background", 0.01), background=True))
         for work in works:
             thread.submit(work)
         await asyncio.to_thread(gate.wait_for_call)

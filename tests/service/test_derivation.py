@@ -1,6 +1,9 @@
 """A version is derived again from its record and the support set that is kept with it."""
 
+from typing import Any
+
 import httpx
+import pytest
 import torch
 
 from metalearn.learners.interface import LearnerOptions
@@ -11,6 +14,8 @@ from model_store.digests import support_digests
 from model_store.records import StoredSupport, Version
 from tests.conftest import SUPPORT, MakeCheckpoint, StartService
 from tests.service.conftest import OTHER_SUPPORT, adapt, parts_of, store_of
+from tests.service.test_examples import add, assert_same_bits, erase, newest
+from tests.service.test_kinds import OF_KIND
 
 PAIRS = [{**example, "text_pair": "my bank"} for example in SUPPORT]
 VERSIONS = (
@@ -63,6 +68,39 @@ def test_every_kept_version_is_derived_again_to_the_same_bits(
         for name, weight in stored.fast_weights.items():
             assert torch.equal(again.fast_weights[name], weight), f"version {version.version}, {name}"
     assert kept == len(VERSIONS) + 1
+
+
+LIVES: dict[str, dict[str, Any]] = {
+    "weights, descriptions and a text out of scope": {
+        "support": [{**SUPPORT[0], "weight": 3}, *SUPPORT[1:], {"text": "What is for lunch?", "label": None}],
+        "labels": {"card_arrival": "a card that is late"},
+        "steps": 3,
+    },
+    **OF_KIND,
+}
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_readapt_derives_each_version_that_a_life_leaves(stored_service: httpx.Client, life: str) -> None:
+    client, body = stored_service, LIVES[life]
+    adapt(client, **body)
+    weight = {"weight": 0.5} if "labels" in body else {}
+    (added,) = add(client, [{**body["support"][0], "text": "One more text", **weight}])["ids"]
+    add(client, [{**body["support"][1], "text": "And another one"}])
+    assert erase(client, added)["removed_versions"] == [2, 3]
+    assert client.post("/v1/tasks/bank/rollback", json={"version": 1}).status_code == 200
+    add(client, [{**body["support"][2], "text": "The last text"}])
+    kept = [each["version"] for each in client.get("/v1/tasks/bank/versions").json()["versions"]]
+    assert kept == [6, 5, 4, 1]
+    for number in kept:
+        store = store_of(client)
+        record, data = store.version("default", "bank", number), store.load_adapter("default", "bank", number)
+        assert record is not None and data is not None
+        shapes = {record.checkpoint: parts_of(client).engine.checkpoints.default.shapes}
+        stored = decode_adapter(data, AdapterKey("default", "bank", number, record.adapter_id), shapes=shapes)
+        made = client.post("/v1/tasks/bank/readapt", json={"version": number})
+        assert made.status_code == 200, made.text
+        assert_same_bits(newest(client), stored)
 
 
 def test_a_version_shows_what_was_asked_beside_what_came_of_it(service: httpx.Client) -> None:

@@ -3,17 +3,24 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from model_store.records import NewVersion
 from service import readapting
+from service.settings import Settings
+from service.tasks.readapt import readapt_newest
+from service.tasks.readapt_comparison import Comparison
 from tests.conftest import SUPPORT, StartService
-from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, bearer, make_key, predict, store_of
+from tests.model_store.conftest import new_version
+from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, bearer, make_key, parts_of, predict, store_of
 from tests.service.test_metrics import scrape, value
 from tests.service.test_several_checkpoints import INNER_WORDS, loaded, refused
 from tests.waiting import LIMIT_S, until
@@ -210,6 +217,50 @@ def test_a_preview_compares_and_stores_nothing(start_on: Start, tiny_checkpoint:
     assert worse == (
         "1.000 of the examples would be classified otherwise, more than 0.5 (HANDFUL_READAPT_MAX_DISAGREEMENT)"
     )
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(-1, 2), st.integers(-1, 2)), min_size=1, max_size=12),
+    st.floats(0, 1),
+)
+def test_what_is_decided_without_the_agreement_is_decided_as_with_it(
+    examples: list[tuple[int, int, int]], most: float
+) -> None:
+    asked = [each for each in examples if min(each[1:]) >= 0]
+    assume(asked)
+    before, accuracy = (sum(each[0] == each[i] for each in asked) / len(asked) for i in (1, 2))
+    agreement = sum(each[1] == each[2] for each in asked) / len(asked)
+    former = replace(new_version().version, leave_one_out_accuracy=before)
+    settings = Settings(readapt_max_drop=1, readapt_max_disagreement=most)
+    without, whole = (Comparison(former, accuracy, len(asked), known) for known in (None, agreement))
+    if without.most_disagreement() <= most:
+        assert whole.worse(settings) is None
+
+
+def test_the_former_checkpoint_adapts_again_only_where_its_answers_could_decide(
+    start_on: Start, tiny_checkpoint: Path, other_checkpoint: Path
+) -> None:
+    adapt(start_on(tiny_checkpoint))
+
+    def adaptations(client: httpx.Client) -> list[float]:
+        series = scrape(client)
+        name, prints = "handful_checkpoint_adaptations_total", loaded(client).values()
+        return [value(series, name, fingerprint=each) for each in prints]
+
+    for most, expected in ((1, [1.0, 0.0]), (0, [1.0, 1.0])):
+        both = start_on(
+            other_checkpoint,
+            tiny_checkpoint,
+            readapt_to_default=True,
+            readapt_max_drop=1,
+            readapt_max_disagreement=most,
+        )
+        newest = store_of(both).version("default", "bank", 1)
+        assert newest is not None
+        both.portal.call(readapt_newest, parts_of(both), newest, None)  # type: ignore[attr-defined]
+        assert adaptations(both) == expected
+        store_of(both).delete("default", "bank")
+        adapt(start_on(tiny_checkpoint))
 
 
 # ---- in the background -----------------------------------------------------------------------------------------------

@@ -19,6 +19,11 @@ from tests.service.conftest import OTHER_SUPPORT, TEXTS, adapt, bearer, make_key
 TASK = "secret-project"
 ABSENT = "absent-project"
 
+TENSOR = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["where is my card"]}]}
+INTERFACE = (
+    '<View><Text name="text" value="$text"/><Choices name="c" toName="text"><Choice value="card_arrival"/>'
+    '<Choice value="cooking"/></Choices></View>'
+)
 BODIES: dict[tuple[str, str], object] = {
     ("POST", "/v1/tasks/{task}/predict"): {"queries": ["where is my card"]},
     ("GET", "/v1/tasks/{task}"): None,
@@ -41,11 +46,37 @@ BODIES: dict[tuple[str, str], object] = {
     ("GET", "/v1/models/{task}"): None,
     ("DELETE", "/v1/tasks/{task}"): None,
     ("DELETE", "/v1/classifiers/{task}"): None,
+    ("GET", "/v2/models/{task}"): None,
+    ("GET", "/v2/models/{task}/ready"): None,
+    ("GET", "/v2/models/{task}/versions/{version}"): None,
+    ("GET", "/v2/models/{task}/versions/{version}/ready"): None,
+    ("POST", "/v2/models/{task}/infer"): TENSOR,
+    ("POST", "/v2/models/{task}/versions/{version}/infer"): TENSOR,
 }
 """Every route that takes a task and finds it absent; a new route needs a line here."""
 
-CREATING = {("POST", "/v1/tasks/{task}/adapt"), ("POST", "/v1/tasks/{task}/import")}
-"""Routes that make a task where there is none: another tenant's name is free to them. ``adapt`` is held to it below."""
+LABEL_STUDIO: dict[tuple[str, str], object] = {
+    ("GET", "/label-studio/{task}"): None,
+    ("GET", "/label-studio/{task}/"): None,
+    ("GET", "/label-studio/{task}/health"): None,
+    ("POST", "/label-studio/{task}/setup"): {"project": "1.1", "schema": INTERFACE},
+    ("POST", "/label-studio/{task}/predict"): {"tasks": [{"id": 1, "data": {"text": "a"}}], "label_config": INTERFACE},
+    ("POST", "/label-studio/{task}/webhook"): {
+        "action": "ANNOTATION_CREATED",
+        "annotation": {
+            "id": 1,
+            "task": 1,
+            "result": [{"from_name": "c", "type": "choices", "value": {"choices": ["cooking"]}}],
+        },
+        "task": {"id": 1, "data": {"text": "boil the pasta"}},
+        "project": {"id": 1, "label_config": INTERFACE},
+    },
+}
+"""Every route of Label Studio's door, which makes a task where there is none."""
+
+CREATING = {("POST", "/v1/tasks/{task}/adapt"), ("POST", "/v1/tasks/{task}/import"), *LABEL_STUDIO}
+"""Routes that make a task where there is none: another tenant's name is free to them. ``adapt`` and Label Studio's are
+held to it below."""
 
 VARIANTS: dict[tuple[str, str], list[object]] = {
     ("POST", "/v1/tasks/{task}/predict"): [
@@ -207,6 +238,26 @@ def test_adapting_under_anothers_task_name_makes_a_task_of_ones_own(tenants: Ten
     assert view_of_owner(tenants) == before
     deleted = tenants.client.delete(f"/v1/tasks/{TASK}", headers=tenants.stranger)
     assert deleted.status_code == 200
+    assert view_of_owner(tenants) == before
+
+
+def test_label_studio_under_anothers_task_name_makes_a_task_of_ones_own(tenants: Tenants) -> None:
+    before = view_of_owner(tenants)
+    for (method, path), body in LABEL_STUDIO.items():
+        answers = [
+            tenants.client.request(method, place(path, task), json=body, headers=tenants.stranger)
+            for task in (TASK, ABSENT)
+        ]
+        statuses = [answer.status_code for answer in answers]
+        assert statuses[0] == statuses[1] in {200, 201}, path
+        assert answers[0].text == answers[1].text.replace(ABSENT, TASK), path
+        assert view_of_owner(tenants) == before, path
+    gone = {"action": "ANNOTATIONS_DELETED", "annotations": [{"id": 1}], "project": {"id": 1}}
+    erased = tenants.client.post(f"/label-studio/{TASK}/webhook", json=gone, headers=tenants.stranger)
+    assert erased.json()["result"]["erased"] == 1
+    assert view_of_owner(tenants) == before
+    gone["annotations"] = [{"id": "own"}]
+    tenants.client.post(f"/label-studio/{TASK}/webhook", json=gone, headers=tenants.stranger)
     assert view_of_owner(tenants) == before
 
 

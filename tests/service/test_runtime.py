@@ -110,6 +110,24 @@ def test_the_runtime_that_is_wanted_computes(tiny_encoder: Path, wanted: Runtime
     assert torch.equal(after, before) is (expected == "torch")
 
 
+def test_torch_embeds_on_one_thread_and_keeps_its_number(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, found = tuned_encoder(tiny_encoder), []
+    runtime, embed = OnnxFeatures(encoder), type(encoder.transformer).embed
+
+    def noted(*given: Any) -> torch.Tensor:
+        found.append(torch.get_num_threads())
+        return embed(*given)
+
+    monkeypatch.setattr(type(encoder.transformer), "embed", noted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        runtime(encoder.tokenize(INPUTS[:2]))
+        assert (found, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_features_that_differ_are_not_taken(
     tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -154,6 +154,21 @@ def test_what_is_known_is_not_encoded_and_is_each_tenants_own() -> None:
     assert batches.add("b", [text(5, 3)]).encoded
 
 
+def test_a_set_in_the_background_has_small_batches_of_its_own() -> None:
+    batches, encoder = make_batches()
+    behind = batches.add("a", [text(8, i) for i in range(20)], background=True)
+    asked = batches.add("b", [text(8, 100 + i) for i in range(4)])
+    batches.encode_next(behind)
+    assert not asked.encoded, "a small batch is not filled up"
+    batches.encode_next(asked)
+    assert [len(batch) for batch in encoder.batches] == [4, 4], "nor does a request wait for texts of the background"
+    while not behind.encoded:
+        batches.encode_next(behind)
+    assert [len(batch) for batch in encoder.batches] == [4, 4, 4, 4, 4, 4]
+    for support in (behind, asked):
+        check_features(support)
+
+
 def test_a_text_that_cannot_be_encoded_is_its_own_sets_trouble() -> None:
     batches, encoder = make_batches()
     good = batches.add("a", [text(8, 1), text(8, 2)])

@@ -246,6 +246,17 @@ def test_a_malformed_line_is_named(handful: Handful, tmp_path: Path) -> None:
     assert "train_1_1.jsonl:2: " in handful.fails("evaluate", "--episodes-dir", "mood")
 
 
+def test_plots_are_written_into_a_folder(handful: Handful, tasks: Path) -> None:
+    found = evaluated(handful, "--tasks", str(tasks), "--shots", "1,3", *SHORT, "--plots", "plots")
+    assert {path.name for path in (handful.folder / "plots").iterdir()} == {"shots.svg", "reliability.svg", "tasks.svg"}
+    assert "colours" in (handful.folder / "plots" / "tasks.svg").read_text()
+    answers = {k: sum(each["decisions"] for each in bins) for k, bins in found["calibration"].items()}
+    per_episode = {k: [by_shots[k] for by_shots in found["tasks"].values() if k in by_shots] for k in answers}
+    assert answers == {k: sum(each["n_queries"] * each["n_episodes"] for each in per_episode[k]) for k in answers}
+    (handful.folder / "file").write_text("")
+    assert "cannot write into file" in handful.fails("evaluate", "--tasks", str(tasks), "--plots", "file", codes=(2,))
+
+
 def test_a_picture_without_matplotlib_is_refused_at_once(
     handful: Handful, tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,3 +107,18 @@ def test_rank_correlation_is_scipys(rows: list[tuple[int, int]]) -> None:
 
 def test_mean_squared_error_by_hand() -> None:
     assert figures.mean_squared_error(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0])) == pytest.approx(2.5)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60), st.integers(1, 20))
+def test_bins_hold_every_decision_and_give_the_calibration_error(rows: list[tuple[float, bool]], bins: int) -> None:
+    confidence = torch.tensor([share for share, _ in rows], dtype=torch.float64)
+    correct = torch.tensor([right for _, right in rows])
+    found = figures.calibration_bins(confidence, correct, bins)
+    assert len(found) == bins
+    assert sum(each.decisions for each in found) == len(rows)
+    assert sum(each.correct for each in found) == int(correct.sum())
+    error = sum(abs(each.correct - each.confidence) for each in found) / len(rows)
+    assert error == pytest.approx(figures.expected_calibration_error(confidence, correct, bins), abs=1e-9)
+    for place, each in enumerate(found):
+        if each.decisions:
+            assert place / bins - 1e-9 <= each.confidence / each.decisions <= (place + 1) / bins + 1e-9

@@ -39,3 +39,13 @@ def test_logits_are_sure_where_predictions_are_right() -> None:
     of_right, _ = logits_of_predictions(predictions, right, torch.ones(80))
     of_wrong, _ = logits_of_predictions(predictions, wrong, torch.ones(80))
     assert of_right > of_wrong > 0
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("dim", [2, 8])
+def test_rows_that_are_all_alike_give_the_mean_of_the_targets(rows: int, dim: int) -> None:
+    targets = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 0.0]])[:rows]
+    found = chosen_by_leave_one_out(torch.ones(rows, dim), targets, torch.ones(rows), torch.tensor(1.0))
+    torch.testing.assert_close(found.weight, torch.zeros(2, dim))
+    torch.testing.assert_close(found.bias, targets.mean(dim=0))
+    assert found.left_out.isfinite().all()
