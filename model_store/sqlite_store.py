@@ -18,6 +18,7 @@ from model_store.records import (
     Version,
 )
 from model_store.removals import Removal
+from model_store.risks import StoreRisk
 from model_store.sqlite_api_keys import SqliteApiKeys
 from model_store.sqlite_facts import read_marker, write_marker
 from model_store.sqlite_path import check_place
@@ -273,8 +274,8 @@ class SqliteStore(SqliteApiKeys):
         """See ``TaskStore.ping``."""
         self._one("SELECT 1 FROM tasks LIMIT 1")
 
-    def warnings(self) -> Sequence[str]:
-        """See ``TaskStore.warnings``."""
+    def risks(self) -> Sequence[StoreRisk]:
+        """See ``TaskStore.risks``."""
         return []
 
     def close(self) -> None:

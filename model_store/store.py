@@ -16,6 +16,7 @@ from model_store.records import (
     Version,
 )
 from model_store.removals import Removal
+from model_store.risks import StoreRisk
 
 TaskName = tuple[str, str]
 """Tenant and task."""
@@ -167,8 +168,8 @@ class TaskStore(Protocol):
     def ping(self) -> None:
         """Returns when the store answers."""
 
-    def warnings(self) -> Sequence[str]:
-        """The risks to tenants' data in the store's configuration, a sentence each."""
+    def risks(self) -> Sequence[StoreRisk]:
+        """The risks to tenants' data in the store's configuration."""
 
     def close(self) -> None:
         """Gives back files and connections."""

@@ -182,8 +182,8 @@ def _start(
     store, timeout_s = open_store(settings), settings.store_timeout_s
     access = StoreAccess(store, metrics, store_id=settings.store_id or None, timeout_s=timeout_s)
     try:
-        for warning in access.store.warnings():
-            log.warning("store: %s", warning)
+        for risk in access.store.risks():
+            log.warning("store: %s", risk)
         has_keys: bool | None = access.store.has_keys()
         needs_keys = access.store.needs_keys()
     except StoreUnavailable as error:  # it may come later; until then /readyz reports it

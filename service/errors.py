@@ -227,7 +227,12 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     AdapterCorrupt: lambda _: ApiError(
         500, "adapter_corrupt", "the stored version is damaged: roll back, or call adapt again"
     ),
-    StoreFull: lambda _: _store_away("store_full", "the store has no room left; nothing was changed", "60"),
+    StoreFull: lambda _: _store_away(
+        "store_full",
+        "the store has no room left; nothing was changed, and predictions go on: delete tasks or old versions, or ask"
+        " the operator for room",
+        "60",
+    ),
     StoreEmptied: lambda _: _store_away(
         "store_emptied",
         "the store has lost its data, or is another one than before; nothing was changed: the operator of this"

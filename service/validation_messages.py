@@ -49,8 +49,8 @@ def validation_message(kind: str, path: Sequence[str | int], message: str) -> st
     in_support = len(path) > 1 and path[0] == "support"
     if kind == "extra_forbidden":
         return _unknown_field(str(field), in_list=len(path) > 1 and path[0] in {"support", "queries"})
-    if kind == "missing" and in_support and field in _FORMS:
-        return f'an example needs {"" if field == "tags" else "a "}"{field}": {_FORMS[str(field)]}'
+    if kind == "missing":
+        return _missing(str(field), message, in_support=in_support)
     if kind == "string_pattern_mismatch":
         return _PATTERNS.get(str(field), message)
     if kind in {"string_type", "list_type", "dict_type"}:
@@ -58,6 +58,14 @@ def validation_message(kind: str, path: Sequence[str | int], message: str) -> st
             return "a description is a string"
         return _RIGHT_TYPES.get(str(field), message)
     return message
+
+
+def _missing(field: str, message: str, *, in_support: bool) -> str:
+    """The message for a missing field, with its form."""
+    if in_support:
+        known = f'an example needs {"" if field == "tags" else "a "}"{field}": '
+        return known + _FORMS[field] if field in _FORMS else message
+    return f"this field is missing: {_RIGHT_TYPES[field]}" if field in _RIGHT_TYPES else message
 
 
 def _unknown_field(field: str, *, in_list: bool) -> str:

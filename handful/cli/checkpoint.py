@@ -7,25 +7,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import track
 
+from handful.cli.completion import shipped_names
 from handful.cli.connection import ApiKey, AsJson, Url, connect
 from handful.cli.encoder_line import encoder_line
 from handful.cli.model_options import validated, with_options_of
-from handful.cli.output import note, print_json, stderr, waiting
-from handful.cli.output import show as show_table
+from handful.cli.output import note, show, stderr, waiting
 from metatrain.options import ModelOptions
 
 if TYPE_CHECKING:
     from model_store.manifest import Manifest
 
+CheckpointName = Annotated[
+    str, typer.Argument(help="A folder, or the name of a shipped one.", autocompletion=shipped_names)
+]
+
 app = typer.Typer(help="Make and show checkpoints.", no_args_is_help=True)
 
 
-def create(out: Annotated[Path, typer.Argument(help="The new folder.")], **given: Any) -> None:
+def create(out: Annotated[Path, typer.Argument(help="The new folder.")], as_json: AsJson = False, **given: Any) -> None:
     """Make a checkpoint of a pretrained encoder and any learner, without meta-training."""
     options = validated(ModelOptions, {name: value for name, value in given.items() if value is not None})
     with waiting("reading the encoder"):
         manifest = created(options, out)
-    print_json(manifest)
+    show_manifest(manifest, as_json=as_json)
 
 
 app.command()(with_options_of(ModelOptions, create))
@@ -58,7 +62,7 @@ def created(options: ModelOptions, out: Path) -> "Manifest":
 
 @app.command()
 def calibrate(
-    checkpoint: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one.")],
+    checkpoint: CheckpointName,
     out: Annotated[Path, typer.Argument(help="Folder of the calibrated copy.")],
     tasks: Annotated[list[Path], typer.Option(help="Folder of labelled tasks, never trained on; may be given again.")],
     episodes: Annotated[int, typer.Option(min=2, help="The number of sampled episodes.")] = 400,
@@ -67,13 +71,14 @@ def calibrate(
     seed: Annotated[int, typer.Option(help="Seed of the episodes.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8, as in serving.")] = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Copy a checkpoint with confidences fitted on tasks: a temperature by shots and ways, a threshold to abstain."""
     name = name or out.absolute().name
     manifest = calibrated(
         checkpoint, out, tasks, name=name, episodes=episodes, half=half, seed=seed, device=device, precision=precision
     )
-    print_json(manifest)
+    show_manifest(manifest, as_json=as_json)
 
 
 def calibrated(
@@ -108,7 +113,7 @@ def calibrated(
 
 @app.command()
 def derive(
-    base: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one.")],
+    base: CheckpointName,
     out: Annotated[Path, typer.Argument(help="Folder of the new checkpoint.")],
     label_text_count: Annotated[
         float | None, typer.Option(min=1e-3, max=1e3, help="Weight of a label's text where an example has 1.")
@@ -116,6 +121,7 @@ def derive(
     steps: Annotated[int | None, typer.Option(min=0, help="Inner steps of a task.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=8, help="Longer texts are cut.")] = None,
     name: Annotated[str | None, typer.Option(help="The new checkpoint's name; else the folder's.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Derive a checkpoint from another one, without training. An option that is not given keeps the base's value.
 
@@ -130,7 +136,7 @@ def derive(
             steps=steps,
             max_tokens=max_tokens,
         )
-    print_json(manifest)
+    show_manifest(manifest, as_json=as_json)
 
 
 def derived(base: str, out: Path, *, name: str, **changes: Any) -> "Manifest":
@@ -149,7 +155,8 @@ def average(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help="A folder, or the name of a shipped one. The copy takes all but the layers' weights from it."
+            help="A folder, or the name of a shipped one. The copy takes all but the layers' weights from it.",
+            autocompletion=shipped_names,
         ),
     ],
     other: Annotated[
@@ -160,11 +167,12 @@ def average(
         float, typer.Option(min=0.0, max=1.0, help="The other's part in the layers' weights; 0.5 is the mean.")
     ] = 0.5,
     name: Annotated[str | None, typer.Option(help="The copy's name; else the folder's.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Copy a checkpoint with its meta-trained layers averaged with another's; calibrate it afterwards."""
     with waiting("reading the checkpoints"):
         manifest = averaged(checkpoint, other, out, name=name or out.absolute().name, share=share)
-    print_json(manifest)
+    show_manifest(manifest, as_json=as_json)
 
 
 def averaged(checkpoint: str, other: str, out: Path, *, name: str, share: float) -> "Manifest":
@@ -178,12 +186,30 @@ def averaged(checkpoint: str, other: str, out: Path, *, name: str, share: float)
     return write_average(first, second, out, name=name, share=share)
 
 
-@app.command()
-def show(checkpoint: Annotated[str, typer.Argument(help="A folder, or the name of a shipped one.")]) -> None:
+@app.command(name="show")
+def show_checkpoint(
+    checkpoint: CheckpointName,
+    as_json: AsJson = False,
+) -> None:
     """Print a checkpoint's manifest."""
     from model_store.checkpoint import read_manifest, resolve_checkpoint
 
-    print_json(read_manifest(resolve_checkpoint(checkpoint)))
+    show_manifest(read_manifest(resolve_checkpoint(checkpoint)), as_json=as_json)
+
+
+def show_manifest(manifest: "Manifest", *, as_json: bool) -> None:
+    """Prints a manifest: on a terminal what people ask about, in JSON all of it."""
+    encoder, adaptation = manifest.encoder, manifest.adaptation
+    below = "" if adaptation.placement == "head" else f", {adaptation.placement} in {adaptation.fast_layers} layers"
+    rows = {
+        "name": manifest.name,
+        "fingerprint": manifest.fingerprint,
+        "learner": f"{manifest.learner}{below}, {manifest.hyperparameters.steps} inner steps",
+        "encoder": f"{encoder.source}, width {encoder.dim}, {encoder.max_tokens} tokens, licence {encoder.licence}",
+        "trained on": f"{len(manifest.trained_on)} tasks",
+        "languages": ", ".join(manifest.languages) or "not known",
+    }
+    show(("field", "value"), rows.items(), [manifest], as_json=as_json)
 
 
 @app.command(name="list")
@@ -192,4 +218,4 @@ def list_loaded(url: Url = None, api_key: ApiKey = None, as_json: AsJson = False
     with connect(url, api_key, local=False) as client:
         loaded = client.checkpoints()
     rows = [(each.name, each.fingerprint[:12], each.learner, each.device, each.runtime) for each in loaded]
-    show_table(("name", "fingerprint", "learner", "device", "runtime"), rows, loaded, as_json=as_json)
+    show(("name", "fingerprint", "learner", "device", "runtime"), rows, loaded, as_json=as_json)

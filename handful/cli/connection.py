@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from handful import environment
+from handful.cli.completion import checkpoint_names
 from handful.cli.opened_store import prepare_store
 from handful.cli.output import waiting, warn
 from handful.cli.server_part import load_settings, loading
@@ -23,7 +24,8 @@ Checkpoint = Annotated[
     str | None,
     typer.Option(
         help="Name or fingerprint of a checkpoint that the server has loaded, or auto. With --local: a folder, or the "
-        "name of a shipped one, to load in place of HANDFUL_CHECKPOINT; auto chooses between the loaded ones."
+        "name of a shipped one, to load in place of HANDFUL_CHECKPOINT; auto chooses between the loaded ones.",
+        autocompletion=checkpoint_names,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")]

@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from handful.cli.completion import shipped_names
 from handful.cli.model_options import validated, with_options_of
-from handful.cli.output import stderr, stdout, waiting
+from handful.cli.output import print_json, stderr, stdout, waiting
 from handful.cli.server_part import load_settings
 from handful.cli.text_options import given
 from handful.wire import AdaptOptionFields
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from metatrain.sweeps import Episodes, Evaluation, Sweep
 
 _ALL = "all"
+_STANDARD = Path("-")
 _COLUMNS = ("accuracy, %", "95 % interval", "macro-F1, %", "ECE, %", "majority, %", "Spearman", "adapt, ms", "episodes")
 _LISTED = 10
 """Most omissions that are printed; the JSON has all of them."""
@@ -39,7 +41,10 @@ def add_to(app: typer.Typer) -> None:
 
 def evaluate(
     checkpoint: Annotated[
-        str | None, typer.Option(help="A folder, or the name of a shipped one. [env: HANDFUL_CHECKPOINT]")
+        str | None,
+        typer.Option(
+            help="A folder, or the name of a shipped one. [env: HANDFUL_CHECKPOINT]", autocompletion=shipped_names
+        ),
     ] = None,
     tasks: Annotated[
         list[Path] | None, typer.Option(help="Folder of task files to sample episodes from; may be given again.")
@@ -78,7 +83,9 @@ def evaluate(
     threads: Annotated[
         int | None, typer.Option(min=0, help="CPU threads; 0 takes what the machine grants. [env: HANDFUL_THREADS]")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here; - writes them on standard output.")
+    ] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Write a plot of the figures here, as PNG.")] = None,
     plots: Annotated[
         Path | None,
@@ -146,7 +153,7 @@ def evaluate(
     }
     named = {"name": loaded.manifest.name, "fingerprint": loaded.fingerprint}
     _write(found, {"checkpoint": named, "settings": settled}, json_file, plot_file, plots)
-    if stdout.is_terminal or not json_file:
+    if json_file != _STANDARD and (stdout.is_terminal or not json_file):
         _show(found)
     _print_omissions(found.report)
 
@@ -156,8 +163,11 @@ def _write(
 ) -> None:
     result = {**found.to_json(), **facts}
     if json_file:
-        text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
-        json_file.write_text(text + "\n", encoding="utf-8")
+        if json_file == _STANDARD:
+            print_json(result)
+        else:
+            text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+            json_file.write_text(text + "\n", encoding="utf-8")
     if plot_file:
         from metatrain.sweeps import plot
 
@@ -260,7 +270,7 @@ def _number(text: str, name: str, least: int = 1, otherwise: str = "") -> int:
 
 def _check_outputs(json_file: Path | None, plot_file: Path | None, plots: Path | None) -> None:
     """Refuses outputs that cannot be written, before anything is computed."""
-    for file in (json_file, plot_file):
+    for file in (None if json_file == _STANDARD else json_file, plot_file):
         folder = file.absolute().parent if file else None
         if file and folder and (file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK)):
             raise typer.BadParameter(f"cannot write {file}: name a file in a folder that is there")
@@ -268,4 +278,4 @@ def _check_outputs(json_file: Path | None, plot_file: Path | None, plots: Path |
         raise typer.BadParameter(f"cannot write into {plots}: name a folder, or a new one in a folder that is there")
     if (plot_file or plots) and importlib.util.find_spec("matplotlib") is None:
         option = "--plot" if plot_file else "--plots"
-        raise typer.BadParameter(f"{option} needs the package matplotlib: pip install matplotlib")
+        raise typer.BadParameter(f"{option} needs the package matplotlib: pip install 'handful[train]'")

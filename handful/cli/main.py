@@ -1,5 +1,6 @@
 """The command line. Its import is light: a command loads the server's part, with torch, when it runs."""
 
+import errno
 import re
 import sys
 from typing import Annotated
@@ -13,6 +14,18 @@ from handful.errors import HandfulError
 from handful.files import FileInvalid
 from metalearn.errors import MetalearnError
 from model_store.errors import ModelStoreError
+
+_ADVICE = {
+    errno.ENOENT: "check the path; a folder to write into has to be there",
+    errno.ENOTDIR: "check the path: a part of it is a file",
+    errno.EISDIR: "name a file in that folder",
+    errno.EEXIST: "name another place, or remove what is there",
+    errno.EACCES: "check owner and mode, or name another place",
+    errno.EPERM: "check owner and mode, or name another place",
+    errno.EROFS: "name a place on a disk that can be written",
+    errno.ENOSPC: "make room on that disk",
+}
+"""What to do about an error of the system."""
 
 app = typer.Typer(
     name="handful",
@@ -56,11 +69,13 @@ evaluate.add_to(app)
 def main() -> None:
     """Runs a command. A known error is one line on standard error and status 1."""
     try:
-        app()
+        app(prog_name="handful")
     except HandfulError as error:
         complain(*_parts(error))
-    except (FileInvalid, ModelStoreError, MetalearnError, OSError) as error:
+    except (FileInvalid, ModelStoreError, MetalearnError) as error:
         complain(str(error))
+    except OSError as error:
+        complain(_with_advice(error))
     except ModuleNotFoundError as error:
         advice = advice_on(error)
         if advice is None:
@@ -73,6 +88,13 @@ def main() -> None:
             raise
         complain(str(error))
     sys.exit(1)
+
+
+def _with_advice(error: OSError) -> str:
+    advice = _ADVICE.get(error.errno or 0)
+    if advice is None:
+        return str(error)
+    return f"{error.strerror}{'' if error.filename is None else f': {error.filename}'}; {advice}"
 
 
 def _parts(error: HandfulError) -> list[str]:

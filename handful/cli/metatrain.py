@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from handful.cli.connection import AsJson
 from handful.cli.model_options import validated, with_options_of
 from handful.cli.recipes import follow
 from handful.cli.training import Place, train
@@ -32,6 +33,7 @@ def metatrain(
     save_every: Annotated[int, typer.Option(min=1, help="Outer steps between saved states.")] = 50,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes what the machine grants.")] = 0,
+    as_json: AsJson = False,
     **given: Any,
 ) -> None:
     """Meta-train a checkpoint on labelled tasks, plain text, or both. Ctrl-C saves; --resume goes on.
@@ -45,12 +47,12 @@ def metatrain(
     if recipe is None:
         options = _options(out, resume, asked)
         with _place(device, threads) as place:
-            train(options, out, place, resume=resume, time_is_up=time_is_up, save_every=save_every)
+            train(options, out, place, resume=resume, time_is_up=time_is_up, save_every=save_every, as_json=as_json)
         return
     if resume:
         raise typer.BadParameter("a recipe goes on by itself: leave --resume out")
     with _place(device, threads) as place:
-        follow(recipe, data, out, place, overrides=asked, time_is_up=time_is_up, save_every=save_every)
+        follow(recipe, data, out, place, overrides=asked, time_is_up=time_is_up, save_every=save_every, as_json=as_json)
 
 
 def _clock(minutes: float | None) -> Callable[[], bool]:

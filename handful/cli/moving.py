@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from handful.cli.connection import ApiKey, AsJson, Local, StoreUrl, Url, connect
-from handful.cli.output import note, show, waiting
+from handful.cli.output import note, print_json, show, waiting
 from handful.cli.text_options import Task
 from handful.errors import HandfulError
 
@@ -51,6 +51,7 @@ def export(
     api_key: ApiKey = None,
     local: Local = False,
     store: StoreUrl = None,
+    as_json: AsJson = False,
 ) -> None:
     """Export a version of a task: to another server, or for programs that know nothing of Handful.
 
@@ -58,6 +59,8 @@ def export(
     """
     if output == _STANDARD and form is not ExportFormat.HANDFUL:
         raise typer.BadParameter(f"--format {form} needs the name of a file", param_hint="-o")
+    if output == _STANDARD and as_json:
+        raise typer.BadParameter("with -o - the task itself goes to standard output: name a file, or leave --json out")
     with connect(url, api_key, local=local, store=store, existing=True) as client:
         content = client.export_task(task, version)
     path = Path(output)
@@ -78,6 +81,8 @@ def export(
     else:
         path.write_bytes(content)
         note(f"wrote {path}, {len(content):,} bytes")
+    if as_json:
+        print_json({"task": task, "version": version, "format": form, "path": output})
 
 
 def import_(

@@ -34,7 +34,11 @@ def note(message: str) -> None:
 
 
 def show(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], records: Iterable[BaseModel], *, as_json: bool
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    records: Iterable[BaseModel | Mapping[str, object]],
+    *,
+    as_json: bool,
 ) -> None:
     """Prints a table on a terminal, or JSON lines when asked for or when the output goes to a pipe."""
     if as_json or not stdout.is_terminal:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from handful.checkpoint_answers import CheckpointResponse
+from handful.cli.completion import task_names
 from handful.cli.connection import ApiKey, AsJson, Checkpoint, Local, StoreUrl, Url, connect, load_or_ask_for
 from handful.cli.opened_store import opened_service
 from handful.cli.output import complain, note, show, stderr, waiting
@@ -92,7 +93,9 @@ class _Plan:
 
 
 def readapt(
-    task: Annotated[str | None, typer.Argument(help="The task's name; or give --all.")] = None,
+    task: Annotated[
+        str | None, typer.Argument(help="The task's name; or give --all.", autocompletion=task_names)
+    ] = None,
     every: Annotated[
         bool,
         typer.Option(

@@ -3,15 +3,18 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from handful.cli.checkpoint import averaged, calibrated, created, derived
-from handful.cli.output import note, print_json
+from handful.cli.checkpoint import averaged, calibrated, created, derived, show_manifest
+from handful.cli.output import note
 from handful.cli.training import Place, train
 from metatrain.options import ModelOptions, TrainingOptions
 from metatrain.recipe import Average, Calibrate, Create, Derive, Recipe, Select, Stage, Train, read_recipe, select_files
+
+if TYPE_CHECKING:
+    from model_store.manifest import Manifest
 
 
 def follow(
@@ -23,6 +26,7 @@ def follow(
     overrides: Mapping[str, Any],
     time_is_up: Callable[[], bool],
     save_every: int,
+    as_json: bool,
 ) -> None:
     """Makes the checkpoint of a recipe, from the first stage that is not done.
 
@@ -34,6 +38,7 @@ def follow(
         overrides: Training options that replace the recipe's.
         time_is_up: Whether to stop in good order.
         save_every: Outer steps between the saved states of a run.
+        as_json: Whether to print the results in JSON on a terminal, too.
 
     Raises:
         InvalidRecipe: The recipe cannot be read, or its stages do not go together.
@@ -45,19 +50,23 @@ def follow(
     for stage in recipe.stages:
         folder = out / stage.name
         if isinstance(stage, Train):
-            if not _trained(stage, folder, place, time_is_up=time_is_up, save_every=save_every):
+            if not _trained(stage, folder, place, time_is_up=time_is_up, save_every=save_every, as_json=as_json):
                 if place.chief:
                     note(f"stopped in stage {stage.name}; the same command goes on from there")
                 return
         elif place.chief and (isinstance(stage, Select) or not (folder / "manifest.json").exists()):
             note(f"stage {stage.name}: {stage.make}")
-            _make(stage, folder, str(place.device))
+            manifest = _make(stage, folder, str(place.device))
+            if manifest is not None:
+                show_manifest(manifest, as_json=as_json)
         place.wait()
     if place.chief:
         note(f"the checkpoint of the recipe is {out / recipe.stages[-1].name}")
 
 
-def _trained(stage: Train, folder: Path, place: Place, *, time_is_up: Callable[[], bool], save_every: int) -> bool:
+def _trained(
+    stage: Train, folder: Path, place: Place, *, time_is_up: Callable[[], bool], save_every: int, as_json: bool
+) -> bool:
     """Trains a stage unless it is done; returns whether its run is complete."""
     from model_store.training_run import TrainingRun
 
@@ -69,33 +78,32 @@ def _trained(stage: Train, folder: Path, place: Place, *, time_is_up: Callable[[
     if place.chief:
         note(f"stage {stage.name}: train")
     options = TrainingOptions(**stage.options)
-    return train(options, folder, place, resume=resume, time_is_up=time_is_up, save_every=save_every)
+    return train(options, folder, place, resume=resume, time_is_up=time_is_up, save_every=save_every, as_json=as_json)
 
 
-def _make(stage: Stage, folder: Path, device: str) -> None:
+def _make(stage: Stage, folder: Path, device: str) -> "Manifest | None":
+    """Makes a stage that is not trained; returns the manifest of its checkpoint, if it is one."""
     if isinstance(stage, Select):
         select_files(stage, folder)
     elif isinstance(stage, Create):
-        print_json(created(ModelOptions(**stage.options), folder))
+        return created(ModelOptions(**stage.options), folder)
     elif isinstance(stage, Average):
-        print_json(averaged(stage.first, stage.second, folder, share=stage.share, name=stage.name))
+        return averaged(stage.first, stage.second, folder, share=stage.share, name=stage.name)
     elif isinstance(stage, Derive):
         changes = {"label_text_count": stage.label_text_count, "steps": stage.steps, "max_tokens": stage.max_tokens}
-        print_json(derived(stage.base, folder, name=stage.name, **changes))
+        return derived(stage.base, folder, name=stage.name, **changes)
     elif isinstance(stage, Calibrate):
-        tasks = [Path(folder) for folder in stage.tasks]
-        print_json(
-            calibrated(
-                stage.base,
-                folder,
-                tasks,
-                name=stage.name,
-                episodes=stage.episodes,
-                half=stage.half,
-                seed=stage.seed,
-                device=device,
-            )
+        return calibrated(
+            stage.base,
+            folder,
+            [Path(each) for each in stage.tasks],
+            name=stage.name,
+            episodes=stage.episodes,
+            half=stage.half,
+            seed=stage.seed,
+            device=device,
         )
+    return None
 
 
 def _remember(recipe: Recipe, out: Path) -> None:

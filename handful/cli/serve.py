@@ -1,5 +1,6 @@
 """``handful serve``."""
 
+import importlib.util
 import inspect
 import logging
 import signal
@@ -7,14 +8,15 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import SecretStr
 from typer.core import TyperCommand
 
+from handful.cli.completion import among, shipped_names
 from handful.cli.output import complain, stderr
-from handful.cli.server_part import load_settings, loading
+from handful.cli.server_part import advice_on, load_settings, loading
 
 if TYPE_CHECKING:
     from service.draining_server import Report
@@ -33,6 +35,8 @@ class _ServeCommand(TyperCommand):
 
     def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Parses the command line with the options of all settings."""
+        if extra.get("resilient_parsing") and importlib.util.find_spec("pydantic_settings") is None:
+            return super().make_context(info_name, args, parent, **extra)  # a shell completes, and there are none
         app = typer.Typer(rich_markup_mode=None, add_completion=False)
         app.command(help=self.help)(_with_setting_options(serve))
         return typer.main.get_command(app).make_context(info_name, args, parent, **extra)
@@ -71,6 +75,12 @@ def serve_worker(settings: "Settings", listening: Sequence[socket.socket], repor
             _run(settings, listening, report)
     except (SettingsInvalid, ModelStoreError, OSError) as error:
         complain(str(error))
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        advice = advice_on(error)
+        if advice is None:
+            raise
+        complain(advice)
         sys.exit(1)
 
 
@@ -120,11 +130,14 @@ def _with_setting_options(command: Callable[..., None]) -> Any:
         kind: Any = field.annotation
         if get_origin(kind) is tuple:
             kind, default = list[str], ",".join(default)
-        if kind is SecretStr or get_origin(kind) is Literal:
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        if kind is SecretStr or choices:
             kind = str
+        complete = shipped_names if name == "checkpoint" else among(choices) if choices else None
         flag = f"--{name.replace('_', '-')}"
         text = f"{field.description} [env: {PREFIX}{name.upper()}] [default: {default}]"
-        option = typer.Option(*([flag, f"--no{flag[1:]}"] if kind is bool else [flag]), help=text, show_default=False)
+        flags = [flag, f"--no{flag[1:]}"] if kind is bool else [flag]
+        option = typer.Option(*flags, help=text, show_default=False, autocompletion=complete)
         parameters.append(
             inspect.Parameter(
                 name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]

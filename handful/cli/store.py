@@ -5,27 +5,27 @@ from typing import Annotated
 
 import typer
 
+from handful.cli.connection import AsJson
 from handful.cli.keys import Store
 from handful.cli.opened_store import opened_store
-from handful.cli.output import note, print_json
+from handful.cli.output import note, print_json, show
 from handful.cli.server_part import load_settings
 
 app = typer.Typer(help="Show the server's store, and go on after it has lost its data.", no_args_is_help=True)
 
 
-@app.command()
-def show(store: Store = None) -> None:
+@app.command(name="show")
+def show_store(store: Store = None, as_json: AsJson = False) -> None:
     """Print the store's id, and the ids of lost stores that it stands in for."""
     with opened_store(load_settings(store=store), create=False) as opened:
         marker = opened.marker()
-        print_json(
-            {
-                "id": marker.store_id if marker else None,
-                "replaces": list(marker.replaces) if marker else [],
-                "created_at": marker.created_at if marker else None,
-                "needs_keys": opened.needs_keys(),
-            }
-        )
+        shown = {
+            "id": marker.store_id if marker else None,
+            "replaces": list(marker.replaces) if marker else [],
+            "created_at": marker.created_at if marker else None,
+            "needs_keys": opened.needs_keys(),
+        }
+    show(("field", "value"), shown.items(), [shown], as_json=as_json)
 
 
 @app.command()
@@ -37,6 +37,7 @@ def accept(
         ),
     ],
     store: Store = None,
+    as_json: AsJson = False,
 ) -> None:
     """Let servers go on with this store in place of a store that has lost its data. Those data are gone then.
 
@@ -52,3 +53,5 @@ def accept(
             raise typer.BadParameter(f"this store is {lost_id} itself: it was not lost, and nothing has to be accepted")
         marker = opened.accept(lost_id)
     note(f"{marker.store_id} stands in for {lost_id} from now on")
+    if as_json:
+        print_json({"id": marker.store_id, "replaces": list(marker.replaces)})

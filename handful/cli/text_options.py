@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-Task = Annotated[str, typer.Argument(help="The task's name.")]
+from handful.cli.completion import among, task_names
+
+Task = Annotated[str, typer.Argument(help="The task's name.", autocompletion=task_names)]
 Support = Annotated[
     str | None, typer.Option(help="Labelled examples: JSON, JSON lines, CSV or another tool's export; - for stdin.")
 ]
@@ -16,7 +18,10 @@ Labels = Annotated[
 ]
 Kind = Annotated[
     str | None,
-    typer.Option(help="single_label, multi_label, regression, ordinal or tokens; guessed where missing."),
+    typer.Option(
+        help="single_label, multi_label, regression, ordinal or tokens; guessed where missing.",
+        autocompletion=among(("single_label", "multi_label", "regression", "ordinal", "tokens")),
+    ),
 ]
 Order = Annotated[
     str | None, typer.Option(help="The classes of an ordinal task from the lowest to the highest, such as bad,ok,good.")

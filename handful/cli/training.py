@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from handful.cli.output import print_json, stderr
+from handful.cli.output import show, stderr
+from handful.cli.server_part import require
 from metatrain.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def train(
     resume: bool,
     time_is_up: Callable[[], bool],
     save_every: int,
+    as_json: bool,
 ) -> bool:
     """Begins a run or goes on with it, and writes its checkpoint.
 
@@ -64,12 +66,14 @@ def train(
         resume: Whether the run was begun before.
         time_is_up: Whether to stop in good order after the step.
         save_every: Outer steps between saved states.
+        as_json: Whether to print the result in JSON on a terminal, too.
 
     Returns:
         Whether the run has come to its end.
     """
     from model_store.training_run import TrainingRun
 
+    require("matplotlib")  # draws the curves, at the end at the latest
     run = TrainingRun(out)
     with stderr.status("reading encoder and tasks") if place.chief else nullcontext():
         from metatrain.session import TrainingSession
@@ -79,7 +83,9 @@ def train(
     if place.chief:
         _describe(session)
     place.wait()  # no process begins before the folder exists
-    _train(session, run, out, chief=place.chief, time_is_up=time_is_up, save_every=save_every)
+    result = _train(session, run, out, chief=place.chief, time_is_up=time_is_up, save_every=save_every)
+    if result is not None:
+        show(("field", "value"), result.items(), [result], as_json=as_json)
     return _is_over(session)
 
 
@@ -110,12 +116,13 @@ def _train(
     chief: bool,
     time_is_up: Callable[[], bool],
     save_every: int,
-) -> None:
+) -> dict[str, object] | None:
+    """Trains, and returns the result; None in a process that does not write it."""
     from metatrain.curves import as_json, plot
 
     began = plotted = time.monotonic()
     name = session.options.name or out.resolve().name
-    with _interruption() as interrupted, _progress(session, shown=chief) as show:
+    with _interruption() as interrupted, _progress(session, shown=chief) as show_event:
 
         def stop() -> bool:
             return interrupted() or time_is_up()
@@ -127,7 +134,7 @@ def _train(
                 continue
             for event in events:
                 run.log(as_json(event, step, time.monotonic() - began))
-                show(event)
+                show_event(event)
             if step >= saved + save_every:
                 run.save(session.state())
                 saved = step
@@ -138,7 +145,7 @@ def _train(
             run.save(session.state())
         session.conclude()
         if not chief:
-            return
+            return None
         picture = plot(run.curves(), name)
         run.write_plot(picture)
         run.release()
@@ -150,14 +157,12 @@ def _train(
         stderr.print(f"ended after step {step}: {session.options.patience} validations without a better one")
     elif step < steps:
         stderr.print(f"stopped after step {step} of {steps}; --resume goes on from there", highlight=False)
-    print_json(
-        {
-            "checkpoint": str(out),
-            "fingerprint": manifest.fingerprint,
-            "steps": step,
-            "validation": None if session.best is None else session.best.accuracy,
-        }
-    )
+    return {
+        "checkpoint": str(out),
+        "fingerprint": manifest.fingerprint,
+        "steps": step,
+        "validation": None if session.best is None else session.best.accuracy,
+    }
 
 
 def _is_over(session: "TrainingSession") -> bool:
@@ -212,7 +217,7 @@ def _progress(session: "TrainingSession", *, shown: bool) -> Iterator[Any]:
             valid="-",
         )
 
-        def show(event: "Event") -> None:
+        def show_event(event: "Event") -> None:
             if isinstance(event, StepResult):
                 recent.append((time.monotonic(), event))
                 del recent[:-20]
@@ -230,7 +235,7 @@ def _progress(session: "TrainingSession", *, shown: bool) -> Iterator[Any]:
                 if not stderr.is_terminal:
                     stderr.print(f"step {event.step}: validation {event.accuracy:.4f}", highlight=False)
 
-        yield show
+        yield show_event
 
 
 def _describe(session: "TrainingSession") -> None:

@@ -124,7 +124,8 @@ def _not_utf8(why: str) -> ApiError:
 
 
 def _damaged(coding: str, why: str) -> ApiError:
-    return invalid_content([FieldError("#", f"the body does not match Content-Encoding: {coding}: {why}")])
+    advice = f"send what {coding} made, whole, or leave the header out"
+    return invalid_content([FieldError("#", f"the body does not match Content-Encoding: {coding}: {why}; {advice}")])
 
 
 def _too_large(max_bytes: int, advice: str) -> ApiError:

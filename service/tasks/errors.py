@@ -15,7 +15,10 @@ class TaskNotFound(UseCaseError):
     """A task that is absent, expired or another tenant's; the error does not reveal which."""
 
     def __init__(self) -> None:
-        super().__init__("there is no such task, or its ttl_seconds is over")
+        super().__init__(
+            "there is no such task, or its ttl_seconds is over: `handful tasks list` or GET /v1/tasks lists yours, and "
+            "adapt makes one"
+        )
 
 
 class VersionNotFound(UseCaseError):
@@ -23,7 +26,10 @@ class VersionNotFound(UseCaseError):
 
     def __init__(self, task: str, version: int, newest: int, removal: Removal | None = None) -> None:
         if removal is None:
-            super().__init__(f"task {task!r} has no version {version}; its newest is {newest}")
+            super().__init__(
+                f"task {task!r} has no version {version}; its newest is {newest}, and GET /v1/tasks/{task}/versions "
+                "lists all"
+            )
             return
         moment = datetime.fromtimestamp(removal.at, UTC).isoformat(sep=" ", timespec="seconds")
         why = _REASONS.get(removal.reason, removal.reason)
@@ -69,7 +75,10 @@ class ExampleNotFound(UseCaseError):
     """An example that the newest version of a task does not have."""
 
     def __init__(self, task: str, version: int) -> None:
-        super().__init__(f"version {version} of task {task!r}, its newest, has no example with this id")
+        super().__init__(
+            f"version {version} of task {task!r}, its newest, has no example with this id: "
+            f"GET /v1/tasks/{task}/examples lists them"
+        )
 
 
 class ExampleNeeded(UseCaseError):

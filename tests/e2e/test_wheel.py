@@ -55,6 +55,14 @@ def test_the_server_part_requires_nothing_of_what_minilm_alone_needs() -> None:
     assert {"sentence-transformers", "scikit-learn", "scipy"} <= minilm - server
 
 
+def test_the_server_part_requires_nothing_of_what_other_encoders_and_plots_need() -> None:
+    extras = PROJECT["optional-dependencies"]
+    server = with_requirements([Requirement(line) for line in (*PROJECT["dependencies"], *extras["server"])])
+    assert server.isdisjoint({"transformers", "matplotlib", "pillow", "fonttools", "scipy", "scikit-learn", "pandas"})
+    assert {"transformers"} <= with_requirements([Requirement(line) for line in extras["encoders"]])
+    assert {"matplotlib"} <= with_requirements([Requirement(line) for line in extras["train"]])
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy: a build leaves files in its folder, and takes up what an older one has left."""

@@ -101,7 +101,7 @@ def test_a_killed_server_is_reported_by_every_call(own_valkey: ValkeyServer) -> 
     store = RedisStore(own_valkey.connection_url, timeout_s=PATIENT_S)
     commit(store)
     own_valkey.terminate()
-    for call in [*EVERY_CALL.values(), lambda store: store.warnings()]:
+    for call in [*EVERY_CALL.values(), lambda store: store.risks()]:
         with pytest.raises(StoreUnavailable, match="Redis"):
             call(store)
     store.close()
@@ -126,7 +126,7 @@ def test_a_server_that_comes_back_is_used_again(own_valkey: ValkeyServer) -> Non
 
 
 def test_a_black_hole_is_given_up_by_every_call() -> None:
-    calls = [*EVERY_CALL.values(), lambda store: store.warnings()]
+    calls = [*EVERY_CALL.values(), lambda store: store.risks()]
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connections come to its backlog, and no further
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
         store = RedisStore(url, timeout_s=TIMEOUT_S, max_connections=len(calls))
@@ -359,10 +359,11 @@ def test_settings_that_lose_data_are_warned_of(
     server.config_set("maxmemory-policy", policy)
     server.config_set("appendonly", appendonly)
     store = RedisStore(own_valkey.connection_url, timeout_s=PATIENT_S)
-    warnings = list(store.warnings())
-    assert len(warnings) == len(expected)
-    for warning, word in zip(warnings, expected, strict=True):
-        assert word in warning
+    risks = list(store.risks())
+    assert len(risks) == len(expected)
+    for risk, word in zip(risks, expected, strict=True):
+        assert word in str(risk)
+        assert "set" in risk.next_step
     store.close()
 
 

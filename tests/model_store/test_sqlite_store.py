@@ -41,7 +41,7 @@ def test_a_new_file_is_made_and_known_to_be_new(tmp_path: Path) -> None:
     commit(store)
     store.close()
     assert path.is_file()
-    assert list(store.warnings()) == []
+    assert list(store.risks()) == []
     again = SqliteStore(path, create=False)
     assert not again.is_new
     again.close()

@@ -57,7 +57,7 @@ class Handful:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        self._environment = environment
+        self.environment = environment
 
     def __call__(self, *words: str, stdin: str | bytes = "", code: int = 0, **variables: str) -> str:
         """Runs a command and returns its standard output; the exit code has to be this one."""
@@ -82,7 +82,7 @@ class Handful:
         out, err = io.StringIO(), io.StringIO()
         code = 0
         with (
-            mock.patch.dict(os.environ, {**self._environment, **variables}, clear=True),
+            mock.patch.dict(os.environ, {**self.environment, **variables}, clear=True),
             mock.patch.object(sys, "argv", ["handful", *words]),
             mock.patch.object(sys, "stdin", io.TextIOWrapper(given, encoding="utf-8", errors=stdin_errors)),
             contextlib.chdir(self.folder),

@@ -92,6 +92,13 @@ def test_the_same_seed_gives_the_same_file(handful: Handful, tasks: Path) -> Non
     assert untimed(evaluated(handful, *words, "--seed", "1"))["tasks"] != untimed(first)["tasks"]
 
 
+def test_figures_go_to_standard_output_in_place_of_a_file(handful: Handful, tasks: Path) -> None:
+    in_file = evaluated(handful, "--tasks", str(tasks), "--shots", "1", *SHORT)
+    printed = json.loads(handful("evaluate", "--tasks", str(tasks), "--shots", "1", *SHORT, "--json", "-"))
+    assert untimed(printed) == untimed(in_file)
+    assert not (handful.folder / "-").exists()
+
+
 def test_options_reach_the_adaptation(handful: Handful, tasks: Path) -> None:
     words = ("--tasks", str(tasks), "--shots", "3", *SHORT)
     plain = evaluated(handful, *words)
@@ -255,4 +262,4 @@ def test_a_picture_without_matplotlib_is_refused_at_once(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
     complaint = handful.fails("evaluate", "--tasks", str(tasks), "--plot", "out.png", codes=(2,))
-    assert "pip install matplotlib" in complaint
+    assert "pip install 'handful[train]'" in complaint

@@ -1,0 +1,1 @@
+"""The checks of ``handful doctor``, a file a place: settings and packages, store, checkpoints, machine, network."""
