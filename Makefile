@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-ch
 # Byte code is kept: else every process compiles every module, and pytest rewrites every test's module, each time
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help serve install install-dev test test-shapes test-busy test-slow test-very-slow test-gpu check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint docs-tables clean
+.PHONY: help serve install install-dev docs test test-shapes test-busy test-slow test-very-slow test-gpu check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint docs-tables clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -25,6 +25,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing what tests and benchmarks need"
 	@$(INSTALL) --editable '.[dev,bench]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "installing what the documentation needs"
+	@$(INSTALL) --editable '.[docs]'
 	@touch $@
 
 install: $(VENV)/.installed ## Install the service
@@ -102,6 +107,9 @@ checkpoint: install ## Meta-train a shipped checkpoint: DATA=FOLDER of task file
 
 docs-tables: install ## Write the tables of options into the documents
 	$(BIN)/python -m docs.tables
+
+docs: $(VENV)/.installed-docs ## Build the documentation as a site: build/site/html
+	$(BIN)/python -m docs.site
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
