@@ -20,6 +20,7 @@ from docs.openapi_page import openapi_page
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 OUT = ROOT / "build" / "site"
+SEARCH_IN_FILES = "docs/iframe-worker.js"
 CALLS_PAGE = "docs/calls.md"
 """The page of all calls, which is made at each build."""
 
@@ -70,7 +71,7 @@ def write_pages(folder: Path) -> None:
     from service.settings import Settings
 
     shutil.rmtree(folder, ignore_errors=True)
-    for name in documents():
+    for name in (*documents(), SEARCH_IN_FILES):
         copy = folder / "pages" / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, copy)
