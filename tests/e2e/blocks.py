@@ -96,7 +96,7 @@ def blocks_of(page: str) -> list[Block]:
     ]
 
 
-def run_block(block: Block, folder: Path, url: str, as_run: Mapping[str, str]) -> str:
+def run_block(block: Block, folder: Path, url: str, as_run: Mapping[str, str], checkpoint: str) -> str:
     """Runs a block in a folder and returns what it prints.
 
     Args:
@@ -104,6 +104,7 @@ def run_block(block: Block, folder: Path, url: str, as_run: Mapping[str, str]) -
         folder: The working folder.
         url: Address of the server, which takes the place of the documented one.
         as_run: Text -> the text in its place, for placeholders and what would take hours.
+        checkpoint: The checkpoint of commands that load one and name none.
     """
     text = block.text
     for written, run in as_run.items():
@@ -114,14 +115,17 @@ def run_block(block: Block, folder: Path, url: str, as_run: Mapping[str, str]) -
         if block.language == "sh"
         else ([sys.executable, "-c", _PYTHON], text)
     )
-    return run_command(command, folder, url, script, f"{block}\n{text}")
+    return run_command(command, folder, url, script, name=f"{block}\n{text}", checkpoint=checkpoint)
 
 
-def run_command(command: Sequence[str], folder: Path, url: str, script: str = "", name: str = "") -> str:
+def run_command(
+    command: Sequence[str], folder: Path, url: str, script: str = "", *, name: str = "", checkpoint: str = ""
+) -> str:
     """Runs a command as a user of the documents would, and returns its output."""
     environment = {
         **os.environ,
         "HANDFUL_URL": url,
+        **({"HANDFUL_CHECKPOINT": checkpoint} if checkpoint else {}),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "ROOT": str(ROOT),
@@ -141,7 +145,7 @@ def code_block(language: str, containing: str, document: str) -> str:
 
 def run(command: Sequence[str], script: str, url: str) -> str:
     """Runs a block with the server's address in place of the documented one."""
-    return run_command(command, ROOT, url, script.replace("http://127.0.0.1:8000", url), script)
+    return run_command(command, ROOT, url, script.replace("http://127.0.0.1:8000", url), name=script)
 
 
 _MESSAGES = {
@@ -160,7 +164,7 @@ def write_samples(folder: Path) -> None:
     (folder / "intents.csv").write_text("Message;Category\n" + "".join(f"{text};{label}\n" for text, label in rows))
     (folder / "mails.csv").write_text("Body;Date\nwhere is my parcel;1 May\nI want my money;2 May\n")
     (folder / "mails.txt").write_text("where is my parcel\nI want my money back\nclose it all\n")
-    (folder / "corrections.csv").write_text("text,label\nthe box is lost,card_swallowed\n")
+    (folder / "corrections.csv").write_text("text,label\nthe box is lost,card_arrival\n")
     reviews = zip(
         ("awful", "it broke", "it works", "fine", "wonderful", "the best"), ("bad", "ok", "good") * 2, strict=True
     )

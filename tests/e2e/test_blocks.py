@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import pkgutil
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -79,8 +80,15 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "docs/from-rasa.md": Setting(prints=("Rasa YAML", '"label":"card_arrival"'), shipped=True),
     "docs/from-luis.md": Setting(prints=("LUIS", "Cancel", '"label":null', '"label":"Track"'), shipped=True),
-    "docs/feedback.md": Setting(before=ADAPT_BANK, as_run={"card_swallowed": "card arrival"}, prints=("outcome",)),
-    "docs/command-line.md": Setting(before=ADAPT_BANK, prints=("text from 'Message'",)),
+    "docs/feedback.md": Setting(
+        before="sed 's/card arrival/card_arrival/' examples/banking.jsonl > bank.jsonl; "
+        "handful adapt bank --support bank.jsonl",
+        as_run={"card_swallowed": "card_arrival"},
+        prints=("outcome",),
+    ),
+    "docs/command-line.md": Setting(
+        before=ADAPT_BANK, as_run={"with Client()": "with Client(url)"}, prints=("text from 'Message'",)
+    ),
     "docs/report.md": Setting(before=ADAPT_BANK, prints=("accuracy",)),
     "docs/moving.md": Setting(
         before=f"{ADAPT_BANK}; handful tasks export bank --format sentence-transformers -o folder", prints=("[[",)
@@ -88,12 +96,12 @@ SETTINGS: Mapping[str, Setting] = {
     "docs/operations.md": Setting(
         before=ADAPT_BANK,
         as_run={
-            "revoke KEY": 'revoke "$(handful keys create other 2>/dev/null | tail -n 1)"; handful keys revoke "$('
-            'handful keys list | grep -o "^[^ ]*" | tail -n 1)" || true',
+            "handful keys create acme ": "KEY=$(handful keys create acme) ",
+            "revoke KEY": 'revoke "$KEY"',
             "accept ID": "accept 00000000000000000000000000000000",
-            "--checkpoint NEW": "--checkpoint minilm-l6-protomaml",
-            "--checkpoint OLD": "--checkpoint minilm-l6-handful",
-            "--checkpoint NAME": '--checkpoint "$NAME"',
+            "--checkpoint NEW": "--checkpoint checkpoints/tiny",
+            "--checkpoint OLD": "--checkpoint checkpoints/other",
+            "--checkpoint NAME": "--checkpoint tiny",
             "readapt TASK": "readapt bank",
         },
     ),
@@ -167,13 +175,15 @@ def test_settings_are_those_of_pages_that_are_run() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, other_checkpoint: Path) -> Path:
     """The working folder, with the files that the documents name."""
     made = tmp_path_factory.mktemp("documents")
     write_samples(made)
+    shutil.copytree(tiny_checkpoint, made / "checkpoints" / "tiny")
+    shutil.copytree(other_checkpoint, made / "checkpoints" / "other")
     for name in ("tiny", "all-mpnet-base-v2", "roberta"):
         (made / "models" / name).mkdir(parents=True)
-    random_encoder(made / "models" / "tiny")
+    random_encoder(made / "models" / "tiny", layers=4)
     make_encoder(made / "models" / "all-mpnet-base-v2", "mpnet")
     make_encoder(made / "models" / "roberta", "roberta")
     return made
@@ -205,14 +215,15 @@ def run(folder: Path, request: pytest.FixtureRequest) -> Run:
             for needed in setting.needs:
                 run_page(needed)
             url = request.getfixturevalue("shipped_server" if setting.shipped else "tiny_server")
+            checkpoint = "" if setting.shipped else "checkpoints/tiny"
             if setting.before:
-                run_command(["bash", "-e", "-c", setting.before], folder, url)
+                run_command(["bash", "-e", "-c", setting.before], folder, url, checkpoint=checkpoint)
             outputs = []
             for block in blocks_of(page):
                 if "file" in block.notes:
                     (folder / block.notes["file"]).write_text(block.text, encoding="utf-8")
                 if block.is_run:
-                    outputs.append(run_block(block, folder, url, setting.as_run))
+                    outputs.append(run_block(block, folder, url, setting.as_run, checkpoint))
             printed[page] = "".join(outputs)
         return printed[page]
 
