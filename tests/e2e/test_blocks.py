@@ -186,6 +186,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, othe
     random_encoder(made / "models" / "tiny", layers=4)
     make_encoder(made / "models" / "all-mpnet-base-v2", "mpnet")
     make_encoder(made / "models" / "roberta", "roberta")
+    for published in ("all-mpnet-base-v2", "roberta"):
+        (made / "models" / published / "sentence_bert_config.json").write_text('{"max_seq_length": 64}')
     return made
 
 

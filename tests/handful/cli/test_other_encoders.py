@@ -33,7 +33,7 @@ def test_an_encoder_is_found_from_the_working_folder(
     tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tiny_encoder.parent)
-    create(tmp_path / "made", encoder=tiny_encoder.name)
+    create(tmp_path / "made", encoder=tiny_encoder.name, max_tokens=64)
     assert read_manifest(tmp_path / "made").encoder.source == str(tiny_encoder)
 
 
