@@ -105,7 +105,13 @@ SETTINGS: Mapping[str, Setting] = {
             "readapt TASK": "readapt bank",
         },
     ),
-    "docs/another-encoder.md": Setting(as_run={"--tuned-layers 3": "--tuned-layers 1"}, prints=("mpnet of width 32",)),
+    "docs/another-encoder.md": Setting(
+        as_run={
+            "--tuned-layers 3": "--tuned-layers 1",
+            "--checkpoint e5-small-handful": "--checkpoint checkpoints/tiny",
+        },
+        prints=("mpnet of width 32",),
+    ),
     "docs/meta-training-how-to.md": Setting(
         needs=FIRST_RUN,
         as_run={
