@@ -89,7 +89,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", default="e5-small-handful")
-    parser.add_argument("--shapes", nargs="+", default=["2x5", "10x5", "77x5"], help="CLASSESxEXAMPLES")
+    parser.add_argument("--shapes", nargs="+", default=["2x5", "10x5", "50x5"], help="CLASSESxEXAMPLES")
     parser.add_argument("--tasks", type=int, default=20, help="tasks of each shape")
     parser.add_argument("--queries", type=int, default=100)
     options = parser.parse_args()
@@ -98,16 +98,15 @@ def main() -> None:
         with running_server(Path(folder), "--checkpoint", options.checkpoint) as server:
             start_s = time.perf_counter() - began
             store = Path(folder) / "handful.db"
-            with httpx.Client(base_url=server.url, timeout=120) as client:
+            with httpx.Client(base_url=server.url, timeout=1800) as client:
                 ready_mib = resident_mib(server)
-                rows = []
+                print("| classes | examples of each | bytes of an adapter | bytes of a task | adapt, ms | again, ms |")
+                print("|---|---|---|---|---|---|", flush=True)
                 for shape in options.shapes:
                     classes, examples = map(int, shape.split("x"))
-                    rows.append(measure_tasks(client, store, classes, examples, options.tasks))
+                    print(measure_tasks(client, store, classes, examples, options.tasks), flush=True)
                 queries = measure_queries(client, f"size-{options.shapes[0].replace('x', '-')}-0", options.queries)
                 after_mib = resident_mib(server)
-    print("| classes | examples of each | bytes of an adapter | bytes of a task | adapt, ms | again, ms |")
-    print("|---|---|---|---|---|---|", *rows, sep="\n")
     print("\n| | |\n|---|---|")
     print(f"| start until ready | {start_s:.1f} s |\n| resident memory when ready | {ready_mib:,.0f} MiB |")
     print(f"| after the tasks and queries above | {after_mib:,.0f} MiB |", *queries, sep="\n")

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.waiting import LIMIT_S
+BLOCK_LIMIT_S = 1800
+"""Longest time of a block in seconds, on a starved machine."""
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"((?:^ *<!-- [a-z ]+: [^\n]* -->\n)*)^( *)```([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -131,7 +132,14 @@ def run_command(
         "ROOT": str(ROOT),
     }
     done = subprocess.run(
-        command, input=script, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        command,
+        input=script,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=BLOCK_LIMIT_S,
+        check=False,
     )
     assert done.returncode == 0, f"{name or command}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
@@ -152,6 +160,8 @@ _MESSAGES = {
     "delivery": ["my parcel is late", "where is the box", "it has not been sent", "when does it come", "no parcel yet"],
     "refund": ["send the money back", "I want my money", "refund the order", "you owe me a payment", "pay it back"],
     "account": ["close my account", "I cannot log in", "change my address", "the password is gone", "delete me"],
+    "invoice": ["send me the bill", "the invoice is wrong", "there is no VAT", "two bills for one", "print a receipt"],
+    "praise": ["well done", "you are the best", "a lovely shop", "great service", "I will come back"],
 }  # fmt: skip
 
 
@@ -163,7 +173,8 @@ def write_samples(folder: Path) -> None:
     rows = [(text, label) for label, texts in _MESSAGES.items() for text in texts]
     (folder / "intents.csv").write_text("Message;Category\n" + "".join(f"{text};{label}\n" for text, label in rows))
     (folder / "mails.csv").write_text("Body;Date\nwhere is my parcel;1 May\nI want my money;2 May\n")
-    (folder / "mails.txt").write_text("where is my parcel\nI want my money back\nclose it all\n")
+    greetings = ("please", "thanks", "hello", "today", "again", "now", "really", "sorry")
+    (folder / "mails.txt").write_text("".join(f"{text} {word}\n" for text, _ in rows for word in greetings))
     (folder / "corrections.csv").write_text("text,label\nthe box is lost,card_arrival\n")
     reviews = zip(
         ("awful", "it broke", "it works", "fine", "wonderful", "the best"), ("bad", "ok", "good") * 2, strict=True

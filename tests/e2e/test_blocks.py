@@ -18,7 +18,7 @@ import handful
 from benchmarks.server import running_server
 from handful.files.reading import read_support
 from tests.conftest import random_encoder
-from tests.e2e.blocks import Block, blocks_of, run_block, run_command, write_samples
+from tests.e2e.blocks import BLOCK_LIMIT_S, Block, blocks_of, run_block, run_command, write_samples
 from tests.e2e.test_documents import DOCUMENTS
 from tests.other_encoders import make_encoder
 
@@ -124,7 +124,7 @@ SETTINGS: Mapping[str, Setting] = {
         needs=FIRST_RUN,
         as_run={
             "--checkpoint DIR": "--checkpoint runs/first",
-            "--tasks FOLDER --ways 5 --shots 1,5": "--tasks tasks/valid --ways 3 --shots 1,5",
+            "--tasks FOLDER": "--tasks tasks/valid",
             "--episodes-dir FOLDER": "--episodes-dir episodes",
         },
     ),
@@ -239,6 +239,7 @@ def run(folder: Path, request: pytest.FixtureRequest) -> Run:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * BLOCK_LIMIT_S)
 @pytest.mark.parametrize("page", RUN_PAGES)
 def test_the_blocks_of_a_page_run(run: Run, page: str) -> None:
     output = run(page)
