@@ -105,6 +105,9 @@ SETTINGS: Mapping[str, Setting] = {
             "readapt TASK": "readapt bank",
         },
     ),
+    "docs/meta-training-tutorial.md": Setting(
+        as_run={"tasks/valid --half": "tasks/valid --half --episodes 10"}, prints=("first-calibrated",)
+    ),
     "docs/another-encoder.md": Setting(
         as_run={
             "--tuned-layers 3": "--tuned-layers 1",
@@ -116,6 +119,9 @@ SETTINGS: Mapping[str, Setting] = {
         needs=FIRST_RUN,
         as_run={
             "--tuned-layers 3": "--tuned-layers 1",
+            "tasks/valid --half": "tasks/valid --half --episodes 10",
+            "--max-tokens 256": "--max-tokens 64",
+            "mails.txt": "plain.txt",
             "average ONE OTHER NEW": "average runs/first runs/first runs/mean",
             "--start-from e5-small-handful --tuned-layers 4": "--start-from runs/first",
         },
