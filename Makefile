@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-ch
 # Byte code is kept: else every process compiles every module, and pytest rewrites every test's module, each time
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help serve install install-dev test test-shapes test-busy test-slow test-very-slow test-life test-gpu check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint docs-tables clean
+.PHONY: help serve install install-dev docs test test-shapes test-busy test-slow test-very-slow test-life test-gpu check format format-check lint typecheck imports deploy-lint bench bench-peers checkpoint docs-tables clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -32,6 +32,11 @@ $(VENV)/.installed-train: $(VENV)/.installed
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing what tests and benchmarks need: about 450 MB to download, 900 MB on the disk"
 	@$(INSTALL) --editable '.[dev,bench]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "installing what the documentation needs"
+	@$(INSTALL) --editable '.[docs]'
 	@touch $@
 
 install: $(VENV)/.installed ## Install the service; TORCH_INDEX=ADDRESS takes torch from there
@@ -113,6 +118,9 @@ checkpoint: $(VENV)/.installed-train ## Meta-train a shipped checkpoint: DATA=FO
 
 docs-tables: install ## Write the tables of options into the documents
 	$(BIN)/python -m docs.tables
+
+docs: $(VENV)/.installed-docs ## Build the documentation as a site: build/site/html
+	$(BIN)/python -m docs.site
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

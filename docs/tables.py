@@ -10,13 +10,17 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
+from prometheus_client.metrics_core import Metric
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from docs import operation_tables
 from handful.wire import AdaptOptionFields, AdaptRequest
 from handful.wire_feedback import FeedbackRequest
 from metatrain.options import TrainingOptions
+from service.error_codes import ERROR_CODES, WARNING_CODES
+from service.metrics import Metrics
+from service.settings import PREFIX, Settings
 
 DOCS = Path(__file__).parent
 _TABLE = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -33,6 +37,46 @@ def flag_table(model: type[BaseModel]) -> str:
     return _rows("option", list(model.model_fields), model, lambda name: f"`--{name.replace('_', '-')}`")
 
 
+def setting_table() -> str:
+    """Variable, flag, default and description of each setting of a server."""
+    lines = ["| variable | flag | default | |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        flag = f"`--{name.replace('_', '-')}`"
+        cells = (f"`{PREFIX}{name.upper()}`", flag, _default(field), f"{field.description}".replace("|", "\\|"))
+        lines.append(f"| {' | '.join(cells)} |".replace("  ", " "))
+    return "\n".join(lines) + "\n"
+
+
+def metric_table() -> str:
+    """Name, type, labels and meaning of each metric that the server defines."""
+    lines = ["| metric | type | labels | |", "|---|---|---|---|"]
+    metrics = Metrics()
+    labels = {each._name: each._labelnames for each in vars(metrics).values() if hasattr(each, "_labelnames")}
+    found = (metric for metric in metrics.registry.collect() if metric.name in labels)
+    for metric in sorted(found, key=lambda metric: metric.name):
+        named = ", ".join(f"`{label}`" for label in labels[metric.name])
+        lines.append(f"| `{_exposed_name(metric)}` | {metric.type} | {named} | {metric.documentation} |")
+    return "\n".join(lines).replace("  ", " ") + "\n"
+
+
+def _exposed_name(metric: Metric) -> str:
+    return f"{metric.name}_total" if metric.type == "counter" else metric.name
+
+
+def error_table() -> str:
+    """Code, status, cause and remedy of each error, by status."""
+    lines = ["| code | status | where | what to do |", "|---|---|---|---|"]
+    for code, error in sorted(ERROR_CODES.items(), key=lambda item: item[1].status):
+        lines.append(f"| `{code}` | {error.status} | {error.cause} | {error.remedy} |")
+    return "\n".join(lines) + "\n"
+
+
+def warning_table() -> str:
+    """Code and finding of each warning."""
+    lines = ["| code | found |", "|---|---|", *(f"| `{code}` | {found} |" for code, found in WARNING_CODES.items())]
+    return "\n".join(lines) + "\n"
+
+
 def _rows(kind: str, names: Collection[str], model: type[BaseModel], shown: Callable[[str], str]) -> str:
     lines = [f"| {kind} | default | |", "|---|---|---|"]
     for name in names:
@@ -47,6 +91,12 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value: Any = field.get_default(call_default_factory=False)
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value() or None
+    elif isinstance(value, tuple):
+        value = ", ".join(value)
+    if value == "":
+        return ""
     if value is None or value == [] or field.default_factory is not None:
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else f'{value:g}' if isinstance(value, float) else value}`"
@@ -65,6 +115,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "metatrain-options": lambda: flag_table(TrainingOptions),
     "log-events": operation_tables.log_table,
     "alerts": operation_tables.alerts_table,
+    "settings": setting_table,
+    "metrics": metric_table,
+    "errors": error_table,
+    "warnings": warning_table,
 }
 
 

@@ -27,6 +27,8 @@ app = typer.Typer(help="Make and show checkpoints.", no_args_is_help=True)
 def create(out: Annotated[Path, typer.Argument(help="The new folder.")], as_json: AsJson = False, **given: Any) -> None:
     """Make a checkpoint of a pretrained encoder and any learner, without meta-training."""
     options = validated(ModelOptions, {name: value for name, value in given.items() if value is not None})
+    if Path(options.encoder).is_dir():  # else read as relative to the new folder, or as the name of a package
+        options = options.model_copy(update={"encoder": str(Path(options.encoder).absolute())})
     with waiting("reading the encoder"):
         manifest = created(options, out)
     show_manifest(manifest, as_json=as_json)

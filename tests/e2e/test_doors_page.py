@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from benchmarks.server import running_server
-from tests.e2e.test_readme import code_block, run
+from tests.e2e.blocks import code_block, run
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from handful.cli.checkpoint import created
+from handful.cli.checkpoint import create, created
 from handful.cli.encoder_line import encoder_line
 from metalearn.encoder.encoder import build_encoder
 from metalearn.encoder.stages import PoolingStage, encoder_stages
@@ -27,6 +27,14 @@ from tests.service.conftest import TEXTS, adapt, predict
 def checkpoint(folder: Path, encoder: Path, **options: object) -> str:
     created(ModelOptions(encoder=str(encoder), max_tokens=64, **options), folder)  # type: ignore[arg-type]
     return str(folder)
+
+
+def test_an_encoder_is_found_from_the_working_folder(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_encoder.parent)
+    create(tmp_path / "made", encoder=tiny_encoder.name, max_tokens=64)
+    assert read_manifest(tmp_path / "made").encoder.source == str(tiny_encoder)
 
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("xlm-roberta", "distilbert", "modernbert", "albert")]
