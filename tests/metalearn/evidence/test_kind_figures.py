@@ -59,12 +59,15 @@ def test_a_weight_counts_as_copies_in_thresholds_and_figures() -> None:
     left_out = torch.randn(30, 3, generator=draw, dtype=torch.float64) + targets
     weights = torch.randint(1, 4, (30,), generator=draw)
     copies = [each.repeat_interleave(weights, dim=0) for each in (targets, left_out)]
-    one, other = judged("multi_label", 3, targets, left_out, weights), judged("multi_label", 3, *copies)
+    one, other = judged("multi_label", 3, targets, left_out, weights.double()), judged("multi_label", 3, *copies)
     assert one.decision is not None and other.decision is not None
     assert one.decision.thresholds == pytest.approx(other.decision.thresholds)
     assert one.figures == pytest.approx(other.figures)
     scores = [each[:, :1] for each in (targets, left_out)]
-    one, other = judged("regression", 0, *scores, weights), judged("regression", 0, *(e[:, :1] for e in copies))
+    one, other = (
+        judged("regression", 0, *scores, weights.double()),
+        judged("regression", 0, *(e[:, :1] for e in copies)),
+    )
     assert one.figures is not None and other.figures is not None
     assert one.figures["mae"] == pytest.approx(other.figures["mae"])
     assert one.decision is not None and other.decision is not None
