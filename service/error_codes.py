@@ -29,6 +29,7 @@ ERROR_CODES: Mapping[str, ErrorCode] = {
     "http_version_not_supported": ErrorCode(505, "another version than HTTP/1.1", "send HTTP/1.1"),
     "not_found": ErrorCode(404, "there is no such route", "see `/docs`"),
     # The key's
+    "origin_refused": ErrorCode(403, "`/mcp`: a page of another origin", "call it from a program, or the same origin"),
     "unauthorized": ErrorCode(401, "no key, or an unknown one", "send `Authorization: Bearer KEY`"),
     # Of things that are not there
     "task_not_found": ErrorCode(404, "absent, expired, or another tenant's: the answers are the same", "adapt it"),
@@ -75,6 +76,12 @@ ERROR_CODES: Mapping[str, ErrorCode] = {
     "order_missing": ErrorCode(422, "an ordinal task whose labels are no numbers", "give `order`"),
     "order_unexpected": ErrorCode(422, "an order for a task that is not ordinal", "leave it out, or set `kind`"),
     "label_not_in_order": ErrorCode(422, "an example's label is not in `order`", "add it there"),
+    "tags_unequal": ErrorCode(422, "not one tag for each token", "give as many tags as tokens"),
+    "span_empty": ErrorCode(422, "a span ends where it begins", "`end` is the character after the last one"),
+    "span_outside": ErrorCode(422, "a span ends outside the text", "count characters (code points) from 0"),
+    "spans_overlap": ErrorCode(422, "two spans share a character", "keep one: a word has one label"),
+    "label_reserved": ErrorCode(422, "the label `O` marks words without a label", "take another name"),
+    "tokens_unexpected": ErrorCode(422, "a query of tokens for a task that tags no words", "send a text"),
     "option_unsupported": ErrorCode(422, "an option that this kind of task does not have yet", "leave it out"),
     "too_many_steps": ErrorCode(422, "more than `max_steps`", "ask for fewer"),
     "unknown_learner": ErrorCode(422, "there is no such learner", "take one that the detail names"),
@@ -94,6 +101,9 @@ ERROR_CODES: Mapping[str, ErrorCode] = {
     ),
     "text_too_long": ErrorCode(422, "a door: too long, and the request forbids to cut", "shorten it, or allow it"),
     # The server's
+    "extra_missing": ErrorCode(
+        501, "`/mcp`: the server is installed without `handful[mcp]`", "`pip install 'handful[mcp]'`"
+    ),
     "adapter_corrupt": ErrorCode(500, "the stored version is damaged", "roll back, or adapt again"),
     "internal_error": ErrorCode(500, "an error of the server", "its log has it under `X-Request-Id`"),
     "server_busy": ErrorCode(503, "queue full, or too many requests at once", "wait for `Retry-After`"),

@@ -87,7 +87,8 @@ SETTINGS: Mapping[str, Setting] = {
         prints=("outcome",),
     ),
     "docs/command-line.md": Setting(
-        before=ADAPT_BANK, as_run={"with Client()": "with Client(url)"}, prints=("text from 'Message'",)
+        before=ADAPT_BANK,
+        prints=("text from 'Message'",),
     ),
     "docs/report.md": Setting(before=ADAPT_BANK, prints=("accuracy",)),
     "docs/moving.md": Setting(
@@ -136,7 +137,14 @@ SETTINGS: Mapping[str, Setting] = {
     ),
 }
 
-ELSEWHERE = {"docs/doors.md": "tests/e2e/test_doors_page.py"}
+_PYTHON_PAGES = "tests/e2e/test_python_pages.py"
+ELSEWHERE = {
+    "docs/doors.md": "tests/e2e/test_doors_page.py",
+    "docs/client.md": _PYTHON_PAGES,
+    "docs/sklearn.md": _PYTHON_PAGES,
+    "docs/from-setfit.md": _PYTHON_PAGES,
+    "docs/from-scikit-learn.md": _PYTHON_PAGES,
+}
 """Pages whose blocks another test runs."""
 
 RUN_PAGES = [page for page in PAGES if page not in ELSEWHERE and any(block.is_run for block in blocks_of(page))]

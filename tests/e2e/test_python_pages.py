@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.server import running_server
 from handful import Client
-from tests.e2e.test_readme import run
+from tests.e2e.blocks import run
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {

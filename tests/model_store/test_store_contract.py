@@ -563,7 +563,7 @@ def test_adding_a_key_again_changes_nothing(store: TaskStore) -> None:
 
 def test_every_method_of_the_protocol_is_held_here(store: TaskStore) -> None:
     methods = {name for name in vars(TaskStore) if not name.startswith("_") and callable(getattr(TaskStore, name))}
-    assert methods == EVERY_CALL.keys() | {"warnings", "close", "purge_expired"}
+    assert methods == EVERY_CALL.keys() | {"risks", "close", "purge_expired"}
     assert store.kind in {"sqlite", "redis"}
 
 

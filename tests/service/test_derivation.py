@@ -85,11 +85,11 @@ def test_readapt_derives_each_version_that_a_life_leaves(stored_service: httpx.C
     client, body = stored_service, LIVES[life]
     adapt(client, **body)
     weight = {"weight": 0.5} if "labels" in body else {}
-    (added,) = add(client, [{**body["support"][0], "text": "One more text", **weight}])["ids"]
-    add(client, [{**body["support"][1], "text": "And another one"}])
+    (added,) = add(client, [{**body["support"][0], "text": "One more text for you", **weight}])["ids"]
+    add(client, [{**body["support"][1], "text": "And another one for you"}])
     assert erase(client, added)["removed_versions"] == [2, 3]
     assert client.post("/v1/tasks/bank/rollback", json={"version": 1}).status_code == 200
-    add(client, [{**body["support"][2], "text": "The last text"}])
+    add(client, [{**body["support"][2], "text": "The last text for you"}])
     kept = [each["version"] for each in client.get("/v1/tasks/bank/versions").json()["versions"]]
     assert kept == [6, 5, 4, 1]
     for number in kept:

@@ -215,7 +215,7 @@ def test_a_preview_compares_and_stores_nothing(start_on: Start, tiny_checkpoint:
     strict = start_on(other_checkpoint, tiny_checkpoint, readapt_max_drop=1, readapt_max_disagreement=0.5)
     worse = strict.get("/v1/tasks/bank/readapt").json()["worse"]
     assert worse == (
-        "1.000 of the examples would be classified otherwise, more than 0.5 (HANDFUL_READAPT_MAX_DISAGREEMENT)"
+        "1.000 of the examples would be answered otherwise, more than 0.5 (HANDFUL_READAPT_MAX_DISAGREEMENT)"
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.service.conftest import TEXTS, adapt, predict
 from tests.service.test_examples import assert_same_bits, listed, newest
 from tests.service.test_feedback import give
-from tests.service.test_kinds import OF_KIND
+from tests.service.test_kinds import BY_REGRESSION, OF_KIND
 
 TEXT = "hello there my friend"
 RIGHT: dict[str, dict[str, Any]] = {
@@ -26,7 +26,7 @@ def client(shared_service: httpx.Client) -> httpx.Client:
     return shared_service
 
 
-@pytest.mark.parametrize("kind", OF_KIND)
+@pytest.mark.parametrize("kind", BY_REGRESSION)
 def test_a_correction_joins_and_gives_the_bits_of_adapting_on_all(stored_service: httpx.Client, kind: str) -> None:
     body, client = OF_KIND[kind], stored_service
     adapt(client, **body)
@@ -41,7 +41,7 @@ def test_a_correction_joins_and_gives_the_bits_of_adapting_on_all(stored_service
     assert give(client, text=TEXT, **RIGHT[kind])["outcome"] == "known"
 
 
-@pytest.mark.parametrize("kind", OF_KIND)
+@pytest.mark.parametrize("kind", BY_REGRESSION)
 def test_a_newer_answer_outweighs_the_older(client: httpx.Client, kind: str) -> None:
     body = OF_KIND[kind]
     adapt(client, **body)
@@ -53,7 +53,7 @@ def test_a_newer_answer_outweighs_the_older(client: httpx.Client, kind: str) -> 
     assert (row["id"], row["text"]) == (old["id"], first["text"])
 
 
-@pytest.mark.parametrize("kind", OF_KIND)
+@pytest.mark.parametrize("kind", BY_REGRESSION)
 def test_the_check_compares_figures_of_left_out_examples(client: httpx.Client, kind: str) -> None:
     adapt(client, **OF_KIND[kind])
     check = give(client, text=TEXT, **RIGHT[kind])["check"]
@@ -74,7 +74,7 @@ def test_a_score_that_harms_the_others_waits(client: httpx.Client) -> None:
     assert give(client, text="very very good", score=-1000.0, force=True)["outcome"] == "joined"
 
 
-@pytest.mark.parametrize("kind", OF_KIND)
+@pytest.mark.parametrize("kind", BY_REGRESSION)
 def test_an_answer_by_its_id_is_corrected(client: httpx.Client, kind: str) -> None:
     adapt(client, **OF_KIND[kind])
     (found,) = predict(client, queries=TEXTS[:1], ids=True)["predictions"]

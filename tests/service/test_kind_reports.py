@@ -8,7 +8,7 @@ import pytest
 from handful.report_answers import ReportResponse
 from handful.report_page import report_page
 from tests.service.conftest import adapt
-from tests.service.test_kinds import OF_KIND, SCORES, TOPICS
+from tests.service.test_kinds import BY_REGRESSION, OF_KIND, SCORES, TOPICS
 from tests.service.test_report import report
 
 
@@ -108,7 +108,7 @@ def test_copies_answer_for_nobody_and_contradictions_are_listed(client: httpx.Cl
     assert [each["label"] for each in group["examples"]] == ["0", "9"]
 
 
-@pytest.mark.parametrize("kind", OF_KIND)
+@pytest.mark.parametrize("kind", BY_REGRESSION)
 def test_a_learner_that_leaves_nothing_out_has_a_report_without_figures(client: httpx.Client, kind: str) -> None:
     adapt(client, **OF_KIND[kind], learner="ridge")
     found = report(client)
@@ -116,7 +116,7 @@ def test_a_learner_that_leaves_nothing_out_has_a_report_without_figures(client: 
     assert "ridge_cv" in found["findings"][0]
 
 
-@pytest.mark.parametrize("kind", OF_KIND)
+@pytest.mark.parametrize("kind", BY_REGRESSION)
 def test_unlabelled_texts_are_refused(client: httpx.Client, kind: str) -> None:
     adapt(client, **OF_KIND[kind])
     response = client.post("/v1/tasks/bank/report", json={"unlabelled": ["Some text"]})
@@ -124,7 +124,7 @@ def test_unlabelled_texts_are_refused(client: httpx.Client, kind: str) -> None:
     assert kind in response.json()["errors"][0]["detail"]
 
 
-@pytest.mark.parametrize("kind", OF_KIND)
+@pytest.mark.parametrize("kind", BY_REGRESSION)
 def test_the_page_shows_the_figures_and_escapes_texts(client: httpx.Client, kind: str) -> None:
     body = OF_KIND[kind]
     odd = {**body["support"][0], "text": "<script>alert(1)</script>"}
@@ -135,7 +135,7 @@ def test_the_page_shows_the_figures_and_escapes_texts(client: httpx.Client, kind
     assert ("<circle" in page) == (kind != "multi_label")
 
 
-@pytest.mark.parametrize("kind", OF_KIND)
+@pytest.mark.parametrize("kind", BY_REGRESSION)
 def test_a_report_changes_nothing_and_is_the_same_again(client: httpx.Client, kind: str) -> None:
     adapt(client, **OF_KIND[kind])
     first, again = ({**report(client), "elapsed_ms": 0} for _ in range(2))
