@@ -19,6 +19,10 @@ def test_tasks_change_their_checkpoint_while_queries_arrive(
         queries_per_second=20,
         tasks_per_second=20,
         quiet_seconds=1,
+        first_use_seconds=2,
+        limit_seconds=300,
+        store=None,
+        prepare_only=False,
     )
     quiet, background, first_use = upgraded(given, tmp_path)
     assert [(part.failed, part.mixed) for part in (quiet, background, first_use)] == [(0, 0)] * 3

@@ -175,8 +175,8 @@ def write_samples(folder: Path) -> None:
     (folder / "mails.csv").write_text("Body;Date\nwhere is my parcel;1 May\nI want my money;2 May\n")
     greetings = ("please", "thanks", "hello", "today", "again", "now", "really", "sorry")
     (folder / "mails.txt").write_text("".join(f"{text} {word}\n" for text, _ in rows for word in greetings))
-    words = [first + vowel + last for first in "bdfgklmnprst" for vowel in "aeiou" for last in "lnrt"]
-    plain = (" ".join(words[(3 * i + j) % len(words)] for j in range(3)) for i in range(2000))
+    words = [first + vowel + last for first in "bdfgklmnprst" for vowel in "aeiou" for last in "lmnrst"]
+    plain = (" ".join(words[(3 * i + j) % len(words)] for j in range(6)) for i in range(2000))
     (folder / "plain.txt").write_text("\n".join(plain))
     (folder / "corrections.csv").write_text("text,label\nthe box is lost,card_arrival\n")
     reviews = zip(
