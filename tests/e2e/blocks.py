@@ -176,7 +176,9 @@ def write_samples(folder: Path) -> None:
     greetings = ("please", "thanks", "hello", "today", "again", "now", "really", "sorry")
     (folder / "mails.txt").write_text("".join(f"{text} {word}\n" for text, _ in rows for word in greetings))
     words = [first + vowel + last for first in "bdfgklmnprst" for vowel in "aeiou" for last in "lmnrst"]
-    plain = (" ".join(words[(3 * i + j) % len(words)] for j in range(6)) for i in range(2000))
+    # Sentences of six words, no two alike, each word in less than a fiftieth of them
+    steps = ((i, 1 + 7 * (i // len(words))) for i in range(2000))
+    plain = (" ".join(words[(i + step * j) % len(words)] for j in range(6)) for i, step in steps)
     (folder / "plain.txt").write_text("\n".join(plain))
     (folder / "corrections.csv").write_text("text,label\nthe box is lost,card_arrival\n")
     reviews = zip(

@@ -124,7 +124,8 @@ SETTINGS: Mapping[str, Setting] = {
             "--max-tokens 256": "--max-tokens 64",
             "mails.txt": "plain.txt",
             "average ONE OTHER NEW": "average runs/first runs/first runs/mean",
-            "--start-from e5-small-handful --tuned-layers 4": "--start-from runs/first",
+            "runs/first runs/first-calibrated": "runs/first runs/calibrated-again",
+            "--start-from e5-small-handful --tuned-layers 4": "--start-from runs/first --encoder models/tiny",
         },
     ),
     "docs/evaluation-how-to.md": Setting(
