@@ -20,12 +20,13 @@ from torch import Tensor
 from torch.func import vmap
 
 from metalearn.body import Body, MlpBody
+from metalearn.encoded_set import EncodedSet
 from metalearn.learners import Learner, LearnerOptions, make_learner
 from metalearn.meta_model import MetaModel
 from metalearn.options import Order
 from metalearn.placement import Full
 from metalearn.prepared import PreparedEpisode, PreparedSet
-from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
+from metalearn.types import FastWeights, Objective, SlowWeights
 from metalearn.update_rules import UpdateRule
 
 SHOTS = 10

@@ -18,13 +18,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.encoder.batches import plan_batches
 from metalearn.learners.softmax_regression import SoftmaxRegression
 from metalearn.tasks.entities import Span, entity_spans, has_positions
 from metalearn.tokens.decode import Transitions, best_tags, learned_transitions
 from metalearn.tokens.features import balanced_weights, word_features, words_of
 from metalearn.tokens.words import OUTSIDE, joined
-from metalearn.types import EncodedSet, TextInput
+from metalearn.types import TextInput
 from model_store.learner_models import Models
 from service.app import load_models
 from service.settings import Settings

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from metalearn.types import EncodedSet
+from metalearn.encoded_set import EncodedSet
 
 
 def leave_one_out_accuracy(

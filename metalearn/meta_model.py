@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metalearn import calibration
 from metalearn.body import Body, MlpBody
+from metalearn.encoded_set import EncodedSet
 from metalearn.errors import UnsupportedObjective
 from metalearn.inner_loop import InnerState, inner_steps
 from metalearn.learners.interface import Learner, LeavesOut
@@ -23,7 +24,7 @@ from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.task_view.centring import plain_head
 from metalearn.task_view.fit import Steps, fit, label_text_weights
 from metalearn.task_view.label_text_prior import LabelTextPrior
-from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, SlowWeights
+from metalearn.types import OUT_OF_SCOPE, FastWeights, SlowWeights
 from metalearn.update_rules import minibatch_rows
 
 _BODY, _FAST, _LEARNER, _PRIOR, _CALIBRATION = "body.", "fast.", "learner.", "prior.", "calibration."

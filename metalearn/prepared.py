@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from metalearn.body import Body
-from metalearn.types import EncodedSet, Objective
+from metalearn.encoded_set import EncodedSet
+from metalearn.types import Objective
 
 
 @dataclass(frozen=True)

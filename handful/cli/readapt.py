@@ -1,6 +1,5 @@
 """``handful tasks readapt``: one task, or all that were made from a checkpoint that is not loaded."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -10,13 +9,13 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 from pydantic import BaseModel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from handful.checkpoint_answers import CheckpointResponse
 from handful.cli.completion import task_names
 from handful.cli.connection import ApiKey, AsJson, Checkpoint, Local, StoreUrl, Url, connect, load_or_ask_for
 from handful.cli.opened_store import opened_service
-from handful.cli.output import complain, note, show, stderr, waiting
+from handful.cli.output import complain, note, show, waiting
+from handful.cli.progress import progress
 from handful.cli.text_options import given
 from handful.client import Client
 from handful.errors import HandfulError
@@ -24,7 +23,6 @@ from model_store.records import StoredTask
 
 _AT_ONCE = 8
 """Number of tasks that are adapted at once, so that their texts share batches."""
-_LINE_EVERY_S = 5.0
 _FIGURES = {
     "former_leave_one_out_accuracy",
     "leave_one_out_accuracy",
@@ -207,7 +205,7 @@ def _fingerprints(loaded: Sequence[CheckpointResponse], asked: str | None) -> se
 
 
 def _show_plan(plan: _Plan, *, even_if_worse: bool, as_json: bool) -> None:
-    with _progress(len(plan.stale), "compared") as advance, ThreadPoolExecutor(_AT_ONCE) as threads:
+    with progress(len(plan.stale), "compared") as advance, ThreadPoolExecutor(_AT_ONCE) as threads:
         planned = []
         for each in threads.map(lambda stored: _planned(plan, stored, even_if_worse=even_if_worse), plan.stale):
             planned.append(each)
@@ -274,7 +272,7 @@ def _readapt_all(plan: _Plan, *, even_if_worse: bool) -> ReadaptSummary:
     counts["support_not_kept"] = len(without)
     work = [t for t in plan.stale if t.support_kept]
     options = plan.options if even_if_worse else {**plan.options, "unless_worse": True}
-    with _progress(len(work), "adapted again") as advance, ThreadPoolExecutor(_AT_ONCE) as threads:
+    with progress(len(work), "adapted again") as advance, ThreadPoolExecutor(_AT_ONCE) as threads:
         running = {threads.submit(_readapt_one, plan, t, options): t for t in work}
         for done in as_completed(running):
             stored = running.pop(done)
@@ -324,27 +322,6 @@ def _client(plan: _Plan, stored: StoredTask) -> Iterator[Client]:
         return
     with client:
         yield client
-
-
-@contextmanager
-def _progress(total: int, what: str) -> Iterator[Callable[[], None]]:
-    """Shows progress on standard error, by a bar or by lines; yields the function to call after each task."""
-    if stderr.is_terminal:
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=stderr, transient=True) as bar:
-            shown = bar.add_task("", total=total)
-            yield lambda: bar.advance(shown)
-        return
-    done, said_at = 0, time.monotonic()
-
-    def advance() -> None:
-        nonlocal done, said_at
-        done += 1
-        if time.monotonic() - said_at > _LINE_EVERY_S:
-            said_at = time.monotonic()
-            note(f"{done:,} of {total:,} tasks {what}")
-
-    yield advance
 
 
 def _name(stored: StoredTask) -> str:

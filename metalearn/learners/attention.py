@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.learners.interface import ReadingLearner
 from metalearn.learners.metric import directions
-from metalearn.types import EncodedSet, FastWeights, SlowWeights
+from metalearn.types import FastWeights, SlowWeights
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.inner_loop import Gradients
 from metalearn.objectives import OBJECTIVES
 from metalearn.options import Order, RateKind
-from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
+from metalearn.types import FastWeights, Objective, SlowWeights
 from metalearn.update_rules import UpdateRule, gradient_descent
 
 

@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.learners.interface import ReadingLearner
 from metalearn.learners.metric import directions
-from metalearn.types import EncodedSet, FastWeights, SlowWeights
+from metalearn.types import FastWeights, SlowWeights
 
 _USAGE_DECAY = 0.99
 """The part of a slot's usage that is left after an example. It decides only which slot is least used, which has no

@@ -4,10 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits
 from metalearn.learners.interface import ReadingLearner
 from metalearn.learners.optimization import class_means
-from metalearn.types import EncodedSet, FastWeights, SlowWeights
+from metalearn.types import FastWeights, SlowWeights
 
 _START = 10.0
 """Where learned factors of distances and cosines start; for features of unit length."""

@@ -15,13 +15,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.errors import InvalidModel, UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits
 from metalearn.inner_loop import Gradients
 from metalearn.learners.interface import LearnerOptions, Losses
 from metalearn.objectives import OBJECTIVES
 from metalearn.options import Order, RateKind
-from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
+from metalearn.types import FastWeights, Objective, SlowWeights
 from metalearn.update_rules import UpdateRule, make_update_rule
 
 _DEFAULT_RATES = {

@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits
 from metalearn.learners.interface import ReadingLearner
 from metalearn.objectives import OBJECTIVES
-from metalearn.types import EncodedSet, FastWeights, Objective, SlowWeights
+from metalearn.types import FastWeights, Objective, SlowWeights
 
 _GRID = tuple(2.0**power for power in range(-6, 7))
 """Regularisers that are tried, as multiples of the learned one."""

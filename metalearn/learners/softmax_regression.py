@@ -4,9 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits
 from metalearn.learners.interface import ReadingLearner
-from metalearn.types import EncodedSet, FastWeights, SlowWeights
+from metalearn.types import FastWeights, SlowWeights
 
 _STEPS = 30
 """A little of the regularisation is in their number."""

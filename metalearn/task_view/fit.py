@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.objectives import OBJECTIVES
 from metalearn.prepared import PreparedSet
 from metalearn.task_view.centring import mean_of_examples
 from metalearn.task_view.class_balance import balanced_weights
 from metalearn.task_view.label_text_gate import gated_weights
 from metalearn.task_view.label_text_shift import shifted_label_texts
-from metalearn.types import EncodedSet
 
 
 @dataclass(frozen=True, slots=True)

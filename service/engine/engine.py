@@ -21,7 +21,6 @@ from model_store.learner_models import LoadedModel, Models
 from model_store.loaded_checkpoints import LoadedCheckpoints
 from service.engine.adapt_slices import Adaptation, adapt_slices, readable, refuse_empty
 from service.engine.compute import ComputeThread
-from service.engine.errors import SupportTooLarge
 from service.engine.evidence_slices import (
     Evidence,
     KindEvidence,
@@ -33,6 +32,7 @@ from service.engine.evidence_slices import (
 )
 from service.engine.feature_cache import FeatureCache
 from service.engine.support_batches import SupportBatches
+from service.engine.support_size import check_size, check_words
 from service.engine.token_slices import plan_words, token_adapt_slices
 from service.engine.work import PredictWork, SlicedWork
 from service.metrics import Metrics
@@ -134,7 +134,7 @@ class Engine:
             return await self._adapt_words(models, loaded, support, options)
         plan = plan_support(support, use_label_text=options.use_label_text)
         plan, texts = readable(plan, support, await self.tokenize(models, plan.inputs))
-        self._check_size(loaded, texts)
+        check_size(loaded, texts, self._settings)
         work: SlicedWork[Adaptation] = SlicedWork(
             sum(len(text.ids) for text in texts),
             adapt_slices(
@@ -157,7 +157,7 @@ class Engine:
     ) -> Adaptation:
         plan = plan_words(support)
         texts = await self.tokenize(models, plan.inputs)
-        self._check_words(texts)
+        check_words(texts, self._settings)
         slices = token_adapt_slices(
             loaded,
             models,
@@ -302,45 +302,6 @@ class Engine:
         work: SlicedWork[Tensor] = SlicedWork(sum(len(text.ids) for text in texts), slices)
         self._compute.submit(work)
         return await work.result()
-
-    def _check_size(self, loaded: LoadedModel, texts: Sequence[TokenizedText]) -> None:
-        """Refuses a support set that would take too much memory.
-
-        The memory of a step below the head grows with the tokens. The memory of a learner that compares all texts with
-        each other grows with the square of their number.
-
-        Raises:
-            SupportTooLarge: There are too many texts or tokens.
-        """
-        tokens, most_tokens = sum(len(text.ids) for text in texts), self._settings.max_deep_tokens
-        if loaded.is_deep and tokens > most_tokens:
-            detail = (
-                f"{tokens} tokens; at most {most_tokens} are allowed where fast weights live below the head: give "
-                "fewer or shorter texts (HANDFUL_MAX_DEEP_TOKENS on the server raises this limit)"
-            )
-            raise SupportTooLarge("too_many_tokens", detail)
-        most_texts = self._settings.max_kept_texts
-        if loaded.shapes.grow_with_texts and len(texts) > most_texts:
-            name = loaded.model.learner.name
-            detail = (
-                f"{len(texts)} texts, label texts included; the learner {name} takes at most {most_texts} "
-                "(HANDFUL_MAX_KEPT_TEXTS on the server raises this limit)"
-            )
-            raise SupportTooLarge("too_many_examples", detail)
-
-    def _check_words(self, texts: Sequence[TokenizedText]) -> None:
-        """Refuses a support set of so many words that each step would take long.
-
-        Raises:
-            SupportTooLarge: There are too many tokens.
-        """
-        tokens, most_tokens = sum(len(text.ids) for text in texts), self._settings.max_deep_tokens
-        if tokens > most_tokens:
-            detail = (
-                f"{tokens} tokens; at most {most_tokens} are allowed where words are tagged: give fewer or shorter "
-                "texts (HANDFUL_MAX_DEEP_TOKENS on the server raises this limit)"
-            )
-            raise SupportTooLarge("too_many_tokens", detail)
 
     async def predict(
         self, tenant: str, adapter: Adapter, queries: Awaitable[list[TokenizedText]], *, sampled: int = 0

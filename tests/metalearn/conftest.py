@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from metalearn.body import TextBody
+from metalearn.encoded_set import EncodedSet
 from metalearn.encoder.encoder import Encoder, build_encoder
 from metalearn.encoder.source import locate_encoder
 from metalearn.encoder.stages import encoder_stages
 from metalearn.prepared import LabelTexts, PreparedSet
 from metalearn.support_plan import SupportPlan, prepared_support
-from metalearn.types import EncodedSet, Example, SupportSet, TextInput
+from metalearn.types import Example, SupportSet, TextInput
 from tests.conftest import STOCK_ENCODER
 
 CPU = torch.device("cpu")

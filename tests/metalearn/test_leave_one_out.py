@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.leave_one_out import leave_one_out_accuracy, leave_one_out_classes
-from metalearn.types import EncodedSet
 from tests.metalearn.conftest import clusters
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from metalearn.body import MlpBody, TextBody
+from metalearn.encoded_set import EncodedSet
 from metalearn.encoder.encoder import Encoder
 from metalearn.errors import AdaptationDiverged, UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
@@ -27,7 +28,7 @@ from metalearn.placement import HeadOnly, make_placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
 from metalearn.task_view.label_text_prior import LabelTextPrior
 from metalearn.task_view.label_text_shift import shifted_label_texts
-from metalearn.types import OUT_OF_SCOPE, EncodedSet, FastWeights, Objective, SlowWeights, TextInput
+from metalearn.types import OUT_OF_SCOPE, FastWeights, Objective, SlowWeights, TextInput
 from metalearn.update_rules import minibatch_gradient_descent
 from tests.metalearn.conftest import with_last_as_label_texts
 from tests.metalearn.test_placement import DEEP, PLACEMENTS, NormBody, drawn, moved

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.errors import InvalidEpisode, InvalidSupportSet
 from metalearn.types import (
     OUT_OF_SCOPE,
     Adapter,
-    EncodedSet,
     Episode,
     Example,
     LabelledTexts,

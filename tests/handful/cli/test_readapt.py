@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from handful.cli import progress
 from handful.cli import readapt as module
 from model_store.checkpoint import read_manifest
 from model_store.records import StoredSupport
@@ -66,7 +67,7 @@ def test_all_tasks_of_all_tenants_are_adapted_again(
     assert "5 would be adapted again, 0 would be worse, of 1 no support set is kept, 0 would fail" in planned.stderr
     (one,) = lines(handful("tasks", "readapt", "--all", "--local", "--tenant", "default", **store))
     assert one == {"tasks": 1, "readapted": 1, "not_needed": 0, "support_not_kept": 0, "refused": 0, "failed": 0}
-    monkeypatch.setattr(module, "_LINE_EVERY_S", 0)
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0)
     done = handful.run("tasks", "readapt", "--all", "--local", **store)
     assert done.returncode == 0, done.stderr
     expected = {"tasks": 7, "readapted": 4, "not_needed": 2, "support_not_kept": 1, "refused": 0, "failed": 0}

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.learners.attention import Attention, label_codes
 from metalearn.learners.metric import Matching
-from metalearn.types import EncodedSet
 from tests.metalearn.conftest import clusters
 
 SMALL = Attention(code_dim=8)

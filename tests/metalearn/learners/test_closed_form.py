@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge as ReferenceRidge
 from torch import Tensor
 
 from metalearn.body import MlpBody
+from metalearn.encoded_set import EncodedSet
 from metalearn.errors import AdaptationDiverged
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import collect
@@ -15,7 +16,6 @@ from metalearn.learners.closed_form import Ridge, ridge_regression
 from metalearn.meta_model import MetaModel
 from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedSet
-from metalearn.types import EncodedSet
 from tests.metalearn.conftest import clusters
 from tests.pairs import pairs
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.learners.memory import Memory, rounds, written
 from metalearn.learners.metric import Matching
-from metalearn.types import EncodedSet
 from tests.metalearn.conftest import clusters
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.learners.metric import Matching, Prototypical, PrototypicalCosine, directions
-from metalearn.types import EncodedSet
 from tests.metalearn.conftest import clusters
 
 

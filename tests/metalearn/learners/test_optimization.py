@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metalearn.body import MlpBody
+from metalearn.encoded_set import EncodedSet
 from metalearn.errors import UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import InnerLoopResult, collect
@@ -19,7 +20,7 @@ from metalearn.meta_model import MetaModel
 from metalearn.options import RateKind
 from metalearn.placement import Full, HeadOnly
 from metalearn.prepared import PreparedEpisode, PreparedSet
-from metalearn.types import EncodedSet, FastWeights
+from metalearn.types import FastWeights
 from tests.metalearn.conftest import clusters
 
 NAMES = ["maml", "fomaml", "reptile", "anil", "metasgd", "protomaml"]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metalearn.body import MlpBody
+from metalearn.encoded_set import EncodedSet
 from metalearn.errors import InvalidModel, UnknownLearner, UnknownUpdateRule, UnsupportedObjective
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits
 from metalearn.inner_loop import collect
@@ -16,7 +17,7 @@ from metalearn.learners.interface import LearnerOptions, ReadingLearner
 from metalearn.meta_model import MetaModel
 from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedEpisode, PreparedSet
-from metalearn.types import EncodedSet, FastWeights
+from metalearn.types import FastWeights
 from tests.metalearn.conftest import clusters
 from tests.pairs import pairs
 

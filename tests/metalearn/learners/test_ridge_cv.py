@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from metalearn.encoded_set import EncodedSet
 from metalearn.learners.closed_form import ridge_regression
 from metalearn.learners.ridge_cv import RidgeCV, chosen_by_leave_one_out, logits_of_predictions
-from metalearn.types import EncodedSet
 
 GRID = [2.0**power for power in range(-6, 7)]
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from metalearn.body import MlpBody
+from metalearn.encoded_set import EncodedSet
 from metalearn.encoder.encoder import Encoder
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT
 from metalearn.inner_loop import collect
@@ -18,7 +19,6 @@ from metalearn.model_spec import ModelSpec, make_text_model
 from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedSet
 from metalearn.task_view.class_balance import balanced_weights
-from metalearn.types import EncodedSet
 
 WIDTH = 6
 SCALE = {"log_scale": torch.tensor(3.0, dtype=torch.float64).log()}
