@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
 from metalearn.encoder.stages import Stages, encoder_stages
 from metalearn.learners.interface import LearnerOptions
@@ -54,6 +54,10 @@ class EncoderReference(_Frozen):
             return cls(stages=stages, **fields)
         except ValidationError as error:
             raise CheckpointInvalid(f"no checkpoint can be made of {stages}: {error}") from error
+
+    @field_serializer("stages")
+    def _present(self, stages: Stages) -> list[Any]:
+        return [stage for stage in stages if stage is not None]
 
     @property
     def max_tokens(self) -> int:

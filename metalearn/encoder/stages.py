@@ -1,6 +1,7 @@
 """The stages that make features of texts, as data: what a manifest stores, checked as it is declared here.
 
-Free of torch. A further stage is declared here, computed by ``Encoder``, and drawn in the graph of a runtime.
+Free of torch. A further stage is declared here, computed by ``Encoder``, and drawn in the graph of a runtime. Its
+default in ``Stages`` is None, and a manifest leaves it out then: checkpoints without it keep their fingerprints.
 """
 
 from dataclasses import dataclass
