@@ -18,6 +18,7 @@ from metalearn.meta_model import MetaModel, Start
 from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
 from metalearn.prepared import PreparedSet
+from metalearn.slices import result_of
 from metalearn.types import FastWeights, SlowWeights
 
 
@@ -45,7 +46,7 @@ class Adapted:
 def adapt_stepwise(
     model: MetaModel, slow: SlowWeights, support: PreparedSet, options: AdaptOptions, *, default_steps: int = 0
 ) -> Generator[None, None, Adapted]:
-    """The adaptation, paused after the start and after each inner step, so that a caller may do other work there.
+    """The adaptation, paused in and after the start and after each inner step, so that a caller may do other work.
 
     Args:
         model: The model that adapts.
@@ -62,7 +63,7 @@ def adapt_stepwise(
         UnsupportedObjective: The learner does not do what the task asks for.
     """
     support = support.counted(model.body)
-    start = model.start(slow, support)
+    start = yield from model.start_slices(slow, support)
     yield
     losses: list[Float[Tensor, ""]] = []
     steps = default_steps if options.steps is None else options.steps
@@ -88,13 +89,7 @@ def adapt(
         AdaptationDiverged: A loss or a weight is not finite.
         UnsupportedObjective: The learner does not do what the task asks for.
     """
-    slices = adapt_stepwise(model, slow, support, options, default_steps=default_steps)
-    while True:
-        try:
-            next(slices)
-        except StopIteration as done:
-            adapted: Adapted = done.value
-            return adapted
+    return result_of(adapt_stepwise(model, slow, support, options, default_steps=default_steps))
 
 
 def left_out_classes(

@@ -1,6 +1,6 @@
 """Body, placement and learner as one: what a checkpoint is in memory, and how it adapts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,11 +16,12 @@ from metalearn.body import Body, MlpBody
 from metalearn.encoded_set import EncodedSet
 from metalearn.errors import UnsupportedObjective
 from metalearn.inner_loop import InnerState, inner_steps
-from metalearn.learners.interface import Learner, LeavesOut
+from metalearn.learners.interface import Learner, LeavesOut, StartsInSlices
 from metalearn.objectives import OBJECTIVES
 from metalearn.options import Order
 from metalearn.placement import Placement
 from metalearn.prepared import PreparedEpisode, PreparedSet
+from metalearn.slices import result_of
 from metalearn.task_view.centring import plain_head
 from metalearn.task_view.fit import Steps, fit, label_text_weights
 from metalearn.task_view.label_text_prior import LabelTextPrior
@@ -115,6 +116,10 @@ class MetaModel:
         Raises:
             UnsupportedObjective: The learner does not do what the task asks for.
         """
+        return result_of(self.start_slices(slow, support))
+
+    def start_slices(self, slow: SlowWeights, support: PreparedSet) -> Generator[None, None, Start]:
+        """``start``, with the pauses of a learner that takes long for its own."""
         if support.objective not in self.learner.objectives:
             does = ", ".join(sorted(self.learner.objectives))
             raise UnsupportedObjective(f"the learner {self.learner.name} does {does}; not {support.objective}")
@@ -123,8 +128,12 @@ class MetaModel:
         deep = self.placement.start(_part(slow, _BODY), _part(slow, _FAST))
         features = self.features(slow, deep, self.inputs_of_all(support))
         view = fit(support, features, self._view_steps(slow))
-        fast = {**deep, **self.learner.start(_part(slow, _LEARNER), view.for_start)}
-        return Start(fast, view.for_steps, support.targets.shape[0], view.centre)
+        of_learner = _part(slow, _LEARNER)
+        if isinstance(self.learner, StartsInSlices):
+            head = yield from self.learner.start_slices(of_learner, view.for_start)
+        else:
+            head = self.learner.start(of_learner, view.for_start)
+        return Start({**deep, **head}, view.for_steps, support.targets.shape[0], view.centre)
 
     def adapt(
         self,

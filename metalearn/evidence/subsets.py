@@ -12,6 +12,7 @@ from metalearn.meta_model import MetaModel
 from metalearn.options import AdaptOptions
 from metalearn.placement import HeadOnly
 from metalearn.prepared import PreparedSet
+from metalearn.slices import result_of
 from metalearn.types import SlowWeights
 
 _PASSES = 4
@@ -60,7 +61,7 @@ def logits_of_subsets(
         return torch.cat(found)
 
     def of_weights(weights: Float[Tensor, " examples"]) -> Float[Tensor, "examples classes"]:
-        return _result(_logits(on_features, slow, replace(seen, weights=weights), seen, asked))
+        return result_of(_logits(on_features, slow, replace(seen, weights=weights), seen, asked))
 
     for some in torch.split(kept, together):
         found.append(torch.func.vmap(of_weights, randomness="same")(seen.weights * some))
@@ -105,12 +106,3 @@ def _logits(
         fast_weights = state.fast_weights
         yield
     return model.learner.logits(model.answering(slow, fast_weights, whole), whole.inputs)
-
-
-def _result(slices: Generator[None, None, Tensor]) -> Tensor:
-    while True:
-        try:
-            next(slices)
-        except StopIteration as done:
-            result: Tensor = done.value
-            return result

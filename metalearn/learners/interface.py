@@ -1,6 +1,6 @@
 """The interface of learners, and the base of learners that only read their support set."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -113,6 +113,14 @@ class LeavesOut(Protocol):
         self, slow: SlowWeights, support: EncodedSet
     ) -> tuple[FastWeights, Float[Tensor, "texts outputs"]]:
         """The start, and the outputs for each text by the start of all others."""
+
+
+@runtime_checkable
+class StartsInSlices(Protocol):
+    """A learner whose start takes so long that it pauses."""
+
+    def start_slices(self, slow: SlowWeights, support: EncodedSet) -> Generator[None, None, FastWeights]:
+        """``start``, paused after each slice of work."""
 
 
 class Losses:

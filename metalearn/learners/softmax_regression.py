@@ -1,5 +1,7 @@
 """A head that is a regularised softmax regression, by a fixed number of accelerated steps."""
 
+from collections.abc import Generator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from metalearn.encoded_set import EncodedSet
 from metalearn.fast_weights import HEAD_BIAS, HEAD_WEIGHT, head_logits
 from metalearn.learners.interface import ReadingLearner
+from metalearn.slices import result_of
 from metalearn.types import FastWeights, SlowWeights
 
 _STEPS = 30
@@ -33,6 +36,10 @@ class SoftmaxRegression(ReadingLearner):
 
     def start(self, slow: SlowWeights, support: EncodedSet) -> FastWeights:
         """The solution, as a head."""
+        return result_of(self.start_slices(slow, support))
+
+    def start_slices(self, slow: SlowWeights, support: EncodedSet) -> Generator[None, None, FastWeights]:
+        """The solution, paused before each step, since thousands of words take long."""
         dtype, c = support.features.dtype, slow["log_c"].exp()
         counted, members = support.weights.to(dtype).unsqueeze(1), support.membership
         mean = (counted * support.features).sum(dim=0) / counted.sum()
@@ -45,6 +52,7 @@ class SoftmaxRegression(ReadingLearner):
         bias = former_bias = x.new_zeros(support.n_classes)
         momentum = 1.0
         for _ in range(_STEPS):
+            yield
             error = c * counted * ((x @ weight.T + bias).softmax(dim=1) - members)
             new_weight = weight - (error.T @ x + weight) / of_weight
             new_bias = bias - error.sum(dim=0) / of_bias
