@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 FigureName = Literal["micro_f1", "macro_f1", "spearman", "mae"]
-"""A figure of answers: F1 over all labels or as the mean over labels, rank correlation, mean absolute error."""
+"""A figure of answers: F1 over all labels or as the mean over labels, of entities where words are tagged; rank
+correlation; mean absolute error."""
 
 
 class FigureOnNewTexts(BaseModel):
@@ -16,7 +17,8 @@ class FigureOnNewTexts(BaseModel):
     interval: tuple[float, float] = Field(description="95 % interval, by resampling the examples.")
     baselines: dict[str, float] = Field(
         description="The same figure of simpler answers: `most_frequent_label` or `mean`, which know nothing of the "
-        "text, and `ridge`, ridge regression on the same features with a fixed regulariser."
+        "text, `ridge`, ridge regression on the same features with a fixed regulariser, and `known_words`, the label "
+        "that each word mostly has in other examples."
     )
 
 

@@ -18,7 +18,6 @@ class KindRules:
         learner: The learner where a request names none; None for the checkpoint's own.
         described: Whether labels may have descriptions, and the words of their names count.
         abstains: Whether a prediction may abstain.
-        reported: Whether there is a report.
         corrected: Whether feedback corrects answers.
     """
 
@@ -28,7 +27,6 @@ class KindRules:
     learner: str | None = None
     described: bool = False
     abstains: bool = False
-    reported: bool = False
     corrected: bool = False
 
 
@@ -41,12 +39,11 @@ KINDS: Mapping[TaskKind, KindRules] = {
             "label",
             described=True,
             abstains=True,
-            reported=True,
             corrected=True,
         ),
-        KindRules("multi_label", "multi_label", "labels", "ridge_cv", described=True, reported=True, corrected=True),
-        KindRules("regression", "regression", "score", "ridge_cv", reported=True, corrected=True),
-        KindRules("ordinal", "regression", "label", "ridge_cv", reported=True, corrected=True),
+        KindRules("multi_label", "multi_label", "labels", "ridge_cv", described=True, corrected=True),
+        KindRules("regression", "regression", "score", "ridge_cv", corrected=True),
+        KindRules("ordinal", "regression", "label", "ridge_cv", corrected=True),
         KindRules("tokens", "classification", "spans", "softmax_regression"),
     )
 }

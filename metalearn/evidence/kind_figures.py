@@ -23,8 +23,19 @@ def f1_of_labels(
         weights: How much each text counts, a row for each pair of figures.
     """
     hits = weights @ (predicted & actual).to(weights)
-    marked = weights @ (predicted.to(weights) + actual.to(weights))
-    micro, found = _share(2 * hits.sum(dim=1), marked.sum(dim=1)), (marked > 0).sum(dim=1).to(weights)
+    return f1_of_counts(hits, weights @ (predicted.to(weights) + actual.to(weights)))
+
+
+def f1_of_counts(
+    hits: Float[Tensor, "draws labels"], marked: Float[Tensor, "draws labels"]
+) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
+    """Micro and macro F1 by the counts of each label; see ``f1_of_labels``.
+
+    Args:
+        hits: How often it is answered correctly.
+        marked: How often it is answered, and how often it is right, added.
+    """
+    micro, found = _share(2 * hits.sum(dim=1), marked.sum(dim=1)), (marked > 0).sum(dim=1).to(marked)
     return micro, _share(_share(2 * hits, marked).sum(dim=1), found)
 
 

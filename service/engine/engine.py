@@ -33,6 +33,7 @@ from service.engine.evidence_slices import (
 from service.engine.feature_cache import FeatureCache
 from service.engine.support_batches import SupportBatches
 from service.engine.support_size import check_size, check_words
+from service.engine.token_evidence import TokenEvidence, token_evidence_slices
 from service.engine.token_slices import plan_words, token_adapt_slices
 from service.engine.work import PredictWork, SlicedWork
 from service.metrics import Metrics
@@ -251,6 +252,15 @@ class Engine:
         self._compute.submit(work)
         return dataclasses.replace(await work.result(), queue_s=work.queue_s)
 
+    async def token_evidence(self, models: Models, support: SupportSet, options: AdaptOptions) -> TokenEvidence:
+        """Asks for the tags of a support set's sentences by heads without them; raises as ``kind_evidence`` does."""
+        texts = await self.tokenize(models, plan_words(support).inputs)
+        loaded, most = _loaded(models, support, options), self._support_batches[models].max_batch_tokens
+        slices = token_evidence_slices(loaded, models, support, texts, options, max_batch_tokens=most)
+        work: SlicedWork[TokenEvidence] = SlicedWork(sum(len(text.ids) for text in texts), slices)
+        self._compute.submit(work)
+        return dataclasses.replace(await work.result(), queue_s=work.queue_s)
+
     async def held_back(
         self,
         tenant: str,
@@ -292,12 +302,7 @@ class Engine:
         return await work.result()
 
     async def features(self, tenant: str, models: Models, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts dim"]:
-        """Features of texts, on the CPU; those of texts that were encoded before are in the cache.
-
-        Raises:
-            QueueFull: The queue has no room.
-            ComputeStopped: The compute thread has ended.
-        """
+        """Features of texts, on the CPU, of known ones from the cache; raises as ``kind_evidence`` does."""
         slices = feature_slices(self._support_batches[models], tenant, texts)
         work: SlicedWork[Tensor] = SlicedWork(sum(len(text.ids) for text in texts), slices)
         self._compute.submit(work)

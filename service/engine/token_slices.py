@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -17,12 +18,12 @@ from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import InvalidSupportSet, UnsupportedObjective
 from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
-from metalearn.prepared import PreparedSet
 from metalearn.support_plan import SupportPlan
-from metalearn.tokens.decode import learned_transitions, tags_of_words
-from metalearn.tokens.features import balanced_weights, is_read, word_features, words_of
+from metalearn.tokens.decode import tags_of_words
+from metalearn.tokens.features import is_read, word_features, words_of
+from metalearn.tokens.left_out import TaggedSentence, transitions_of, words_support
 from metalearn.tokens.words import OUTSIDE
-from metalearn.types import Adapter, SupportSet
+from metalearn.types import Adapter, Example, SupportSet
 from model_store.learner_models import LoadedModel, Models
 from service.engine.adapt_slices import Adaptation, refuse_empty
 from service.engine.threads import shared_if_worth_it
@@ -79,37 +80,15 @@ def token_adapt_slices(
         )
     # An example of weight 0 is as if it were absent
     counted = [i for i, example in enumerate(support.examples) if example.weight]
-    features: dict[int, Float[Tensor, "words dim"]] = {}
-    encode_s = 0.0
-    for batch in plan_batches([len(texts[i].ids) for i in counted], max_batch_tokens):
-        began = time.perf_counter()
-        rows = [counted[place] for place in batch]
-        for i, states in zip(rows, models.runtime.token_states([texts[i] for i in rows]), strict=True):
-            features[i] = word_features(states, words_of(texts[i]))[is_read(texts[i])]
-        wait_for(device)
-        encode_s += time.perf_counter() - began
-        yield sum(len(texts[i].ids) for i in rows)
-    began, inner_s = time.perf_counter(), 0.0
-    examples = [support.examples[i] for i in counted]
-    tags = [tags_of_words(example.input.words or (), example.spans or ()) for example in examples]
-    known = [
-        tag
-        for own, i in zip(tags, counted, strict=True)
-        for tag, read in zip(own, is_read(texts[i]), strict=True)
-        if read
-    ]
-    _check_classes(support, known)
-    index = {label: i for i, label in enumerate(support.labels)}
-    targets = torch.tensor([index[tag] for tag in known])
-    weights = torch.tensor([example.weight for example, i in zip(examples, counted, strict=True) for _ in features[i]])
-    inputs = _as_hidden(torch.cat([features[i] for i in counted]))
-    prepared = PreparedSet(
-        inputs,
-        targets.to(device),
-        balanced_weights(targets, weights, plan.n_classes).to(device),
-        plan.n_classes,
+    encode_s, sentences = yield from tagged_sentences(
+        models, [support.examples[i] for i in counted], [texts[i] for i in counted], max_batch_tokens=max_batch_tokens
     )
-    products = model.body.dim * len(targets) * plan.n_classes
+    began, inner_s = time.perf_counter(), 0.0
+    _check_classes(support, [tag for each in sentences for tag in each.tags])
+    prepared = words_support(sentences, support.labels)
+    inputs = _as_hidden(prepared.inputs)
+    prepared = replace(prepared, inputs=inputs)
+    products = model.body.dim * len(prepared.targets) * plan.n_classes
     default_steps = models.checkpoint.manifest.hyperparameters.steps
     slices = adapt_stepwise(model, slow, prepared, options, default_steps=default_steps)
     while True:
@@ -126,7 +105,7 @@ def token_adapt_slices(
     own = adapted.fast_weights
     with shared_if_worth_it(products), torch.no_grad():
         accuracy = OBJECTIVES[prepared.objective].accuracy(model.outputs(slow, own, inputs), prepared.targets)
-    decision = Decision(transitions=learned_transitions(tags, [each.weight for each in examples], plan.n_classes - 1))
+    decision = Decision(transitions=transitions_of(sentences, support.labels))
     return Adaptation(
         adapter=Adapter(
             own, support.labels, models.checkpoint.fingerprint, model.learner.name, pairs=False, decision=decision
@@ -144,6 +123,37 @@ def token_adapt_slices(
         texts=texts,
         label_text_ignored=False,
     )
+
+
+def tagged_sentences(
+    models: Models, examples: Sequence[Example], texts: Sequence[TokenizedText], *, max_batch_tokens: int
+) -> Generator[int, None, tuple[float, list[TaggedSentence]]]:
+    """Encodes sentences batch by batch: the seconds that it took, and their words that are read.
+
+    Args:
+        models: The models of a checkpoint.
+        examples: The sentences with their spans.
+        texts: The same as the encoder reads them.
+        max_batch_tokens: The bound on rows times width of a padded batch.
+
+    Yields:
+        The number of tokens encoded, after each batch.
+    """
+    features: dict[int, Float[Tensor, "words dim"]] = {}
+    encode_s = 0.0
+    for rows in plan_batches([len(text.ids) for text in texts], max_batch_tokens):
+        began = time.perf_counter()
+        for i, states in zip(rows, models.runtime.token_states([texts[i] for i in rows]), strict=True):
+            features[i] = word_features(states, words_of(texts[i]))[is_read(texts[i])]
+        wait_for(models.checkpoint.encoder.device)
+        encode_s += time.perf_counter() - began
+        yield sum(len(texts[i].ids) for i in rows)
+    sentences = []
+    for i, (example, text) in enumerate(zip(examples, texts, strict=True)):
+        tags = tags_of_words(example.input.words or (), example.spans or ())
+        known = tuple(tag for tag, read in zip(tags, is_read(text), strict=True) if read)
+        sentences.append(TaggedSentence(features[i], known, example.weight))
+    return encode_s, sentences
 
 
 def _check_classes(support: SupportSet, tags: Sequence[str]) -> None:

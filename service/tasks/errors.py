@@ -95,16 +95,6 @@ class CheckpointNotLoaded(UseCaseError):
     """A file of weights whose checkpoint is not loaded; the message has the remedy."""
 
 
-class KindNotReported(UseCaseError):
-    """A task of a kind that has no report."""
-
-    def __init__(self, task: str, kind: str) -> None:
-        super().__init__(
-            f"task {task!r} is of the kind {kind}, for which there is no report yet: GET /v1/tasks/{task} has the "
-            "figures of its leave-one-out"
-        )
-
-
 class KindNotCorrected(UseCaseError):
     """A task of a kind whose answers feedback does not correct."""
 

@@ -26,9 +26,11 @@ from metalearn.evidence.findings import (
     suspects,
 )
 from metalearn.evidence.similarity import similarities
+from metalearn.tokens.words import OUTSIDE
 from metalearn.types import Example, SupportSet
 from model_store.records import Version
 from service.engine.evidence_slices import KindEvidence
+from service.engine.token_evidence import TokenEvidence
 from service.tasks.report_parts import (
     MOST_SHOWN,
     answer_in_words,
@@ -45,7 +47,7 @@ from service.tasks.support_warnings import ENOUGH_EXAMPLES, text_key
 _MOST_SCORES = 500
 _PARTS = 5
 """Parts of the examples, each answered with thresholds that the others have taught."""
-_ODDS = 5.0
+ODDS = 5.0
 """The factor between the odds of a label and those of its threshold from which an example is a suspect."""
 _SPREADS = 2.5
 """Distance of a score from its prediction, in standard deviations, from which an example is a suspect."""
@@ -98,12 +100,33 @@ def without_copies(support: SupportSet, *, most: int, seed: int) -> SupportSet:
 
 def kind_report_of(task: ReportedKind, evidence: KindEvidence) -> ReportResponse:
     """The report, without the time that it took."""
+    alike = similarities(evidence.features, evidence.features)
+    if evidence.left_out.outputs is None:
+        return report_with(task, evidence, alike, {})
+    parts = _of_labels if task.support.kind == "multi_label" else _of_scores
+    return report_with(task, evidence, alike, parts(task, evidence, evidence.left_out.outputs.double(), alike))
+
+
+def report_with(
+    task: ReportedKind,
+    evidence: KindEvidence | TokenEvidence,
+    alike: Float[Tensor, "examples examples"],
+    figures: Mapping[str, Any],
+) -> ReportResponse:
+    """A report with the fields that come of answers to examples that were left out.
+
+    Args:
+        task: The subject.
+        evidence: The examples as the encoder reads them.
+        alike: The similarities of the examples with each other.
+        figures: These fields.
+    """
     support = task.support
     keys = [text_key(example.input) for example in support.examples]
     numbers = _numbers(keys)
-    alike = similarities(evidence.features, evidence.features)
     same, nearly = same_texts(support, numbers), nearly_the_same(support, numbers, alike)
     cut, unreadable = cut_and_unreadable(support, evidence, task.max_chars)
+    labels = [label for label in support.labels if support.kind != "tokens" or label != OUTSIDE]
     examples = Counter(label for example in support.examples for label in example.classes)
     report = ReportResponse(
         task=task.version.task,
@@ -127,7 +150,7 @@ def kind_report_of(task: ReportedKind, evidence: KindEvidence) -> ReportResponse
         n_contradictions=len(same),
         near_duplicates=nearly[:MOST_SHOWN],
         n_near_duplicates=len(nearly),
-        few_examples=[label for label in support.labels if examples[label] < ENOUGH_EXAMPLES],
+        few_examples=[label for label in labels if examples[label] < ENOUGH_EXAMPLES],
         abstention=None,
         learning_curve=[],
         twice_the_examples=None,
@@ -136,9 +159,7 @@ def kind_report_of(task: ReportedKind, evidence: KindEvidence) -> ReportResponse
         next_to_label=[],
         elapsed_ms=0.0,
     )
-    if evidence.left_out.outputs is not None:
-        parts = _of_labels if support.kind == "multi_label" else _of_scores
-        report = report.model_copy(update=parts(task, evidence, evidence.left_out.outputs.double(), alike))
+    report = report.model_copy(update=dict(figures))
     return report.model_copy(update={"findings": sentences_of(report)})
 
 
@@ -147,13 +168,13 @@ def _numbers(keys: Sequence[bytes]) -> list[int]:
     return [numbers[key] for key in keys]
 
 
-def _suspect(example: Example, reads_as: str, confidence: float) -> Suspect:
+def suspect(example: Example, reads_as: str, confidence: float) -> Suspect:
     return Suspect(
         **shown(example).model_dump(), reads_as=reads_as, confidence=confidence, of_label=max(1 - confidence, 0.0)
     )
 
 
-def _figure(
+def figure(
     name: FigureName, own: Float[Tensor, " draws"], baselines: Mapping[str, Float[Tensor, " draws"]]
 ) -> FigureOnNewTexts:
     value, interval = kind_figures.with_interval(own)
@@ -161,7 +182,7 @@ def _figure(
     return FigureOnNewTexts(name=name, value=value, interval=interval, baselines=others)
 
 
-def _most_suspect(strengths: Sequence[float], least: float) -> list[int]:
+def most_suspect(strengths: Sequence[float], least: float) -> list[int]:
     """The examples of at least a strength, the strongest first, and no more than a share of all."""
     found = sorted((i for i, each in enumerate(strengths) if each >= least), key=lambda i: (-strengths[i], i))
     return found[: most_suspects(len(strengths))]
@@ -190,13 +211,13 @@ def _of_labels(
     }
     # Log odds by which the most doubtful label of an example is on the wrong side of its threshold
     beyond, doubtful = ((outputs - thresholds.logit()) * torch.where(actual, -1.0, 1.0)).max(dim=1)
-    named = _most_suspect(beyond.tolist(), math.log(_ODDS))
+    named = most_suspect(beyond.tolist(), math.log(ODDS))
     names: tuple[FigureName, FigureName] = ("micro_f1", "macro_f1")
     return {
-        "figures": [_figure(n, own[i], {m: each[i] for m, each in others.items()}) for i, n in enumerate(names)],
+        "figures": [figure(n, own[i], {m: each[i] for m, each in others.items()}) for i, n in enumerate(names)],
         "classes": class_reports(labels, [_counts(actual[:, i], predicted[:, i]) for i in range(len(labels))]),
         "suspects": [
-            _suspect(examples[i], _flipped(examples[i], labels[int(doubtful[i])]), float(beyond[i].sigmoid()))
+            suspect(examples[i], _flipped(examples[i], labels[int(doubtful[i])]), float(beyond[i].sigmoid()))
             for i in named[:MOST_SHOWN]
         ],
         "n_suspects": len(named),
@@ -251,8 +272,8 @@ def _of_scores(
     both = zip(support.examples, actual.tolist(), predicted.tolist(), strict=True)
     shared = {
         "figures": [
-            _figure("spearman", spearman(predicted), {"mean": draws.new_zeros(1), "ridge": spearman(by_ridge)}),
-            _figure("mae", error(predicted), {"mean": error(mean), "ridge": error(by_ridge)}),
+            figure("spearman", spearman(predicted), {"mean": draws.new_zeros(1), "ridge": spearman(by_ridge)}),
+            figure("mae", error(predicted), {"mean": error(mean), "ridge": error(by_ridge)}),
         ],
         "scores": [LeftOutScore(id=e.id, score=score, predicted=found) for e, score, found in both][:_MOST_SCORES],
     }
@@ -263,10 +284,10 @@ def _of_scores(
     # Robust, so that a few wrong scores do not hide themselves; rows may agree with their predictions altogether
     spread = float(1.4826 * residuals.median()) or float(residuals.square().mean().sqrt()) or 1.0
     apart = (residuals / spread).tolist()
-    named = _most_suspect(apart, _SPREADS)
+    named = most_suspect(apart, _SPREADS)
     return shared | {
         "suspects": [
-            _suspect(support.examples[i], f"{float(predicted[i]):.3g}", math.erf(apart[i] / math.sqrt(2)))
+            suspect(support.examples[i], f"{float(predicted[i]):.3g}", math.erf(apart[i] / math.sqrt(2)))
             for i in named[:MOST_SHOWN]
         ],
         "n_suspects": len(named),
@@ -303,7 +324,7 @@ def _of_places(
         "confusable": confusable_pairs(support, confused, alike),
         "n_confusable": len(confused),
         "suspects": [
-            _suspect(support.examples[a.example], labels[a.predicted], a.confidence) for a in named[:MOST_SHOWN]
+            suspect(support.examples[a.example], labels[a.predicted], a.confidence) for a in named[:MOST_SHOWN]
         ],
         "n_suspects": len(named),
     }

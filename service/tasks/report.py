@@ -7,17 +7,17 @@ from dataclasses import replace
 
 from handful.report_answers import ReportResponse
 from handful.report_request import ReportRequest
-from metalearn.kinds import KINDS
 from metalearn.types import SupportSet
 from model_store.errors import StaleAdapter
 from model_store.learner_models import Models
 from service.tasks.app_parts import Parts
-from service.tasks.errors import Fault, InvalidContent, KindNotReported
+from service.tasks.errors import Fault, InvalidContent
 from service.tasks.kept_support import KeptSupport, load_kept_support
 from service.tasks.kind_report import ReportedKind, kind_report_of, without_copies
 from service.tasks.queries import CheckedQueries, checked_texts
 from service.tasks.report_findings import ReportedTask, report_of
 from service.tasks.support_warnings import text_key
+from service.tasks.token_report import token_report_of
 from service.timings import add_to_current
 
 _MOST_EXAMPLES = 2000
@@ -38,7 +38,6 @@ async def report(parts: Parts, tenant: str, task: str, asked: ReportRequest) -> 
         TaskNotFound: The task is absent.
         VersionNotFound: The task does not have the version.
         SupportNotKept: The version's support set was not kept.
-        KindNotReported: The task is of a kind without a report.
         StaleAdapter: The version was made from a checkpoint that is not loaded.
         StoreUnavailable: The store does not answer.
     """
@@ -46,8 +45,6 @@ async def report(parts: Parts, tenant: str, task: str, asked: ReportRequest) -> 
     unlabelled = checked_texts(asked.unlabelled, parts.settings, "unlabelled")
     kept = await load_kept_support(parts, tenant, task, asked.version)
     version = kept.source
-    if not KINDS[version.kind].reported:
-        raise KindNotReported(task, version.kind)
     checkpoints = parts.engine.checkpoints
     if version.checkpoint not in checkpoints:
         raise StaleAdapter(version.checkpoint, checkpoints.shapes.keys(), task=task, version=version.version)
@@ -91,8 +88,6 @@ async def _of_kind(parts: Parts, kept: KeptSupport, models: Models, unlabelled: 
         detail = f"no text is chosen to be labelled next for {version.kind} tasks yet: leave it out"
         raise InvalidContent("option_unsupported", [Fault(("unlabelled",), detail)])
     support = without_copies(given, most=_MOST_EXAMPLES, seed=version.options.seed)
-    evidence = await parts.engine.kind_evidence(version.tenant, models, support, version.options)
-    add_to_current("queue", evidence.queue_s)
     n_examples = sum(example.weight > 0 for example in given.examples)
     reported = ReportedKind(
         version=version,
@@ -101,6 +96,12 @@ async def _of_kind(parts: Parts, kept: KeptSupport, models: Models, unlabelled: 
         support=support,
         max_chars=parts.settings.max_text_chars,
     )
+    if version.kind == "tokens":
+        of_words = await parts.engine.token_evidence(models, support, version.options)
+        add_to_current("queue", of_words.queue_s)
+        return await asyncio.to_thread(token_report_of, reported, of_words)
+    evidence = await parts.engine.kind_evidence(version.tenant, models, support, version.options)
+    add_to_current("queue", evidence.queue_s)
     return await asyncio.to_thread(kind_report_of, reported, evidence)
 
 

@@ -11,16 +11,24 @@ from metalearn.evidence.findings import ClassCounts, Confusion
 from metalearn.evidence.similarity import near_duplicates
 from metalearn.types import Example, SupportSet
 from service.engine.evidence_slices import Evidence, KindEvidence
+from service.engine.token_evidence import TokenEvidence
 
 MOST_SHOWN = 50
 """Entries of a list; its count is of all."""
 
 
 def answer_in_words(example: Example) -> str:
-    """The answer of an example: its class, its classes, or its score."""
+    """The answer of an example: its class, its classes, its score, or its entities."""
+    if example.spans is not None:
+        return entities_in_words(example.input.text, example.spans)
     if example.score is not None:
         return f"{example.score:g}"
     return ", ".join(example.classes) or "no label"
+
+
+def entities_in_words(text: str, spans: Iterable[tuple[int, int, str]]) -> str:
+    """Entities with their parts of the text, in their order."""
+    return ", ".join(f"{label} {text[start:end]!r}" for start, end, label in sorted(spans)) or "no entity"
 
 
 def shown(example: Example) -> ExampleText:
@@ -112,7 +120,7 @@ def _most_like(pair: Confusion, support: SupportSet, alike: Float[Tensor, "examp
 
 
 def cut_and_unreadable(
-    support: SupportSet, evidence: Evidence | KindEvidence, max_chars: int
+    support: SupportSet, evidence: Evidence | KindEvidence | TokenEvidence, max_chars: int
 ) -> tuple[list[str], list[str]]:
     """The ids of the examples that are longer than what is read, and of those that cannot be read.
 

@@ -50,10 +50,12 @@ def _figures(report: ReportResponse) -> Iterator[str]:
             "examples a sample is taken."
         )
     if not report.figures:
-        yield (
-            "No example was left out, so no figure of new texts is known: that takes three examples, and the learner "
-            "ridge_cv, which is the default."
+        takes = (
+            "two examples"
+            if report.kind == "tokens"
+            else "three examples, and the learner ridge_cv, which is the default"
         )
+        yield f"No example was left out, so no figure of new texts is known: that takes {takes}."
     for figure in report.figures or ():
         low, high = figure.interval
         others = ", ".join(f"{value:.2f} by {_METHODS[name]}" for name, value in figure.baselines.items())
@@ -72,7 +74,7 @@ def _figures(report: ReportResponse) -> Iterator[str]:
             "It is not certain that anything was learned: the interval of the rank correlation holds 0. Give more "
             "examples, or check whether the score can be told from the text alone."
         )
-    elif first.name == "micro_f1" and first.value <= first.baselines["most_frequent_label"] + _NO_BETTER:
+    elif first.name == "micro_f1" and first.value <= first.baselines.get("most_frequent_label", -1.0) + _NO_BETTER:
         yield (
             "Always answering the most frequent label is hardly worse. Check whether the labels can be recognised from "
             "the texts alone."
@@ -89,6 +91,7 @@ _METHODS = {
     "most_frequent_label": "always answering the most frequent label",
     "mean": "always answering the mean",
     "ridge": "ridge regression with a fixed regulariser",
+    "known_words": "the label that each word mostly has in other examples",
 }
 
 

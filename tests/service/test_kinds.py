@@ -254,15 +254,13 @@ def test_options_without_a_meaning_are_refused(client: httpx.Client, kind: str, 
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_tokens_have_no_feedback_and_no_report(client: httpx.Client, force: bool) -> None:
+def test_tokens_have_no_feedback(client: httpx.Client, force: bool) -> None:
     adapt(client, **OF_KIND["tokens"])
     (found,) = predict(client, queries=TEXTS[:1], ids=True)["predictions"]
     for named in ({"text": TEXTS[0]}, {"id": found["id"]}):
         response = client.post("/v1/tasks/bank/feedback", json={**named, "label": "ok", "force": force})
         assert (response.status_code, response.json()["code"]) == (409, "kind_not_corrected")
         assert "tokens" in response.json()["detail"]
-    response = client.get("/v1/tasks/bank/report")
-    assert (response.status_code, response.json()["code"]) == (409, "kind_not_reported")
     assert client.get("/v1/tasks/bank").json()["version"] == 1
 
 

@@ -1,0 +1,109 @@
+"""The tags of sentences by heads that were adapted without them."""
+
+import random
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metalearn.adapting import adapt
+from metalearn.meta_model import MetaModel
+from metalearn.options import AdaptOptions
+from metalearn.prepared import PreparedSet
+from metalearn.tokens.decode import Transitions, best_tags, learned_transitions
+from metalearn.tokens.features import balanced_weights
+from metalearn.tokens.words import OUTSIDE
+from metalearn.types import SlowWeights
+
+_MOST_FOLDS = 10
+
+
+@dataclass(frozen=True)
+class TaggedSentence:
+    """A sentence with its right tags.
+
+    Attributes:
+        features: Features of its words; of those alone that are read.
+        tags: The label of each of these words, or ``O``.
+        weight: How much the sentence counts.
+    """
+
+    features: Float[Tensor, "words dim"]
+    tags: tuple[str, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class LeftOutTags:
+    """The tags of a sentence by a head without it.
+
+    Attributes:
+        tags: The class of each word, of all words together.
+        probabilities: For each word, that of each class.
+    """
+
+    tags: list[int]
+    probabilities: Float[Tensor, "words classes"]
+
+
+def words_support(sentences: Sequence[TaggedSentence], labels: Sequence[str]) -> PreparedSet:
+    """The words of sentences as a support set; its inputs are features.
+
+    Args:
+        sentences: The sentences.
+        labels: The classes, among them ``O``.
+    """
+    index = {label: i for i, label in enumerate(labels)}
+    features = torch.cat([each.features for each in sentences])
+    targets = torch.tensor([index[tag] for each in sentences for tag in each.tags], dtype=torch.long)
+    weights = torch.tensor([each.weight for each in sentences for _ in each.tags])
+    balanced = balanced_weights(targets, weights, len(labels))
+    return PreparedSet(features, targets.to(features.device), balanced.to(features.device), len(labels))
+
+
+def transitions_of(sentences: Sequence[TaggedSentence], labels: Sequence[str]) -> Transitions:
+    """How the tags of sentences follow one another."""
+    return learned_transitions([each.tags for each in sentences], [each.weight for each in sentences], len(labels) - 1)
+
+
+def tags_left_out(
+    model: MetaModel,
+    slow: SlowWeights,
+    sentences: Sequence[TaggedSentence],
+    labels: Sequence[str],
+    options: AdaptOptions,
+    *,
+    default_steps: int,
+) -> Generator[None, None, list[LeftOutTags]]:
+    """Asks for the tags of each sentence by a head that was adapted on the sentences of other folds.
+
+    With ten sentences or fewer each is a fold by itself.
+
+    Args:
+        model: The model that adapts on features.
+        slow: Its slow weights.
+        sentences: The sentences; all have a weight, and two or more.
+        labels: The classes, among them ``O``.
+        options: How to adapt. The seed decides on the folds.
+        default_steps: Inner steps where the options name no number.
+
+    Yields:
+        None, after each fold.
+    """
+    found: list[LeftOutTags | None] = [None] * len(sentences)
+    order, folds = list(range(len(sentences))), min(_MOST_FOLDS, len(sentences))
+    random.Random(options.seed).shuffle(order)  # noqa: S311 - nothing secret
+    outside = labels.index(OUTSIDE)
+    for fold in range(folds):
+        out = order[fold::folds]
+        others = [each for i, each in enumerate(sentences) if i not in out]
+        adapted = adapt(model, slow, words_support(others, labels), options, default_steps=default_steps)
+        transitions = transitions_of(others, labels)
+        for i in out:
+            logits = model.learner.logits(adapted.fast_weights, sentences[i].features)
+            probabilities = logits.softmax(dim=1).cpu()
+            found[i] = LeftOutTags(best_tags(probabilities.numpy(), outside, transitions), probabilities)
+        yield
+    return [each for each in found if each is not None]
