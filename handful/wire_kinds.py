@@ -71,7 +71,7 @@ class MultiLabelText(_OtherExample):
 class ScoredText(_OtherExample):
     """One example of a regression, or of an ordinal task whose classes are numbers."""
 
-    score: float = Field(description="Its score.", allow_inf_nan=False, examples=[1.5])
+    score: float = Field(description="Its score.", allow_inf_nan=False, ge=-1e15, le=1e15, examples=[1.5])
 
 
 class _TaggedExample(_Example):

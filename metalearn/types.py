@@ -7,6 +7,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from metalearn.decision import Decision, TaskKind, n_outputs
@@ -133,11 +134,17 @@ class SupportSet:
     def _check_answers(self) -> None:
         """Refuses examples that all have one answer."""
         if self.kind == "regression":
-            if len({example.score for example in self.examples if example.weight}) < 2:
+            scores = [example.score for example in self.examples if example.weight and example.score is not None]
+            if len(set(scores)) < 2:
                 raise InvalidSupportSet(
                     "too_few_scores",
                     f"every example has the score {self.examples[0].score}, or the weight 0: a regression needs at "
                     "least two scores",
+                )
+            if len(set(torch.tensor(scores, dtype=torch.float32).tolist())) < 2:
+                raise InvalidSupportSet(
+                    "too_few_scores",
+                    "the scores are all one number in 32 bits, which are computed with: subtract one number from all",
                 )
         elif self.kind == "multi_label":
             if not any(example.classes and example.weight for example in self.examples):

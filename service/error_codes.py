@@ -70,7 +70,9 @@ ERROR_CODES: Mapping[str, ErrorCode] = {
     "duplicate_threshold": ErrorCode(422, "two thresholds of one label", "keep one"),
     "class_without_examples": ErrorCode(422, "a described class, where descriptions are not used", "give an example"),
     "mixed_kinds": ErrorCode(422, "examples of two forms in one task", "give all the same answer field"),
-    "too_few_scores": ErrorCode(422, "all scores of a regression are equal", "give examples with another score"),
+    "too_few_scores": ErrorCode(
+        422, "all scores of a regression are equal, or equal as 32-bit numbers", "give examples with another score"
+    ),
     "descriptions_unexpected": ErrorCode(422, "descriptions for a kind that uses none", "leave `labels` out"),
     "order_missing": ErrorCode(422, "an ordinal task whose labels are no numbers", "give `order`"),
     "order_unexpected": ErrorCode(422, "an order for a task that is not ordinal", "leave it out, or set `kind`"),

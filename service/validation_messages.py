@@ -20,6 +20,7 @@ _RIGHT_TYPES = {
     "text": "a text is a string",
     "text_pair": "the second text of a pair is a string",
     "support": 'support is a list of examples: [{"text": "…", "label": "…"}]',
+    "examples": 'examples is a list: [{"text": "…", "label": "…"}]',
     "tokens": 'tokens are a list of strings: ["to", "Rome"]',
     "tags": 'tags are a list of strings: ["O", "B-city"]',
     "spans": 'spans are a list: [{"start": 3, "end": 7, "label": "city"}]',
@@ -46,18 +47,27 @@ def validation_message(kind: str, path: Sequence[str | int], message: str) -> st
         message: Pydantic's own message.
     """
     field = path[-1] if path else ""
-    in_support = len(path) > 1 and path[0] == "support"
+    in_support = len(path) > 1 and path[0] in {"support", "examples"}
     if kind == "extra_forbidden":
-        return _unknown_field(str(field), in_list=len(path) > 1 and path[0] in {"support", "queries"})
+        return _unknown_field(str(field), in_list=in_support or (len(path) > 1 and path[0] == "queries"))
     if kind == "missing":
         return _missing(str(field), message, in_support=in_support)
     if kind == "string_pattern_mismatch":
         return _PATTERNS.get(str(field), message)
     if kind in {"string_type", "list_type", "dict_type"}:
-        if len(path) > 1 and path[0] == "labels":
-            return "a description is a string"
-        return _RIGHT_TYPES.get(str(field), message)
+        return _wrong_type(path, message, in_support=in_support)
+    if kind == "json_invalid" and "hex escape" in message:
+        return f"{message}: a \\u escape is cut, or is half a character (a surrogate without its pair)"
     return message
+
+
+def _wrong_type(path: Sequence[str | int], message: str, *, in_support: bool) -> str:
+    """The message for a value of another type, with the right one."""
+    if in_support and path[-1] == "labels":
+        return 'labels of an example is a list of its classes, [] for none: ["…", "…"]'
+    if len(path) > 1 and path[0] == "labels":
+        return "a description is a string"
+    return _RIGHT_TYPES.get(str(path[-1]) if path else "", message)
 
 
 def _missing(field: str, message: str, *, in_support: bool) -> str:

@@ -74,7 +74,9 @@ def read_records(text: str, dialect: Dialect, first_line: int = 1) -> Iterator[R
     except csv.Error as error:
         if "expected after" in str(error):
             remedy = 'a quoted text goes on after its closing quote: inside a quoted text, write each quote twice ("")'
-        elif "unexpected end" in str(error) or "field limit" in str(error):
+        elif "field limit" in str(error):
+            remedy = f"a field is longer than {csv.field_size_limit()} characters: shorten it, or close its quote"
+        elif "unexpected end" in str(error):
             remedy = "a quote opens here and is not closed: close it, or write it twice inside a quoted text"
         else:
             remedy = str(error)

@@ -1,6 +1,6 @@
 """Shapes of documents that tools write, unfolded into a flat list of records."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -220,6 +220,7 @@ def _prodigy(records: Records) -> Records:
 def _label_studio(source: str, records: Records, *, labelled: bool) -> Records:
     """Flattens a task of Label Studio, whose annotations hold results that hold choices."""
     items, unlabelled = [], 0
+    questions: dict[Any, None] = {}
     for line, item in records.items:
         data = item.get("data")
         if not isinstance(data, dict):
@@ -235,6 +236,11 @@ def _label_studio(source: str, records: Records, *, labelled: bool) -> Records:
                 continue
             label = None
         else:
+            questions.update(dict.fromkeys(_label_studio_questions(annotations)))
+            if labelled and len(questions) > 1:
+                names = " and of ".join(map(repr, questions))
+                detail = f"the file has choices of {names}, which would be classes of one task: keep those of one"
+                raise FileInvalid(source, line, detail)
             label = _label_studio_label(source, line, annotations)
         flat = {key: value for key, value in data.items() if name_key(key) not in _LABEL_KEYS or not annotations}
         if label is not None:
@@ -244,6 +250,18 @@ def _label_studio(source: str, records: Records, *, labelled: bool) -> Records:
         items.append((line, Located(flat, line)))
     notes = (f"{unlabelled} task{'s' * (unlabelled != 1)} without annotation skipped",) if unlabelled else ()
     return Records(items, "Label Studio JSON", (*records.notes, *notes), records.descriptions)
+
+
+def _label_studio_questions(annotations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The names of the controls whose choices the annotations hold."""
+    for annotation in annotations:
+        for result in annotation["result"]:
+            if (
+                isinstance(result, dict)
+                and result.get("type") == "choices"
+                and isinstance(result.get("from_name"), str)
+            ):
+                yield result["from_name"]
 
 
 def _label_studio_label(source: str, line: int, annotations: Sequence[Mapping[str, Any]]) -> Any:

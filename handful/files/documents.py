@@ -1,6 +1,7 @@
 """JSON and JSON lines as plain values; objects and texts have the number of their line."""
 
 import bisect
+import contextlib
 import json
 import json.decoder
 import json.scanner
@@ -52,15 +53,35 @@ def locate_text(text: str, line: int, *, folded: bool = False) -> LocatedText:
     return located
 
 
+class _RepeatedKey(ValueError):
+    """A key that stands twice in an object; of its values all but one would be lost."""
+
+    def __init__(self, key: str, line: int = 0) -> None:
+        super().__init__(key)
+        self.key, self.line = key, line
+
+
+def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(items)
+    if len(made) != len(items):
+        keys = [key for key, _ in items]
+        raise _RepeatedKey(next(key for key in keys if keys.count(key) > 1))
+    return made
+
+
 class _Decoder(json.JSONDecoder):
     """A decoder that adds the line to objects, and to texts in arrays."""
 
     def __init__(self, line_of: Callable[[int], int]) -> None:
-        super().__init__()
+        super().__init__(object_pairs_hook=_unique)
 
         def parse_object(text_and_start: tuple[str, int], *rest: Any) -> tuple[Located, int]:
-            value, end = json.decoder.JSONObject(text_and_start, *rest)  # type: ignore[attr-defined]
-            return Located(value, line_of(text_and_start[1] - 1)), end
+            line = line_of(text_and_start[1] - 1)
+            try:
+                value, end = json.decoder.JSONObject(text_and_start, *rest)  # type: ignore[attr-defined]
+            except _RepeatedKey as error:
+                raise _RepeatedKey(error.key, error.line or line) from None
+            return Located(value, line), end
 
         def parse_array(text_and_start: tuple[str, int], scan_once: Callable[[str, int], tuple[Any, int]]) -> Any:
             def scan_item(text: str, start: int) -> tuple[Any, int]:
@@ -93,6 +114,9 @@ def read_json(content: Content) -> list[tuple[int, Any]] | None:
         if not must_be_json and not _is_meant_as_json(text):
             return None
         raise _fault(content.source, text, error) from error
+    except _RepeatedKey as error:
+        detail = f"the key {error.key!r} stands twice in one object: keep one of the two, or join their values"
+        raise FileInvalid(content.source, error.line, detail) from None
 
 
 def read_json_texts(content: Content) -> list[tuple[int, str]] | None:
@@ -117,7 +141,7 @@ def _values(text: str) -> list[tuple[int, Any]]:
     def line_of(position: int) -> int:
         return bisect.bisect_right(line_starts, position)
 
-    slow, fast = _Decoder(line_of), json.JSONDecoder()
+    slow, fast = _Decoder(line_of), json.JSONDecoder(object_pairs_hook=_unique)
     values: list[tuple[int, Any]] = []
     at = len(text) - len(text.lstrip())
     while at < len(text):
@@ -129,6 +153,10 @@ def _values(text: str) -> list[tuple[int, Any]]:
                 value = slow.raw_decode(text, start)[0] if spread else Located(value, line)
             elif isinstance(value, list):
                 value = _array(text, start, line_of, fast)
+        except _RepeatedKey:
+            with contextlib.suppress(RecursionError):
+                slow.raw_decode(text, start)  # raises it again, with the object's line
+            raise
         except RecursionError as error:
             raise json.JSONDecodeError("nested too deeply", text, start) from error
         values.append((line, value))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from handful.files.columns import Columns, ColumnsUnclear, choose_columns
 from handful.files.document_shapes import Records
 from handful.files.rows import FileInvalid, ReadOptions, Row
 
+# JSON can escape one, and no encoding can write it
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _MAX_SHOWN_CHARS = 60
 
 
@@ -170,6 +173,10 @@ def _text(source: str, line: int, value: Any, name: str) -> str:
         raise FileInvalid(source, line, f"no text in {name!r}: write the text, or delete the record")
     if not isinstance(value, str):
         raise FileInvalid(source, line, f"{name!r} is {_shown(value)}, which is no text: put it in double quotes")
+    if _HALF_CHARACTER.search(value):
+        raise FileInvalid(
+            source, line, f"{name!r} has half a character, a surrogate without its pair: correct the text"
+        )
     return str(value)
 
 
@@ -184,6 +191,8 @@ def _label(value: Any) -> tuple[str | None, bool]:
     if value is None:
         return None, False
     if isinstance(value, str):
+        if _HALF_CHARACTER.search(value):
+            raise _NotALabel("has half a character, a surrogate without its pair: correct it")
         return value.strip() or None, False
     if isinstance(value, bool):
         raise _NotALabel(f'is no text: write "{str(value).lower()}" in double quotes if it is meant as a name')

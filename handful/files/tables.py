@@ -31,6 +31,8 @@ _DELIMITER_NAMES = {
 }
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 _TAB_SUFFIXES = {".tsv", ".tab"}
+# Between header and rows of a Markdown table; the border before its first column makes an empty field
+_RULE = re.compile(r"\s*(:?-{2,}:?)?\s*")
 _SAMPLE_RECORDS = 200
 _MAX_HEADER_CHARS = 40
 _MAX_HEADER_WORDS = 4
@@ -111,6 +113,8 @@ def read_table(content: Content, options: ReadOptions, *, labelled: bool) -> Tab
     dialect, records, blank_rows = _read_records(content.source, text, dialect, width, first_line)
     words = () if max(width, len(records[0][1])) == 1 else (_words(dialect),)
     if has_header:
+        if dialect.delimiter == "|" and len(records) > 1 and all(map(_RULE.fullmatch, _trimmed(records[1][1]))):
+            del records[1]
         line, header = records[0]
         names = tuple(field.strip().strip(_QUOTES).strip() for field in header[:width])
         return Table(names, line, records[1:], width, words, blank_rows)

@@ -39,6 +39,8 @@ def _value(node: yaml.Node, made: dict[int, Any], depth: int) -> Any:
         if isinstance(node, yaml.MappingNode):
             items = [(str(_value(key, made, 1)), _value(value, made, depth - 1)) for key, value in node.value]
             made[id(node)] = Located(items, line)
+            if len(made[id(node)]) != len(items):
+                raise yaml.MarkedYAMLError(problem="a key stands twice in one mapping", problem_mark=node.start_mark)
         elif isinstance(node, yaml.SequenceNode):
             made[id(node)] = [_value(item, made, depth - 1) for item in node.value]
         else:

@@ -215,6 +215,8 @@ def test_an_example_of_another_form_is_not_appended(client: httpx.Client, kind: 
         ({"support": [*TOPICS, {"text": "a", "labels": [" "]}]}, "empty_label", "#/support/12/labels/0"),
         ({"support": [{"text": "a", "labels": []}]}, "too_few_classes", "#/support"),
         ({"support": [{"text": "a", "score": 1}, {"text": "b", "score": 1}]}, "too_few_scores", "#/support"),
+        ({"support": [{"text": "a", "score": 1e9}, {"text": "b", "score": 1e9 + 1}]}, "too_few_scores", "#/support"),
+        ({"support": [*SCORES, {"text": "a", "score": 1e300}]}, "invalid_request", "#/support/10/score"),
         ({"support": SCORES, "labels": {"fee": "money"}}, "descriptions_unexpected", "#/labels"),
         ({"support": [], "kind": "multi_label", "labels": {"a": "one", "b": "two"}}, "too_few_classes", "#/support"),
         ({"support": TOPICS, "order": ["a", "b"]}, "order_unexpected", "#/order"),

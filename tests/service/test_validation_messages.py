@@ -37,6 +37,7 @@ def faults(client: httpx.Client, body: dict[str, Any], path: str = "/v1/classify
         ({"support": {"text": "a", "label": "b"}}, "#/support", "support is a list of examples"),
         ({"queries": "refund"}, "#/queries", 'a list, also for one text: ["'),
         ({"queries": [{"message": "refund"}]}, "#/queries/0/message", 'it is called "text" here'),
+        ({"support": [{"text": "a", "labels": "x"}]}, "#/support/0/labels", "a list of its classes"),
         ({"labels": ["refund"]}, "#/labels", "labels is an object of descriptions"),
         ({"labels": {"refund": 5}}, "#/labels/refund", "a description is a string"),
         (
@@ -57,6 +58,28 @@ def test_a_wrong_field_is_refused_with_the_allowed_values(
 ) -> None:
     found = faults(shared_service, {"support": SUPPORT, "queries": TEXTS, **fields})
     assert words in found[pointer]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "words"),
+    [
+        ({"support": SUPPORT}, "#/examples", "examples is a list"),
+        ({"examples": FIRST}, "#/examples", "examples is a list"),
+        ({"examples": [{"text": "a"}]}, "#/examples/0/label", 'an example needs a "label"'),
+        ({"examples": [{"text": "a", "intent": "b"}]}, "#/examples/0/intent", 'it is called "label" here'),
+    ],
+)
+def test_wrong_examples_are_refused_as_a_wrong_support_set_is(
+    shared_service: httpx.Client, body: dict[str, Any], pointer: str, words: str
+) -> None:
+    assert words in faults(shared_service, body, "/v1/tasks/bank/examples")[pointer]
+
+
+def test_half_a_character_is_named(shared_service: httpx.Client) -> None:
+    body = b'{"queries": ["a \\ud800 b"]}'
+    headers = {"Content-Type": "application/json"}
+    answer = shared_service.post("/v1/tasks/bank/predict", content=body, headers=headers)
+    assert "half a character" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("name", ["my task", "-a", "b\u00e4nk", "a" * 129, "a:b"])

@@ -91,6 +91,7 @@ def test_values_that_are_labels(write: Write, value: Any, label: str) -> None:
         ("[]", "no label in 'label'"),
         ('""', "no label in 'label'"),
         ('" "', "no label in 'label'"),
+        (r'"\ud83d"', "has half a character"),
     ],
 )
 def test_values_that_are_no_labels_are_refused_with_their_line(write: Write, value: str, reason: str) -> None:
@@ -127,6 +128,10 @@ def test_the_label_null_is_out_of_scope_and_is_counted(write: Write) -> None:
         ('{"text": "a", "label": "x"}\n5\n', 2, "5 is no record"),
         ('{"text": ["a"], "label": ["x", "y"]}', 1, "not of one length"),
         ('{\n"support": [],\n"labels": {"x": 1}}', 3, "descriptions have the form"),
+        ('{"text": "a", "label": "x"}\n{"text": "b", "label": "x", "label": "y"}', 2, "the key 'label' stands twice"),
+        ('[{"text": "a", "label": "x"},\n{"text": "b", "text": "c"}]', 2, "the key 'text' stands twice"),
+        ('{"refund": ["a"],\n"delivery": ["b"],\n"refund": ["c"]}', 1, "the key 'refund' stands twice"),
+        ('{"text": "a", "label": "x"}\n{"text": "b \\ud800", "label": "x"}\n', 2, "half a character"),
     ],
 )
 def test_what_is_no_record_is_refused_with_its_line(write: Write, content: str, line: int, reason: str) -> None:
@@ -180,6 +185,8 @@ def test_yaml_scalars_are_texts(write: Write) -> None:
     assert [(row.line, row.label) for row in read.rows] == [(1, "no"), (3, "1")]
     message = refused(write("b.yml", "- text: [\n"))
     assert message.startswith("b.yml, line 2: this is not YAML")
+    message = refused(write("c.yml", "refund: [a]\ndelivery: [b]\nrefund: [c]\n"))
+    assert message == "c.yml, line 1: this is not YAML: a key stands twice in one mapping"
 
 
 def test_aliases_of_aliases_stay_small(write: Write) -> None:

@@ -147,6 +147,17 @@ def test_label_studio(write: Write) -> None:
     assert "a list of several" in refused(write("c.json", json.dumps([task(1, ["good", "bad"])])))
 
 
+def test_label_studio_with_two_questions_is_refused(write: Write) -> None:
+    def task(question: str, choice: str) -> dict[str, Any]:
+        result = {"from_name": question, "to_name": "t", "type": "choices", "value": {"choices": [choice]}}
+        return {"data": {"text": "a card"}, "annotations": [{"result": [result]}]}
+
+    read = read_support(write("a.json", json.dumps([task("urgency", "low"), task("urgency", "high")])))
+    assert [row.label for row in read.rows] == ["low", "high"]
+    with pytest.raises(FileInvalid, match="choices of 'sentiment' and of 'urgency'"):
+        read_support(write("b.json", json.dumps([task("sentiment", "bad"), task("urgency", "high")])))
+
+
 def test_label_studio_csv(write: Write) -> None:
     header = "annotation_id,annotator,created_at,id,lead_time,mood,text,updated_at\n"
     read = read_support(write("a.csv", header + "1,1,2024,7,2.3,good,hi there,2024\n"))

@@ -153,6 +153,20 @@ def test_tab_separated_files_may_hold_quotes_as_they_are(write: Write) -> None:
     ]
 
 
+def test_the_rule_of_a_markdown_table_is_no_example(write: Write) -> None:
+    rows = "| a card | card |\n| a fee | fee |\n"
+    for rule in ("|---|---|", "| :--- | ---: |"):
+        source = write("a.md", f"| text | label |\n{rule}\n{rows}")
+        assert [(row.line, row.label) for row in read_support(source).rows] == [(3, "card"), (4, "fee")]
+        assert [row.line for row in read_queries(source).rows] == [3, 4]
+    assert pairs(write("b.csv", f"text,label\n---,---\n{BODY}"))[0] == ("---", "---")
+
+
+def test_a_text_longer_than_a_field_may_be_is_refused_as_long(write: Write) -> None:
+    message = refused(write("a.csv", f"text,label\n{'x' * 200_000},a\nb,c\n"))
+    assert message == "a.csv, line 2: a field is longer than 131072 characters: shorten it, or close its quote"
+
+
 def test_blank_rows_are_skipped_and_counted(write: Write) -> None:
     read = read_support(write("a.csv", ",\ntext,label\n\na,x\n,\n , \nb,y,,\n,,\n"))
     assert [(row.line, row.text) for row in read.rows] == [(4, "a"), (7, "b")]
