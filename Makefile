@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Address of a package index with PyTorch's CPU wheels. Empty: torch as pip finds it, which may carry CUDA
+# Address of a package index to take torch from, or "pip" for pip's own. Empty: without CUDA on a machine without a GPU
 TORCH_INDEX ?=
 # What `make serve` needs is installed first; what other targets need only when they are asked for
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt

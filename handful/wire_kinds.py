@@ -6,7 +6,7 @@ A kind has a name in ``TaskKind``, a form of examples in ``SHAPES``, and its fie
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from handful.wire_tokens import Span, TokenAnswerFields
 
@@ -26,8 +26,19 @@ ExampleName = Annotated[
 """The id that a caller gives an example."""
 
 
+_LEAST_WEIGHT = 1e-6
+
+
+def _not_lost(weight: float) -> float:
+    """Refuses a weight that 32-bit numbers would lose among others; 0 says so openly."""
+    if 0 < weight < _LEAST_WEIGHT:
+        raise ValueError(f"the weight is below {_LEAST_WEIGHT:g}: give 0 for an example without effect")
+    return weight
+
+
 ExampleWeight = Annotated[
     float,
+    AfterValidator(_not_lost),
     Field(
         ge=0,
         le=10,

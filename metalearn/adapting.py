@@ -74,7 +74,8 @@ def adapt_stepwise(
         fast_weights = state.fast_weights
         yield
     with torch.no_grad():
-        result = finished(fast_weights, losses)
+        are_scores = support.objective == "regression"
+        result = finished(fast_weights, losses, learning_rate=options.learning_rate, are_scores=are_scores)
         # As it is stored: the same answers before and after
         own = rounded_head(model.answering(slow, result.fast_weights, support))
     return Adapted(own, result.losses, start)

@@ -40,7 +40,15 @@ class MetaTrainingFailed(MetalearnError):
 
 
 class AdaptationDiverged(MetalearnError):
-    """The inner loop left the finite numbers: the learning rate is too large for this support set."""
+    """An adaptation left the finite numbers.
+
+    Attributes:
+        location: Path to the culprit inside the request: the learning rate where one was given, else the support set.
+    """
+
+    def __init__(self, message: str, location: tuple[str | int, ...] = ("support",)) -> None:
+        super().__init__(message)
+        self.location = location
 
 
 class EncoderUnavailable(MetalearnError):

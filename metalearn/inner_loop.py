@@ -1,5 +1,6 @@
 """The one adaptation loop: serving and meta-training both call it."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -110,8 +111,20 @@ def collect(states: Iterator[InnerState]) -> InnerLoopResult:
     return finished(last.fast_weights, losses)
 
 
-def finished(fast_weights: FastWeights, losses: list[Float[Tensor, ""]]) -> InnerLoopResult:
+def finished(
+    fast_weights: FastWeights,
+    losses: list[Float[Tensor, ""]],
+    *,
+    learning_rate: float | None = None,
+    are_scores: bool = False,
+) -> InnerLoopResult:
     """Checks the result of an inner loop; the only place where the loop waits for the device.
+
+    Args:
+        fast_weights: After the last step.
+        losses: Support loss before the first step and after each step.
+        learning_rate: The rate that the caller gave, if any; the error names it.
+        are_scores: Whether the targets are scores, which may be too large; the error names them.
 
     Raises:
         AdaptationDiverged: A loss or a weight is not finite.
@@ -119,11 +132,32 @@ def finished(fast_weights: FastWeights, losses: list[Float[Tensor, ""]]) -> Inne
     stacked = torch.stack(losses)
     finite = torch.isfinite(stacked).all() & is_finite(fast_weights)
     if not bool(finite):
-        raise AdaptationDiverged(
-            f"the support loss went from {float(stacked[0]):.4g} to {float(stacked[-1]):.4g} "
-            "or a weight overflowed: lower the learning rate"
-        )
+        raise _diverged(float(stacked[0]), float(stacked[-1]), learning_rate, are_scores=are_scores)
     return InnerLoopResult(fast_weights, stacked)
+
+
+def _diverged(first: float, last: float, learning_rate: float | None, *, are_scores: bool) -> AdaptationDiverged:
+    """The error by its cause: the start, the caller's learning rate or the checkpoint's."""
+    if not math.isfinite(first) and are_scores:
+        return AdaptationDiverged(
+            f"the support loss is {first} before the first step: the scores are too large for 32-bit numbers. Divide "
+            "all by one number, so that they are about as large as 1"
+        )
+    if not math.isfinite(first):
+        return AdaptationDiverged(
+            f"the support loss is {first} before the first step, so a number of the features or of the checkpoint is "
+            "not finite. Name another checkpoint or learner; the operator finds the cause with: handful doctor"
+        )
+    went = f"the support loss went from {first:.4g} to {last:.4g}, or a weight overflowed"
+    if learning_rate is not None:
+        return AdaptationDiverged(
+            f"{went}: lower the learning rate, which is {learning_rate:g}, or leave it out", ("learning_rate",)
+        )
+    scores = " Scores far from 1 do this, too: divide all by one number." if are_scores else ""
+    return AdaptationDiverged(
+        f"{went}: the checkpoint's own learning rate is too large for these examples. Give a lower learning rate, "
+        f"fewer steps or another learner.{scores}"
+    )
 
 
 def _detached(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

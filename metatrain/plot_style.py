@@ -58,9 +58,10 @@ def new_axes(figure: "Figure", rows: int = 1, columns: int = 1, **options: Any) 
     return every
 
 
-def add_legend(axes: "Axes") -> None:
-    """A legend inside, without a frame."""
-    axes.legend(fontsize=8, frameon=False, labelcolor=INK)
+def add_legend(axes: "Axes", *, above: bool = False) -> None:
+    """A legend without a frame: inside, or in a row above, where marks may be anywhere inside."""
+    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 4} if above else {}
+    axes.legend(fontsize=8, frameon=False, labelcolor=INK, **place)
 
 
 def as_svg(figure: "Figure") -> bytes:

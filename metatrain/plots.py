@@ -82,7 +82,7 @@ def learners_plot(results: Mapping[str, Result]) -> bytes:
         axes.plot([mean.accuracy for _, mean in shown], [row for row, _ in shown], label=_examples(k), **look)
     axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
     axes.set(xlabel="accuracy, %, mean over the tasks, with 95 % interval")
-    add_legend(axes)
+    add_legend(axes, above=True)
     return as_svg(figure)
 
 

@@ -90,7 +90,11 @@ ERROR_CODES: Mapping[str, ErrorCode] = {
         422, "the checkpoint is not loaded, or its name is not unique", "name a loaded one"
     ),
     "unsupported_objective": ErrorCode(422, "the learner cannot do this kind of task", "take another, or none"),
-    "adaptation_diverged": ErrorCode(422, "the learning rate is too large", "ask for a smaller one"),
+    "adaptation_diverged": ErrorCode(
+        422,
+        "the learning rate or the scores are too large for these examples",
+        "the detail names which, and the remedy",
+    ),
     "unknown_label": ErrorCode(422, "the task does not have the label", "check its spelling against the task's labels"),
     "unknown_answer_id": ErrorCode(422, "an id of another task or secret, or too old", "send the text"),
     "invalid_task_file": ErrorCode(422, "the file was altered, cut off, or is of a later release", "export it again"),

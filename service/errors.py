@@ -214,7 +214,7 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     InvalidSupportSet: lambda e: _invalid(e, e.code, e.location),
     UnknownLearner: lambda e: _invalid(e, "unknown_learner", ("learner",)),
     UnsupportedObjective: lambda e: _invalid(e, "unsupported_objective", ("learner",)),
-    AdaptationDiverged: lambda e: _invalid(e, "adaptation_diverged", ("learning_rate",)),
+    AdaptationDiverged: lambda e: _invalid(e, "adaptation_diverged", e.location),
     # The loaded checkpoints'
     UnknownCheckpoint: lambda e: _invalid(e, "unknown_checkpoint", ("checkpoint",)),
     # A task as a file

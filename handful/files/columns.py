@@ -178,3 +178,21 @@ def guess_columns(rows: Sequence[Sequence[str]]) -> Columns | None:
         ):
             return Columns(text, label)
     return None
+
+
+def likely_columns(rows: Sequence[Sequence[str]]) -> tuple[int, int] | None:
+    """The columns that hold text and label if the first row is a header; good enough to propose, not to take.
+
+    Args:
+        rows: The first may be a header. All of one width.
+
+    Returns:
+        The column of the longest values, and the one with the fewest distinct ones, of which some repeat.
+    """
+    below = [list(column) for column in zip(*rows[1:], strict=True)]
+    repeating = [at for at, values in enumerate(below) if 1 < len(set(values)) < len(values)]
+    if not repeating:
+        return None
+    text = max(range(len(below)), key=lambda at: sum(map(len, below[at])))
+    label = min(repeating, key=lambda at: len(set(below[at])))
+    return None if text == label else (text, label)

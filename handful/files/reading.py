@@ -1,12 +1,13 @@
 """Support sets, queries and descriptions from files and standard input."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from handful.files.columns import Columns, ColumnsUnclear, choose_columns, guess_columns, known_roles
+from handful.files.columns import Columns, ColumnsUnclear, choose_columns, guess_columns, known_roles, likely_columns
 from handful.files.content import Content, decode_content, read_content
 from handful.files.document_shapes import Records, descriptions_of, unfold
 from handful.files.documents import read_json, read_json_texts
@@ -197,9 +198,12 @@ def _table_columns(
         return Columns(0), "one text a row, no header"
     guessed = guess_columns([fields for _, fields in table.rows]) if table.width == 2 else None
     if guessed is None:
+        likely = likely_columns([fields for _, fields in table.rows]) if labelled else None
+        proposed = [f" {shlex.quote(first[at].strip())}" for at in likely] if likely else ["", ""]
+        options_like = "with --text-column{} and --label-column{}".format(*proposed)
         raise FileInvalid(
             content.source, line, f"no name of a text or label is in the first row, {shown}: if it is a header, name "
-            "the columns with --text-column and --label-column; if it is an example, give their numbers, such as "
+            f"the columns {options_like}; if it is an example, give their numbers, such as "
             "--text-column 1 --label-column 2"
             + ("" if labelled else "; where each line is one text, give --delimiter tab")
         )  # fmt: skip

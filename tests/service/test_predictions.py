@@ -152,6 +152,24 @@ def test_zero_steps_leave_the_start_as_it_is(service: httpx.Client) -> None:
     assert (answer["steps"], len(answer["losses"])) == (0, 1)
 
 
+def test_scores_too_large_to_compute_with_are_named(service: httpx.Client) -> None:
+    support = [{"text": text, "score": 1e30 * i} for i, text in enumerate(TEXTS)]
+    response = service.post("/v1/tasks/stars/adapt", json={"support": support})
+    assert (response.status_code, response.json()["code"]) == (422, "adaptation_diverged")
+    (error,) = response.json()["errors"]
+    assert error["pointer"] == "#/support"
+    assert "scores are too large" in error["detail"]
+
+
+def test_a_weight_that_would_be_lost_is_refused(service: httpx.Client) -> None:
+    support = [{**example, "weight": 1e-300} for example in SUPPORT]
+    response = service.post("/v1/tasks/bank/adapt", json={"support": support})
+    assert response.status_code == 422
+    error = response.json()["errors"][0]
+    assert error["pointer"] == "#/support/0/weight"
+    assert "give 0" in error["detail"]
+
+
 def test_an_adaptation_that_diverges_is_refused_and_stores_nothing(
     service: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +185,10 @@ def test_an_adaptation_that_diverges_is_refused_and_stores_nothing(
         assert response.status_code == 422, response.text
         assert response.json()["code"] == "adaptation_diverged"
         assert response.json()["errors"][0]["pointer"] == "#/learning_rate"
+        assert "which is 1000" in response.json()["errors"][0]["detail"]
+    response = service.post("/v1/tasks/bank/adapt", json={"support": SUPPORT, "steps": 50})
+    assert response.json()["errors"][0]["pointer"] == "#/support", "no rate was given that could be lowered"
+    assert "checkpoint's own learning rate" in response.json()["errors"][0]["detail"]
     assert service.get("/v1/tasks/bank").json()["version"] == 1
     assert predict(service)["version"] == 1
 

@@ -92,6 +92,12 @@ def test_a_header_that_is_not_clear_is_refused_with_its_columns(write: Write, he
     assert reason in message
 
 
+def test_columns_of_an_unknown_header_are_proposed(write: Write) -> None:
+    rows = "1;Meine Überweisung fehlt;Zahlung\n2;Die Lastschrift kam doppelt;Zahlung\n3;Die App stürzt ab;Störung\n"
+    message = refused(write("a.csv", f"Nr.;Deine Anfrage;Kategorie\n{rows}"))
+    assert "the columns with --text-column 'Deine Anfrage' and --label-column Kategorie" in message
+
+
 def test_the_caller_names_columns(write: Write) -> None:
     source = write("a.csv", "Kunde;Gruppe;Text\na;b;c\n")
     assert pairs(source, text_column="kunde", label_column="Gruppe") == [("a", "b")]
