@@ -149,8 +149,8 @@ def erase_example(task: str, example_id: str) -> Call[EraseResponse]:
     return Call(EraseResponse, "DELETE", path, {}, None, builds_on_newest=True)
 
 
-RightAnswer = str | Sequence[str] | float
-"""The right answer to a text: its label, its labels in a multi-label task, or its score."""
+RightAnswer = str | Sequence[str] | float | Mapping[str, Any]
+"""The right answer to a text: its label, its labels in a multi-label task, its score, ``{"spans"}`` or ``{"tags"}``."""
 
 
 def feedback(
@@ -159,8 +159,12 @@ def feedback(
     """The call that corrects an answer."""
     if (text is None) == (answer is None):
         raise TypeError("give the text of the answer, or its id")
-    key = "label" if isinstance(label, str) else "score" if isinstance(label, int | float) else "labels"
-    body: dict[str, Any] = {key: list(label) if key == "labels" else label}  # type: ignore[arg-type]
+    body: dict[str, Any]
+    if isinstance(label, Mapping):
+        body = dict(label)
+    else:
+        key = "label" if isinstance(label, str) else "score" if isinstance(label, int | float) else "labels"
+        body = {key: list(label) if key == "labels" else label}  # type: ignore[arg-type]
     if answer is not None:
         body["id"] = answer
     if text is not None:

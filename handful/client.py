@@ -217,8 +217,9 @@ class Client(Connection):
 
         Args:
             task: The task's name.
-            label: The right label, one of the task's; a list of them in a multi-label task, a number in a regression.
-            text: The text; a pair of texts is ``{"text", "text_pair"}``.
+            label: The right label, one of the task's; a list in a multi-label task, a number in a regression,
+                ``{"spans": […]}`` or, with tokens, ``{"tags": […]}`` where words are tagged.
+            text: The text; a pair of texts is ``{"text", "text_pair"}``, tokens are ``{"tokens"}``.
             id: In place of the text, the id of its prediction, which ``predict`` gives with ``ids=True``.
             force: Adapt on the example also where the check fails, or where the task has it already.
 

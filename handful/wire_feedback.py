@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from handful.wire_tokens import Span
+
 ANSWER_ID_CHARS = 100_000
 """The most characters of an answer's id; it holds the text."""
 
@@ -29,6 +31,19 @@ class FeedbackRequest(BaseModel):
         allow_inf_nan=False,
         description="Of a regression, or an ordinal task of numbers: the right score in place of `label`.",
         exclude_if=lambda score: score is None,
+    )
+    spans: list[Span] | None = Field(
+        None,
+        description="Of a task that tags words: the right spans of the text in place of `label`; may be empty.",
+        exclude_if=lambda spans: spans is None,
+    )
+    tokens: list[str] | None = Field(
+        None,
+        description="Of a task that tags words: tokens in place of the text, with their right `tags`.",
+        exclude_if=lambda tokens: tokens is None,
+    )
+    tags: list[str] | None = Field(
+        None, description="A tag for each of the `tokens`.", exclude_if=lambda tags: tags is None
     )
     text: str | None = Field(None, description="The text; or give `id`.")
     text_pair: str | None = Field(None, description="Second text, where pairs are classified.")
@@ -57,8 +72,8 @@ class HeldBackCheck(BaseModel):
     asked: int = Field(description="Examples that were left out; 0 where none can be, so that nothing is checked.")
     measure: str = Field(
         "accuracy",
-        description="What is compared: the accuracy; of several labels the micro F1; of scores and ordered classes the "
-        "share of the mean's absolute error that is avoided.",
+        description="What is compared: the accuracy; of several labels and of tagged words the micro F1; of scores and "
+        "ordered classes the share of the mean's absolute error that is avoided.",
     )
     accuracy_without: float
     accuracy_with: float

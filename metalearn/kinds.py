@@ -18,7 +18,6 @@ class KindRules:
         learner: The learner where a request names none; None for the checkpoint's own.
         described: Whether labels may have descriptions, and the words of their names count.
         abstains: Whether a prediction may abstain.
-        corrected: Whether feedback corrects answers.
     """
 
     name: TaskKind
@@ -27,7 +26,6 @@ class KindRules:
     learner: str | None = None
     described: bool = False
     abstains: bool = False
-    corrected: bool = False
 
 
 KINDS: Mapping[TaskKind, KindRules] = {
@@ -39,11 +37,10 @@ KINDS: Mapping[TaskKind, KindRules] = {
             "label",
             described=True,
             abstains=True,
-            corrected=True,
         ),
-        KindRules("multi_label", "multi_label", "labels", "ridge_cv", described=True, corrected=True),
-        KindRules("regression", "regression", "score", "ridge_cv", corrected=True),
-        KindRules("ordinal", "regression", "label", "ridge_cv", corrected=True),
+        KindRules("multi_label", "multi_label", "labels", "ridge_cv", described=True),
+        KindRules("regression", "regression", "score", "ridge_cv"),
+        KindRules("ordinal", "regression", "label", "ridge_cv"),
         KindRules("tokens", "classification", "spans", "softmax_regression"),
     )
 }

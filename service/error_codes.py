@@ -45,7 +45,6 @@ ERROR_CODES: Mapping[str, ErrorCode] = {
     "checkpoint_not_loaded": ErrorCode(409, "an imported file's checkpoint is not loaded", "import with `readapt`"),
     "example_needed": ErrorCode(409, "without the example nothing is left to adapt on", "add others first"),
     "newest_version": ErrorCode(409, "the newest version answers and cannot be removed alone", "adapt or roll back"),
-    "kind_not_corrected": ErrorCode(409, "tasks of this kind take no feedback yet", "add the text as an example"),
     "kind_not_served": ErrorCode(409, "the API of this door has no answer for such a task", "use `/v1/tasks`"),
     # Of the content of a request
     "invalid_request": ErrorCode(422, "a field is missing, unknown or of the wrong form", "see `errors`"),

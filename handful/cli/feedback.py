@@ -14,6 +14,7 @@ from handful.cli.text_options import Task
 from handful.client import Client
 from handful.errors import HandfulError
 from handful.files import ReadOptions, read_support
+from handful.files.rows import Row
 from handful.wire_feedback import Distances, FeedbackResponse, QueryWindow
 
 _COLUMNS = ("text", "answered", "label", "outcome", "version", "example", "outweighed")
@@ -64,10 +65,7 @@ def _of_file(client: Client, task: str, file: str, *, force: bool, as_json: bool
     with waiting("correcting"):
         for row in rows.rows:
             try:
-                right = row.labels if row.labels is not None else row.score
-                one = client.feedback(
-                    task, row.label or "" if right is None else right, text=query_of(row), force=force
-                )
+                one = client.feedback(task, _right_answer(row), text=query_of(row), force=force)
             except HandfulError as error:
                 if error.status != 422:
                     raise
@@ -81,6 +79,13 @@ def _of_file(client: Client, task: str, file: str, *, force: bool, as_json: bool
     note(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "no correction")
     if refused:
         raise typer.Exit(1)
+
+
+def _right_answer(row: Row) -> RightAnswer:
+    if row.tagged is not None:
+        return {name: value for name, value in row.tagged.items() if name in {"spans", "tags"}}
+    right = row.labels if row.labels is not None else row.score
+    return row.label or "" if right is None else right
 
 
 def _row(text: str, found: FeedbackResponse) -> tuple[object, ...]:

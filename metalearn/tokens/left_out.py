@@ -3,12 +3,14 @@
 import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.adapting import adapt
+from metalearn.evidence.held_back import HeldBack
 from metalearn.meta_model import MetaModel
 from metalearn.options import AdaptOptions
 from metalearn.prepared import PreparedSet
@@ -76,10 +78,11 @@ def tags_left_out(
     options: AdaptOptions,
     *,
     default_steps: int,
+    asked: int | None = None,
 ) -> Generator[None, None, list[LeftOutTags]]:
-    """Asks for the tags of each sentence by a head that was adapted on the sentences of other folds.
+    """Asks for the tags of sentences by heads that were adapted on the sentences of other folds.
 
-    With ten sentences or fewer each is a fold by itself.
+    Of ten sentences or fewer each is a fold by itself.
 
     Args:
         model: The model that adapts on features.
@@ -88,12 +91,14 @@ def tags_left_out(
         labels: The classes, among them ``O``.
         options: How to adapt. The seed decides on the folds.
         default_steps: Inner steps where the options name no number.
+        asked: How many of the first sentences are asked for; the others are always adapted on. None for all.
 
     Yields:
         None, after each fold.
     """
-    found: list[LeftOutTags | None] = [None] * len(sentences)
-    order, folds = list(range(len(sentences))), min(_MOST_FOLDS, len(sentences))
+    asked = len(sentences) if asked is None else asked
+    found: list[LeftOutTags | None] = [None] * asked
+    order, folds = list(range(asked)), min(_MOST_FOLDS, asked)
     random.Random(options.seed).shuffle(order)  # noqa: S311 - nothing secret
     outside = labels.index(OUTSIDE)
     for fold in range(folds):
@@ -107,3 +112,58 @@ def tags_left_out(
             found[i] = LeftOutTags(best_tags(probabilities.numpy(), outside, transitions), probabilities)
         yield
     return [each for each in found if each is not None]
+
+
+def compare_tags_left_out(
+    model: MetaModel,
+    slow: SlowWeights,
+    sentences: Sequence[TaggedSentence],
+    labels: Sequence[str],
+    before: Sequence[bool],
+    after: Sequence[bool],
+    options: AdaptOptions,
+    *,
+    default_steps: int,
+) -> Generator[None, None, HeldBack]:
+    """Asks for the sentences that a change leaves as they are, each without itself, before and after the change.
+
+    Args:
+        model: The model that adapts on features.
+        slow: Its slow weights.
+        sentences: The sentences of both sides.
+        labels: The classes, among them ``O``.
+        before: Whether each sentence is adapted on before the change.
+        after: Whether it is after the change.
+        options: How to adapt. The seed decides on the folds, which are those of both sides.
+        default_steps: Inner steps where the options name no number.
+
+    Yields:
+        None, after each fold.
+    """
+    counted = [i for i, each in enumerate(sentences) if each.weight]
+    asked = [i for i in counted if before[i] and after[i]]
+    if len(asked) < 2:
+        return HeldBack(0, 0.0, 0.0)
+    figures = []
+    for side in (before, after):
+        chosen = [sentences[i] for i in (*asked, *(i for i in counted if side[i] and i not in asked))]
+        found = yield from tags_left_out(
+            model, slow, chosen, labels, options, default_steps=default_steps, asked=len(asked)
+        )
+        actual = [entities(each.tags) for each in chosen[: len(asked)]]
+        answered = [entities([labels[tag] for tag in each.tags]) for each in found]
+        hits = sum(len(a & b) for a, b in zip(actual, answered, strict=True))
+        marked = sum(map(len, actual)) + sum(map(len, answered))
+        figures.append(2 * hits / marked if marked else 0.0)
+    return HeldBack(len(asked), figures[0] * len(asked), figures[1] * len(asked), "micro F1")
+
+
+def entities(tags: Sequence[str]) -> set[tuple[int, int, str]]:
+    """The entities of tagged words: the first word, the one after the last, and the label of both and all between."""
+    found, start = set(), 0
+    for label, words in groupby(tags):
+        end = start + len(list(words))
+        if label != OUTSIDE:
+            found.add((start, end, label))
+        start = end
+    return found

@@ -5,7 +5,6 @@ import dataclasses
 import time
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
@@ -33,31 +32,14 @@ from service.engine.evidence_slices import (
 from service.engine.feature_cache import FeatureCache
 from service.engine.support_batches import SupportBatches
 from service.engine.support_size import check_size, check_words
-from service.engine.token_evidence import TokenEvidence, token_evidence_slices
+from service.engine.token_evidence import TokenEvidence, token_evidence_slices, token_held_back_slices
 from service.engine.token_slices import plan_words, token_adapt_slices
-from service.engine.work import PredictWork, SlicedWork
+from service.engine.work import Predictions, PredictWork, SlicedWork
 from service.metrics import Metrics
 from service.settings import Settings
 
 _FEW_TEXTS, _FEW_CHARS = 2, 500
 """Most texts and characters that are tokenized on the event loop: in 0.1 ms, less than a hand-over to a thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """Class probabilities of each query.
-
-    Attributes:
-        probabilities: One row per query, in the order of the adapter's labels.
-        queue_s: Time waited.
-        encode_s: Time from the first computation to the last.
-        sampled: Features of some queries, on the CPU.
-    """
-
-    probabilities: list[Sequence[float]]
-    queue_s: float
-    encode_s: float
-    sampled: Sequence[Float[Tensor, " dim"]] = ()
 
 
 class Engine:
@@ -288,10 +270,16 @@ class Engine:
             QueueFull: The queue has no room.
             ComputeStopped: The compute thread has ended.
         """
-        plan = plan_support(support, use_label_text=options.use_label_text)
-        plan, texts = readable(plan, support, await self.tokenize(models, plan.inputs))
         loaded, batches, sides = _loaded(models, support, options), self._support_batches[models], (before, after)
-        if support.kind == "single_label":
+        words = support.kind == "tokens"
+        plan = plan_words(support) if words else plan_support(support, use_label_text=options.use_label_text)
+        texts = await self.tokenize(models, plan.inputs)
+        if not words:
+            plan, texts = readable(plan, support, texts)
+        if words:
+            most = batches.max_batch_tokens
+            slices = token_held_back_slices(loaded, models, support, texts, sides, options, max_batch_tokens=most)
+        elif support.kind == "single_label":
             slices = held_back_slices(
                 loaded, models.checkpoint, plan, texts, same_texts, sides, options, tenant=tenant, batches=batches
             )

@@ -9,10 +9,14 @@ from torch import Tensor
 
 from metalearn.body import MlpBody
 from metalearn.encoder.tokenizing import TokenizedText
+from metalearn.evidence.held_back import HeldBack
+from metalearn.meta_model import MetaModel
 from metalearn.options import AdaptOptions
-from metalearn.tokens.left_out import LeftOutTags, tags_left_out
+from metalearn.slices import Result
+from metalearn.tokens.left_out import LeftOutTags, TaggedSentence, compare_tags_left_out, tags_left_out
 from metalearn.types import SupportSet
 from model_store.learner_models import LoadedModel, Models
+from service.engine.adapt_slices import refuse_empty
 from service.engine.threads import shared_if_worth_it
 from service.engine.token_slices import tagged_sentences
 
@@ -61,21 +65,60 @@ def token_evidence_slices(
     features = torch.nn.functional.normalize(means, dim=1).cpu()
     if len(sentences) < 2:
         return TokenEvidence(None, features, texts)
-    model = replace(loaded.model, body=MlpBody((loaded.model.body.dim,)))
+    steps = models.checkpoint.manifest.hyperparameters.steps
     slices = tags_left_out(
-        model,
-        loaded.slow_weights,
-        sentences,
-        support.labels,
-        options,
-        default_steps=models.checkpoint.manifest.hyperparameters.steps,
+        _on_features(loaded), loaded.slow_weights, sentences, support.labels, options, default_steps=steps
     )
-    products = model.body.dim * sum(len(each.tags) for each in sentences) * len(support.labels)
+    return TokenEvidence((yield from _sliced(slices, sentences, support)), features, texts)
+
+
+def token_held_back_slices(
+    loaded: LoadedModel,
+    models: Models,
+    support: SupportSet,
+    texts: Sequence[TokenizedText],
+    sides: tuple[Sequence[bool], Sequence[bool]],
+    options: AdaptOptions,
+    *,
+    max_batch_tokens: int,
+) -> Generator[int, None, HeldBack]:
+    """Encodes the texts, then asks for those that a change leaves as they are, before and after it.
+
+    Args:
+        loaded: The model that adapts.
+        models: The models of its checkpoint.
+        support: The examples of both sides.
+        texts: The texts as the encoder reads them.
+        sides: Whether each example is in the support set before the change, and after it.
+        options: The options of the adaptation.
+        max_batch_tokens: The bound on rows times width of a padded batch.
+
+    Yields:
+        The number of tokens encoded, after each slice.
+    """
+    refuse_empty(texts, "support")
+    _, sentences = yield from tagged_sentences(models, support.examples, texts, max_batch_tokens=max_batch_tokens)
+    steps, slow = models.checkpoint.manifest.hyperparameters.steps, loaded.slow_weights
+    slices = compare_tags_left_out(
+        _on_features(loaded), slow, sentences, support.labels, *sides, options, default_steps=steps
+    )
+    return (yield from _sliced(slices, sentences, support))
+
+
+def _on_features(loaded: LoadedModel) -> MetaModel:
+    return replace(loaded.model, body=MlpBody((loaded.model.body.dim,)))
+
+
+def _sliced(
+    slices: Generator[None, None, Result], sentences: Sequence[TaggedSentence], support: SupportSet
+) -> Generator[int, None, Result]:
+    """The slices of heads on words, for the compute thread."""
+    products = sum(each.features.numel() for each in sentences) * len(support.labels)
     while True:
         try:
             with shared_if_worth_it(products), torch.no_grad():
                 next(slices)
         except StopIteration as done:
-            tags: list[LeftOutTags] = done.value
-            return TokenEvidence(tags, features, texts)
+            result: Result = done.value
+            return result
         yield 0

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from jaxtyping import Float
@@ -81,6 +82,23 @@ class SlicedWork(Work[Result]):
         super().__init__(tokens)
         self.slices = slices
         self.background = background
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Class probabilities of each query.
+
+    Attributes:
+        probabilities: One row per query, in the order of the adapter's labels.
+        queue_s: Time waited.
+        encode_s: Time from the first computation to the last.
+        sampled: Features of some queries, on the CPU.
+    """
+
+    probabilities: list[Sequence[float]]
+    queue_s: float
+    encode_s: float
+    sampled: Sequence[Float[Tensor, " dim"]] = ()
 
 
 class PredictWork(Work[list[Sequence[float]]]):

@@ -1,6 +1,6 @@
 """The checkpoint that adapts: the one that a request names, or the best of all loaded ones on the support set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from handful.checkpoint_answers import CheckpointCandidate, CheckpointChoice
 from metalearn.decision import TaskKind
@@ -15,6 +15,11 @@ from service.tasks.support_set import CheckedSupport
 from service.timings import add_to_current
 
 AUTO = "auto"
+_TOO_FEW = "there are too few examples, or another learner, so that none can be left out"
+_NOTHING_LEFT_OUT: Mapping[TaskKind, str] = {
+    "single_label": "no class has two examples, so that none can be left out",
+    "tokens": "where words are tagged, checkpoints are not compared",
+}
 
 
 async def adapted(
@@ -88,10 +93,7 @@ def _reason(
     if n_loaded == 1:
         return f"{name} is the only loaded checkpoint"
     if best is None:
-        why = (
-            "no class has two examples" if kind == "single_label" else "there are too few examples, or another learner"
-        )
-        return f"{why}, so that none can be left out: {name} is the first in order"
+        return f"{_NOTHING_LEFT_OUT.get(kind, _TOO_FEW)}: {name} is the first in order"
     measure = f"leave-one-out {best[0]}, {best[1]:.3f}"
     if len(tied) == 1:
         return f"{name} has the best {measure}"

@@ -95,16 +95,6 @@ class CheckpointNotLoaded(UseCaseError):
     """A file of weights whose checkpoint is not loaded; the message has the remedy."""
 
 
-class KindNotCorrected(UseCaseError):
-    """A task of a kind whose answers feedback does not correct."""
-
-    def __init__(self, task: str, kind: str) -> None:
-        super().__init__(
-            f"task {task!r} is of the kind {kind}, which takes no feedback yet: add the text with its right answer as "
-            f"an example, POST /v1/tasks/{task}/examples"
-        )
-
-
 class NewestVersion(UseCaseError):
     """The newest version, which answers and cannot be removed alone."""
 

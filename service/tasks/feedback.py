@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from handful.wire_feedback import FeedbackOutcome, FeedbackRequest, FeedbackResponse, HeldBackCheck, Outweighed
-from metalearn.kinds import KINDS
+from metalearn.tokens.words import LabelledSpan
 from metalearn.types import Example, TextInput
 from model_store.codec import ExampleRow
 from model_store.errors import VersionConflict
@@ -18,15 +18,16 @@ from service.tasks.app_parts import Parts
 from service.tasks.checks import LimitChecker
 from service.tasks.commit import remaining_ttl_s
 from service.tasks.corrections import Correction, Reason, adapted_example, contradicted, corrected
-from service.tasks.errors import Fault, InvalidContent, KindNotCorrected
+from service.tasks.errors import Fault, InvalidContent
 from service.tasks.feedback_request import checked_answer, checked_text
 from service.tasks.idempotency import Committed, IdempotentRequest, former_answer
 from service.tasks.kept_support import KeptSupport, load_kept_support
 from service.tasks.kind_answers import prediction_of
 from service.tasks.queries import CheckedQueries
-from service.tasks.report_parts import answer_in_words
+from service.tasks.report_parts import answer_in_words, entities_in_words
 from service.tasks.support_set import CheckedSupport
 from service.tasks.support_warnings import text_key
+from service.tasks.token_answers import tagged_prediction
 
 _RACES = 5
 """Attempts where another commit comes first; a client tries again after that."""
@@ -66,7 +67,6 @@ async def give_feedback(
         IdempotencyKeyReused: The key came with another request.
         TaskNotFound: The task is absent.
         SupportNotKept: The newest version's support set was not kept.
-        KindNotCorrected: The task is of a kind without feedback.
         StaleAdapter: The newest version was made from a checkpoint that is not loaded.
         VersionConflict: Other commits came first each time, or a deletion did.
         AdapterCorrupt: The stored version is damaged.
@@ -94,8 +94,6 @@ async def _once(
         return former
     text, shortened = checked_text(parts, tenant, task, asked)
     kept = await load_kept_support(parts, tenant, task)
-    if not KINDS[kept.source.kind].corrected:
-        raise KindNotCorrected(task, kept.source.kind)
     right = checked_answer(asked, text, kept.source.kind, kept.source.labels, parts.settings)
     label = answer_in_words(right)
     answer = await _answer(parts, kept, right, cut=shortened)
@@ -233,6 +231,12 @@ async def _answer(parts: Parts, kept: KeptSupport, right: Example, *, cut: bool)
         except TextEmpty as error:
             raise InvalidContent("empty_text", [Fault(("text",), str(error))]) from None
     (read,) = tokenized.result()
+    if source.kind == "tokens":
+        tagged = tagged_prediction(adapter, row, None, text, read, shortened=cut)
+        spans = tuple(LabelledSpan(span.start, span.end, span.label) for span in tagged.spans or ())
+        agrees = spans == right.spans
+        label = entities_in_words(text.text, spans)
+        return _Answer(label, agrees, tagged.confidence, tagged.truncated, tagged.unreadable)
     cut |= read.truncated
     if source.kind == "single_label":
         best = max(range(len(adapter.labels)), key=row.__getitem__)  # a row may end with that of out of scope

@@ -1,10 +1,10 @@
 """The check of a feedback request: its text, or the id of an answer, and its label."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from handful.wire_feedback import FeedbackRequest
-from handful.wire_kinds import MultiLabelText
+from handful.wire_kinds import MultiLabelText, SpannedText, TaggedTokens
 from metalearn.decision import TaskKind
 from metalearn.kinds import KINDS
 from metalearn.types import Example, TextInput
@@ -14,8 +14,11 @@ from service.tasks.checks import LimitChecker, shortened_inputs
 from service.tasks.errors import Fault, InvalidContent
 from service.tasks.kinds import check_labels
 from service.tasks.labels import look_alike_key, normalised, trimmed
+from service.tasks.token_examples import check_tagged, tagged_examples
 
 _NAMED = 10
+_ALSO: Mapping[TaskKind, tuple[str, ...]] = {"ordinal": ("score",), "tokens": ("tags",)}
+"""Keys that may hold an answer in place of the kind's own."""
 
 
 def checked_text(parts: Parts, tenant: str, task: str, asked: FeedbackRequest) -> tuple[TextInput, bool]:
@@ -24,9 +27,11 @@ def checked_text(parts: Parts, tenant: str, task: str, asked: FeedbackRequest) -
     Raises:
         InvalidContent: Neither a text nor an id is given, or both are, or the one that is given cannot be used.
     """
-    if (asked.text is None) == (asked.id is None):
-        raise InvalidContent("invalid_request", [Fault((), "give either text, or the id of an answer")])
-    if asked.text is None:
+    if sum(each is not None for each in (asked.text, asked.tokens, asked.id)) != 1:
+        raise InvalidContent("invalid_request", [Fault((), "give either text, or tokens, or the id of an answer")])
+    if asked.tokens is not None:
+        given = TextInput(" ".join(asked.tokens))
+    elif asked.text is None:
         if asked.text_pair is not None:
             raise InvalidContent("invalid_request", [Fault(("text_pair",), "an id names both texts: leave it out")])
         given = parts.answer_ids.open(tenant, task, asked.id or "")
@@ -55,8 +60,8 @@ def checked_answer(
         InvalidContent: The answer is missing or of another kind, a label is empty or too long, or the task does not
             have it.
     """
-    given = [key for key in ("label", "labels", "score") if getattr(asked, key) is not None]
-    allowed = {KINDS[kind].answer, "score"} if kind == "ordinal" else {KINDS[kind].answer}
+    given = [key for key in ("label", "labels", "score", "spans", "tags") if getattr(asked, key) is not None]
+    allowed = {KINDS[kind].answer, *_ALSO.get(kind, ())}
     if len(given) != 1 or given[0] not in allowed:
         detail = (
             f"feedback on a {kind} task has {' or '.join(sorted(allowed))}, and not {' and '.join(given) or 'none'}"
@@ -64,6 +69,8 @@ def checked_answer(
         raise InvalidContent("invalid_request", [Fault((given[-1] if given else KINDS[kind].answer,), detail)])
     if kind == "regression":
         return Example(text, score=asked.score)
+    if kind == "tokens":
+        return _checked_spans(asked, text, labels, settings)
     if asked.labels is not None:
         check = LimitChecker(settings)
         check_labels(MultiLabelText(text=text.text, labels=asked.labels), check)
@@ -72,6 +79,31 @@ def checked_answer(
         return Example(text, labels=tuple(sorted(found)))
     label = f"{asked.score:g}" if asked.label is None else asked.label
     return Example(text, _class_of(label, (given[0],), labels, settings))
+
+
+def _checked_spans(asked: FeedbackRequest, text: TextInput, labels: Sequence[str], settings: Settings) -> Example:
+    """The text of a request with its right spans, or its tokens with their right tags.
+
+    Raises:
+        InvalidContent: Tags come without tokens, or spans with them; a span or a tag is out of place, or the task does
+            not have its label.
+    """
+    if (asked.tokens is None) != (asked.tags is None):
+        detail = "tokens have tags, one each, and a text has spans: give tokens with tags, or text with spans"
+        raise InvalidContent("invalid_request", [Fault(("tags" if asked.tokens is None else "tokens",), detail)])
+    example: SpannedText | TaggedTokens
+    if asked.tokens is None:
+        example = SpannedText(text=text.text, spans=asked.spans or [])
+    else:
+        example = TaggedTokens(tokens=asked.tokens, tags=asked.tags or [])
+    check = LimitChecker(settings)
+    check_tagged(example, check)
+    check.raise_faults()
+    ((found,), _) = tagged_examples([example], settings.max_text_chars)
+    field = "tags" if asked.spans is None else "spans"
+    for span in found.spans or ():
+        _class_of(span.label, (field,), labels, settings)
+    return found
 
 
 def _class_of(given: str, path: tuple[str | int, ...], labels: Sequence[str], settings: Settings) -> str:

@@ -8,7 +8,7 @@ from metalearn.decision import TaskKind
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.kinds import KINDS
 from metalearn.types import Adapter
-from service.engine.engine import Predictions
+from service.engine.work import Predictions
 from service.tasks.adapters import Degraded
 from service.tasks.app_parts import Parts
 from service.tasks.explain import examples_of, explain, nearest_examples

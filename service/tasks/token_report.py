@@ -14,9 +14,9 @@ from handful.report_kinds import FigureName
 from metalearn.evidence import kind_figures
 from metalearn.evidence.findings import ClassCounts
 from metalearn.evidence.similarity import similarities
-from metalearn.tokens.decode import spans_of_words, tags_of_words
+from metalearn.tokens.decode import tags_of_words
 from metalearn.tokens.features import is_read
-from metalearn.tokens.left_out import LeftOutTags
+from metalearn.tokens.left_out import LeftOutTags, entities
 from metalearn.tokens.words import OUTSIDE, Words
 from metalearn.types import Example
 from service.engine.token_evidence import TokenEvidence
@@ -62,9 +62,7 @@ def _read_words(example: Example, read: Sequence[bool]) -> Words:
 
 def _spans(words: Words, tags: Sequence[str]) -> Spans:
     """The entities of tagged words; neighbours with one label are one, as in answers."""
-    labels = sorted({OUTSIDE, *tags})
-    rows = torch.zeros(len(words), len(labels)).numpy()
-    return {(s.start, s.end, s.label) for s in spans_of_words(words, [labels.index(t) for t in tags], rows, labels)}
+    return {(words[first][0], words[end - 1][1], label) for first, end, label in entities(tags)}
 
 
 def _found(words: Words, left_out: LeftOutTags, labels: Sequence[str]) -> Spans:

@@ -255,17 +255,6 @@ def test_options_without_a_meaning_are_refused(client: httpx.Client, kind: str, 
     assert kind in refused(client, "/v1/classify", {**OF_KIND[kind], **body}, "option_unsupported", f"#/{name}")
 
 
-@pytest.mark.parametrize("force", [False, True])
-def test_tokens_have_no_feedback(client: httpx.Client, force: bool) -> None:
-    adapt(client, **OF_KIND["tokens"])
-    (found,) = predict(client, queries=TEXTS[:1], ids=True)["predictions"]
-    for named in ({"text": TEXTS[0]}, {"id": found["id"]}):
-        response = client.post("/v1/tasks/bank/feedback", json={**named, "label": "ok", "force": force})
-        assert (response.status_code, response.json()["code"]) == (409, "kind_not_corrected")
-        assert "tokens" in response.json()["detail"]
-    assert client.get("/v1/tasks/bank").json()["version"] == 1
-
-
 @pytest.mark.parametrize("kind", ["regression", "ordinal"])
 def test_kinds_without_out_of_scope_say_so(client: httpx.Client, kind: str) -> None:
     adapt(client, **OF_KIND[kind])
