@@ -190,7 +190,7 @@ class KindVersionFields(BaseModel):
     leave_one_out: dict[str, float] | None = Field(
         None,
         description="Figures of the answers to examples without themselves: `micro_f1` and `macro_f1` of a multi-label "
-        "task; `spearman`, `mae` (mean absolute error) and `mae_of_mean` (of always answering the mean) of a "
-        "regression.",
+        "task, and of entities where words are tagged; `spearman`, `mae` (mean absolute error) and `mae_of_mean` (of "
+        "always answering the mean) of a regression.",
         exclude_if=lambda figures: figures is None,
     )

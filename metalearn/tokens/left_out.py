@@ -1,6 +1,8 @@
 """The tags of sentences by heads that were adapted without them."""
 
+import math
 import random
+from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -150,12 +152,30 @@ def compare_tags_left_out(
         found = yield from tags_left_out(
             model, slow, chosen, labels, options, default_steps=default_steps, asked=len(asked)
         )
-        actual = [entities(each.tags) for each in chosen[: len(asked)]]
-        answered = [entities([labels[tag] for tag in each.tags]) for each in found]
-        hits = sum(len(a & b) for a, b in zip(actual, answered, strict=True))
-        marked = sum(map(len, actual)) + sum(map(len, answered))
-        figures.append(2 * hits / marked if marked else 0.0)
+        figures.append(f1_of_entities(chosen[: len(asked)], found, labels)["micro_f1"])
     return HeldBack(len(asked), figures[0] * len(asked), figures[1] * len(asked), "micro F1")
+
+
+def f1_of_entities(
+    sentences: Sequence[TaggedSentence], found: Sequence[LeftOutTags], labels: Sequence[str]
+) -> dict[str, float]:
+    """Micro F1 of entities, and macro F1: the mean over the labels that are right or answered anywhere.
+
+    Args:
+        sentences: The sentences with their right tags.
+        found: The tags that were answered.
+        labels: The classes, among them ``O``.
+    """
+    hits, marked = Counter[str](), Counter[str]()
+    for sentence, answer in zip(sentences, found, strict=True):
+        actual, answered = entities(sentence.tags), entities([labels[tag] for tag in answer.tags])
+        hits.update(label for *_, label in actual & answered)
+        marked.update(label for *_, label in (*actual, *answered))
+    macro = [2 * hits[label] / count for label, count in marked.items()]
+    return {
+        "micro_f1": 2 * hits.total() / marked.total() if marked else 0.0,
+        "macro_f1": math.fsum(macro) / len(macro) if macro else 0.0,
+    }
 
 
 def entities(tags: Sequence[str]) -> set[tuple[int, int, str]]:

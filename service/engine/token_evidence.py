@@ -1,24 +1,20 @@
 """The evidence about a task that tags words, on the compute thread: the tags of each sentence by heads without it."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.body import MlpBody
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.evidence.held_back import HeldBack
-from metalearn.meta_model import MetaModel
 from metalearn.options import AdaptOptions
-from metalearn.slices import Result
-from metalearn.tokens.left_out import LeftOutTags, TaggedSentence, compare_tags_left_out, tags_left_out
+from metalearn.tokens.left_out import LeftOutTags, compare_tags_left_out, tags_left_out
 from metalearn.types import SupportSet
 from model_store.learner_models import LoadedModel, Models
 from service.engine.adapt_slices import refuse_empty
-from service.engine.threads import shared_if_worth_it
-from service.engine.token_slices import tagged_sentences
+from service.engine.token_slices import in_slices, on_features, tagged_sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +63,9 @@ def token_evidence_slices(
         return TokenEvidence(None, features, texts)
     steps = models.checkpoint.manifest.hyperparameters.steps
     slices = tags_left_out(
-        _on_features(loaded), loaded.slow_weights, sentences, support.labels, options, default_steps=steps
+        on_features(loaded), loaded.slow_weights, sentences, support.labels, options, default_steps=steps
     )
-    return TokenEvidence((yield from _sliced(slices, sentences, support)), features, texts)
+    return TokenEvidence((yield from in_slices(slices, sentences, support)), features, texts)
 
 
 def token_held_back_slices(
@@ -100,25 +96,6 @@ def token_held_back_slices(
     _, sentences = yield from tagged_sentences(models, support.examples, texts, max_batch_tokens=max_batch_tokens)
     steps, slow = models.checkpoint.manifest.hyperparameters.steps, loaded.slow_weights
     slices = compare_tags_left_out(
-        _on_features(loaded), slow, sentences, support.labels, *sides, options, default_steps=steps
+        on_features(loaded), slow, sentences, support.labels, *sides, options, default_steps=steps
     )
-    return (yield from _sliced(slices, sentences, support))
-
-
-def _on_features(loaded: LoadedModel) -> MetaModel:
-    return replace(loaded.model, body=MlpBody((loaded.model.body.dim,)))
-
-
-def _sliced(
-    slices: Generator[None, None, Result], sentences: Sequence[TaggedSentence], support: SupportSet
-) -> Generator[int, None, Result]:
-    """The slices of heads on words, for the compute thread."""
-    products = sum(each.features.numel() for each in sentences) * len(support.labels)
-    while True:
-        try:
-            with shared_if_worth_it(products), torch.no_grad():
-                next(slices)
-        except StopIteration as done:
-            result: Result = done.value
-            return result
-        yield 0
+    return (yield from in_slices(slices, sentences, support))

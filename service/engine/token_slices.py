@@ -9,24 +9,35 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metalearn.adapting import Adapted, adapt_stepwise
-from metalearn.body import HiddenTexts
+from metalearn.body import HiddenTexts, MlpBody
 from metalearn.decision import Decision
 from metalearn.devices import wait_for
 from metalearn.encoder.batches import plan_batches
 from metalearn.encoder.pooling import HiddenBatch
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.errors import InvalidSupportSet, UnsupportedObjective
+from metalearn.meta_model import MetaModel
 from metalearn.objectives import OBJECTIVES
 from metalearn.options import AdaptOptions
+from metalearn.slices import Result
 from metalearn.support_plan import SupportPlan
 from metalearn.tokens.decode import tags_of_words
 from metalearn.tokens.features import is_read, word_features, words_of
-from metalearn.tokens.left_out import TaggedSentence, transitions_of, words_support
+from metalearn.tokens.left_out import (
+    TaggedSentence,
+    f1_of_entities,
+    tags_left_out,
+    transitions_of,
+    words_support,
+)
 from metalearn.tokens.words import OUTSIDE
 from metalearn.types import Adapter, Example, SupportSet
 from model_store.learner_models import LoadedModel, Models
 from service.engine.adapt_slices import Adaptation, refuse_empty
 from service.engine.threads import shared_if_worth_it
+
+_MOST_PRODUCTS = 10_000_000
+"""Numbers of the words' features times classes up to which each sentence is left out: at most a second of a core."""
 
 
 def plan_words(support: SupportSet) -> SupportPlan:
@@ -106,6 +117,14 @@ def token_adapt_slices(
     with shared_if_worth_it(products), torch.no_grad():
         accuracy = OBJECTIVES[prepared.objective].accuracy(model.outputs(slow, own, inputs), prepared.targets)
     decision = Decision(transitions=transitions_of(sentences, support.labels))
+    inner_s += time.perf_counter() - began
+    figures = None
+    if len(sentences) > 1 and products <= _MOST_PRODUCTS:
+        slices_left_out = tags_left_out(
+            on_features(loaded), slow, sentences, support.labels, options, default_steps=default_steps
+        )
+        found = yield from in_slices(slices_left_out, sentences, support)
+        figures = f1_of_entities(sentences, found, support.labels)
     return Adaptation(
         adapter=Adapter(
             own, support.labels, models.checkpoint.fingerprint, model.learner.name, pairs=False, decision=decision
@@ -118,10 +137,11 @@ def token_adapt_slices(
         truncated=sum(text.truncated for text in texts),
         queue_s=0.0,
         encode_s=encode_s,
-        inner_s=inner_s + time.perf_counter() - began,
+        inner_s=inner_s,
         plan=plan,
         texts=texts,
         label_text_ignored=False,
+        figures=figures,
     )
 
 
@@ -154,6 +174,26 @@ def tagged_sentences(
         known = tuple(tag for tag, read in zip(tags, is_read(text), strict=True) if read)
         sentences.append(TaggedSentence(features[i], known, example.weight))
     return encode_s, sentences
+
+
+def on_features(loaded: LoadedModel) -> MetaModel:
+    """The model that adapts on features of words."""
+    return replace(loaded.model, body=MlpBody((loaded.model.body.dim,)))
+
+
+def in_slices(
+    slices: Generator[None, None, Result], sentences: Sequence[TaggedSentence], support: SupportSet
+) -> Generator[int, None, Result]:
+    """The slices of heads on words, for the compute thread."""
+    products = sum(each.features.numel() for each in sentences) * len(support.labels)
+    while True:
+        try:
+            with shared_if_worth_it(products), torch.no_grad():
+                next(slices)
+        except StopIteration as done:
+            result: Result = done.value
+            return result
+        yield 0
 
 
 def _check_classes(support: SupportSet, tags: Sequence[str]) -> None:

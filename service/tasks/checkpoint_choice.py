@@ -18,7 +18,7 @@ AUTO = "auto"
 _TOO_FEW = "there are too few examples, or another learner, so that none can be left out"
 _NOTHING_LEFT_OUT: Mapping[TaskKind, str] = {
     "single_label": "no class has two examples, so that none can be left out",
-    "tokens": "where words are tagged, checkpoints are not compared",
+    "tokens": "there is one sentence alone, or there are too many to leave each out",
 }
 
 

@@ -108,7 +108,12 @@ async def compared(
     own, figures = _answers(adaptation), adaptation.figures
     n_asked = len(checked.support.examples) if figures is not None else sum(found != _NOT_ASKED for found in own)
     without = Comparison(former, adaptation.leave_one_out_accuracy, n_asked, None, figures)
-    if not n_asked or former.checkpoint not in checkpoints or former.checkpoint == adaptation.adapter.checkpoint:
+    if (
+        not own
+        or not n_asked
+        or former.checkpoint not in checkpoints
+        or former.checkpoint == adaptation.adapter.checkpoint
+    ):
         return without
     if only_to_decide and _is_decided(without, checked.support, parts.settings):
         return without

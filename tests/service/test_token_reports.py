@@ -48,7 +48,7 @@ def test_a_report_counts_the_entities_that_a_task_without_the_sentence_finds(cli
         answered = {(span["text"], span["label"]) for span in answer["spans"]}
         found.update(label for _, label in answered)
         right.update(label for _, label in answered & _entities(left_out))
-    adapt(client, support=SENTENCES)
+    adapted = adapt(client, support=SENTENCES)
     made = report(client)
     asked = Counter(label for each in SENTENCES for _, label in _entities(each))
     counts = {each["label"]: each for each in made["classes"]}
@@ -61,6 +61,7 @@ def test_a_report_counts_the_entities_that_a_task_without_the_sentence_finds(cli
     low, high = figures["micro_f1"]["interval"]
     assert low <= figures["micro_f1"]["value"] <= high
     assert figures["micro_f1"]["baselines"].keys() == {"known_words"}
+    assert adapted["leave_one_out"] == pytest.approx({name: each["value"] for name, each in figures.items()})
     assert (made["kind"], made["examples"], made["labels"]) == ("tokens", 8, ["O", "city", "day"])
     assert any("Micro F1" in sentence for sentence in made["findings"])
 
