@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from handful.wire import AdaptRequest, AdaptResponse
 from service.routes.request import (
+    KNOWN_QUERY,
     PROBLEMS,
     SEND_FEWER_EXAMPLES,
     AppParts,
@@ -19,7 +20,7 @@ from service.routes.request import (
 )
 from service.tasks.adapt import adapt
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["adapt"])
+router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[KNOWN_QUERY], tags=["adapt"])
 
 
 @router.post(

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from handful.wire import ClassifyRequest, ClassifyResponse
 from service.routes.disconnecting import unless_disconnected
 from service.routes.request import (
+    KNOWN_QUERY,
     PROBLEMS,
     SEND_FEWER_EXAMPLES,
     AppParts,
@@ -18,7 +19,7 @@ from service.routes.request import (
 )
 from service.tasks.classify import classify
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["predict"])
+router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[KNOWN_QUERY], tags=["predict"])
 
 
 @router.post("/classify", response_model=ClassifyResponse, openapi_extra=request_body(ClassifyRequest), name="classify")

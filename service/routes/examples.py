@@ -15,6 +15,7 @@ from handful.wire_examples import (
     ExampleState,
 )
 from service.routes.request import (
+    KNOWN_QUERY,
     PROBLEMS,
     AppParts,
     TaskName,
@@ -28,7 +29,9 @@ from service.routes.request import (
 from service.routes.versions import PageLimit
 from service.tasks import examples
 
-router = APIRouter(prefix="/v1/tasks/{task}/examples", responses=PROBLEMS, tags=["examples"])
+router = APIRouter(
+    prefix="/v1/tasks/{task}/examples", responses=PROBLEMS, dependencies=[KNOWN_QUERY], tags=["examples"]
+)
 
 ExampleId = Annotated[str, Path(pattern=EXAMPLE_ID_PATTERN, description="An example's id.")]
 

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from handful.wire_feedback import DriftResponse, FeedbackRequest, FeedbackResponse
 from service.routes.request import (
+    KNOWN_QUERY,
     PROBLEMS,
     AppParts,
     TaskName,
@@ -20,7 +21,7 @@ from service.routes.request import (
 from service.tasks.drift import drift
 from service.tasks.feedback import give_feedback
 
-router = APIRouter(prefix="/v1/tasks/{task}", responses=PROBLEMS, tags=["feedback"])
+router = APIRouter(prefix="/v1/tasks/{task}", responses=PROBLEMS, dependencies=[KNOWN_QUERY], tags=["feedback"])
 
 
 @router.post("/feedback", response_model=FeedbackResponse, openapi_extra=request_body(FeedbackRequest, idempotent=True))

@@ -11,6 +11,7 @@ from handful.wire_moving import TASK_FILE_TYPE, ImportResponse
 from service.errors import ApiError, FieldError
 from service.routes.request import (
     IDEMPOTENCY_PARAMETER,
+    KNOWN_QUERY,
     PROBLEMS,
     AppParts,
     TaskName,
@@ -23,7 +24,7 @@ from service.routes.request_body import bounded_bytes
 from service.tasks.export import export_task
 from service.tasks.import_file import import_task
 
-router = APIRouter(prefix="/v1/tasks/{task}", responses=PROBLEMS, tags=["tasks"])
+router = APIRouter(prefix="/v1/tasks/{task}", responses=PROBLEMS, dependencies=[KNOWN_QUERY], tags=["tasks"])
 
 _ACCEPTED = {TASK_FILE_TYPE, "application/x-zip-compressed"}  # Windows calls it so
 _FILE: dict[str, Any] = {TASK_FILE_TYPE: {"schema": {"type": "string", "format": "binary"}}}

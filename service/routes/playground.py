@@ -9,12 +9,21 @@ from starlette.responses import Response
 from handful.files import ReadOptions
 from handful.wire_playground import MapRequest, MapResponse, ReadExamplesResponse
 from service.routes.disconnecting import unless_disconnected
-from service.routes.request import PROBLEMS, AppParts, TaskName, Tenant, json_body, json_response, request_body
+from service.routes.request import (
+    KNOWN_QUERY,
+    PROBLEMS,
+    AppParts,
+    TaskName,
+    Tenant,
+    json_body,
+    json_response,
+    request_body,
+)
 from service.routes.request_body import bounded_bytes
 from service.tasks.read_examples import read_examples
 from service.tasks.task_map import map_task
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS)
+router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[KNOWN_QUERY])
 
 _ANY_FILE: dict[str, Any] = {
     "requestBody": {

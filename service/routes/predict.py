@@ -16,10 +16,12 @@ from handful.wire import TASK_NAME_RULE, TASK_PATTERN, PredictRequest, PredictRe
 from service.errors import FieldError, invalid_content
 from service.routes.disconnecting import unless_disconnected
 from service.routes.request import (
+    KNOWN_QUERY,
     PROBLEMS,
     AppParts,
     TaskName,
     Tenant,
+    check_query,
     json_body,
     json_response,
     parts_of,
@@ -28,7 +30,7 @@ from service.routes.request import (
 )
 from service.tasks.predict import Answered, predict
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["predict"])
+router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[KNOWN_QUERY], tags=["predict"])
 
 _TASK = re.compile(TASK_PATTERN.strip("^$"))
 _read = json_body(PredictRequest, too_large="send the queries in several requests")
@@ -68,6 +70,7 @@ class _PlainRoute(Route):
 
 async def _serve(request: Request) -> Response:
     tenant = await tenant_of(request)
+    check_query(request)
     body = await _read(request)
     task = request.path_params["task"]
     if not _TASK.fullmatch(task):

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from handful.wire_readapt import ReadaptPreview, ReadaptRequest, ReadaptResponse
 from service.routes.request import (
+    KNOWN_QUERY,
     PROBLEMS,
     AppParts,
     TaskName,
@@ -19,7 +20,7 @@ from service.routes.request import (
 )
 from service.tasks.readapt import preview, readapt
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["tasks"])
+router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[KNOWN_QUERY], tags=["tasks"])
 
 _read_json = json_body(ReadaptRequest)
 

@@ -8,10 +8,19 @@ from starlette.responses import Response
 from handful.report_answers import ReportResponse
 from handful.report_request import ReportRequest
 from service.routes.disconnecting import unless_disconnected
-from service.routes.request import PROBLEMS, AppParts, TaskName, Tenant, json_body, json_response, request_body
+from service.routes.request import (
+    KNOWN_QUERY,
+    PROBLEMS,
+    AppParts,
+    TaskName,
+    Tenant,
+    json_body,
+    json_response,
+    request_body,
+)
 from service.tasks.report import report
 
-router = APIRouter(prefix="/v1/tasks", responses=PROBLEMS, tags=["tasks"])
+router = APIRouter(prefix="/v1/tasks", responses=PROBLEMS, dependencies=[KNOWN_QUERY], tags=["tasks"])
 
 
 @router.get("/{task}/report", response_model=ReportResponse, name="report")

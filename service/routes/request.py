@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Callable, Coroutine
+from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
@@ -21,6 +23,7 @@ from service.tasks.idempotency import Committed, IdempotentRequest
 Body = TypeVar("Body", bound=BaseModel)
 
 _MAX_KEY_CHARS = 255
+_MOST_SHOWN = 64
 
 SEND_FEWER_EXAMPLES = (
     "adapt needs the whole support set in one request: send fewer examples, or raise HANDFUL_MAX_BODY_BYTES"
@@ -79,6 +82,35 @@ async def _tenant(request: Request, _: Annotated[object, Depends(_documented)]) 
     return await tenant_of(request)
 
 
+def check_query(request: Request) -> None:
+    """Refuses parameters in the query that the route does not have, such as a misspelt one.
+
+    Raises:
+        ApiError: There is one.
+    """
+    if not request.url.query:
+        return
+    dependant = getattr(request.scope["route"], "dependant", None)
+    known, faults = [] if dependant is None else sorted(_query_parameters(dependant)), []
+    for name in request.query_params:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            there = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
+            faults.append(FieldError(f"query/{name[:_MOST_SHOWN]}", f"this route has no such parameter: {there}"))
+    if faults:
+        raise invalid_content(faults)
+
+
+def _query_parameters(dependant: Dependant) -> set[str]:
+    own = {each.alias for each in dependant.query_params}
+    return own.union(*map(_query_parameters, dependant.dependencies))
+
+
+async def _query(request: Request) -> None:
+    check_query(request)
+
+
+KNOWN_QUERY = Depends(_query)
 AppParts = Annotated[Parts, Depends(_parts)]
 KeyHeader = Annotated[object, Depends(_documented)]
 Tenant = Annotated[str, Depends(_tenant)]

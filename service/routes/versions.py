@@ -16,6 +16,7 @@ from handful.wire import (
 )
 from handful.wire_examples import DeleteVersionResponse, VersionDetail, VersionDiff
 from service.routes.request import (
+    KNOWN_QUERY,
     PROBLEMS,
     AppParts,
     TaskName,
@@ -28,7 +29,7 @@ from service.routes.request import (
 )
 from service.tasks import version_diff, versions
 
-router = APIRouter(prefix="/v1/tasks", responses=PROBLEMS, tags=["tasks"])
+router = APIRouter(prefix="/v1/tasks", responses=PROBLEMS, dependencies=[KNOWN_QUERY], tags=["tasks"])
 
 _MAX_PAGE = 1000
 

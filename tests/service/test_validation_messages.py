@@ -128,3 +128,24 @@ def test_a_limit_names_the_setting_that_raises_it(start_service: StartService) -
     ):
         found = faults(client, {"support": SUPPORT, "queries": ["a"], **fields})
         assert f"HANDFUL_{setting} on the server raises this limit" in found[pointer]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name", "detail"),
+    [
+        ("GET", "/v1/tasks/bank/examples?cursor=5", "cursor", "it has after, "),
+        ("GET", "/v1/tasks/bank/examples?aftr=5", "aftr", "did you mean 'after'?"),
+        ("GET", "/v1/tasks/bank?version=2", "version", "it has none"),
+        ("POST", "/v1/tasks/bank/predict?top_k=1", "top_k", "it has none"),
+        ("POST", "/v1/tasks/bank/adapt?seed=1", "seed", "it has none"),
+    ],
+)
+def test_a_parameter_that_the_route_lacks_is_refused(
+    service: httpx.Client, method: str, path: str, name: str, detail: str
+) -> None:
+    adapt(service)
+    response = service.request(method, path, json={"queries": ["a"]} if method == "POST" else None)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request"), response.text
+    (error,) = response.json()["errors"]
+    assert error["pointer"] == f"query/{name}"
+    assert detail in error["detail"]
