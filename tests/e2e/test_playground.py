@@ -352,7 +352,7 @@ def test_the_keyboard_alone_is_enough(open_page: Open, server: SocketServer) -> 
     tab_to("#samples button:nth-child(1)")
     page.keyboard.press("Enter")
     page.wait_for_selector("#read-classes li")
-    assert "30 examples read" in page.inner_text("#announcer")
+    wait(page, "document.getElementById('announcer').textContent.includes('30 examples read')")
     tab_to("#adapt-button")
     page.keyboard.press("Space")
     page.wait_for_selector("#report-body table")
