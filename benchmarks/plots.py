@@ -49,7 +49,8 @@ def latency_plot(measurements: Sequence[Measurement], source: str) -> bytes:
         middle = statistics.median(values)
         axes.barh(row, middle, color=COLORS[1 if name.startswith("adapt") else 0], height=0.6)
         axes.plot([min(values), max(values)], [row, row], color=COLORS[5], linewidth=2)
-        axes.annotate(f" {middle:.3g} ms", (max(values), row), va="center", size=8, color=axes.xaxis.label.get_color())
+        shown_ms = f"{middle:,.0f}" if middle >= 100 else f"{middle:.3g}"
+        axes.annotate(f" {shown_ms} ms", (max(values), row), va="center", size=8, color=axes.xaxis.label.get_color())
     axes.set_yticks(range(len(shown)), list(reversed(shown)))
     axes.set_xscale("log")
     axes.set_xlim(right=3 * axes.get_xlim()[1])
