@@ -68,7 +68,7 @@ def words_support(sentences: Sequence[TaggedSentence], labels: Sequence[str]) ->
 
 
 def transitions_of(sentences: Sequence[TaggedSentence], labels: Sequence[str]) -> Transitions:
-    """How the tags of sentences follow one another."""
+    """The transitions between the tags of sentences."""
     return learned_transitions([each.tags for each in sentences], [each.weight for each in sentences], len(labels) - 1)
 
 
