@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metalearn.encoder.batches import padded_width
@@ -174,7 +174,13 @@ class Encoder:
             weights: Take the place of the encoder's own, by the names of ``upper_weights``.
         """
         hidden = self.transformer.run_layers(batch.hidden, batch.attended, first=layers, weights=weights)
-        return pooled(hidden, batch.asked, self.stages.pooling)
+        return self.features_of(hidden, batch.asked)
+
+    def features_of(
+        self, hidden: Float[Tensor, "texts tokens dim"], asked: Bool[Tensor, "texts tokens"]
+    ) -> Float[Tensor, "texts dim"]:
+        """The stages after the transformer: features of the states of tokens, of which ``asked`` are pooled."""
+        return pooled(hidden, asked, self.stages.pooling)
 
     def width(self, texts: Sequence[TokenizedText]) -> int:
         """The width that a batch is padded to; texts of one ``padded_width`` have it whatever else is in the batch."""

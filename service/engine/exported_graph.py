@@ -16,7 +16,6 @@ from torch import Tensor
 from metalearn.encoder.batches import plan_batches
 from metalearn.encoder.encoder import Encoder, NormsOfRows
 from metalearn.encoder.huggingface import HuggingFaceTransformer
-from metalearn.encoder.pooling import pooled
 from metalearn.encoder.tokenizing import TokenizedText
 from metalearn.types import TextInput
 from model_store.transformer_graph import Array, load_graph
@@ -66,7 +65,7 @@ class ExportedFeatures:
     ) -> Float[Tensor, "texts dim"]:
         """See ``Encoder.encode_batch``."""
         padded = self._encoder.padded(texts)
-        return pooled(self._graph.states(padded._asdict()), padded.asked, self._encoder.stages.pooling)
+        return self._encoder.features_of(self._graph.states(padded._asdict()), padded.asked)
 
     def token_states(self, texts: Sequence[TokenizedText]) -> Float[Tensor, "texts tokens dim"]:
         """See ``Encoder.token_states``: computed by torch, since the graph has no states of the middle layer."""
