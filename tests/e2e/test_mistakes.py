@@ -310,9 +310,14 @@ FILES: dict[str, bytes] = {
 
 COMMANDS: dict[str, tuple[list[str], dict[str, str], str, str]] = {
     "an unknown variable": (["serve"], {"HANDFUL_PROT": "1"}, "HANDFUL_PROT is not a setting", "HANDFUL_PORT"),
-    "no checkpoint": (["serve", "--checkpoint", "/nope"], {}, "'/nope' is neither", "e5-small-handful"),
+    "no checkpoint": (["serve", "--checkpoint", "/nope", "--port", "0"], {}, "'/nope' is neither", "e5-small-handful"),
     "another host's address": (["serve", "--host", "192.0.2.1"], {}, "192.0.2.1 is not an address of", "--host"),
-    "no such device": (["serve", "--device", "cuda:99"], {}, "'cuda:99' is not available", "auto or cpu"),
+    "no such device": (
+        ["serve", "--device", "cuda:99", "--port", "0"],
+        {},
+        "'cuda:99' is not available",
+        "auto or cpu",
+    ),
     "no such store": (["serve", "--store", "mysql://db"], {}, "store must start with", "sqlite:"),
     "int8 by torch": (
         ["serve", "--precision", "int8", "--runtime", "torch", "--port", "0"],
