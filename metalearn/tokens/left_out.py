@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metalearn.adapting import adapt
+from metalearn.adapting import adapt_stepwise
 from metalearn.evidence.held_back import HeldBack
 from metalearn.meta_model import MetaModel
 from metalearn.options import AdaptOptions
@@ -96,7 +96,7 @@ def tags_left_out(
         asked: How many of the first sentences are asked for; the others are always adapted on. None for all.
 
     Yields:
-        None, after each fold.
+        None, after each step of a fold.
     """
     asked = len(sentences) if asked is None else asked
     found: list[LeftOutTags | None] = [None] * asked
@@ -106,7 +106,8 @@ def tags_left_out(
     for fold in range(folds):
         out = order[fold::folds]
         others = [each for i, each in enumerate(sentences) if i not in out]
-        adapted = adapt(model, slow, words_support(others, labels), options, default_steps=default_steps)
+        support = words_support(others, labels)
+        adapted = yield from adapt_stepwise(model, slow, support, options, default_steps=default_steps)
         transitions = transitions_of(others, labels)
         for i in out:
             logits = model.learner.logits(adapted.fast_weights, sentences[i].features)
@@ -140,7 +141,7 @@ def compare_tags_left_out(
         default_steps: Inner steps where the options name no number.
 
     Yields:
-        None, after each fold.
+        None, after each step of a fold.
     """
     counted = [i for i, each in enumerate(sentences) if each.weight]
     asked = [i for i in counted if before[i] and after[i]]
