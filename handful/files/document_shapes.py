@@ -1,39 +1,24 @@
 """Shapes of documents that tools write, unfolded into a flat list of records."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from handful.files.annotation_tools import flatten_tools
 from handful.files.columns import LABEL_NAMES, TEXT_NAMES, name_key
 from handful.files.documents import Located
+from handful.files.records import Records
 from handful.files.rows import FileInvalid
 
 _TEXT_KEYS = frozenset(" ".join(TEXT_NAMES).split())
 _LABEL_KEYS = frozenset(" ".join(LABEL_NAMES).split())
 _SUPPORT_KEYS = ("support", "examples", "train", "data", "rows", "items", "utterances")
 _QUERY_KEYS = ("queries", "texts", "inputs", "test", "examples", "data", "rows", "items", "utterances", "support")
-_EXAMPLES_OF_AN_INTENT = ("examples", "patterns", "utterances", "samples", "texts", "sentences", "phrases")
+_EXAMPLES_OF_AN_INTENT = (
+    "examples", "patterns", "utterances", "sampleUtterances", "samples", "texts", "sentences", "phrases",
+)  # fmt: skip
 _NAME_OF_AN_INTENT = ("intent", "tag", "name", "label")
-_PRODIGY_ANSWERS = frozenset({"accept", "reject", "ignore"})
 
 Values = Sequence[tuple[int, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """Records of a file, all of one shape.
-
-    Attributes:
-        items: The line and the value of each record.
-        shape: The format's name for messages.
-        notes: Messages on what was left out.
-        descriptions: Descriptions of labels.
-    """
-
-    items: list[tuple[int, Any]]
-    shape: str
-    notes: tuple[str, ...] = ()
-    descriptions: Mapping[str, str] = field(default_factory=dict)
 
 
 def unfold(source: str, values: Values, *, labelled: bool, form: str = "JSON") -> Records:
@@ -49,13 +34,13 @@ def unfold(source: str, values: Values, *, labelled: bool, form: str = "JSON") -
         FileInvalid: The document is an object without records.
     """
     if len(values) != 1:
-        return _of_tools(source, Records(list(values), f"{form} lines"), labelled=labelled)
+        return flatten_tools(source, Records(list(values), f"{form} lines"), labelled=labelled)
     line, value = values[0]
     if isinstance(value, list):
-        return _of_tools(source, Records(_located(value, line), f"{form} array"), labelled=labelled)
+        return flatten_tools(source, Records(_located(value, line), f"{form} array"), labelled=labelled)
     if not isinstance(value, dict) or (is_token_list(value) and ("tags" in value or not labelled)):
         return Records(list(values), form)
-    return _of_tools(source, _of_object(source, value, line, labelled=labelled, form=form), labelled=labelled)
+    return flatten_tools(source, _of_object(source, value, line, labelled=labelled, form=form), labelled=labelled)
 
 
 def is_token_list(record: Mapping[str, Any]) -> bool:
@@ -130,9 +115,10 @@ def _luis(document: dict[str, Any], line: int) -> list[tuple[int, Any]] | None:
 
 
 def _intents(document: dict[str, Any], line: int) -> list[tuple[int, Any]] | None:
-    """Unfolds intents that hold their examples, as in Watson Assistant, Alexa and tutorials' ``intents.json``."""
+    """Unfolds intents that hold their examples, as in Watson Assistant, Alexa, Lex and tutorials' ``intents.json``."""
     model = document.get("interactionModel", {})
     model = model.get("languageModel", {}) if isinstance(model, dict) else {}
+    model = document["resource"] if isinstance(document.get("resource"), dict) else model
     intents = model.get("intents", document.get("intents"))
     if not isinstance(intents, list) or not all(isinstance(intent, dict) for intent in intents):
         return None
@@ -162,116 +148,3 @@ def _columns(source: str, document: dict[str, Any], line: int, *, labelled: bool
     places = [place for place, _ in _located(lists[text], line)]
     rows = zip(*lists.values(), strict=True)
     return [(place, Located(zip(lists, row, strict=True), place)) for place, row in zip(places, rows, strict=True)]
-
-
-def _of_tools(source: str, records: Records, *, labelled: bool) -> Records:
-    """Flattens records of annotation tools."""
-    objects = [item for _, item in records.items if isinstance(item, dict)]
-    if not objects or len(objects) != len(records.items):
-        return records
-    if any(isinstance(item.get("data"), dict) for item in objects):
-        return _label_studio(source, records, labelled=labelled)
-    if any(item.get("answer") in _PRODIGY_ANSWERS and "_task_hash" in item for item in objects):
-        return _prodigy(records)
-    change: Callable[[dict[str, Any]], dict[str, Any]] | None = None
-    if all(isinstance(item.get("row"), dict) for item in objects):
-        change = _row_of_dataset_viewer
-    elif all(isinstance(item.get("data"), str) for item in objects) and not any("text" in item for item in objects):
-        change = _with_data_as_text
-    elif any(isinstance(item.get("cats"), dict) for item in objects):
-        change = _with_cats_as_label
-    if change is None:
-        return records
-    items = [(line, Located(change(item), line)) for line, item in records.items]
-    return Records(items, records.shape, records.notes, records.descriptions)
-
-
-def _row_of_dataset_viewer(item: dict[str, Any]) -> dict[str, Any]:
-    """Unwraps a record of Hugging Face's dataset viewer, which stands under ``row``."""
-    row: dict[str, Any] = item["row"]
-    return row
-
-
-def _with_data_as_text(item: dict[str, Any]) -> dict[str, Any]:
-    """Renames the text's key in a record of some versions of Doccano."""
-    return {**item, "text": item["data"]}
-
-
-def _with_cats_as_label(item: dict[str, Any]) -> dict[str, Any]:
-    """Makes labels of spaCy's ``cats``, a number for each class: classes whose number is not 0 are labels."""
-    cats = item.get("cats")
-    chosen = [name for name, weight in cats.items() if weight] if isinstance(cats, dict) else []
-    return {**{key: value for key, value in item.items() if key != "cats"}, "label": chosen}
-
-
-def _prodigy(records: Records) -> Records:
-    kept = []
-    for line, item in records.items:
-        if item.get("answer") == "accept":
-            label = item.get("label", item.get("accept"))
-            of_spans = label is None and isinstance(item.get("spans"), list)
-            answer = {"spans": item["spans"]} if of_spans else {"label": label}
-            kept.append((line, Located({"text": item.get("text"), **answer}, line)))
-    left = len(records.items) - len(kept)
-    notes = (f"{left} rejected or ignored record{'s' * (left != 1)} skipped",) if left else ()
-    return Records(kept, "Prodigy JSON lines", (*records.notes, *notes), records.descriptions)
-
-
-def _label_studio(source: str, records: Records, *, labelled: bool) -> Records:
-    """Flattens a task of Label Studio, whose annotations hold results that hold choices."""
-    items, unlabelled = [], 0
-    questions: dict[Any, None] = {}
-    for line, item in records.items:
-        data = item.get("data")
-        if not isinstance(data, dict):
-            raise FileInvalid(source, line, 'a task of Label Studio has its text in "data"')
-        annotations = [
-            annotation
-            for annotation in item.get("annotations", item.get("completions")) or ()
-            if isinstance(annotation, dict) and not annotation.get("was_cancelled") and annotation.get("result")
-        ]
-        if not annotations and ("annotations" in item or "completions" in item):
-            if labelled:
-                unlabelled += 1
-                continue
-            label = None
-        else:
-            questions.update(dict.fromkeys(_label_studio_questions(annotations)))
-            if labelled and len(questions) > 1:
-                names = " and of ".join(map(repr, questions))
-                detail = f"the file has choices of {names}, which would be classes of one task: keep those of one"
-                raise FileInvalid(source, line, detail)
-            label = _label_studio_label(source, line, annotations)
-        flat = {key: value for key, value in data.items() if name_key(key) not in _LABEL_KEYS or not annotations}
-        if label is not None:
-            flat["label"] = label
-        if "id" in item:
-            flat["id"] = item["id"]
-        items.append((line, Located(flat, line)))
-    notes = (f"{unlabelled} task{'s' * (unlabelled != 1)} without annotation skipped",) if unlabelled else ()
-    return Records(items, "Label Studio JSON", (*records.notes, *notes), records.descriptions)
-
-
-def _label_studio_questions(annotations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The names of the controls whose choices the annotations hold."""
-    for annotation in annotations:
-        for result in annotation["result"]:
-            if (
-                isinstance(result, dict)
-                and result.get("type") == "choices"
-                and isinstance(result.get("from_name"), str)
-            ):
-                yield result["from_name"]
-
-
-def _label_studio_label(source: str, line: int, annotations: Sequence[Mapping[str, Any]]) -> Any:
-    found: list[Any] = []
-    for annotation in annotations:
-        for result in annotation["result"]:
-            value = result.get("value") if isinstance(result, dict) else None
-            choices = value.get("choices") if isinstance(value, dict) else None
-            if choices is not None and choices not in found:
-                found.append(choices)
-    if len(found) > 1:
-        raise FileInvalid(source, line, f"annotations of this task disagree: {found}; keep one of them")
-    return found[0] if found else None

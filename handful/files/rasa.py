@@ -4,8 +4,8 @@ import re
 from typing import Any
 
 from handful.files.content import Content
-from handful.files.document_shapes import Records
 from handful.files.documents import Located
+from handful.files.records import Records
 from handful.files.rows import FileInvalid
 
 # [Berlin](city), [Berlin](city:value), [Berlin]{"entity": "city"} and [Berlin][{"entity": "city"}, …]

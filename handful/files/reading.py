@@ -2,17 +2,20 @@
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 from handful.files.columns import Columns, ColumnsUnclear, choose_columns, guess_columns, known_roles, likely_columns
 from handful.files.content import Content, decode_content, read_content
-from handful.files.document_shapes import Records, descriptions_of, unfold
+from handful.files.document_shapes import descriptions_of, unfold
 from handful.files.documents import read_json, read_json_texts
+from handful.files.fasttext import fasttext, is_fasttext
 from handful.files.rasa import is_rasa_markdown, is_rasa_yaml, rasa_markdown, rasa_yaml
 from handful.files.record_rows import describe_columns, rows_of_records, score_of, weight_of
+from handful.files.records import Records
 from handful.files.rows import FileInvalid, ReadFile, ReadOptions, Row
 from handful.files.tables import Table, holds_table, read_table
 from handful.files.tagged_records import CONLL_SUFFIXES, conll_rows, holds_tags, tagged_rows
@@ -24,6 +27,8 @@ _YAML_SUFFIXES = {".yml", ".yaml"}
 _LIST = re.compile(r"\[['\"].*['\"]\]")
 # Rasa's training data, in a file of any name. Each part ends with its line, so that no text takes long to refuse
 _RASA_YAML = re.compile(r"\s*(#[^\n]*\n\s*)*(version\s*:[^\n]*\n\s*)?nlu\s*:")
+# Between labels that share a cell
+_SEPARATOR = re.compile("[,;|]")
 # The service's rule for the id of an example
 _EXAMPLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
@@ -123,8 +128,9 @@ def _of_content(content: Content, options: ReadOptions, *, labelled: bool) -> Re
                 content.source, [] if document is None else [(1, document)], labelled=labelled, form="YAML"
             )
         return _of_records(content, records, options, labelled=labelled)
-    if is_rasa_markdown(content):
-        return _of_records(content, rasa_markdown(content), options, labelled=labelled)
+    for is_format, read_format in ((is_rasa_markdown, rasa_markdown), (is_fasttext, fasttext)):
+        if is_format(content):
+            return _of_records(content, read_format(content), options, labelled=labelled)
     if labelled or content.suffix in _TABLE_SUFFIXES or holds_table(content, options):
         return _of_table(content, options, labelled=labelled)
     texts = read_json_texts(content)
@@ -164,7 +170,17 @@ def _of_table(content: Content, options: ReadOptions, *, labelled: bool) -> Read
     blank = f"{table.blank_rows} blank row{'s' * (table.blank_rows != 1)} skipped" if table.blank_rows else ""
     if not rows:
         return _read_file(content, [], f"line {table.header_line} is a header, and nothing is below it")
-    return _read_file(content, rows, words, *table.words, blank)
+    return _read_file(content, rows, words, *table.words, blank, _joined_labels(rows))
+
+
+def _joined_labels(rows: Sequence[Row]) -> str:
+    """A note on labels that look like several in one cell: their parts are in other labels, too."""
+    parts = {row.label: [part.strip() for part in _SEPARATOR.split(row.label)] for row in rows if row.label}
+    counted = Counter(part for each in parts.values() for part in each)
+    for label, each in parts.items():
+        if len(each) > 1 and all(counted[part] > 1 for part in each):
+            return f"{label!r} is read as one label (several are a list in JSON)"
+    return ""
 
 
 def _table_columns(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from handful.files.columns import Columns, ColumnsUnclear, choose_columns
-from handful.files.document_shapes import Records
+from handful.files.records import Records
 from handful.files.rows import FileInvalid, ReadOptions, Row
 
 # JSON can escape one, and no encoding can write it

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from handful.files.content import Content
-from handful.files.document_shapes import Records, is_token_list
+from handful.files.document_shapes import is_token_list
 from handful.files.record_rows import weight_of
+from handful.files.records import Records
 from handful.files.rows import FileInvalid, Row
 
 CONLL_SUFFIXES = {".conll", ".bio", ".iob", ".iob2"}

@@ -179,3 +179,113 @@ def test_rejected_examples_of_prodigy_are_skipped(write: Write) -> None:
     read = read_support(write("a.jsonl", "".join(json.dumps(record) + "\n" for record in records)))
     assert [row.text for row in read.rows] == ["accept"]
     assert "2 rejected or ignored records skipped" in read.found
+
+
+ARGILLA = [
+    {"id": "a1", "fields": {"ticket": "hello"}, "suggestions": {"intent": {"value": "bye"}},
+     "responses": {"intent": [{"value": "greet", "user_id": "1"}, {"value": "greet", "user_id": "2"}]}},
+    {"id": "a2", "fields": {"ticket": "see you"}, "responses": {"intent": [{"value": "bye", "user_id": "1"}]}},
+    {"id": "a3", "fields": {"ticket": "later"}, "responses": {}},
+]  # fmt: skip
+
+
+def test_argilla(write: Write) -> None:
+    read = read_support(write("a.json", json.dumps(ARGILLA, indent=1)))
+    assert [(row.text, row.label, row.id) for row in read.rows] == [("hello", "greet", "a1"), ("see you", "bye", "a2")]
+    assert (
+        read.found
+        == "2 rows; text from 'text', label from 'label'; Argilla JSON, 1 record without response skipped, UTF-8"
+    )
+    assert [row.text for row in read_queries("a.json").rows] == ["hello", "see you", "later"]
+
+
+def test_flat_argilla(write: Write) -> None:
+    records = [
+        {"id": "1", "status": "completed", "_server_id": "x", "text": "hello", "source": "mail",
+         "intent.responses": ["greet", "bye"], "intent.responses.users": ["1", "2"],
+         "intent.responses.status": ["submitted", "draft"], "intent.suggestion": "bye"},
+        {"id": "2", "status": "pending", "text": "bye", "source": "mail", "intent.suggestion": "bye"},
+    ]  # fmt: skip
+    content = "".join(json.dumps(record) + "\n" for record in records)
+    assert rows(write("a.jsonl", content)) == [(1, "hello", "greet")]
+
+
+def test_kinds_of_argilla(write: Write) -> None:
+    def of(*values: Any) -> str:
+        records = [{"fields": {"t": "in Rome"}, "responses": {"q": [{"value": value}]}} for value in values]
+        return write("a.json", json.dumps(records))
+
+    assert [row.labels for row in read_support(of(["x", "y"], ["x"], [])).rows] == [("x", "y"), ("x",), ()]
+    span = {"start": 3, "end": 7, "label": "city"}
+    tagged = read_support(of([{**span, "score": None}], [span])).rows[0].tagged
+    assert tagged == {"text": "in Rome", "spans": [span]}
+    assert rows(of(1, 2)) == [(1, "in Rome", "1"), (1, "in Rome", "2")]
+
+
+@pytest.mark.parametrize(
+    ("responses", "reason"),
+    [
+        ({"q": [{"value": "x"}, {"value": "y"}]}, "annotations of this task disagree: ['x', 'y']"),
+        (
+            {"q": [{"value": "x"}], "p": [{"value": "y"}]},
+            "the file has answers to 'q' and to 'p'",
+        ),
+    ],
+)
+def test_argilla_that_cannot_be_read(write: Write, responses: Any, reason: str) -> None:
+    records = [{"fields": {"t": "a"}, "responses": responses}, {"fields": {"t": "b"}, "responses": responses}]
+    assert reason in refused(write("a.json", json.dumps(records)))
+
+
+def _conversation(*said: tuple[str, str]) -> str:
+    return json.dumps({"messages": [{"role": role, "content": content} for role, content in said]}) + "\n"
+
+
+def test_conversations(write: Write) -> None:
+    lines = [
+        _conversation(("system", "Classify."), ("user", "my money"), ("assistant", "refund")),
+        _conversation(("user", "where is it"), ("assistant", "delivery")),
+    ]
+    read = read_support(write("a.jsonl", "".join(lines)))
+    assert [(row.line, row.text, row.label) for row in read.rows] == [
+        (1, "my money", "refund"),
+        (2, "where is it", "delivery"),
+    ]
+    assert "1 system message skipped" in read.found
+    queries = "".join(_conversation(("system", "Classify."), ("user", text)) for text in "ab")
+    assert [row.text for row in read_queries(write("q.jsonl", queries)).rows] == ["a", "b"]
+
+
+def test_a_conversation_of_several_turns_is_no_example(write: Write) -> None:
+    one = _conversation(("user", "a"), ("assistant", "x"))
+    several = _conversation(("user", "a"), ("assistant", "x"), ("user", "b"), ("assistant", "y"))
+    message = refused(write("a.jsonl", one + several))
+    assert "line 2: 2 messages of the user and 2 of the assistant: an example has one of each" in message
+    assert "line 2: 1 messages of the user and 0" in refused(write("a.jsonl", one + _conversation(("user", "a"))))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.train", "-"])
+def test_fasttext(write: Write, name: str) -> None:
+    lines = "__label__refund my  money back\n\n__label__late,no where is it __label__x1\n"
+    read = read_support(write(name, lines.replace(" __label__x1", "")))
+    assert [(row.line, row.text, row.label) for row in read.rows] == [
+        (1, "my  money back", "refund"),
+        (3, "where is it", "late,no"),
+    ]
+    assert "fastText lines" in read.found
+    assert [row.labels for row in read_support(write(name, lines)).rows] == [("refund",), ("late,no", "x1")]
+    assert [row.text for row in read_queries(write(name, lines)).rows] == ["my  money back", "where is it"]
+
+
+def test_fasttext_that_cannot_be_read(write: Write) -> None:
+    assert "line 2: no label" in refused(write("a.txt", "__label__a one\ntwo\n"))
+    assert "line 2: no text" in refused(write("a.txt", "__label__a one\n__label__b\n"))
+
+
+def test_lex(write: Write) -> None:
+    intents = [{"name": "Order", "sampleUtterances": ["buy roses"]}, {"name": "Bye", "sampleUtterances": ["bye"]}]
+    document = {"metadata": {"schemaVersion": "1.0"}, "resource": {"name": "bot", "intents": intents}}
+    assert [(text, label) for _, text, label in rows(write("a.json", json.dumps(document)))] == [
+        ("buy roses", "Order"),
+        ("bye", "Bye"),
+    ]

@@ -267,3 +267,9 @@ def test_a_table_without_rows_is_refused(write: Write, content: str, reason: str
         message = refused(write("a.csv", content), labelled=labelled)
         assert message.startswith("a.csv: 0 rows read: ")
         assert reason in message
+
+
+def test_cells_of_several_labels_are_noted(write: Write) -> None:
+    found = read_support(write("a.csv", 'text,labels\na,refund\nb,"refund, late"\nc,late\n')).found
+    assert "'refund, late' is read as one label (several are a list in JSON)" in found
+    assert "one label" not in read_support(write("b.csv", 'text,label\na,"yes, please"\nb,no\nc,no\n')).found
