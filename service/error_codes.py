@@ -126,6 +126,7 @@ WARNING_CODES: Mapping[str, str] = {
     "contradicting_examples": "the same text under two labels or more. Case, white space and Unicode form do not count",
     "duplicate_examples": "the same text and label again",
     "few_examples": "classes with fewer than five examples",
+    "spans_side_by_side": "two spans of one label without a word between them, which answers have as one",
     "truncated_text": "texts or descriptions that were cut",
     "unreadable_text": "texts or descriptions of which the encoder knows half of the tokens or fewer, such as a "
     "language that it has not learned, or emoji",

@@ -1,6 +1,7 @@
 """Warnings about possible mistakes in a support set that can be adapted on."""
 
 import hashlib
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -43,6 +44,7 @@ def support_warnings(
         _contradicting(checked),
         _duplicate(checked),
         _few_examples(support, places),
+        _side_by_side(checked),
         _truncated(truncated, max_tokens, max_chars),
         _unreadable(unreadable),
         _label_text_ignored(checked) if adaptation.label_text_ignored else None,
@@ -134,6 +136,25 @@ def _few_examples(support: SupportSet, places: Mapping[str, Place]) -> SupportWa
         f"{len(few)} of {len(labels)} classes {have} fewer than {ENOUGH_EXAMPLES} examples: {shown}{_more(len(few))}. "
         "More examples make answers more reliable.",
         [places[label] for label in few],
+    )
+
+
+def _side_by_side(checked: CheckedSupport) -> SupportWarning | None:
+    found = []
+    for i, example in enumerate(checked.support.examples):
+        words = example.input.words or ()
+        if any(
+            former.label == span.label and not any(former.end <= start < span.start for start, _ in words)
+            for former, span in itertools.pairwise(example.spans or ())
+        ):
+            found.append(checked.place(i))
+    if not found:
+        return None
+    return _warning(
+        "spans_side_by_side",
+        f"{_counted(len(found), 'example has', 'examples have')} two spans of one label with no word between them. "
+        "Answers have such words in one span: mark them as one, or give the second another label.",
+        found,
     )
 
 

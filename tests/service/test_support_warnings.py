@@ -138,6 +138,21 @@ def test_pointers_are_bounded_and_the_detail_has_their_number(shared_service: ht
     assert all(len(each["detail"]) < 1000 for each in warned(shared_service, labels).values())
 
 
+def test_spans_of_one_label_side_by_side_are_named(shared_service: httpx.Client) -> None:
+    city = {"label": "city"}
+    support = [
+        {"text": "Rome Paris", "spans": [{"start": 0, "end": 4, **city}, {"start": 5, "end": 10, **city}]},
+        {"text": "Rome, Paris", "spans": [{"start": 0, "end": 4, **city}, {"start": 6, "end": 11, **city}]},
+        {"text": "Rome Paris", "spans": [{"start": 0, "end": 10, **city}]},
+        {"tokens": ["Rome", "Paris", "by", "air"], "tags": ["B-city", "B-city", "O", "B-by"]},
+        {"tokens": ["Rome", "air"], "tags": ["B-city", "B-by"]},
+    ]
+    found = adapt(shared_service, support=support)["warnings"]
+    named = next(each for each in found if each["code"] == "spans_side_by_side")
+    assert named["pointers"] == ["#/support/0", "#/support/3"]
+    assert "2 examples have two spans of one label" in named["detail"]
+
+
 def test_the_label_text_gate_is_reported(shared_service: httpx.Client) -> None:
     names = ["card arrival", "extra charge", "virtual card"]
     texts = [f"{name} {i}" for name in names for i in range(5)]
