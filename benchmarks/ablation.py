@@ -27,10 +27,10 @@ from benchmarks.suites import SUITES, Choice
 CHECKPOINT = "minilm-l6-handful"
 RECIPE, SHIPPED = "short recipe", "shipped"
 _PAIRS = ("--tasks", "train-pairs", "--leave-out", "et_ritter_twitter", "--pairs-share", "0.3")
-_TEXTS = ("--unlabelled-share", "0.1")
+_TEXTS = ("--unlabelled-share", "0.1", "--unlabelled-classes", "words")
 _RECIPE = (
     *("--tuned-layers", "3", "--label-text-share", "0.5"),
-    *("--out-of-scope-share", "0.1", "--splits", "3", "--max-tokens", "256", "--average", "0.99"),
+    *("--out-of-scope-share", "0.1", "--splits", "3", "--max-tokens", "128", "--average", "0.99"),
     *("--shots", "1-16", "--queries", "6", "--max-support", "96", "--max-query", "64", "--meta-batch", "2"),
     *("--learning-rate", "1e-4", "--encoder", STOCK_ENCODER, "--encoder-licence", "Apache-2.0"),
 )
